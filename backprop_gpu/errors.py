@@ -1,0 +1,44 @@
+"""The package's own exceptions. Each message says what is wrong and what to change."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BackpropError(Exception):
+    """Base of every error this package raises on purpose; the command line prints it as one line and exits with 2."""
+
+
+class ConfigError(BackpropError, ValueError):
+    """A setting is unknown, of the wrong type or out of its range."""
+
+
+class DataError(BackpropError, ValueError):
+    """The data cannot be used as given: a missing file, a wrong shape, a NaN, a label out of range."""
+
+
+class ShapeError(BackpropError, ValueError):
+    """Arrays that must fit together do not."""
+
+
+class DeviceError(BackpropError, RuntimeError):
+    """The device that was asked for cannot be used; the message says why and what would help."""
+
+
+class CheckpointError(BackpropError, ValueError):
+    """A model file or run folder is missing, damaged or of another kind."""
+
+
+class NonFiniteError(BackpropError, FloatingPointError):
+    """Training produced NaN or infinity."""
+
+
+class MissingDependencyError(BackpropError, ImportError):
+    """An optional package is needed; the message names the command that installs it."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the nearest known word, or an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,0 +1,88 @@
+"""Initial weights, drawn on the host in float64 and rounded once, so that every device and dtype starts alike.
+
+Each takes a generator and (n, k) = (units, inputs) and returns W (n, k); biases start at 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from ..errors import ConfigError, did_you_mean
+
+
+def zeros(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
+    """W = 0: every unit of a layer then learns the same (course 2, week 1)."""
+    return np.zeros((n, k))
+
+
+def _normal(variance: Callable[[int, int], float]) -> Callable[[np.random.Generator, int, int], np.ndarray]:
+    return lambda rng, n, k: rng.standard_normal((n, k)) * math.sqrt(variance(n, k))
+
+
+def _uniform(variance: Callable[[int, int], float]) -> Callable[[np.random.Generator, int, int], np.ndarray]:
+    # U(-a, a) has variance a^2 / 3.
+    return lambda rng, n, k: rng.uniform(-1.0, 1.0, (n, k)) * math.sqrt(3.0 * variance(n, k))
+
+
+def _he(n: int, k: int) -> float:
+    """2 / inputs (He, Zhang, Ren & Sun 2015, equation 10)."""
+    return 2.0 / k
+
+
+def _glorot(n: int, k: int) -> float:
+    """2 / (inputs + units) (Glorot & Bengio 2010, equation 16)."""
+    return 2.0 / (n + k)
+
+
+def _lecun(n: int, k: int) -> float:
+    """1 / inputs (LeCun, Bottou, Orr & Müller 1998, section 4.6); the course's 1/sqrt(n) is its normal form."""
+    return 1.0 / k
+
+
+def orthogonal(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
+    """Rows or columns orthonormal, uniform over such matrices (Saxe, McClelland & Ganguli 2014; Mezzadri 2007)."""
+    q, r = np.linalg.qr(rng.standard_normal((max(n, k), min(n, k))))
+    # QR fixes signs by convention; multiplying by those of r's diagonal makes the draw uniform.
+    q *= np.where(np.diag(r) < 0.0, -1.0, 1.0)
+    return q if n >= k else q.T.copy()
+
+
+def course_small(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
+    """0.01 N(0, 1) (course week 4, ``initialize_parameters``)."""
+    return rng.standard_normal((n, k)) * 0.01
+
+
+INITIALIZERS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] = {
+    "zeros": zeros,
+    "he_normal": _normal(_he),
+    "he_uniform": _uniform(_he),
+    "glorot_normal": _normal(_glorot),
+    "glorot_uniform": _uniform(_glorot),
+    "lecun_normal": _normal(_lecun),
+    "lecun_uniform": _uniform(_lecun),
+    "orthogonal": orthogonal,
+    "course_0.01": course_small,
+    "course_1/sqrt_n": _normal(_lecun),
+}
+
+_RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "softplus")
+
+
+def get_initializer(name: str, activation: str) -> Callable[[np.random.Generator, int, int], np.ndarray]:
+    """The initializer of that name; ``"auto"`` is He for rectifiers and their smooth kin, Glorot otherwise.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name.
+    """
+    if name == "auto":
+        name = "he_normal" if activation in _RECTIFIERS else "glorot_uniform"
+    if name not in INITIALIZERS:
+        raise ConfigError(
+            f"unknown initializer {name!r}{did_you_mean(name, INITIALIZERS)}; known: auto, {', '.join(INITIALIZERS)}"
+        )
+    return INITIALIZERS[name]

@@ -1,0 +1,232 @@
+"""Losses from logits, one number per example, and the derivative of exactly that number.
+
+Z (n_L, m) are the logits (the last layer's pre-activations), Y has Z's shape (class labels as one-hot columns, see
+:func:`one_hot`). ``value`` returns L (1, m); ``delta`` returns dL/dZ (n_L, m), directly under it. ``link`` is the
+activation that turns logits into predictions AL, and ``literal_dAL`` is dL/dAL as it is written on paper.
+
+The cost is J = (1/D) sum_i w_i L_i: example weights and 1/D are applied by the caller (``ledger``), never here.
+Outputs are *summed* in the two cross-entropies (a joint log-likelihood) and *averaged* in the four regression losses.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from .._typing import Array, Namespace
+from ..errors import ConfigError
+from .activations import ACTIVATIONS, Activation, sigmoid, softmax, softplus
+from .registry import create
+
+
+def one_hot(xp: Namespace, labels: Array, classes: Array, dtype: Any) -> Array:
+    """Columns of 0 and 1 from integer labels (1, m); ``classes`` is (n_L, 1), holding 0 .. n_L - 1."""
+    return xp.asarray(xp.equal(classes, labels), dtype=dtype)
+
+
+def _away_from_zero(xp: Namespace, A: Array) -> Array:
+    """max(A, smallest normal number of A's dtype): the guard of the literal divisions."""
+    return xp.maximum(A, float(xp.finfo(A.dtype).smallest_normal))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss with its link. Subclasses define ``value``, ``delta`` and, where it has one, ``literal_dAL``."""
+
+    name: ClassVar[str]
+    link_name: ClassVar[str]
+    labels: ClassVar[str]  # "binary" (0/1 per output), "classes" (one of n_L) or "values"
+
+    @property
+    def link(self) -> Activation:
+        """The activation that maps logits to predictions AL."""
+        return ACTIVATIONS[self.link_name]
+
+    def value(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """L, (1, m)."""
+        raise NotImplementedError
+
+    def delta(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """dL/dZ, (n_L, m): the derivative of ``value``."""
+        raise NotImplementedError
+
+    def literal_dAL(self, xp: Namespace, AL: Array, Y: Array) -> Array:
+        """dL/dAL, (n_L, m), from predictions, finite wherever AL is in its range."""
+        raise NotImplementedError
+
+    def spec(self) -> str | dict[str, Any]:
+        """What :func:`get_loss` takes back."""
+        parameters = dict(vars(self))
+        return {"name": self.name, **parameters} if parameters else self.name
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy(Loss):
+    """L = -sum_k [Y log AL + (1 - Y) log(1 - AL)], AL = sigmoid(Z); several outputs are independent labels.
+
+    Source: course week 4, ``compute_cost``. Y may lie anywhere in [0, 1].
+    """
+
+    name = "binary_cross_entropy"
+    link_name = "sigmoid"
+    labels = "binary"
+
+    def value(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """L = sum_k [max(Z, 0) - Z Y + log1p(e^-|Z|)]: the same number, without log of a rounded AL."""
+        return xp.sum(softplus(xp, Z) - Z * Y, axis=0, keepdims=True)
+
+    def delta(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """dL/dZ = AL - Y."""
+        return sigmoid(xp, Z) - Y
+
+    def literal_dAL(self, xp: Namespace, AL: Array, Y: Array) -> Array:
+        """dAL = -(Y/AL - (1 - Y)/(1 - AL)) (course week 4, ``L_model_backward``).
+
+        At AL exactly 0 or 1 on the wrong side the true derivative is infinite; the guard returns a large finite number,
+        which g' = AL (1 - AL) = 0 then turns into dZ = 0: finite, but not the derivative. ``delta`` is.
+        """
+        return -(Y / _away_from_zero(xp, AL) - (1.0 - Y) / _away_from_zero(xp, 1.0 - AL))
+
+
+@dataclass(frozen=True)
+class CategoricalCrossEntropy(Loss):
+    """L = -sum_k T log AL, AL = softmax(Z), T = (1 - s) Y + s/n_L with label smoothing s.
+
+    Source: course 2, week 3; label smoothing: Szegedy et al. 2016, section 7.
+    """
+
+    name = "categorical_cross_entropy"
+    link_name = "softmax"
+    labels = "classes"
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ConfigError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
+
+    def _targets(self, Y: Array) -> Array:
+        if not self.label_smoothing:
+            return Y
+        return (1.0 - self.label_smoothing) * Y + self.label_smoothing / Y.shape[0]
+
+    def value(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """L = -sum_k T (S - log sum_j e^S), S = Z - max Z: the same number, from shifted logits."""
+        S = Z - xp.max(Z, axis=0, keepdims=True)
+        log_sum = xp.log(xp.sum(xp.exp(S), axis=0, keepdims=True))
+        return xp.sum(self._targets(Y) * (log_sum - S), axis=0, keepdims=True)
+
+    def delta(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """dL/dZ = AL sum_k T - T  (= AL - T where the targets sum to 1)."""
+        T = self._targets(Y)
+        return softmax(xp, Z) * xp.sum(T, axis=0, keepdims=True) - T
+
+    def literal_dAL(self, xp: Namespace, AL: Array, Y: Array) -> Array:
+        """dL/dAL = -T / AL."""
+        return -(self._targets(Y) / _away_from_zero(xp, AL))
+
+
+@dataclass(frozen=True)
+class _Regression(Loss):
+    """A loss averaged over outputs: L = (1/n_L) sum_k l(Z[k], Y[k])."""
+
+    link_name = "identity"
+    labels = "values"
+
+    def literal_dAL(self, xp: Namespace, AL: Array, Y: Array) -> Array:
+        """dL/dAL; AL = Z, so it is ``delta`` itself."""
+        return self.delta(xp, AL, Y)
+
+
+@dataclass(frozen=True)
+class SquaredError(_Regression):
+    """L = 1/(2 n_L) sum_k (Z - Y)^2: the half makes the derivative (Z - Y)/n_L, and outputs are averaged."""
+
+    name = "squared_error"
+
+    def value(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """L = 1/(2 n_L) sum_k (Z - Y)^2."""
+        d = Z - Y
+        return xp.sum(d * d, axis=0, keepdims=True) * (0.5 / Z.shape[0])
+
+    def delta(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """dL/dZ = (Z - Y) / n_L."""
+        return (Z - Y) * (1.0 / Z.shape[0])
+
+
+@dataclass(frozen=True)
+class AbsoluteError(_Regression):
+    """L = 1/n_L sum_k |Z - Y|."""
+
+    name = "absolute_error"
+
+    def value(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """L = 1/n_L sum_k |Z - Y|."""
+        return xp.sum(xp.abs(Z - Y), axis=0, keepdims=True) * (1.0 / Z.shape[0])
+
+    def delta(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """dL/dZ = sign(Z - Y) / n_L, 0 where they are equal."""
+        return xp.sign(Z - Y) * (1.0 / Z.shape[0])
+
+
+@dataclass(frozen=True)
+class Huber(_Regression):
+    """L = 1/n_L sum_k h(Z - Y), h(d) = d^2/2 where |d| <= delta, else delta (|d| - delta/2) (Huber 1964)."""
+
+    name = "huber"
+    threshold: float = field(default=1.0)
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.threshold) and self.threshold > 0.0):
+            raise ConfigError(f"huber: threshold must be positive and finite, got {self.threshold}")
+
+    def value(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """With c = min(|d|, delta): h = c (|d| - c/2)."""
+        magnitude = xp.abs(Z - Y)
+        c = xp.minimum(magnitude, self.threshold)
+        return xp.sum(c * (magnitude - 0.5 * c), axis=0, keepdims=True) * (1.0 / Z.shape[0])
+
+    def delta(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """dL/dZ = clip(d, -delta, delta) / n_L."""
+        d = xp.minimum(xp.maximum(Z - Y, -self.threshold), self.threshold)
+        return d * (1.0 / Z.shape[0])
+
+
+@dataclass(frozen=True)
+class Poisson(_Regression):
+    """Half the Poisson deviance: L = 1/n_L sum_k [e^Z - Y Z + Y log Y - Y], 0 where e^Z = Y; AL = e^Z.
+
+    Source: McCullagh & Nelder 1989, section 6; Y counts or rates, at least 0.
+    """
+
+    name = "poisson"
+    link_name = "exponential"
+
+    def value(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """L = 1/n_L sum_k [e^Z - Y Z + (Y log Y - Y)], with 0 log 0 = 0."""
+        entropy = Y * xp.log(_away_from_zero(xp, Y)) - Y
+        return xp.sum(xp.exp(Z) - Y * Z + entropy, axis=0, keepdims=True) * (1.0 / Z.shape[0])
+
+    def delta(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """dL/dZ = (e^Z - Y) / n_L."""
+        return (xp.exp(Z) - Y) * (1.0 / Z.shape[0])
+
+    def literal_dAL(self, xp: Namespace, AL: Array, Y: Array) -> Array:
+        """dL/dAL = (1 - Y/AL) / n_L."""
+        return (1.0 - Y / _away_from_zero(xp, AL)) * (1.0 / AL.shape[0])
+
+
+LOSSES: dict[str, type[Loss]] = {
+    c.name: c for c in (BinaryCrossEntropy, CategoricalCrossEntropy, SquaredError, AbsoluteError, Huber, Poisson)
+}
+
+
+def get_loss(spec: str | dict[str, Any] | Loss) -> Loss:
+    """Look a loss up: ``"squared_error"``, ``{"name": "huber", "threshold": 0.5}`` or a Loss.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name or parameter.
+    """
+    return create("loss", LOSSES, spec)
