@@ -192,7 +192,7 @@ class Kernels(Protocol):
         factor: Array | None,
         decay: bool,
     ) -> None:
-        """theta, slots <- optimizer(theta, factor * grad, slots; scalars), in place; ``decay``: whether to decay weights."""
+        """theta, slots <- optimizer(theta, factor * grad, slots; scalars), in place; ``decay``: decay weights?"""
 
     def gather(self, source: Array, indices: Array, *, out: Array) -> None:
         """out[i] <- source[indices[i]]: a mini-batch from example-contiguous storage."""

@@ -15,9 +15,9 @@ def dense_vjp_input(xp: Namespace, W: Array, dZ: Array) -> Array:
     return xp.matmul(W.T, dZ)
 
 
-def dense_vjp_params(xp: Namespace, dZ: Array, A_prev: Array) -> tuple[Array, Array]:
-    """dW = dZ A_prev^T (n, k) and db = sum over examples of dZ (n, 1); where a 1/m is due, see ``ledger``."""
-    return xp.matmul(dZ, A_prev.T), dense_vjp_bias(xp, dZ)
+def dense_vjp_weights(xp: Namespace, dZ: Array, A_prev: Array) -> Array:
+    """dW = dZ A_prev^T: (n, m), (k, m) -> (n, k); where a 1/m is due, see ``ledger``."""
+    return xp.matmul(dZ, A_prev.T)
 
 
 def dense_vjp_bias(xp: Namespace, dZ: Array) -> Array:

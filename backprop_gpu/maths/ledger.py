@@ -18,6 +18,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from .._typing import Array, Namespace
 from ..errors import ConfigError, DataError, did_you_mean
 
 CONVENTIONS = ("early", "late")
@@ -56,6 +57,11 @@ class Denominator:
     def inverse(self) -> float:
         """1/D, in float64."""
         return 1.0 / self.value
+
+
+def weigh(xp: Namespace, weights: Array | None, x: Array) -> Array:
+    """Example weights (1, m) times x (n, m); an example of weight 0 contributes 0 whatever its x, infinite or NaN."""
+    return x if weights is None else xp.where(xp.equal(weights, 0.0), 0.0, weights * x)
 
 
 def place(convention: str, inverse: Any) -> tuple[Any, Any]:

@@ -1,8 +1,8 @@
 """Optimizers as pure recurrences over a vector.
 
 One step is split where the device begins: ``scalars(t, learning_rate)`` gives the few numbers that change from step to
-step, in float64 on the host (so that 1 - beta^t keeps its digits in float32), and ``apply`` is elementwise array code that
-returns the new theta and the new slots. ``t`` counts steps from 1.
+step, in float64 on the host (so that 1 - beta^t keeps its digits in float32), and ``apply`` is elementwise array code
+that returns the new theta and the new slots. ``t`` counts steps from 1.
 
 Weight decay is a number in ``scalars`` as well; ``apply`` is called with ``decay=False`` for biases.
 """

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from .._typing import Array, Namespace
 
-# erf(x) = x P(x^2) for |x| <= 1: P by interpolation of erf(sqrt u)/sqrt u at the 12 Chebyshev points of [0, 1] in
-# 40-digit arithmetic; relative error 4.4e-17 before rounding.
+# erf(x) = x + x P(x^2) for |x| <= 1: P by interpolation of erf(sqrt u)/sqrt u - 1 at the 12 Chebyshev points of
+# [0, 1] in 40-digit arithmetic; relative error 4.4e-17 before rounding.
 _P = (
-    1.1283791670955126,
+    0.12837916709551257,
     -0.37612638903183543,
     0.11283791670945006,
     -0.02686617064323777,
@@ -60,7 +60,7 @@ def erf(xp: Namespace, x: Array) -> Array:
         return own(x)
     magnitude = xp.abs(x)
     inner = xp.minimum(magnitude, 1.0)
-    small = inner * _polynomial(_P, inner * inner)
+    small = inner + inner * _polynomial(_P, inner * inner)
     tail = xp.minimum(magnitude, 6.0)
     large = 1.0 - xp.exp(-(tail * tail)) * _polynomial(_Q, 1.0 / (1.0 + 0.5 * tail))
     return xp.sign(x) * xp.where(xp.less_equal(magnitude, 1.0), small, large)

@@ -1,0 +1,1 @@
+"""NumPy's own kernels: the same equations, written into their buffers."""

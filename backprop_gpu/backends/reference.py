@@ -1,0 +1,177 @@
+"""The kernels as they are defined: ``out[...] = maths(...)``, on any namespace.
+
+Every other kernel set is judged against this one, and falls back to it where it has nothing faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .._typing import Array
+from ..maths import dense as affine
+from ..maths import ledger, regularization
+from ..maths.activations import Activation
+from ..maths.losses import Loss, one_hot
+from ..maths.optimizers import Optimizer
+from .base import Backend, Dropout
+
+
+@dataclass
+class Saved:
+    """What one layer's forward leaves for its backward: Z, G = g(Z) before dropout, and the dropout mask."""
+
+    Z: Array = None
+    G: Array = None
+    mask: Array = None
+
+
+def write(out: Array, value: Array, accumulate: bool) -> None:
+    """Overwrite ``out`` or add to it."""
+    out[...] = out + value if accumulate else value
+
+
+class ReferenceKernels:
+    """See ``base.Kernels`` for each operation's equation."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend, self.xp = backend, backend.xp
+        self._classes: dict[int, Array] = {}
+
+    def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Saved:
+        """Nothing is made beforehand: the forward leaves its own arrays."""
+        return Saved()
+
+    def reveal(self, saved: Saved) -> dict[str, Array]:
+        """Z, G and, with dropout, the mask."""
+        return {name: value for name, value in vars(saved).items() if value is not None}
+
+    def dense(
+        self,
+        W: Array,
+        A_prev: Array,
+        b: Array,
+        activation: Activation,
+        dropout: Dropout | None,
+        *,
+        A: Array,
+        saved: Saved,
+    ) -> None:
+        """A <- drop(g(W A_prev + b))."""
+        saved.Z = affine.dense(self.xp, W, A_prev, b)
+        saved.G = activation.forward(self.xp, saved.Z)
+        saved.mask = None if dropout is None else self.mask(dropout, A.shape[0])
+        A[...] = saved.G if dropout is None else regularization.dropout(self.xp, saved.G, saved.mask, dropout.rate)
+
+    def mask(self, dropout: Dropout, n: int) -> Array:
+        """The dropout mask (n, m) of one layer at the step that ``dropout.position`` names."""
+        d = dropout
+        return regularization.dropout_mask(self.xp, n, d.rate, d.seed, d.layer, d.quads, d.examples, d.position)
+
+    def dense_vjp_input(
+        self,
+        W: Array,
+        dZ: Array,
+        activation_prev: Activation,
+        dropout_prev: Dropout | None,
+        A_prev: Array,
+        saved_prev: Saved,
+        *,
+        scale: Array | None,
+        dZ_prev: Array,
+        db_prev: Array,
+        accumulate: bool,
+    ) -> None:
+        """dZ_prev <- (W^T dZ) * drop * g'(Z_prev);  db_prev <- (+) scale * row sums."""
+        dA = affine.dense_vjp_input(self.xp, W, dZ)
+        if dropout_prev is not None:
+            dA = regularization.dropout_vjp(self.xp, dA, saved_prev.mask, dropout_prev.rate)
+        dZ_prev[...] = activation_prev.vjp(self.xp, dA, saved_prev.Z, saved_prev.G)
+        self._bias(dZ_prev, scale, db_prev, accumulate)
+
+    def _bias(self, dZ: Array, scale: Array | None, db: Array, accumulate: bool) -> None:
+        total = affine.dense_vjp_bias(self.xp, dZ)
+        write(db, total if scale is None else scale * total, accumulate)
+
+    def dense_vjp_params(self, dZ: Array, A_prev: Array, *, scale: Array | None, dW: Array, accumulate: bool) -> None:
+        """dW <- (+) scale * dZ A_prev^T."""
+        product = affine.dense_vjp_weights(self.xp, dZ, A_prev)
+        write(dW, product if scale is None else scale * product, accumulate)
+
+    def output_delta(
+        self,
+        loss: Loss,
+        form: str,
+        Z: Array,
+        Y: Array,
+        weights: Array | None,
+        *,
+        inverse_denominator: Array,
+        early: bool,
+        dZ: Array,
+        db: Array,
+        value: Array,
+        accumulate: bool,
+    ) -> None:
+        """dZ <- w dL/dZ (1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L."""
+        xp = self.xp
+        Y = self._targets(loss, Z, Y)
+        value[...] = value + inverse_denominator * xp.sum(ledger.weigh(xp, weights, loss.value(xp, Z, Y)))
+
+        def weighted(x: Array) -> Array:
+            x = ledger.weigh(xp, weights, x)
+            return x * inverse_denominator if early else x
+
+        if form == "fused":
+            dZ[...] = weighted(loss.delta(xp, Z, Y))
+        else:
+            AL = loss.link.forward(xp, Z)
+            dZ[...] = loss.link.vjp(xp, weighted(loss.literal_dAL(xp, AL, Y)), Z, AL)
+        self._bias(dZ, None if early else inverse_denominator, db, accumulate)
+
+    def _targets(self, loss: Loss, Z: Array, Y: Array) -> Array:
+        """Class labels (1, m) as one-hot columns; anything else as it is."""
+        if loss.labels != "classes" or Y.shape[0] == Z.shape[0]:
+            return Y
+        n = Z.shape[0]
+        if n not in self._classes:
+            self._classes[n] = self.backend.asarray([[k] for k in range(n)], "int64")
+        return one_hot(self.xp, Y, self._classes[n], Z.dtype)
+
+    def penalty(self, theta: Array, grad: Array, *, l1: Array | None, l2: Array | None, value: Array) -> None:
+        """grad += l2 theta + l1 sign(theta);  value += l2/2 |theta|^2 + l1 |theta|_1."""
+        if l2 is not None:
+            grad[...] = grad + regularization.l2_grad(self.xp, theta, l2)
+            value[...] = value + regularization.l2(self.xp, theta, l2)
+        if l1 is not None:
+            grad[...] = grad + regularization.l1_grad(self.xp, theta, l1)
+            value[...] = value + regularization.l1(self.xp, theta, l1)
+
+    def global_norm(self, grad: Array, max_norm: float, *, norm: Array, factor: Array) -> None:
+        """norm <- |grad|_2;  factor <- min(1, max_norm / norm)."""
+        norm[...] = self.xp.sqrt(self.xp.sum(grad * grad))
+        factor[...] = regularization.clip_factor(self.xp, norm, max_norm)
+
+    def update(
+        self,
+        optimizer: Optimizer,
+        theta: Array,
+        grad: Array,
+        slots: Sequence[Array],
+        *,
+        scalars: Array,
+        factor: Array | None,
+        decay: bool,
+    ) -> None:
+        """theta, slots <- optimizer(theta, factor * grad, slots; scalars)."""
+        numbers: list[Any] = [scalars[i : i + 1] for i in range(scalars.shape[0])]
+        scaled = grad if factor is None else grad * factor
+        new_theta, new_slots = optimizer.apply(self.xp, theta, scaled, slots, numbers, decay=decay)
+        theta[...] = new_theta
+        for slot, new in zip(slots, new_slots, strict=True):
+            slot[...] = new
+
+    def gather(self, source: Array, indices: Array, *, out: Array) -> None:
+        """out[i] <- source[indices[i]]."""
+        out[...] = self.xp.take(source, indices, axis=0)

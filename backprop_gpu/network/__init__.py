@@ -1,0 +1,1 @@
+"""The L-layer network: parameters in one vector, the buffers of a step, the layer loop, the training step."""

@@ -1,0 +1,289 @@
+"""The L-layer network: the layer loop, written once, and a door for rows of examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .._typing import Array
+from ..backends import get_backend
+from ..backends.base import Backend
+from ..errors import ConfigError, ShapeError
+from ..maths.activations import Activation, get_activation
+from ..maths.initializers import get_initializer
+from ..maths.ledger import Denominator
+from ..maths.losses import Loss, get_loss
+from ..maths.random import host_generator
+from .memory import FlatParams, Workspace
+from .targets import check_rows, check_targets, check_weights
+
+BLOCK_ROWS = 8192  # rows per pass at prediction, so that memory does not grow with the table
+WEIGHT_STREAM = 1  # the part of the seed's randomness that initial weights use; shuffles have their own
+
+
+class DenseNet:
+    """An L-layer network on one device.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Units per layer, from the n_0 inputs to the n_L outputs: ``[30, 16, 8, 1]``.
+    activation : str, dict or list, default "relu"
+        One for all hidden layers, or a list of L - 1. The output's is the loss's link.
+    loss : str, dict or Loss, default "binary_cross_entropy"
+        See ``maths.losses``.
+    initializer : str, default "auto"
+        See ``maths.initializers``; biases start at 0.
+    dropout : float or list of float, default 0.0
+        Fraction of each hidden layer's units dropped in training.
+    dtype : {"float32", "float64"}, default "float32"
+    device : str, Backend or None, default None
+        ``"auto" | "cpu" | "cuda[:i]" | NAMESPACE[:DEVICE]``; None reads BACKPROP_GPU_DEVICE, then means "auto".
+    seed : int, default 0
+        Of initial weights and dropout masks: the same bits on every device.
+    kernels : {"auto", "reference", "host"}, default "auto"
+
+    Raises
+    ------
+    ConfigError, DeviceError
+        For settings that do not fit, or a device that cannot be had.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        activation: str | dict[str, Any] | Sequence[Any] = "relu",
+        loss: str | dict[str, Any] | Loss = "binary_cross_entropy",
+        initializer: str = "auto",
+        dropout: float | Sequence[float] = 0.0,
+        dtype: str = "float32",
+        device: str | Backend | None = None,
+        seed: int = 0,
+        kernels: str = "auto",
+    ) -> None:
+        self.sizes = _check_sizes(sizes)
+        self.L = len(self.sizes) - 1
+        self.loss = get_loss(loss)
+        if self.loss.labels == "classes" and self.sizes[-1] < 2:
+            raise ConfigError("categorical_cross_entropy needs at least 2 outputs; for one use binary_cross_entropy")
+        self.activations = self._per_layer_activations(activation)
+        self.dropout = self._per_layer_dropout(dropout)
+        if dtype not in ("float32", "float64", "complex128"):
+            raise ConfigError(f"dtype must be float32 or float64, got {dtype!r}")
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+            raise ConfigError(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")
+        self.dtype, self.seed, self.initializer = dtype, int(seed), initializer
+        self.backend = get_backend(device)
+        self.kernels, self.kernels_kind = self.backend.kernels(kernels), kernels
+        with self.backend.activate():
+            self.params = FlatParams(self.backend, self.sizes, dtype)
+        self.set_parameters(self._initial_parameters())
+
+    # -- construction --------------------------------------------------------------------------------------------
+
+    def _per_layer_activations(self, given: Any) -> list[Activation]:
+        """[identity for the input, g_1 .. g_{L-1}, identity for the logits]."""
+        hidden = list(given) if isinstance(given, list | tuple) else [given] * (self.L - 1)
+        if len(hidden) != self.L - 1:
+            raise ConfigError(f"{self.L - 1} hidden layers need {self.L - 1} activations, got {len(hidden)}")
+        found = [get_activation(a) for a in hidden]
+        for a in found:
+            if a.output_only:
+                raise ConfigError(
+                    f"activation {a.name!r} is for outputs; it comes with the loss, not in a hidden layer"
+                )
+        return [get_activation("identity"), *found, get_activation("identity")]
+
+    def _per_layer_dropout(self, given: float | Sequence[float]) -> list[float]:
+        hidden: list[Any] = list(given) if isinstance(given, list | tuple) else [given] * (self.L - 1)
+        if len(hidden) != self.L - 1:
+            raise ConfigError(f"{self.L - 1} hidden layers need {self.L - 1} dropout rates, got {len(hidden)}")
+        for rate in hidden:
+            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0.0 <= rate < 1.0:
+                raise ConfigError(f"dropout must be at least 0 and below 1, got {rate!r}")
+        return [0.0, *(float(rate) for rate in hidden), 0.0]
+
+    def _initial_parameters(self) -> dict[str, np.ndarray]:
+        named: dict[str, np.ndarray] = {}
+        for l in range(1, self.L + 1):
+            n, k = self.sizes[l], self.sizes[l - 1]
+            g = self.activations[l].name if l < self.L else self.loss.link_name
+            named[f"W{l}"] = get_initializer(self.initializer, g)(host_generator(self.seed, WEIGHT_STREAM, l), n, k)
+            named[f"b{l}"] = np.zeros((n, 1))
+        return named
+
+    # -- parameters ----------------------------------------------------------------------------------------------
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Host copies ``{"W1": (n_1, n_0), "b1": (n_1, 1), ...}``."""
+        return self.params.named(self.backend.to_host(self.params.theta))
+
+    def set_parameters(self, named: dict[str, np.ndarray]) -> None:
+        """Take the values of :meth:`parameters`.
+
+        Raises
+        ------
+        ShapeError
+            If a name is missing or a shape differs.
+        """
+        host = {}
+        for name, _, _, shape in self.params.spans:
+            value = np.asarray(named[name]) if name in named else None
+            if value is None or value.shape != shape:
+                got = "nothing" if value is None else str(value.shape)
+                raise ShapeError(f"parameter {name} must be {shape}, got {got}")
+            host[name] = value
+        with self.backend.activate():
+            self.params.theta[...] = self.backend.asarray(self.params.flat(host), self.dtype)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum(self.sizes[l] * (self.sizes[l - 1] + 1) for l in range(1, self.L + 1))
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able arguments that build this network again, but for its device."""
+        return {
+            "sizes": list(self.sizes),
+            "activation": [a.spec() for a in self.activations[1:-1]],
+            "loss": self.loss.spec(),
+            "initializer": self.initializer,
+            "dropout": self.dropout[1:-1],
+            "dtype": self.dtype,
+            "seed": self.seed,
+        }
+
+    # -- the layer loop (columns are examples) -------------------------------------------------------------------
+
+    def workspace(self, m: int, *, train: bool = True) -> Workspace:
+        """Buffers for m examples; ``train=False`` leaves out dropout and everything of the backward pass."""
+        return Workspace(
+            self.backend,
+            self.kernels,
+            self.sizes,
+            self.activations,
+            self.dropout,
+            m,
+            self.dtype,
+            seed=self.seed,
+            train=train,
+        )
+
+    def forward(self, ws: Workspace) -> Array:
+        """Z[L] (n_L, m) from ``ws.A[0]`` (n_0, m): A[l] = drop(g_l(W[l] A[l-1] + b[l]))."""
+        p = self.params
+        for l in range(1, self.L + 1):
+            self.kernels.dense(
+                p.W[l], ws.A[l - 1], p.b[l], self.activations[l], ws.dropout[l], A=ws.A[l], saved=ws.saved[l]
+            )
+        return ws.A[self.L]
+
+    def backward(self, ws: Workspace, *, scale: Array | None, accumulate: bool) -> None:
+        """dW[l], db[l] for l = L..1 from ``ws.dZ[L]``; ``scale`` is the late 1/D, None for early.
+
+        Whoever writes dZ[l] writes db[l] too: ``output_delta`` for l = L, ``dense_vjp_input`` below.
+        """
+        p = self.params
+        for l in range(self.L, 0, -1):
+            self.kernels.dense_vjp_params(ws.dZ[l], ws.A[l - 1], scale=scale, dW=p.dW[l], accumulate=accumulate)
+            if l > 1:
+                self.kernels.dense_vjp_input(
+                    p.W[l],
+                    ws.dZ[l],
+                    self.activations[l - 1],
+                    ws.dropout[l - 1],
+                    ws.A[l - 1],
+                    ws.saved[l - 1],
+                    scale=scale,
+                    dZ_prev=ws.dZ[l - 1],
+                    db_prev=p.db[l - 1],
+                    accumulate=accumulate,
+                )
+
+    # -- rows of examples ----------------------------------------------------------------------------------------
+
+    def _logits(self, X: np.ndarray) -> Iterator[tuple[slice, Array]]:
+        """Blocks of rows with their logits (n_L, rows), which live until the next block."""
+        ws: Workspace | None = None
+        for start in range(0, X.shape[0], BLOCK_ROWS):
+            rows = slice(start, min(start + BLOCK_ROWS, X.shape[0]))
+            if ws is None or ws.m != rows.stop - rows.start:
+                ws = self.workspace(rows.stop - rows.start, train=False)
+            ws.A[0] = self.backend.asarray(X[rows], self.dtype).T
+            yield rows, self.forward(ws)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """AL, (n_samples, n_L): probabilities, or values for a regression loss.
+
+        Parameters
+        ----------
+        X : (n_samples, n_0)
+        """
+        X = check_rows(self._on_host(X), self.sizes[0])
+        out = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
+        with self.backend.activate():
+            for rows, Z in self._logits(X):
+                out[rows] = self.backend.to_host(self.loss.link.forward(self.backend.xp, Z)).T
+        return out
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Class labels (n_samples,), 0/1 labels (n_samples,) or (n_samples, n_L), or values likewise."""
+        AL = self.predict_proba(X)
+        if self.loss.labels == "classes":
+            return AL.argmax(axis=1)
+        if self.loss.labels == "binary":
+            AL = (AL > 0.5).astype(np.int64)
+        return AL[:, 0] if AL.shape[1] == 1 else AL
+
+    def cost(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """J without penalty: the (weighted) mean over rows of L, accumulated in float64 over blocks of rows."""
+        X = check_rows(self._on_host(X), self.sizes[0])
+        Y = check_targets(self._on_host(y), self.loss, self.sizes[-1], X.shape[0])
+        w = None if sample_weight is None else check_weights(sample_weight, X.shape[0])
+        D = Denominator.of("mean", X.shape[0], None if w is None else float(w.sum()))
+        total = 0.0
+        with self.backend.activate():
+            one = self.backend.asarray([1.0], self.dtype)
+            for rows, Z in self._logits(X):
+                value = self.backend.zeros((1,), self.dtype)
+                self.kernels.output_delta(
+                    self.loss,
+                    "fused",
+                    Z,
+                    self.upload_columns(Y[rows]),
+                    None if w is None else self.upload_columns(w[rows]),
+                    inverse_denominator=one,
+                    early=False,
+                    dZ=self.backend.zeros(Z.shape, self.dtype),
+                    db=self.backend.zeros((Z.shape[0], 1), self.dtype),
+                    value=value,
+                    accumulate=False,
+                )
+                total += float(self.backend.to_host(value)[0])
+        return total * D.inverse
+
+    def upload_columns(self, rows: np.ndarray) -> Array:
+        """Host rows (m, k) as columns (k, m) on the device; class labels stay int64."""
+        return self.backend.asarray(rows, "int64" if rows.dtype == np.int64 else self.dtype).T
+
+    def _on_host(self, x: Any) -> Any:
+        """Arrays of this device are brought to the host, anything else must be a host array already."""
+        if isinstance(x, np.ndarray) or not self.backend.owns(x):
+            return x
+        return self.backend.to_host(x)
+
+
+def _check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    given = tuple(sizes)
+    if len(given) < 2:
+        raise ConfigError(f"sizes needs inputs and outputs at least, such as [30, 16, 1]; got {list(given)}")
+    for n in given:
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+            raise ConfigError(f"every layer needs at least one unit; sizes is {list(given)}")
+    if math.prod(given[:2]) > 2**40:
+        raise ConfigError(f"a layer of {given[0]} x {given[1]} weights is beyond any device; sizes is {list(given)}")
+    return tuple(int(n) for n in given)

@@ -1,0 +1,232 @@
+"""One optimizer step: gradient over micro-batches, reduce, penalty, clip, update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .._typing import Array
+from ..errors import ConfigError, DataError, ShapeError, did_you_mean
+from ..maths.ledger import REDUCTIONS, Denominator, place
+from ..maths.optimizers import Optimizer, get_optimizer
+from ..maths.schedules import Schedule, get_schedule
+from .dense_net import DenseNet
+from .memory import Workspace
+
+FORMS = ("fused", "literal")
+
+
+class TrainingStep:
+    """A network with its optimizer: call it with a batch, and the parameters have moved.
+
+    Parameters
+    ----------
+    net : DenseNet
+    optimizer : str, dict or Optimizer, default "adam"
+    schedule : str, dict or Schedule, default "constant"
+        Multiplies the optimizer's learning rate.
+    total_steps : int, default 1
+        Length of the run, for the schedules that need it.
+    delta : {"fused", "literal"}, default "fused"
+        Start the backward pass from the logits (the derivative of the reported cost), or from the vectorized
+        ``dAL = -(Y/AL - (1-Y)/(1-AL))`` and then g'.
+    one_over_m : {"early", "late"}, default "early"
+        Where 1/D is applied: in dZ[L], or in dW and db (course week 4).
+    reduction : {"mean", "sum"}, default "mean"
+        J is the (weighted) mean of L, or its sum.
+    l1, l2 : float, default 0.0
+        Penalty l2/2 |W|^2 + l1 |W|_1 over the weights, divided by D if ``penalty_over`` is "examples".
+    penalty_over : {"examples", "none"}, default "examples"
+        The course and scikit-learn divide by the batch's m (or the sum of its weights), others do not.
+    clip_norm : float or None, default None
+        Upper limit of the gradient's global norm.
+
+    Raises
+    ------
+    ConfigError
+        For a setting out of its range.
+    """
+
+    def __init__(
+        self,
+        net: DenseNet,
+        optimizer: str | dict[str, Any] | Optimizer = "adam",
+        *,
+        schedule: str | dict[str, Any] | Schedule = "constant",
+        total_steps: int = 1,
+        delta: str = "fused",
+        one_over_m: str = "early",
+        reduction: str = "mean",
+        l1: float = 0.0,
+        l2: float = 0.0,
+        penalty_over: str = "examples",
+        clip_norm: float | None = None,
+    ) -> None:
+        _check_choice("delta", delta, FORMS)
+        _check_choice("penalty_over", penalty_over, ("examples", "none"))
+        _check_choice("reduction", reduction, REDUCTIONS)
+        for name, number in (("l1", l1), ("l2", l2)):
+            if not (np.isfinite(number) and number >= 0):
+                raise ConfigError(f"{name} must be at least 0, got {number}")
+        if clip_norm is not None and not (np.isfinite(clip_norm) and clip_norm > 0):
+            raise ConfigError(f"clip_norm must be positive, got {clip_norm}")
+        place(one_over_m, None)  # rejects an unknown convention
+        self.net, self.optimizer, self.schedule = net, get_optimizer(optimizer), get_schedule(schedule)
+        self.total_steps, self.delta, self.one_over_m, self.reduction = total_steps, delta, one_over_m, reduction
+        self.l1, self.l2, self.penalty_over, self.clip_norm = l1, l2, penalty_over, clip_norm
+        self.t = 0
+        self._workspaces: dict[int, Workspace] = {}
+        self._make_buffers()
+
+    def _make_buffers(self) -> None:
+        """Everything that changes from step to step is a buffer on the device: hyper, position, value."""
+        backend, dtype = self.net.backend, self.net.dtype
+        with backend.activate():
+            n_scalars = len(self.optimizer.scalars(1, self.optimizer.learning_rate))
+            self._hyper = backend.zeros((3 + n_scalars,), dtype)
+            self._inverse, self._l1, self._l2 = (self._hyper[i : i + 1] for i in range(3))
+            self._scalars = self._hyper[3:]
+            self.value = backend.zeros((1,), dtype)
+            self.norm, self._factor = backend.zeros((1,), dtype), backend.zeros((1,), dtype)
+            self.slots = [backend.zeros(self.net.params.theta.shape, dtype) for _ in self.optimizer.slots]
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate that the next step uses."""
+        return self.optimizer.learning_rate * self.schedule.factor(self.t, self.total_steps)
+
+    def __call__(
+        self,
+        X: Array,
+        Y: Array,
+        weights: Array | None = None,
+        *,
+        weights_sum: float | None = None,
+        micro_batch: int | None = None,
+        reduce: Callable[[Array], None] | None = None,
+    ) -> None:
+        """One step. J of the batch, penalty included, is in ``self.value`` (1,) on the device.
+
+        Parameters
+        ----------
+        X : (n_0, m)
+        Y : (n_L, m), or (1, m) class labels
+        weights : (1, m), optional
+            Example weights; ``weights_sum`` is their sum, read from the device if left out.
+        micro_batch : int, optional
+            Examples per pass; the gradient is the same for any value.
+        reduce : callable, optional
+            Called on the flat gradient between backward and update (a sum over ranks).
+        """
+        self.gradient(X, Y, weights, weights_sum=weights_sum, micro_batch=micro_batch)
+        if reduce is not None:
+            reduce(self.net.params.grad)
+        self.penalty()
+        self.update()
+
+    def gradient(
+        self,
+        X: Array,
+        Y: Array,
+        weights: Array | None = None,
+        *,
+        weights_sum: float | None = None,
+        micro_batch: int | None = None,
+    ) -> None:
+        """grad <- dJ/dtheta without penalty, value <- J without penalty, over the whole batch."""
+        m = self._check(X, Y, weights, micro_batch)
+        if weights is not None and weights_sum is None:
+            weights_sum = float(self.net.backend.to_host(self.net.backend.xp.sum(weights)))
+        D = Denominator.of(self.reduction, m, weights_sum)
+        with self.net.backend.activate():
+            self._upload(D)
+            self.value[...] = 0.0
+            size = micro_batch or m
+            for start in range(0, m, size):
+                part = slice(start, min(start + size, m))
+                w = None if weights is None else weights[:, part]
+                self._micro_batch(X[:, part], Y[:, part], w, start)
+
+    def _check(self, X: Array, Y: Array, weights: Array | None, micro_batch: int | None) -> int:
+        net, (n_0, m) = self.net, X.shape
+        outputs = (1, net.sizes[-1]) if net.loss.labels == "classes" else (net.sizes[-1],)
+        if n_0 != net.sizes[0]:
+            raise ShapeError(f"X must be ({net.sizes[0]}, m), examples as columns; got {tuple(X.shape)}")
+        if len(Y.shape) != 2 or Y.shape[0] not in outputs or Y.shape[1] != m:
+            raise ShapeError(f"Y must be ({net.sizes[-1]}, {m}), examples as columns; got {tuple(Y.shape)}")
+        if weights is not None and tuple(weights.shape) != (1, m):
+            raise ShapeError(f"weights must be (1, {m}); got {tuple(weights.shape)}")
+        if m == 0:
+            raise DataError("a batch needs at least one example")
+        if micro_batch is not None and micro_batch < 1:
+            raise ConfigError(f"micro_batch must be at least 1, got {micro_batch}")
+        return int(m)
+
+    def _upload(self, D: Denominator) -> None:
+        """The step's numbers, computed on the host in float64, to the device in one copy."""
+        over = D.inverse if self.penalty_over == "examples" else 1.0
+        numbers = [D.inverse, self.l1 * over, self.l2 * over, *self.optimizer.scalars(self.t + 1, self.learning_rate)]
+        self._hyper[...] = self.net.backend.asarray(numbers, self.net.dtype)
+
+    def _micro_batch(self, X: Array, Y: Array, weights: Array | None, start: int) -> None:
+        net, m = self.net, X.shape[1]
+        if m not in self._workspaces:
+            self._workspaces[m] = net.workspace(m)
+        ws = self._workspaces[m]
+        ws.A[0] = X
+        if any(net.dropout):
+            ws.position[...] = net.backend.asarray([self.t, start], "int64")
+        Z = net.forward(ws)
+        early, late = place(self.one_over_m, self._inverse)
+        net.kernels.output_delta(
+            net.loss,
+            self.delta,
+            Z,
+            Y,
+            weights,
+            inverse_denominator=self._inverse,
+            early=early is not None,
+            dZ=ws.dZ[net.L],
+            db=net.params.db[net.L],
+            value=self.value,
+            accumulate=start > 0,
+        )
+        net.backward(ws, scale=late, accumulate=start > 0)
+
+    def penalty(self) -> None:
+        """Add the penalty on the weights to the gradient and to the cost; once per step, after any reduce."""
+        p, n = self.net.params, self.net.params.n_weights
+        l1, l2 = self._l1 if self.l1 else None, self._l2 if self.l2 else None
+        with self.net.backend.activate():
+            self.net.kernels.penalty(p.theta[:n], p.grad[:n], l1=l1, l2=l2, value=self.value)
+
+    def update(self) -> None:
+        """Clip, and take the optimizer's step with the gradient that is there; counts the step."""
+        p, kernels, n = self.net.params, self.net.kernels, self.net.params.n_weights
+        with self.net.backend.activate():
+            factor = None
+            if self.clip_norm is not None:
+                kernels.global_norm(p.grad, self.clip_norm, norm=self.norm, factor=self._factor)
+                factor = self._factor
+            for part, decay in ((slice(0, n), True), (slice(n, None), False)):
+                kernels.update(
+                    self.optimizer,
+                    p.theta[part],
+                    p.grad[part],
+                    [slot[part] for slot in self.slots],
+                    scalars=self._scalars,
+                    factor=factor,
+                    decay=decay,
+                )
+        self.t += 1
+
+    def cost(self) -> float:
+        """J of the last batch, read from the device."""
+        return float(self.net.backend.to_host(self.value)[0])
+
+
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(f"{name} must be {' or '.join(known)}, got {value!r}{did_you_mean(str(value), known)}")

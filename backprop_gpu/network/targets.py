@@ -1,0 +1,98 @@
+"""Checks at the network's door: rows of examples and targets become arrays that its losses can take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, ShapeError
+from ..maths.losses import Loss
+
+
+def check_rows(X: Any, n_features: int, name: str = "X") -> np.ndarray:
+    """X as a host array (n_samples, n_features) of finite numbers.
+
+    Raises
+    ------
+    ShapeError, DataError
+        For another shape, an empty array, text, NaN or infinity (naming the first bad cell).
+    """
+    X = _numbers(X, name)
+    if X.ndim == 1 and n_features == 1:
+        X = X[:, None]
+    if X.ndim != 2 or X.shape[1] != n_features:
+        hint = "; one example is X.reshape(1, -1)" if X.ndim == 1 else ""
+        raise ShapeError(f"{name} must be (n_samples, {n_features}), got {_shape(X)}{hint}")
+    if X.shape[0] == 0:
+        raise DataError(f"{name} has no rows")
+    _finite(X, name)
+    return X
+
+
+def check_targets(y: Any, loss: Loss, n_outputs: int, n_samples: int) -> np.ndarray:
+    """y as (n_samples, k): floats, or int64 class labels (n_samples, 1) for a loss over classes.
+
+    Raises
+    ------
+    ShapeError, DataError
+        For another shape, labels or values out of range, NaN or infinity.
+    """
+    y = _numbers(y, "y")
+    y = y[:, None] if y.ndim == 1 else y
+    classes = loss.labels == "classes"
+    widths = {1, n_outputs} if classes else {n_outputs}
+    if y.ndim != 2 or y.shape[0] != n_samples or y.shape[1] not in widths:
+        wanted = f"({n_samples},) class labels or " if classes else ""
+        raise ShapeError(f"y must be {wanted}({n_samples}, {n_outputs}) for loss {loss.name!r}, got {_shape(y)}")
+    _finite(y, "y")
+    if classes and y.shape[1] == 1 and n_outputs > 1:
+        bad = (y != np.floor(y)) | (y < 0) | (y >= n_outputs)
+        _reject(y, bad, f"a class label from 0 to {n_outputs - 1}")
+        return y.astype(np.int64)
+    if classes or loss.labels == "binary":
+        _reject(y, (y < 0) | (y > 1), "between 0 and 1")
+    if loss.name == "poisson":
+        _reject(y, y < 0, "at least 0 for the poisson loss")
+    return y
+
+
+def check_weights(weights: Any, n_samples: int) -> np.ndarray:
+    """Example weights as (n_samples, 1), finite, at least 0, not all 0.
+
+    Raises
+    ------
+    ShapeError, DataError
+        Otherwise.
+    """
+    w = _numbers(weights, "sample_weight").astype(np.float64)
+    if w.size != n_samples or w.ndim > 2:
+        raise ShapeError(f"sample_weight must be ({n_samples},), got {_shape(w)}")
+    w = w.reshape(-1, 1)
+    _finite(w, "sample_weight")
+    if (w < 0).any() or not w.any():
+        raise DataError("sample_weight must be at least 0 everywhere and positive somewhere")
+    return w
+
+
+def _numbers(x: Any, name: str) -> np.ndarray:
+    x = np.asarray(x)
+    if x.dtype.kind not in "biuf":
+        raise DataError(f"{name} must hold numbers, got dtype {x.dtype}; encode text columns first (see data/)")
+    return x
+
+
+def _shape(x: np.ndarray) -> str:
+    return str(tuple(int(n) for n in x.shape))
+
+
+def _finite(x: np.ndarray, name: str) -> None:
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        row, column = np.argwhere(~np.isfinite(x))[0]
+        raise DataError(f"{name} has {x[row, column]} at row {row}, column {column}; fill or drop such values first")
+
+
+def _reject(y: np.ndarray, bad: np.ndarray, wanted: str) -> None:
+    if bad.any():
+        row = int(np.argwhere(bad)[0][0])
+        raise DataError(f"y must be {wanted}, got {y[row].tolist()} at row {row}")
