@@ -1,0 +1,8 @@
+"""Devices: array namespaces, transfers, buffers and kernels. Importing this loads no optional package."""
+
+from __future__ import annotations
+
+from .base import Backend
+from .select import Workload, get_backend, require_owned
+
+__all__ = ["Backend", "Workload", "get_backend", "require_owned"]

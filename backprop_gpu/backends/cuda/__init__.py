@@ -1,0 +1,1 @@
+"""CUDA through CuPy: the only folder that knows CuPy."""

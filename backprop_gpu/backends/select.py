@@ -1,0 +1,199 @@
+"""From a device name to a backend: explicit, from the environment, or ``auto`` with the reason for its choice."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from .._typing import Array, Namespace
+from ..devices import FORMS, DeviceSpec, one_line, requested
+from ..errors import DeviceError, MissingDependencyError
+from .base import Backend
+from .host.blas import usable_cores
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one training step works on: layer widths n_0..n_L, examples in a batch, and a NumPy dtype name."""
+
+    sizes: tuple[int, ...]
+    batch_size: int
+    dtype: str = "float32"
+
+    @property
+    def flops(self) -> int:
+        """6 m sum n_l n_(l-1) - 2 m n_0 n_1: three products a layer, less the input's gradient, which nobody needs."""
+        products = [n * k for n, k in zip(self.sizes[1:], self.sizes, strict=False)]
+        return 2 * self.batch_size * (3 * sum(products) - products[0])
+
+
+# Estimates, good to a factor of about two; they only settle which of two devices `auto` takes.
+# CPU: NumPy with OpenBLAS on 2 cores of an AMD EPYC, float32, Adam: 784-512-256-10 with m=128 took 2.5 ms (61 GFLOP/s
+# a core), 1024-2048-2048-10 with m=1024 took 179 ms (96 with AVX2 kernels), and 30-64-32-2 with m=32, which is all
+# overhead, 49 us for its 11 kernel calls.
+_CPU_FLOPS_PER_CORE = 60e9
+_CPU_SECONDS_PER_CALL = 5e-6
+# CUDA: estimates that were not measured on a card. CuPy takes about 20 us to launch one operation from Python, and a
+# plain step has about 20 a layer (784-512-512-10: 60 launches, 1.2 ms). The rate is that of a mid-range card.
+_CUDA_FLOPS = 20e12
+_CUDA_SECONDS_PER_LAUNCH = 20e-6
+_CUDA_LAUNCHES_PER_LAYER = 20
+
+
+def predict_step_seconds(workload: Workload, kind: Literal["cpu", "cuda"]) -> float:
+    """Rough seconds for one training step: FLOPs over an assumed rate, plus the overhead of each kernel call.
+
+    float64 is taken to run at half the rate of float32 on both.
+    """
+    layers = len(workload.sizes) - 1
+    flops = workload.flops * (2 if workload.dtype == "float64" else 1)
+    if kind == "cuda":
+        return flops / _CUDA_FLOPS + layers * _CUDA_LAUNCHES_PER_LAYER * _CUDA_SECONDS_PER_LAUNCH
+    calls = 3 * layers + 2  # forward, input gradient and parameter gradient a layer; the loss; the update
+    return flops / (_CPU_FLOPS_PER_CORE * usable_cores()) + calls * _CPU_SECONDS_PER_CALL
+
+
+def get_backend(device: str | DeviceSpec | Backend | None = None, *, workload: Workload | None = None) -> Backend:
+    """The backend of a device; its ``reason`` says why it was taken.
+
+    Parameters
+    ----------
+    device : str, DeviceSpec, Backend or None
+        A name in the grammar of ``devices.py``; None reads BACKPROP_GPU_DEVICE, else means ``"auto"``. A Backend is
+        returned as it is.
+    workload : Workload, optional
+        What will be trained: ``auto`` then takes CUDA only if the step is predicted to be faster there.
+
+    Raises
+    ------
+    DeviceError
+        When the name is unknown, or the device was asked for by name and cannot be used; says why and what helps.
+    MissingDependencyError
+        When the namespace was asked for and is not installed; names the command that installs it.
+    """
+    if isinstance(device, Backend):
+        return device
+    spec = requested(device)
+    if spec.namespace == "auto":
+        return _automatic(workload)
+    if spec.namespace == "numpy":
+        return Backend("numpy", np, reason="the CPU was asked for")
+    if spec.namespace == "cupy":
+        return _cuda(spec)
+    if spec.namespace == "array_api_strict":
+        return StrictBackend(spec)
+    if spec.namespace == "torch":
+        return TorchBackend(spec)
+    raise DeviceError(f"there is no device {str(spec)!r}; use one of {FORMS}")
+
+
+def _automatic(workload: Workload | None) -> Backend:
+    from .cuda.device import CudaBackend
+    from .cuda.probe import probe
+
+    found = probe(0)
+    if not found.ok:
+        return Backend("numpy", np, reason=f"CUDA cannot be used: {found.reason}; {found.cure}")
+    if workload is None:
+        return CudaBackend(0, found.reason)
+    there, here = predict_step_seconds(workload, "cuda"), predict_step_seconds(workload, "cpu")
+    figures = f"this network's step is predicted at {_time(there)} there and {_time(here)} on the CPU"
+    if there < here:
+        return CudaBackend(0, f"{found.reason}; {figures}")
+    return Backend("numpy", np, reason=f"CUDA works, but {figures}; use --device cuda to override")
+
+
+def _time(seconds: float) -> str:
+    milliseconds = seconds * 1e3
+    return f"{milliseconds:,.0f} ms" if milliseconds >= 100 else f"{milliseconds:.2g} ms"
+
+
+def _cuda(spec: DeviceSpec) -> Backend:
+    from .cuda.device import CudaBackend
+    from .cuda.probe import probe
+
+    index = int(spec.device or 0)
+    found = probe(index)
+    if not found.ok:
+        raise DeviceError(f"{spec} cannot be used: {found.reason}; {found.cure}")
+    return CudaBackend(index, f"{spec} was asked for; {found.reason}")
+
+
+def _namespace(module: str, packages: str) -> Namespace:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(f"{error.name} is not installed; pip install {packages}") from None
+    except Exception as error:  # an installed but broken package may raise anything
+        cure = f"reinstall it: pip install --force-reinstall {packages}"
+        raise MissingDependencyError(f"{module} cannot be imported ({one_line(error)}); {cure}") from None
+
+
+class StrictBackend(Backend):
+    """array_api_strict: NumPy that allows the standard alone, with make-believe devices that refuse to be mixed."""
+
+    def __init__(self, spec: DeviceSpec) -> None:
+        xp = _namespace("array_api_strict", "array-api-strict")
+        try:
+            device = xp.Device(spec.device)
+        except ValueError:
+            known = ", ".join(str(d).split("'")[1] for d in xp.__array_namespace_info__().devices())
+            raise DeviceError(f"array_api_strict has no device {spec.device!r}; it has {known}") from None
+        super().__init__(str(spec), xp, device, f"{spec} was asked for")
+
+    def to_host(self, x: Array) -> np.ndarray:
+        return np.array(x.to_device(self.xp.Device("CPU_DEVICE")), copy=True)
+
+    def owns(self, x: Array) -> bool:
+        return hasattr(x, "__array_namespace__") and x.__array_namespace__() is self.xp
+
+
+class TorchBackend(Backend):
+    """PyTorch's tensors through array-api-compat, which gives them the standard's names."""
+
+    def __init__(self, spec: DeviceSpec) -> None:
+        xp = _namespace("array_api_compat.torch", "array-api-compat torch")
+        try:
+            # A real operation: torch takes the name of a device that is not there.
+            device = (xp.zeros(1, device=spec.device) + 1).device
+        except Exception as error:
+            cure = "use torch:cpu, or install a torch built for that device"
+            raise DeviceError(f"{spec} cannot be used ({one_line(error)}); {cure}") from None
+        super().__init__(f"torch:{device}", xp, device, f"{spec} was asked for")
+
+    def to_host(self, x: Array) -> np.ndarray:
+        return np.array(x.numpy(force=True), copy=True)
+
+    def owns(self, x: Array) -> bool:
+        return isinstance(x, self.xp.Tensor)
+
+    def activate(self) -> contextlib.AbstractContextManager[Any]:
+        # As a context, torch.device makes every call slower: on the CPU, the default, it is not needed.
+        return contextlib.nullcontext() if self.device.type == "cpu" else self.device
+
+    def synchronize(self) -> None:
+        if self.device.type != "cpu":
+            getattr(self.xp, self.device.type).synchronize()
+
+
+def require_owned(backend: Backend, name: str, x: Any) -> None:
+    """Check that ``x`` is an array on the backend's device.
+
+    Raises
+    ------
+    DeviceError
+        Names ``name``, where ``x`` is, and where the model is; mixed devices otherwise fail far from their cause.
+    """
+    if backend.owns(x) and (backend.device is None or x.device == backend.device):
+        return
+    there = f"but the model is on {backend.name}"
+    if isinstance(x, np.ndarray):
+        raise DeviceError(f"{name} is a numpy array {there}; pass it through backend.asarray")
+    if not hasattr(x, "shape") or not hasattr(x, "device"):
+        raise DeviceError(f"{name} is a {type(x).__name__}, not an array, {there}; pass it through backend.asarray")
+    here = f"{type(x).__module__.partition('.')[0]} device {x.device}"
+    raise DeviceError(f"{name} is an array on {here} {there}; copy it to NumPy and pass that through backend.asarray")

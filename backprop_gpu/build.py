@@ -1,0 +1,276 @@
+"""The one module that joins a configuration to the rooms: data in, a trained model and a run folder out."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .backends import get_backend
+from .backends.base import Backend
+from .backends.select import Workload
+from .config import Config, load_config
+from .data.preprocessing import Preprocessor
+from .data.sources import read_table
+from .data.splits import split_indices
+from .data.table import Table
+from .errors import CheckpointError, ConfigError
+from .network.dense_net import DenseNet
+from .training.callbacks import Callback, JsonLines
+from .training.checkpoint import Extras, load_model, save_model
+from .training.metrics import confusion_matrix, default_metrics, evaluate
+from .training.trainer import EarlyStopping, History, Trainer, class_indices
+
+MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE = (
+    "model.safetensors",
+    "config.yaml",
+    "history.jsonl",
+    "metrics.json",
+)
+
+
+class Model:
+    """A trained network with everything that prediction on raw rows needs.
+
+    Attributes
+    ----------
+    net : DenseNet
+    preprocessor : Preprocessor
+        Scaler, categories, column names, classes.
+    """
+
+    def __init__(self, net: DenseNet, preprocessor: Preprocessor) -> None:
+        self.net, self.preprocessor = net, preprocessor
+
+    def read(self, source: str | os.PathLike[str], *, labelled: bool = False, target: Any = None) -> Table:
+        """Read a file, or a built-in set, as the training table was read."""
+        return read_table(str(source), like=self.preprocessor.schema, labelled=labelled, target=target)
+
+    def predict_proba(self, table: Table) -> np.ndarray:
+        """Probabilities (n_samples, n_outputs), or values as the network gives them."""
+        return self.net.predict_proba(self.preprocessor.transform(table, self.net.dtype))
+
+    def predict(self, table: Table) -> np.ndarray:
+        """Labels or values as they stood in the training table."""
+        return self.preprocessor.decode(self.predict_proba(table))
+
+    def evaluate(self, table: Table, metrics: Sequence[str] | None = None) -> dict[str, Any]:
+        """Cost, metrics and, for classes, the confusion matrix on a labelled table; regression in the target's units."""
+        codec = self.preprocessor.target
+        assert codec is not None, "a model is always trained with a task"
+        X = self.preprocessor.transform(table, self.net.dtype)
+        y = self.preprocessor.encode_target(table, self.net.dtype)
+        AL = self.net.predict_proba(X)
+        result: dict[str, Any] = {"rows": table.n_samples, "cost": self.net.cost(X, y)}
+        truth, outputs = y, AL
+        if codec.task in ("regression", "count"):
+            truth, outputs = codec.decode(y), codec.decode(AL)
+        elif codec.task == "multiclass":
+            truth = class_indices(y)
+        result |= evaluate(metrics or default_metrics(codec.task), codec.task, truth, outputs)
+        if codec.task in ("binary", "multiclass"):
+            predicted = AL.argmax(axis=1) if codec.task == "multiclass" else (AL[:, 0] > 0.5).astype(np.int64)
+            matrix = confusion_matrix(
+                truth.reshape(-1).astype(np.int64), predicted, n_classes=max(len(codec.labels), 2)
+            )
+            result["confusion_matrix"] = {"classes": list(codec.class_names), "rows_true": matrix.astype(int).tolist()}
+        return result
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file."""
+        tensors, meta = self.preprocessor.state()
+        save_model(path, self.net, Extras(tensors, {"preprocessor": meta}))
+
+
+def load(run_or_file: str | os.PathLike[str], device: str | Backend | None = None) -> Model:
+    """Load a model from a run folder or a model.safetensors file, onto any device.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no model there, or it is damaged.
+    """
+    path = Path(run_or_file)
+    path = path / MODEL_FILE if path.is_dir() else path
+    net, extras = load_model(path, device)
+    if "preprocessor" not in extras.meta:
+        raise CheckpointError(
+            f"{path} holds a network without its preprocessing; load it with training.checkpoint.load_model"
+        )
+    return Model(net, Preprocessor.from_state(extras.tensors, extras.meta["preprocessor"]))
+
+
+@dataclass
+class Experiment:
+    """A configuration with its data read, its network built and nothing written yet."""
+
+    config: Config
+    model: Model
+    trainer: Trainer
+    train: Table
+    validation: Table | None
+    test: Table | None
+
+
+@dataclass
+class Outcome:
+    """A finished run: the model, its history, what it scored, where it lies."""
+
+    model: Model
+    history: History
+    metrics: dict[str, Any]
+    run_dir: Path
+
+
+def prepare(config: Config, *, progress: bool = True) -> Experiment:
+    """Read and encode the data, build network and trainer; raises the package's errors and writes nothing."""
+    train, validation, test = read_split(config)
+    d = config.data
+    preprocessor = Preprocessor.fit(
+        train,
+        task=d.task,
+        standardize=d.standardize,
+        missing=d.missing,
+        unknown=d.unknown,
+        standardize_target=d.standardize_target,
+    )
+    assert preprocessor.target is not None, "fitted with a task"
+    sizes = (len(preprocessor.feature_names), *config.model.hidden, preprocessor.target.n_outputs)
+    workload = Workload(sizes, min(config.training.batch_size, train.n_samples), config.dtype)
+    net = DenseNet(
+        sizes,
+        activation=config.model.activation_spec(),
+        loss=config.loss_spec(),
+        initializer=config.model.initializer,
+        dropout=config.model.dropout,
+        dtype=config.dtype,
+        device=get_backend(config.device, workload=workload),
+        seed=config.seed,
+        kernels=config.kernels,
+    )
+    return Experiment(config, Model(net, preprocessor), _trainer(config, net, progress), train, validation, test)
+
+
+def read_split(config: Config) -> tuple[Table, Table | None, Table | None]:
+    """The configuration's table, divided into training, validation and test rows."""
+    d = config.data
+    table = read_table(
+        d.source,
+        target=d.target,
+        columns=d.columns,
+        ignore=d.ignore,
+        categorical=d.categorical,
+        delimiter=d.delimiter,
+        options=d.options,
+    )
+    stratify = d.task in ("binary", "multiclass")
+    parts = split_indices(
+        table.n_samples, table.target, validation=d.validation, test=d.test, stratify=stratify, seed=config.seed
+    )
+    train, validation, test = (table.take(rows) if len(rows) else None for rows in parts)
+    assert train is not None, "split_indices leaves training rows"
+    return train, validation, test
+
+
+def _trainer(config: Config, net: DenseNet, progress: bool) -> Trainer:
+    t, r = config.training, config.regularization
+    stopping = None if t.early_stopping is None else EarlyStopping(**t.early_stopping.model_dump())
+    return Trainer(
+        net,
+        optimizer=config.optimizer.model_dump(),
+        schedule=config.schedule.model_dump(),
+        epochs=t.epochs,
+        batch_size=t.batch_size,
+        micro_batch=t.micro_batch,
+        early_stopping=stopping,
+        restore_best=t.restore_best,
+        metrics=default_metrics(config.data.task)[:1] if t.metrics is None else t.metrics,
+        shuffle=t.shuffle,
+        seed=config.seed,
+        progress=progress,
+        l1=r.l1,
+        l2=r.l2,
+        penalty_over=r.penalty_over,
+        clip_norm=r.clip_norm,
+        **config.ledger(),
+    )
+
+
+def new_run_dir(config: Config, run_dir: str | os.PathLike[str] | None) -> Path:
+    """Where the run will lie: ``run_dir``, or runs/NAME-TIME; the folder is not made yet.
+
+    Raises
+    ------
+    ConfigError
+        If something is there already.
+    """
+    path = Path(run_dir) if run_dir is not None else Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    number = 1
+    while run_dir is None and path.exists():  # two runs within a second
+        number += 1
+        path = path.with_name(f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{number}")
+    if path.exists():
+        raise ConfigError(f"{path} exists already; give --run-dir another folder, or remove that one")
+    return path
+
+
+def run(experiment: Experiment, run_dir: Path, callbacks: Sequence[Callback] = ()) -> Outcome:
+    """Train, judge on the test rows, and write the run folder."""
+    model, config = experiment.model, experiment.config
+    pre, dtype = model.preprocessor, model.net.dtype
+    X, y = pre.transform(experiment.train, dtype), pre.encode_target(experiment.train, dtype)
+    validation = experiment.validation
+    held_out = None if validation is None else (pre.transform(validation, dtype), pre.encode_target(validation, dtype))
+    try:
+        run_dir.mkdir(parents=True)
+        (run_dir / CONFIG_FILE).write_text(config.to_yaml(), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot make the run folder {run_dir}: {error.strerror}") from None
+    trainer = experiment.trainer
+    trainer.callbacks = [JsonLines(run_dir / HISTORY_FILE), *callbacks, *trainer.callbacks]
+    history = trainer.fit(X, y, validation=held_out)
+    model.save(run_dir / MODEL_FILE)
+    metrics = _metrics(experiment, history)
+    (run_dir / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    return Outcome(model, history, metrics, run_dir)
+
+
+def _metrics(experiment: Experiment, history: History) -> dict[str, Any]:
+    net = experiment.model.net
+    parts = {"train": experiment.train, "validation": experiment.validation, "test": experiment.test}
+    scores = {name: experiment.model.evaluate(table) for name, table in parts.items() if table is not None}
+    return {
+        "device": net.backend.name,
+        "dtype": net.dtype,
+        "sizes": list(net.sizes),
+        "parameters": net.n_parameters,
+        "epochs": len(history.epochs),
+        "best_epoch": history.best_epoch,
+        "stopped": history.stopped,
+        "steps": experiment.trainer.step.t,
+        "seconds": history.epochs[-1].seconds,
+        "notes": history.notes,
+        **scores,
+    }
+
+
+def train(
+    config: str | Config | None = None,
+    *,
+    overrides: list[str] | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    progress: bool = True,
+) -> Outcome:
+    """The whole of ``backprop-gpu train`` from Python: read, train, judge, write the run folder."""
+    loaded = config if isinstance(config, Config) else load_config(config, overrides)
+    if device is not None:
+        loaded = loaded.model_copy(update={"device": device})
+    path = new_run_dir(loaded, run_dir)
+    return run(prepare(loaded, progress=progress), path)

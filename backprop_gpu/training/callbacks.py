@@ -1,0 +1,153 @@
+"""What may listen to a training run. Every method does nothing unless overridden."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+
+@dataclass
+class Epoch:
+    """What is known after one epoch.
+
+    Attributes
+    ----------
+    epoch : int
+        From 1.
+    step : int
+        Optimizer steps so far.
+    cost : float
+        J, penalty included, averaged over the epoch's batches while the parameters moved.
+    learning_rate : float
+        Of the next step.
+    validation : dict
+        ``cost`` (without penalty) and the metrics on the validation set; empty without one.
+    seconds : float
+        Since training began.
+    """
+
+    epoch: int
+    step: int
+    cost: float
+    learning_rate: float
+    validation: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Callback:
+    """Base: override what you need."""
+
+    def on_start(self, epochs: int) -> None:
+        """Before the first epoch; ``epochs`` is the most there will be."""
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """After every epoch."""
+
+    def on_end(self) -> None:
+        """After the last epoch, also when training ends by an error or Ctrl-C."""
+
+
+class JsonLines(Callback):
+    """One JSON object per epoch, written and flushed as it ends, so that an interrupted run keeps what it had."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._file: TextIO | None = None
+
+    def on_start(self, epochs: int) -> None:
+        """Open the file anew."""
+        self._file = self.path.open("w", encoding="utf-8")
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Append a line."""
+        assert self._file is not None, "on_start opens the file"
+        self._file.write(json.dumps(asdict(epoch)) + "\n")
+        self._file.flush()
+
+    def on_end(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class Progress(Callback):
+    """A bar on standard error, with cost and validation; silent where standard error is not a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+
+    def on_start(self, epochs: int) -> None:
+        """Show the bar."""
+        if not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar = RichProgress(
+            TextColumn("epoch"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task("train", total=epochs, status="")
+        self._bar.start()
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Move it on."""
+        if self._bar is not None and self._task is not None:
+            parts = {"cost": epoch.cost, **{f"val {k}": v for k, v in epoch.validation.items()}}
+            self._bar.update(self._task, advance=1, status="  ".join(f"{k} {v:.4f}" for k, v in parts.items()))
+
+    def on_end(self) -> None:
+        """Take it away."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+class Running:
+    """Start callbacks on entry, end them on exit whatever happened."""
+
+    def __init__(self, callbacks: list[Callback], epochs: int) -> None:
+        self.callbacks, self.epochs = callbacks, epochs
+        self._started: list[Callback] = []
+
+    def __enter__(self) -> list[Callback]:
+        try:
+            for callback in self.callbacks:
+                callback.on_start(self.epochs)
+                self._started.append(callback)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self.callbacks
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for callback in reversed(self._started):
+            callback.on_end()
+
+
+def history_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Read what :class:`JsonLines` wrote; a last line cut short by a crash is left out."""
+    lines = []
+    for text in Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines

@@ -1,0 +1,271 @@
+"""The training loop: epochs over batches, validation, early stopping, the best weights."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, DataError, NonFiniteError, did_you_mean
+from ..maths.optimizers import Optimizer
+from ..maths.schedules import Schedule
+from ..network.dense_net import DenseNet
+from ..network.step import TrainingStep
+from ..network.targets import check_rows, check_targets, check_weights
+from .batches import Batches
+from .callbacks import Callback, Epoch, Progress, Running
+from .metrics import METRICS, evaluate
+
+COST = "cost"
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Stop when ``metric`` on the validation set has not improved by ``min_delta`` for ``patience`` epochs.
+
+    Attributes
+    ----------
+    metric : str, default "cost"
+        ``"cost"`` or a name of ``training.metrics``; it knows which way is better.
+    patience : int, default 20
+    min_delta : float, default 0.0
+    """
+
+    metric: str = COST
+    patience: int = 20
+    min_delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.metric != COST and self.metric not in METRICS:
+            hint = did_you_mean(self.metric, [COST, *METRICS])
+            raise ConfigError(
+                f"early_stopping: unknown metric {self.metric!r}{hint}; known: cost, {', '.join(METRICS)}"
+            )
+        if self.patience < 1 or not (math.isfinite(self.min_delta) and self.min_delta >= 0.0):
+            raise ConfigError("early_stopping: patience must be at least 1 and min_delta at least 0")
+
+    @property
+    def greater_is_better(self) -> bool:
+        """Which way the metric improves."""
+        return self.metric != COST and METRICS[self.metric].greater_is_better
+
+
+@dataclass
+class History:
+    """The epochs of a run.
+
+    Attributes
+    ----------
+    epochs : list of Epoch
+    best_epoch : int
+        The epoch whose weights the network holds now: the best on the validation set, or the last.
+    stopped : str
+        Why it ended: ``"epochs"`` or ``"early stopping"``.
+    notes : list of str
+        What a user should know, such as a batch size larger than the data.
+    """
+
+    epochs: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    stopped: str = "epochs"
+    notes: list[str] = field(default_factory=list)
+
+
+class Trainer:
+    """Fit a network to rows of examples.
+
+    Parameters
+    ----------
+    net : DenseNet
+        Trained in place.
+    optimizer : str, dict or Optimizer, default "adam"
+    schedule : str, dict or Schedule, default "constant"
+    epochs : int, default 100
+    batch_size : int, default 32
+        Larger than the data works, with a note: every batch is then the whole data set.
+    micro_batch : int or None, default None
+        Examples per pass; the gradient does not depend on it, memory does.
+    early_stopping : EarlyStopping or None, default None
+        Needs a validation set.
+    restore_best : bool, default True
+        With a validation set, end with the weights that were best on it.
+    metrics : sequence of str, default ()
+        Computed on the validation set after each epoch.
+    shuffle : bool, default True
+    seed : int, default 0
+        Of the order of the examples.
+    callbacks : sequence of Callback, default ()
+    progress : bool, default True
+        A bar on a terminal, nothing elsewhere.
+    **settings
+        Of :class:`~backprop_gpu.network.step.TrainingStep`: ``l1``, ``l2``, ``penalty_over``, ``clip_norm``, ``delta``,
+        ``one_over_m``, ``reduction``.
+
+    Raises
+    ------
+    ConfigError
+        For a setting out of its range.
+    """
+
+    def __init__(
+        self,
+        net: DenseNet,
+        *,
+        optimizer: str | dict[str, Any] | Optimizer = "adam",
+        schedule: str | dict[str, Any] | Schedule = "constant",
+        epochs: int = 100,
+        batch_size: int = 32,
+        micro_batch: int | None = None,
+        early_stopping: EarlyStopping | None = None,
+        restore_best: bool = True,
+        metrics: Sequence[str] = (),
+        shuffle: bool = True,
+        seed: int = 0,
+        callbacks: Sequence[Callback] = (),
+        progress: bool = True,
+        **settings: Any,
+    ) -> None:
+        for name, number in (("epochs", epochs), ("batch_size", batch_size), ("micro_batch", micro_batch)):
+            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+                raise ConfigError(f"{name} must be a whole number from 1, got {number!r}")
+        for metric in metrics:
+            if metric not in METRICS:
+                raise ConfigError(
+                    f"unknown metric {metric!r}{did_you_mean(metric, METRICS)}; known: {', '.join(METRICS)}"
+                )
+        self.net, self.epochs, self.batch_size, self.micro_batch = net, epochs, batch_size, micro_batch
+        self.early_stopping, self.restore_best = early_stopping, restore_best
+        watched = [early_stopping.metric] if early_stopping and early_stopping.metric != COST else []
+        self.metrics = list(dict.fromkeys([*metrics, *watched]))
+        self.shuffle, self.seed = shuffle, seed
+        self.callbacks = [*callbacks, *([Progress()] if progress else [])]
+        self.step = TrainingStep(net, optimizer, schedule=schedule, **settings)
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        validation: tuple[Any, Any] | None = None,
+    ) -> History:
+        """Train.
+
+        Parameters
+        ----------
+        X : (n_samples, n_features)
+        y : (n_samples,) or (n_samples, n_outputs)
+        sample_weight : (n_samples,), optional
+        validation : (X, y), optional
+
+        Raises
+        ------
+        ShapeError, DataError
+            For data that the network cannot take.
+        NonFiniteError
+            If the cost becomes NaN or infinite.
+        """
+        net = self.net
+        if self.early_stopping is not None and validation is None:
+            raise DataError("early stopping needs a validation set; pass validation=(X, y) or leave early_stopping out")
+        X = check_rows(X, net.sizes[0])
+        Y = check_targets(y, net.loss, net.sizes[-1], X.shape[0])
+        weights = None if sample_weight is None else check_weights(sample_weight, X.shape[0])
+        if validation is not None:
+            X_val = check_rows(validation[0], net.sizes[0], "validation X")
+            validation = (X_val, check_targets(validation[1], net.loss, net.sizes[-1], X_val.shape[0]))
+        batches = Batches(net, X, Y, weights, batch_size=self.batch_size, shuffle=self.shuffle, seed=self.seed)
+        history = History()
+        if self.batch_size > X.shape[0]:
+            history.notes.append(
+                f"batch_size {self.batch_size} is larger than the {X.shape[0]} examples: one batch each epoch"
+            )
+        self.step.total_steps = self.epochs * len(batches)
+        self._run(batches, validation, history)
+        return history
+
+    def _run(self, batches: Batches, validation: tuple[np.ndarray, np.ndarray] | None, history: History) -> None:
+        best = _Best(self.early_stopping or EarlyStopping(patience=self.epochs))
+        start = time.perf_counter()
+        with Running(self.callbacks, self.epochs) as callbacks:
+            for number in range(1, self.epochs + 1):
+                cost = self._epoch(batches, number)
+                epoch = Epoch(number, self.step.t, cost, self.step.learning_rate)
+                if validation is not None:
+                    epoch.validation = self.evaluate(*validation)
+                epoch.seconds = time.perf_counter() - start
+                history.epochs.append(epoch)
+                for callback in callbacks:
+                    callback.on_epoch(epoch)
+                if validation is not None and best.done(epoch, self.net):
+                    history.stopped = "early stopping"
+                    break
+        history.best_epoch = len(history.epochs)
+        if validation is not None and self.restore_best and best.theta is not None:
+            best.restore(self.net)
+            history.best_epoch = best.epoch
+
+    def _epoch(self, batches: Batches, number: int) -> float:
+        """One pass over the data; returns the mean of J over the batches, summed on the device."""
+        backend = self.net.backend
+        with backend.activate():
+            total = backend.zeros((1,), self.net.dtype)
+            for batch in batches.epoch(number - 1):
+                self.step(batch.X, batch.Y, batch.weights, weights_sum=batch.weights_sum, micro_batch=self.micro_batch)
+                total[...] = total + self.step.value * (batch.m / batches.n)
+            cost = float(backend.to_host(total)[0])
+        if not math.isfinite(cost):
+            raise NonFiniteError(
+                f"the cost became {cost} in epoch {number}; lower optimizer.learning_rate "
+                f"(now {self.step.learning_rate:g}), or set clip_norm"
+            )
+        return cost
+
+    def evaluate(self, X: np.ndarray, y: np.ndarray) -> dict[str, float]:
+        """The cost (without penalty) and this trainer's metrics on rows."""
+        y, task = np.asarray(y), task_of(self.net)
+        result = {COST: self.net.cost(X, y)}
+        if self.metrics:
+            truth = class_indices(y) if task == "multiclass" else y
+            result |= evaluate(self.metrics, task, truth, self.net.predict_proba(X))
+        return result
+
+
+def task_of(net: DenseNet) -> str:
+    """The task whose metrics a network's outputs can be judged by: binary, multilabel, multiclass or regression."""
+    if net.loss.labels == "binary":
+        return "binary" if net.sizes[-1] == 1 else "multilabel"
+    return "multiclass" if net.loss.labels == "classes" else "regression"
+
+
+def class_indices(y: np.ndarray) -> np.ndarray:
+    """Class labels (n_samples,) from labels (n_samples,), (n_samples, 1) or one-hot rows."""
+    if y.ndim == 1:
+        return y
+    return y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
+
+
+class _Best:
+    """The best epoch so far, with its parameters kept on the host."""
+
+    def __init__(self, rule: EarlyStopping) -> None:
+        self.rule, self.epoch = rule, 0
+        self.score = -math.inf if rule.greater_is_better else math.inf
+        self.theta: np.ndarray | None = None
+
+    def done(self, epoch: Epoch, net: DenseNet) -> bool:
+        """Take note of an epoch; True when patience has run out."""
+        now = epoch.validation[self.rule.metric]
+        gain = now - self.score if self.rule.greater_is_better else self.score - now
+        if gain > self.rule.min_delta:
+            self.score, self.epoch, self.theta = now, epoch.epoch, net.backend.to_host(net.params.theta)
+        return epoch.epoch - self.epoch >= self.rule.patience
+
+    def restore(self, net: DenseNet) -> None:
+        """Put the best parameters back."""
+        with net.backend.activate():
+            net.params.theta[...] = net.backend.asarray(self.theta, net.dtype)
