@@ -1,0 +1,69 @@
+"""An L-layer network with hand-written backpropagation that runs unchanged on NumPy and on CUDA through CuPy.
+
+>>> from backprop_gpu import DenseNet, Trainer
+>>> net = DenseNet([30, 16, 8, 1], loss="binary_cross_entropy", device="auto")
+>>> history = Trainer(net, epochs=20).fit(X, y)          # X (n_samples, n_features), y (n_samples,)
+>>> labels = net.predict(X)
+
+Names are loaded when they are first used, so that importing the package costs little more than importing NumPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Backend": "backends.base",
+    "get_backend": "backends.select",
+    "DenseNet": "network.dense_net",
+    "TrainingStep": "network.step",
+    "Trainer": "training.trainer",
+    "EarlyStopping": "training.trainer",
+    "History": "training.trainer",
+    "Callback": "training.callbacks",
+    "Epoch": "training.callbacks",
+    "Preprocessor": "data.preprocessing",
+    "read_table": "data.sources",
+    "gradcheck": "gradcheck",
+    "load": "build",
+    "train": "build",
+    "Model": "build",
+    "load_config": "config",
+    "BackpropError": "errors",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+if TYPE_CHECKING:
+    from .backends.base import Backend as Backend
+    from .backends.select import get_backend as get_backend
+    from .build import Model as Model
+    from .build import load as load
+    from .build import train as train
+    from .config import load_config as load_config
+    from .data.preprocessing import Preprocessor as Preprocessor
+    from .data.sources import read_table as read_table
+    from .errors import BackpropError as BackpropError
+    from .gradcheck import gradcheck as gradcheck
+    from .network.dense_net import DenseNet as DenseNet
+    from .network.step import TrainingStep as TrainingStep
+    from .training.callbacks import Callback as Callback
+    from .training.callbacks import Epoch as Epoch
+    from .training.trainer import EarlyStopping as EarlyStopping
+    from .training.trainer import History as History
+    from .training.trainer import Trainer as Trainer
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -61,7 +61,7 @@ class Model:
         return self.preprocessor.decode(self.predict_proba(table))
 
     def evaluate(self, table: Table, metrics: Sequence[str] | None = None) -> dict[str, Any]:
-        """Cost, metrics and, for classes, the confusion matrix on a labelled table; regression in the target's units."""
+        """Cost, metrics and, for classes, the confusion matrix of a labelled table; values in the target's units."""
         codec = self.preprocessor.target
         assert codec is not None, "a model is always trained with a task"
         X = self.preprocessor.transform(table, self.net.dtype)
@@ -180,6 +180,7 @@ def read_split(config: Config) -> tuple[Table, Table | None, Table | None]:
 
 def _trainer(config: Config, net: DenseNet, progress: bool) -> Trainer:
     t, r = config.training, config.regularization
+    settings: dict[str, Any] = {"l1": r.l1, "l2": r.l2, "penalty_over": r.penalty_over, "clip_norm": r.clip_norm}
     stopping = None if t.early_stopping is None else EarlyStopping(**t.early_stopping.model_dump())
     return Trainer(
         net,
@@ -194,11 +195,8 @@ def _trainer(config: Config, net: DenseNet, progress: bool) -> Trainer:
         shuffle=t.shuffle,
         seed=config.seed,
         progress=progress,
-        l1=r.l1,
-        l2=r.l2,
-        penalty_over=r.penalty_over,
-        clip_norm=r.clip_norm,
-        **config.ledger(),
+        **settings,
+        **config.ledger(),  # type: ignore[arg-type]
     )
 
 
@@ -269,8 +267,9 @@ def train(
     progress: bool = True,
 ) -> Outcome:
     """The whole of ``backprop-gpu train`` from Python: read, train, judge, write the run folder."""
-    loaded = config if isinstance(config, Config) else load_config(config, overrides)
-    if device is not None:
-        loaded = loaded.model_copy(update={"device": device})
+    if isinstance(config, Config):
+        loaded = config if device is None else config.model_copy(update={"device": device})
+    else:
+        loaded = load_config(config, overrides, device=device)
     path = new_run_dir(loaded, run_dir)
     return run(prepare(loaded, progress=progress), path)

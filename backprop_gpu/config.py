@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -18,6 +19,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
+from .devices import ENVIRONMENT_VARIABLE
 from .devices import parse as parse_device
 from .errors import BackpropError, ConfigError, did_you_mean
 from .maths.activations import ACTIVATIONS, get_activation
@@ -229,7 +231,9 @@ def find(name_or_path: str | None) -> Path:
     return path
 
 
-def load_config(name_or_path: str | None = None, overrides: list[str] | None = None) -> Config:
+def load_config(
+    name_or_path: str | None = None, overrides: list[str] | None = None, *, device: str | None = None
+) -> Config:
     """Read and check a configuration.
 
     Parameters
@@ -238,6 +242,8 @@ def load_config(name_or_path: str | None = None, overrides: list[str] | None = N
         See :func:`find`.
     overrides : list of str, optional
         ``section.key=value``, the value in YAML.
+    device : str, optional
+        In place of the file's; None: BACKPROP_GPU_DEVICE if it is set.
 
     Raises
     ------
@@ -252,6 +258,9 @@ def load_config(name_or_path: str | None = None, overrides: list[str] | None = N
     data = parse_yaml(text, str(path))
     for override in overrides or []:
         _override(data, override)
+    device = device or os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
+    if device:
+        data["device"] = device
     return validate(data, str(path))
 
 

@@ -155,15 +155,17 @@ def _no_devices(cp: Any, error: Exception) -> Probe:
     status = getattr(error, "status", None)
     if status == _NO_DEVICE:
         return _hidden()
-    if status != _INSUFFICIENT_DRIVER:
-        return Probe(False, f"CUDA cannot be started ({one_line(error)})", _ASK_NVIDIA_SMI)
     driver, built = cp.cuda.runtime.driverGetVersion(), cp.cuda.runtime.runtimeGetVersion()
-    if driver == 0:
+    if status == _INSUFFICIENT_DRIVER and driver == 0:
         cure = "install the NVIDIA driver (a container must be started with its GPUs, as with --gpus all)"
         return Probe(False, "CuPy is installed but no NVIDIA driver was found", cure)
-    reason = f"the NVIDIA driver is too old: it supports CUDA up to {dotted(driver)}, CuPy is for CUDA {dotted(built)}"
-    other = f", or {_swap(driver)}" if 12000 <= driver < 13000 <= built else ""
-    return Probe(False, reason, f"update the NVIDIA driver{other}")
+    if status == _INSUFFICIENT_DRIVER and driver // 1000 < built // 1000:
+        reason = (
+            f"the NVIDIA driver is too old: it supports CUDA up to {dotted(driver)}, CuPy needs CUDA {built // 1000}"
+        )
+        other = f", or {_swap(driver)}" if driver // 1000 == 12 else ""
+        return Probe(False, reason, f"update the NVIDIA driver{other}")
+    return Probe(False, f"the NVIDIA driver does not start CUDA ({one_line(error)})", _ASK_NVIDIA_SMI)
 
 
 def _hidden() -> Probe:

@@ -1,0 +1,307 @@
+"""``backprop-gpu``: train, evaluate, predict, gradcheck, devices, config.
+
+Exit codes: 0 done; 1 a check failed; 2 the input or the device is not usable, in one line; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import BackpropError, ConfigError, DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .build import Model, Outcome
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except BackpropError as error:
+        if options.debug:
+            raise
+        print(f"backprop-gpu: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("backprop-gpu: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as head, has gone
+        sys.stderr.close()
+        return 141
+    except MemoryError as error:
+        if options.debug:
+            raise
+        print(
+            f"backprop-gpu: out of memory ({error}); lower training.batch_size or set training.micro_batch",
+            file=sys.stderr,
+        )
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="backprop-gpu", description="An L-layer network with hand-written backpropagation, on NumPy or CUDA."
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a network and leave a run folder")
+    _add_config(train)
+    train.add_argument("--run-dir", metavar="DIR", help="where the run goes (default: runs/NAME-TIME)")
+    train.add_argument("--quiet", action="store_true", help="no progress bar and no tables")
+    train.set_defaults(command=_train)
+
+    evaluate = commands.add_parser("evaluate", help="score a trained model on its test rows, or on a file")
+    evaluate.add_argument("run", help="run folder or model.safetensors")
+    evaluate.add_argument("data", nargs="?", help="labelled file or built-in set (default: the run's own test rows)")
+    evaluate.add_argument("--target", help="for X.npy: the file that holds y")
+    _add_device(evaluate)
+    evaluate.add_argument("--json", action="store_true", help="print JSON")
+    evaluate.set_defaults(command=_evaluate)
+
+    predict = commands.add_parser("predict", help="predict rows of a file, as CSV")
+    predict.add_argument("run", help="run folder or model.safetensors")
+    predict.add_argument("data", help="file or built-in set; a target column is not needed")
+    predict.add_argument("--out", metavar="FILE", help="where the CSV goes (default: standard output)")
+    predict.add_argument("--proba", action="store_true", help="add a column of probabilities for each class")
+    _add_device(predict)
+    predict.set_defaults(command=_predict)
+
+    check = commands.add_parser("gradcheck", help="compare a network's gradient with the complex step")
+    _add_config(check)
+    check.add_argument("--rows", type=int, default=8, help="training rows to use (default: 8)")
+    check.set_defaults(command=_gradcheck)
+
+    devices = commands.add_parser("devices", help="what was found, what is used and why")
+    _add_device(devices)
+    devices.add_argument("--json", action="store_true", help="print JSON")
+    devices.set_defaults(command=_devices)
+
+    config = commands.add_parser("config", help="validate, show, list configurations; print their schema")
+    verbs = config.add_subparsers(title="verbs", required=True, metavar="VERB")
+    for verb, text in (("validate", "check a configuration"), ("show", "print it with every default filled in")):
+        sub = verbs.add_parser(verb, help=text)
+        _add_config(sub)
+        sub.set_defaults(command=_config_validate if verb == "validate" else _config_show)
+    verbs.add_parser("schema", help="print the JSON Schema, for editors").set_defaults(command=_config_schema)
+    verbs.add_parser("list", help="name the configurations that come along").set_defaults(command=_config_list)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *unused: Any) -> None:
+        from . import __version__
+
+        print(f"backprop-gpu {__version__}")
+        parser.exit()
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", help="a .yaml file, or a name of `config list` (default: breast_cancer)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. optimizer.learning_rate=1e-3"
+    )
+    _add_device(parser)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        help="auto | cpu | cuda[:i] | NAMESPACE[:DEVICE]; default: the configuration's, or BACKPROP_GPU_DEVICE",
+    )
+
+
+def _load_config(options: argparse.Namespace) -> Any:
+    from .config import load_config
+
+    return load_config(options.config, options.set, device=options.device)
+
+
+# -- commands --------------------------------------------------------------------------------------------------------
+
+
+def _train(options: argparse.Namespace) -> int:
+    from .build import new_run_dir, prepare, run
+    from .report.curve import draw_curve
+
+    config = _load_config(options)
+    run_dir = new_run_dir(config, options.run_dir)
+    experiment = prepare(config, progress=not options.quiet)
+    if not options.quiet:
+        net = experiment.model.net
+        print(f"{config.name}: {' - '.join(map(str, net.sizes))}, {net.n_parameters:,} parameters, {net.dtype}")
+        print(f"device: {net.backend.name} ({net.backend.reason})")
+    outcome = run(experiment, run_dir)
+    drawn = draw_curve(outcome.history.epochs, outcome.history.best_epoch, run_dir / "curve.png")
+    if not options.quiet:
+        _report(outcome, drawn)
+    return 0
+
+
+def _report(outcome: Outcome, drawn: bool) -> None:
+    from .report import terminal
+
+    m = outcome.metrics
+    parts: dict[str, Any] = {name: m[name] for name in ("train", "validation", "test") if name in m}
+    out = terminal.console()
+    out.print(terminal.scores(parts))
+    matrix = parts.get("test", {}).get("confusion_matrix")
+    if matrix is not None and len(matrix["classes"]) <= 12:
+        out.print(terminal.confusion(matrix))
+    for note in m["notes"]:
+        print(f"note: {note}")
+    print(
+        f"trained {m['epochs']} epochs ({m['steps']} steps) in {m['seconds']:.2f} s; "
+        f"stopped by {m['stopped']}, weights of epoch {m['best_epoch']}"
+    )
+    if not drawn:
+        print("no curve picture: pip install 'backprop-gpu[plot]' brings matplotlib")
+    print(f"run folder: {outcome.run_dir}")
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from .build import load
+    from .report import terminal
+
+    model = load(options.run, options.device)
+    table = _test_rows(options) if options.data is None else _labelled(model, options)
+    scores = model.evaluate(table)
+    if options.json:
+        print(json.dumps(scores, indent=2))
+        return 0
+    out = terminal.console()
+    out.print(terminal.scores({"test" if options.data is None else "rows": scores}))
+    if "confusion_matrix" in scores:
+        out.print(terminal.confusion(scores["confusion_matrix"]))
+    return 0
+
+
+def _labelled(model: Model, options: argparse.Namespace) -> Any:
+    return model.read(options.data, labelled=True, target=options.target)
+
+
+def _test_rows(options: argparse.Namespace) -> Any:
+    from .build import CONFIG_FILE, read_split
+    from .config import load_config
+
+    path = Path(options.run) / CONFIG_FILE
+    if not path.is_file():
+        raise ConfigError(
+            f"{options.run} is no run folder with a {CONFIG_FILE}; name the data: backprop-gpu evaluate RUN DATA"
+        )
+    test = read_split(load_config(str(path)))[2]
+    if test is None:
+        raise DataError(f"{options.run} was trained without test rows; name the data: backprop-gpu evaluate RUN DATA")
+    return test
+
+
+def _predict(options: argparse.Namespace) -> int:
+    import csv
+
+    from .build import load
+
+    model = load(options.run, options.device)
+    header, columns = _prediction_columns(model, model.read(options.data), options.proba)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    if options.out is None:
+        csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
+        return 0
+    try:
+        with open(options.out, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([header, *rows])
+    except OSError as error:
+        raise DataError(f"cannot write {options.out}: {error.strerror}") from None
+    return 0
+
+
+def _prediction_columns(model: Model, table: Any, proba: bool) -> tuple[list[str], list[np.ndarray]]:
+    import numpy as np
+
+    codec = model.preprocessor.target
+    assert codec is not None, "a model is always trained with a task"
+    AL = model.predict_proba(table)
+    predicted = model.preprocessor.decode(AL)
+    predicted = predicted.reshape(len(predicted), -1)
+    header, columns = list(codec.names), list(predicted.T)
+    if proba:
+        if codec.task in ("regression", "count"):
+            raise ConfigError("--proba is for classes; this model predicts values")
+        if codec.task == "binary":
+            AL = np.concatenate([1.0 - AL, AL], axis=1)
+        names = codec.names if codec.task == "multilabel" else codec.class_names
+        header += [f"P({name})" for name in names]
+        columns += list(AL.T)
+    return header, columns
+
+
+def _gradcheck(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from .build import prepare
+    from .gradcheck import gradcheck
+    from .report import terminal
+
+    config = _load_config(options)
+    if options.rows < 1:
+        raise ConfigError(f"--rows must be at least 1, got {options.rows}")
+    experiment = prepare(config, progress=False)
+    pre, net = experiment.model.preprocessor, experiment.model.net
+    rows = experiment.train.take(np.arange(min(options.rows, experiment.train.n_samples)))
+    X, y = pre.transform(rows, "float64"), pre.encode_target(rows, "float64")
+    r = config.regularization
+    settings = {"l1": r.l1, "l2": r.l2, "penalty_over": r.penalty_over, **config.ledger()}
+    report = gradcheck(net, X, y, **settings)
+    title = f"Gradient of {config.name} on {net.backend.name} against the complex step, {rows.n_samples} rows"
+    terminal.console().print(terminal.gradients(report, title))
+    print(f"{'ok' if report.ok else 'WRONG'}: largest relative error {report.error:.1e}")
+    return 0 if report.ok else 1
+
+
+def _devices(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from .backends.survey import survey
+    from .report import terminal
+
+    found = survey(options.device)
+    if options.json:
+        print(json.dumps([asdict(section) for section in found], indent=2))
+    else:
+        terminal.console().print(terminal.sections(found))
+    return 0
+
+
+def _config_validate(options: argparse.Namespace) -> int:
+    config = _load_config(options)
+    print(f"{options.config or config.name}: valid")
+    return 0
+
+
+def _config_show(options: argparse.Namespace) -> int:
+    print(_load_config(options).to_yaml(), end="")
+    return 0
+
+
+def _config_schema(options: argparse.Namespace) -> int:
+    from .config import Config
+
+    print(json.dumps(Config.model_json_schema(), indent=2))
+    return 0
+
+
+def _config_list(options: argparse.Namespace) -> int:
+    from .config import carried
+
+    for name, path in carried().items():
+        first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+        print(f"{name:16} {first.lstrip('# ')}")
+    return 0

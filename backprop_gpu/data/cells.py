@@ -1,0 +1,37 @@
+"""What a cell of text means: missing, a number, or text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
+"""Cells that count as missing, after stripping blanks and in any case."""
+
+
+def is_missing(cell: str) -> bool:
+    return cell.lower() in MISSING
+
+
+def number(cell: str) -> float:
+    """The cell as a float, NaN if it is missing; ValueError if it is text (as is 1_000, which ``float`` would take)."""
+    try:
+        if "_" not in cell:
+            return float(cell)
+    except ValueError:
+        if is_missing(cell):
+            return float("nan")
+    raise ValueError(cell)
+
+
+def is_number(cell: str) -> bool:
+    """Whether the cell is a number and not missing."""
+    try:
+        value = number(cell)
+    except ValueError:
+        return False
+    return value == value
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Names for an error message that stays on one line."""
+    return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")

@@ -1,0 +1,299 @@
+"""From a table as read to the network's inputs: fill, standardize, one-hot, all learnt on the training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ..errors import CheckpointError, ConfigError, DataError, did_you_mean
+from .cells import listed
+from .statistics import mean_and_scale, medians, survey
+from .table import Schema, Table
+from .targets import TargetCodec
+
+MISSING_CHOICES = ("mean", "median", "indicator")
+UNKNOWN_CHOICES = ("error", "ignore")
+_MOST_CATEGORIES = 1000  # one-hot columns beyond this are names or identifiers, and would fill the memory
+_FORMAT = 1
+_PREFIX = "preprocessor."  # of the tensors' names: they travel beside the weights
+
+
+@dataclass(frozen=True)
+class Preprocessor:
+    """Everything that turns raw rows into inputs and targets; made by :meth:`fit` or :meth:`from_state`.
+
+    Inputs are laid out as: the numeric columns, one 0/1 column for each of ``indicators``, the one-hot columns.
+
+    Parameters
+    ----------
+    columns, numeric : tuple of str
+        All feature columns of the training table in its order; those of them that hold numbers.
+    categories : dict of str to tuple of str
+        The categories of each of the other columns, sorted; an empty string stands for missing.
+    indicators : tuple of str
+        Numeric columns that get a column which says where values were missing.
+    fill : ndarray of float64, shape (n_numeric,), or None
+        What stands in for a missing number; None: a missing value is an error.
+    mean, scale : ndarray of float64, shape (n_numeric,)
+        input = (value - mean) / scale.
+    named : bool
+        Whether columns are matched by name (else by position).
+    unknown : str
+        ``error`` or ``ignore``: what to do with a category that was not seen in training (ignore: all zeros).
+    target : TargetCodec or None
+        How targets are encoded.
+    """
+
+    columns: tuple[str, ...]
+    numeric: tuple[str, ...]
+    categories: dict[str, tuple[str, ...]]
+    indicators: tuple[str, ...]
+    fill: np.ndarray | None
+    mean: np.ndarray
+    scale: np.ndarray
+    named: bool
+    unknown: str = "error"
+    target: TargetCodec | None = None
+
+    @classmethod
+    def fit(
+        cls,
+        table: Table,
+        *,
+        task: str | None = None,
+        standardize: bool = True,
+        missing: str | None = None,
+        unknown: str = "error",
+        standardize_target: bool = False,
+    ) -> Preprocessor:
+        """Learn from the training rows.
+
+        Parameters
+        ----------
+        table : Table
+            The training rows, and no others.
+        task : str, optional
+            See :class:`TargetCodec`; None: the target is left alone.
+        standardize : bool
+            Give numeric columns mean 0 and standard deviation 1 (constant ones: 0).
+        missing : None, "mean", "median" or "indicator"
+            What fills missing numbers; indicator: the mean, and a 0/1 column for each column with gaps. With any of
+            them, a missing text is a category of its own. None: a missing value is an error.
+        unknown : "error" or "ignore"
+            See the class.
+        standardize_target : bool
+            regression: the network learns the standardized target; :meth:`decode` undoes it.
+
+        Raises
+        ------
+        ConfigError, DataError
+            For a wrong setting; for a missing or infinite value and for targets that do not fit the task.
+        """
+        if table.n_samples == 0:
+            raise DataError(f"{table.source}: there are no training rows")
+        for setting, value, choices in (
+            ("missing", missing, (None, *MISSING_CHOICES)),
+            ("unknown", unknown, UNKNOWN_CHOICES),
+        ):
+            if value not in choices:
+                known = [str(choice) for choice in choices if choice]
+                raise ConfigError(
+                    f"{setting}: {value!r}{did_you_mean(str(value), known)} is not one of {', '.join(known)}"
+                )
+        found = survey(table)
+        if missing is None and np.any(found.gaps):
+            _refuse_gap(table)
+        fill = medians(table) if missing == "median" else found.mean
+        if standardize:
+            mean, scale = mean_and_scale(table, found, fill)
+        else:
+            mean, scale = np.zeros_like(fill), np.ones_like(fill)
+        gaps = zip(table.numeric_names, found.gaps, strict=True)
+        return cls(
+            columns=table.columns,
+            numeric=table.numeric_names,
+            categories={name: _find_categories(table, name, missing) for name in table.categorical},
+            indicators=tuple(name for name, gap in gaps if gap and missing == "indicator"),
+            fill=None if missing is None else fill,
+            mean=mean,
+            scale=scale,
+            named=table.named,
+            unknown=unknown,
+            target=None if task is None else TargetCodec.fit(table, task, standardize_target),
+        )
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """What each column of the output of :meth:`transform` is."""
+        one_hot = (f"{name}={category or 'missing'}" for name, found in self.categories.items() for category in found)
+        return (*self.numeric, *(f"{name} is missing" for name in self.indicators), *one_hot)
+
+    @property
+    def schema(self) -> Schema:
+        """For ``read_table(path, like=preprocessor.schema)``."""
+        return Schema(self.columns, tuple(self.categories), self.target.names if self.target else ())
+
+    def transform(self, table: Table, dtype: Any = "float32") -> np.ndarray:
+        """Return the inputs (n_samples, n_features) in ``dtype``; computed in float64, block by block.
+
+        Raises
+        ------
+        DataError
+            For columns other than in training, a missing, infinite or overflowing value, or an unknown category.
+        """
+        order = self._order(table)
+        n_numeric, start = len(self.numeric), len(self.numeric) + len(self.indicators)
+        marked = [self.numeric.index(name) for name in self.indicators]
+        out = np.empty((table.n_samples, len(self.feature_names)), dtype=dtype)
+        for part, block in table.blocks():
+            values = block if order is None else block[:, order]
+            gaps = np.isnan(values)
+            if np.any(gaps):
+                if self.fill is None:
+                    _refuse_gap(table)
+                values = np.where(gaps, self.fill, values)
+            with np.errstate(over="ignore"):
+                out[part, :n_numeric] = (values - self.mean) / self.scale
+            out[part, n_numeric:start] = gaps[:, marked]
+            if not np.all(finite := np.isfinite(out[part, :n_numeric])):
+                i, j = np.argwhere(~finite)[0]
+                cell = f"{table.where(part.start + i)}, column {self.numeric[j]!r}"
+                raise DataError(f"{cell}: {values[i, j]} does not fit {out.dtype}; correct it, or change its unit")
+        out[:, start:] = 0.0
+        for name, known in self.categories.items():
+            self._one_hot(table, name, np.array(known), out[:, start : start + len(known)])
+            start += len(known)
+        return out
+
+    def encode_target(self, table: Table, dtype: Any = "float32") -> np.ndarray:
+        """See :meth:`TargetCodec.encode`."""
+        return self._codec.encode(table, dtype)
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """See :meth:`TargetCodec.decode`."""
+        return self._codec.decode(outputs)
+
+    @property
+    def _codec(self) -> TargetCodec:
+        if self.target is None:
+            raise ConfigError("the preprocessor was fitted without a task, so it knows no targets; give fit a task")
+        return self.target
+
+    def _order(self, table: Table) -> list[int] | None:
+        """Where each numeric column of training is in ``table.stored`` (None: in the same place)."""
+        by_name = self.named and table.named
+        if by_name:
+            self._compare_names(table)
+            other_kind = sorted({*table.categorical} ^ {*self.categories})
+        else:
+            if len(table.columns) != len(self.columns):
+                n, m = len(table.columns), len(self.columns)
+                raise DataError(f"{table.source} has {n} feature columns, the training data had {m}")
+            other_kind = [*table.categorical, *self.categories]
+        for name in other_kind:
+            held, wanted = ("text", "numbers") if name in table.categorical else ("numbers", "text")
+            raise DataError(
+                f"{table.source}: column {name!r} holds {held}, in training it held {wanted};"
+                " correct it, and read the file like the training data"
+            )
+        if not by_name or table.numeric_names == self.numeric:
+            return None
+        return [table.numeric_names.index(name) for name in self.numeric]
+
+    def _compare_names(self, table: Table) -> None:
+        for name in self.columns:
+            if name not in table.columns:
+                hint = did_you_mean(name, table.columns)
+                raise DataError(f"{table.source} lacks the column {name!r}, which the training data had{hint}")
+        for name in table.columns:
+            if name not in self.columns:
+                raise DataError(f"{table.source}: the training data had no column {name!r}; leave it out")
+
+    def _one_hot(self, table: Table, name: str, known: np.ndarray, out: np.ndarray) -> None:
+        values = table.categorical[name]
+        at = np.minimum(np.searchsorted(known, values), len(known) - 1)
+        seen = known[at] == values
+        if self.unknown == "error" and not np.all(seen):
+            i = int(np.argmin(seen))
+            what = repr(str(values[i])) if values[i] else "a missing value"
+            raise DataError(
+                f"{table.where(i)}, column {name!r}: {what} is not among the training categories"
+                f" ({listed(known.tolist())}); train with unknown: ignore to encode such cells as zeros"
+            )
+        rows = np.flatnonzero(seen)
+        out[rows, at[rows]] = 1.0
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return (tensors, JSON-able dict) from which :meth:`from_state` makes the same preprocessor, to the bit."""
+        tensors = {"mean": self.mean, "scale": self.scale}
+        if self.fill is not None:
+            tensors["fill"] = self.fill
+        meta: dict[str, Any] = {
+            "format": _FORMAT,
+            "columns": list(self.columns),
+            "numeric": list(self.numeric),
+            "categories": [[name, list(found)] for name, found in self.categories.items()],
+            "indicators": list(self.indicators),
+            "named": self.named,
+            "unknown": self.unknown,
+            "target": None,
+        }
+        if self.target is not None:
+            more, meta["target"] = self.target.state()
+            tensors |= {f"target.{key}": tensor for key, tensor in more.items()}
+        return {_PREFIX + key: tensor for key, tensor in tensors.items()}, meta
+
+    @classmethod
+    def from_state(cls, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Preprocessor:
+        """Undo :meth:`state`; other tensors may lie beside its own. Raises CheckpointError if something is missing."""
+        if meta.get("format") != _FORMAT:
+            raise CheckpointError(f"the preprocessor has format {meta.get('format')}, this version reads {_FORMAT}")
+        own = {key.removeprefix(_PREFIX): tensor for key, tensor in tensors.items() if key.startswith(_PREFIX)}
+        of_target = {key.removeprefix("target."): own.pop(key) for key in list(own) if key.startswith("target.")}
+        try:
+            return cls(
+                columns=tuple(meta["columns"]),
+                numeric=tuple(meta["numeric"]),
+                categories={name: tuple(found) for name, found in meta["categories"]},
+                indicators=tuple(meta["indicators"]),
+                fill=own.get("fill"),
+                mean=own["mean"],
+                scale=own["scale"],
+                named=meta["named"],
+                unknown=meta["unknown"],
+                target=None if meta["target"] is None else TargetCodec.from_state(of_target, meta["target"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"the saved preprocessor is damaged: {type(error).__name__} {error}") from None
+
+
+def _find_categories(table: Table, name: str, missing: str | None) -> tuple[str, ...]:
+    values = table.categorical[name]
+    if missing is None and np.any(gap := values == ""):
+        _refuse_cell(table, int(np.argmax(gap)), name)
+    found = np.unique(values)
+    if len(found) > _MOST_CATEGORIES:
+        raise DataError(
+            f"{table.source}: column {name!r} holds {len(found)} different texts, at most {_MOST_CATEGORIES} can be"
+            f" categories; leave it out with ignore: [{name}]"
+        )
+    return tuple(found.tolist())
+
+
+def _refuse_gap(table: Table) -> NoReturn:
+    """Raise at the first missing number of a table that has one."""
+    for part, block in table.blocks():
+        if np.any(gaps := np.isnan(block)):
+            i, j = np.argwhere(gaps)[0]
+            _refuse_cell(table, part.start + int(i), table.numeric_names[j])
+    raise AssertionError("called for a table without gaps")
+
+
+def _refuse_cell(table: Table, sample: int, name: str) -> NoReturn:
+    raise DataError(
+        f"{table.where(sample)}, column {name!r}: the value is missing;"
+        " fill it in, or set missing: mean | median | indicator for training"
+    )

@@ -1,0 +1,173 @@
+"""Where tables come from: a built-in name, .npz, .npy (memory-mapped) or CSV."""
+
+from __future__ import annotations
+
+import inspect
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import ConfigError, DataError, did_you_mean
+from .csv_files import read_csv
+from .generated import friedman1, moons
+from .table import Schema, Table, table_from_arrays
+
+_SHIPPED = {"breast_cancer": "breast_cancer.npz", "digits": "digits.npz"}
+_GENERATED = {"moons": moons, "regression": friedman1}
+BUILTIN = (*_SHIPPED, *_GENERATED)
+"""The names that :func:`load_builtin` knows."""
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+def read_table(
+    source: str | Path,
+    *,
+    target: str | int | Sequence[str | int] | None = None,
+    columns: Sequence[str] | None = None,
+    ignore: Sequence[str] = (),
+    categorical: Sequence[str] | Literal["auto"] = "auto",
+    delimiter: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    like: Schema | None = None,
+    labelled: bool = True,
+) -> Table:
+    """Read a table from a built-in name or from a file, by its suffix.
+
+    Parameters
+    ----------
+    source : str or Path
+        One of ``BUILTIN``; a ``.npz`` with arrays X and y (optionally feature_names and classes); a ``.npy`` with X,
+        which stays memory-mapped; a ``.csv`` or ``.tsv`` with a header, UTF-8.
+    target : str, int or a sequence of them
+        CSV: the target column(s), by name or position (0 is the first, -1 the last). ``.npy``: the file that holds y.
+        A ``.npz`` holds its own.
+    columns, ignore : sequence of str
+        CSV: the feature columns (default: all but the target), and columns to leave out.
+    categorical : "auto" or sequence of str
+        CSV: the columns that hold categories. ``auto`` takes each column with a cell that is neither a number nor
+        missing; where fewer than a tenth of the cells are such, it is an error, since a typing error is likelier.
+    delimiter : str
+        CSV: one character; default a comma, or a tab for ``.tsv``.
+    options : mapping
+        Built-in moons and regression: parameters of :func:`moons` and :func:`friedman1`.
+    like : Schema
+        Read a CSV as the training table was read (``preprocessor.schema``): its columns in any order, others left out.
+    labelled : bool
+        False: leave the target out; the file need not have one.
+
+    Raises
+    ------
+    DataError
+        For a file that is missing, empty, damaged or not of the shape above; the message names the line and the column.
+    ConfigError
+        For an unknown built-in name or option, or a setting that this kind of source does not take.
+    """
+    suffix = Path(source).suffix.lower()
+    csv_only = {"columns": columns, "ignore": ignore, "categorical": categorical != "auto", "delimiter": delimiter}
+    given = [name for name, value in csv_only.items() if value]
+    if suffix in _DELIMITERS:
+        _refuse(source, ["options"] if options else [])
+        if like is not None:
+            target, columns, categorical = like.target_names, like.columns, like.categorical
+        return read_csv(
+            Path(source),
+            target=_target_columns(source, target) if labelled else (),
+            columns=columns,
+            ignore=ignore,
+            categorical=categorical,
+            delimiter=_DELIMITERS[suffix] if delimiter is None else delimiter,
+        )
+    if suffix == ".npy":
+        _refuse(source, given + (["options"] if options else []))
+        return _read_npy(Path(source), target, labelled)
+    _refuse(source, given + (["target"] if target is not None else []))
+    if suffix == ".npz":
+        _refuse(source, ["options"] if options else [])
+        return _read_npz(Path(source), str(source), labelled)
+    return load_builtin(str(source), **(options or {}))
+
+
+def load_builtin(name: str, **options: Any) -> Table:
+    """Load ``breast_cancer`` (569 x 30, binary), ``digits`` (1797 x 64, ten classes), ``moons`` or ``regression``.
+
+    The first two come with the package (``builtin/ATTRIBUTION.md``) and take no options; the others are drawn by
+    :func:`moons` and :func:`friedman1`, whose parameters are the options.
+    """
+    if name in _SHIPPED:
+        if options:
+            raise ConfigError(f"the data set {name!r} takes no options, got {', '.join(options)}")
+        return _read_npz(Path(__file__).parent / "builtin" / _SHIPPED[name], name, labelled=True)
+    if name not in _GENERATED:
+        raise ConfigError(
+            f"no data set is called {name!r}{did_you_mean(name, BUILTIN)};"
+            f" give {', '.join(BUILTIN)} or a file that ends in .npz, .npy, .csv or .tsv"
+        )
+    known = inspect.signature(_GENERATED[name]).parameters
+    for option in options:
+        if option not in known:
+            hint = did_you_mean(option, known)
+            raise ConfigError(f"the data set {name!r} has no option {option!r}{hint}; it takes {', '.join(known)}")
+    X, y = _GENERATED[name](**options)
+    return table_from_arrays(X, y, source=name, feature_names=[f"x{j}" for j in range(X.shape[1])])
+
+
+def _refuse(source: str | Path, names: Sequence[str]) -> None:
+    if names:
+        raise ConfigError(f"{names[0]} does not apply to {str(source)!r}; take it out")
+
+
+def _target_columns(source: str | Path, target: str | int | Sequence[str | int] | None) -> Sequence[str | int]:
+    if target is None:
+        raise ConfigError(f"{source}: name the target column, e.g. target: -1 for the last one")
+    return [target] if isinstance(target, str | int) else list(target)
+
+
+def _read_npz(path: Path, source: str, labelled: bool) -> Table:
+    wanted = ("X", "y") if labelled else ("X",)
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            names = list(archive.files)
+            arrays = {name: archive[name] for name in (*wanted, "feature_names", "classes") if name in names}
+    except _UNREADABLE as error:
+        raise _unreadable(source, error) from None
+    for name in wanted:
+        if name not in arrays:
+            raise DataError(f"{source} has no array {name!r}; it holds {', '.join(names) or 'nothing'}")
+    return table_from_arrays(
+        arrays["X"],
+        arrays.get("y"),
+        source=source,
+        feature_names=arrays.get("feature_names"),
+        class_names=arrays.get("classes"),
+    )
+
+
+def _read_npy(path: Path, target: Any, labelled: bool) -> Table:
+    if not labelled:
+        return table_from_arrays(_mapped(path), source=str(path))
+    if not isinstance(target, str | Path):
+        raise ConfigError(f"{path}: give the file that holds y, e.g. target: y.npy")
+    return table_from_arrays(_mapped(path), _mapped(Path(target)), source=str(path))
+
+
+def _mapped(path: Path) -> np.ndarray:
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except _UNREADABLE as error:
+        raise _unreadable(str(path), error) from None
+
+
+# AttributeError: np.load returns a plain array, not an archive, for a .npy that is called .npz
+_UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error)
+
+
+def _unreadable(source: str, error: Exception) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{source}: there is no such file")
+    kind = Path(source).suffix
+    return DataError(f"{source} is not a whole {kind} file of plain arrays (Python objects in it are never unpickled)")

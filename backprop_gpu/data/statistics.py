@@ -1,0 +1,77 @@
+"""Means, medians and scales of columns, in float64, by blocks of rows.
+
+The data are shifted and corrected as in the two-pass algorithm (Chan, Golub and LeVeque, "Algorithms for computing the
+sample variance", The American Statistician 37(3), 1983), so that 1e9 plus noise is standardised by the noise.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import DataError
+from .table import Table
+
+
+class Survey(NamedTuple):
+    """What the first pass finds out about each numeric column, each an array (n_numeric,)."""
+
+    gaps: np.ndarray  # how many values are missing
+    mean: np.ndarray  # of the others
+    span: np.ndarray  # largest distance of a value from the first one: 0 for a constant column
+
+
+def survey(table: Table) -> Survey:
+    """First pass. Raises DataError at an infinite value and for a column without any value."""
+    n_numeric = table.stored.shape[1]
+    first = np.full(n_numeric, np.nan)
+    count = np.zeros(n_numeric, dtype=np.int64)
+    total, span = np.zeros(n_numeric), np.zeros(n_numeric)
+    with np.errstate(over="ignore", invalid="ignore"):  # a column that overflows is reported by mean_and_scale
+        for part, block in table.blocks():
+            if np.any(infinite := np.isinf(block)):
+                i, j = np.argwhere(infinite)[0]
+                name = table.numeric_names[j]
+                raise DataError(f"{table.where(part.start + i)}, column {name!r}: the value is infinite; correct it")
+            seen = ~np.isnan(block)
+            first = np.where(np.isnan(first), block[np.argmax(seen, axis=0), np.arange(n_numeric)], first)
+            distance = np.where(seen, block - first, 0.0)
+            total += distance.sum(axis=0)
+            span = np.maximum(span, np.abs(distance).max(axis=0))
+            count += seen.sum(axis=0)
+    if not np.all(count):
+        name = table.numeric_names[int(np.argmin(count))]
+        raise DataError(f"{table.source}: column {name!r} has no value in any training row; leave it out")
+    return Survey(table.n_samples - count, first + total / count, span)
+
+
+def medians(table: Table) -> np.ndarray:
+    """The median of each numeric column, missing values left out, (n_numeric,); holds one column at a time."""
+    columns = (table.stored[:, j] for j in range(table.stored.shape[1]))
+    taken = (column if table.rows is None else column[table.rows] for column in columns)
+    return np.array([np.nanmedian(column.astype(np.float64)) for column in taken])
+
+
+def mean_and_scale(table: Table, found: Survey, fill: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Second pass: mean and standard deviation (divisor n) after missing values became ``fill``; scale 1 if constant.
+
+    Deviations are divided by the span before they are squared, so that neither tiny nor huge units lose the variance.
+    """
+    n = table.n_samples
+    # a few units in the last place are rounding, not information, and would be amplified to the size of 1
+    varies = found.span > 8 * np.finfo(np.float64).eps * np.abs(found.mean)
+    unit = np.where(varies, found.span, 1.0)
+    s1, s2 = np.zeros_like(unit), np.zeros_like(unit)
+    with np.errstate(over="ignore", invalid="ignore"):
+        centre = found.mean + found.gaps / n * (fill - found.mean)
+        for _, block in table.blocks():
+            deviation = (np.where(np.isnan(block), fill, block) - centre) / unit
+            s1 += deviation.sum(axis=0)
+            s2 += (deviation * deviation).sum(axis=0)
+        mean = centre + unit * (s1 / n)
+        scale = np.where(varies, unit * np.sqrt((s2 - s1 * s1 / n) / n), 1.0)
+    if not np.all(usable := np.isfinite(mean) & np.isfinite(scale) & (scale > 0.0)):
+        name = table.numeric_names[int(np.argmin(usable))]
+        raise DataError(f"{table.source}: column {name!r} is too large or too small to standardize; change its unit")
+    return mean, scale

@@ -1,0 +1,165 @@
+"""A table as it was read: numbers, texts and targets, before anything is encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+
+_BLOCK_VALUES = 1 << 20  # 8 MiB of float64: large enough to amortise a call, small beside any table worth blocking
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What must be known to read another file as the training table was read (``read_table(..., like=schema)``)."""
+
+    columns: tuple[str, ...]
+    categorical: tuple[str, ...]
+    target_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns as read from a source, one row per sample.
+
+    Parameters
+    ----------
+    source : str
+        File or data set name, for error messages.
+    columns : tuple of str
+        Names of all feature columns, in the source's order.
+    stored : ndarray, shape (n_stored, n_numeric)
+        The numeric columns in ``columns`` order, NaN where missing; any real dtype, possibly memory-mapped.
+    categorical : mapping of str to ndarray of str, shape (n_samples,)
+        The other columns; an empty string where missing.
+    target : ndarray, shape (n_samples,) or (n_samples, n_outputs), or None
+        Targets as read: integers, floats or strings.
+    target_names, class_names : tuple of str
+        Names of the target columns; names of the classes 0 .. K-1, if the source has them (else empty).
+    named : bool
+        Whether the source names its columns, so that order does not matter.
+    lines : ndarray of int, shape (n_samples,), or None
+        The line of the file on which each row starts.
+    rows : ndarray of int, shape (n_samples,), or None
+        Which of the stored rows this table holds (None: all), so that taking rows copies nothing.
+    """
+
+    source: str
+    columns: tuple[str, ...]
+    stored: np.ndarray
+    categorical: Mapping[str, np.ndarray] = field(default_factory=dict)
+    target: np.ndarray | None = None
+    target_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    named: bool = False
+    lines: np.ndarray | None = None
+    rows: np.ndarray | None = None
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.stored) if self.rows is None else len(self.rows)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of target columns; 0 without a target."""
+        return 0 if self.target is None else 1 if self.target.ndim == 1 else self.target.shape[1]
+
+    @property
+    def numeric_names(self) -> tuple[str, ...]:
+        """The names that go with the columns of ``stored``."""
+        return tuple(name for name in self.columns if name not in self.categorical)
+
+    @property
+    def numeric(self) -> np.ndarray:
+        """The numeric columns, (n_samples, n_numeric), in the dtype of the source; copied if rows were taken."""
+        return self.stored if self.rows is None else self.stored[self.rows]
+
+    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield (slice of samples, float64 copy of their numeric columns), so that no pass copies the whole table."""
+        step = max(1, _BLOCK_VALUES // max(1, self.stored.shape[1]))
+        for start in range(0, self.n_samples, step):
+            part = slice(start, min(start + step, self.n_samples))
+            raw = self.stored[part] if self.rows is None else self.stored[self.rows[part]]
+            yield part, raw.astype(np.float64)
+
+    def take(self, rows: np.ndarray) -> Table:
+        """The table of the given samples, in that order; the numeric columns are not copied."""
+        return replace(
+            self,
+            categorical={name: values[rows] for name, values in self.categorical.items()},
+            target=None if self.target is None else self.target[rows],
+            lines=None if self.lines is None else self.lines[rows],
+            rows=np.arange(len(self.stored))[rows] if self.rows is None else self.rows[rows],
+        )
+
+    def where(self, sample: int) -> str:
+        """Say where a sample stands in its source: ``data.csv, line 7`` or, without lines, ``data.npz, row 5``."""
+        if self.lines is not None:
+            return f"{self.source}, line {self.lines[sample]}"
+        return f"{self.source}, row {sample if self.rows is None else self.rows[sample]}"
+
+
+def table_from_arrays(
+    X: Any,
+    y: Any = None,
+    *,
+    source: str = "X",
+    feature_names: Any = None,
+    class_names: Any = None,
+) -> Table:
+    """Make a table of arrays that are in memory or memory-mapped.
+
+    Parameters
+    ----------
+    X : array, shape (n_samples, n_features)
+        Real numbers; NaN is a missing value.
+    y : array, shape (n_samples,) or (n_samples, n_outputs), optional
+        Integers, booleans, floats or strings.
+    feature_names, class_names : sequence of str, optional
+        Names of the columns of X, and of the classes 0 .. K-1 that y then holds.
+
+    Raises
+    ------
+    DataError
+        For a wrong number of dimensions, no rows, no columns, lengths that differ, or a dtype that is not listed above.
+    """
+    X = np.asanyarray(X)
+    if X.dtype.kind not in "biuf":
+        raise DataError(f"{source}: X has dtype {X.dtype}; it must hold real numbers")
+    if X.ndim != 2:
+        cure = "X.reshape(-1, 1)" if X.ndim == 1 else "X.reshape(len(X), -1)"
+        raise DataError(f"{source}: X has shape {X.shape}; it must be (n_samples, n_features): {cure}")
+    if 0 in X.shape:
+        raise DataError(f"{source}: X has shape {X.shape}: there is nothing in it")
+    columns = tuple(f"x{j}" for j in range(X.shape[1]))
+    if feature_names is not None:
+        columns = tuple(str(name) for name in feature_names)
+        if len(columns) != X.shape[1]:
+            raise DataError(f"{source}: {len(columns)} feature names for {X.shape[1]} columns of X")
+        if len(set(columns)) != len(columns):
+            raise DataError(f"{source}: feature names must differ from each other")
+    names = () if class_names is None else tuple(str(name) for name in class_names)
+    target = None if y is None else _checked_target(np.asanyarray(y), X.shape[0], source, len(names))
+    table = Table(source, columns, X, {}, target, class_names=names, named=feature_names is not None)
+    k = table.n_outputs
+    return replace(table, target_names=("y",) if k == 1 else tuple(f"y{j}" for j in range(k)))
+
+
+def _checked_target(y: np.ndarray, n_samples: int, source: str, n_classes: int) -> np.ndarray:
+    if y.dtype.kind == "O" and all(isinstance(label, str) for label in y.flat):
+        y = y.astype(str)
+    if y.dtype.kind not in "biufU":
+        raise DataError(f"{source}: y has dtype {y.dtype}; it must hold integers, floats or strings")
+    if y.ndim not in (1, 2) or y.shape[1:] == (0,):
+        raise DataError(f"{source}: y has shape {y.shape}; it must be (n_samples,) or (n_samples, n_outputs)")
+    if len(y) != n_samples:
+        raise DataError(f"{source}: X has {n_samples} rows and y has {len(y)}; they must agree")
+    if n_classes and (y.dtype.kind not in "biu" or y.min() < 0 or y.max() >= n_classes):
+        raise DataError(
+            f"{source}: there are {n_classes} class names, so y must hold integers from 0 to {n_classes - 1}"
+        )
+    return y

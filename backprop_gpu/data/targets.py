@@ -1,0 +1,219 @@
+"""Targets: from labels and numbers as read to what the loss takes, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from ..errors import ConfigError, DataError, did_you_mean
+from .cells import is_number, listed
+from .statistics import mean_and_scale, survey
+from .table import Table, table_from_arrays
+
+Task = Literal["binary", "multiclass", "multilabel", "regression", "count"]
+TASKS: tuple[str, ...] = get_args(Task)
+
+
+@dataclass(frozen=True)
+class TargetCodec:
+    """How targets are encoded, learnt on the training rows.
+
+    Parameters
+    ----------
+    task : str
+        ``binary``, ``multiclass``, ``multilabel``, ``regression`` or ``count`` (non-negative, for the Poisson loss).
+    names : tuple of str
+        The target columns.
+    flat : bool
+        Whether the raw target is (n_samples,), so that decoded targets are too.
+    labels : tuple of str
+        binary, multiclass: the text of each label, in class order.
+    integers : bool
+        binary, multiclass: whether the labels were integers, and are decoded to integers.
+    class_names : tuple of str
+        What to call the classes; the labels themselves unless the source has names.
+    mean, scale : ndarray of float64, shape (n_outputs,)
+        regression: encoded = (raw - mean) / scale; 0 and 1 unless the target is standardized.
+    """
+
+    task: str
+    names: tuple[str, ...]
+    flat: bool
+    labels: tuple[str, ...] = ()
+    integers: bool = False
+    class_names: tuple[str, ...] = ()
+    mean: np.ndarray | None = None
+    scale: np.ndarray | None = None
+
+    @classmethod
+    def fit(cls, table: Table, task: str, standardize: bool = False) -> TargetCodec:
+        """Learn from training rows. Raises ConfigError for a wrong setting, DataError for targets that do not fit."""
+        if task not in TASKS:
+            raise ConfigError(f"unknown task {task!r}{did_you_mean(task, TASKS)}; it is one of {', '.join(TASKS)}")
+        if standardize and task != "regression":
+            raise ConfigError(f"standardize_target is for regression; the task is {task}")
+        names, flat = table.target_names, _raw(table).ndim == 1
+        if task in ("binary", "multiclass"):
+            labels, integers = _find_labels(table)
+            if task == "binary" and len(labels) > 2:
+                raise DataError(
+                    f"{table.source}: a binary target has two classes, this one has {len(labels)}"
+                    f" ({listed(labels)}); use a loss for several classes"
+                )
+            return cls(task, names, flat, labels, integers, table.class_names or labels)
+        codec = cls(task, names, flat)
+        values = codec.encode(table, "float64")  # for its checks
+        if not standardize:
+            return codec
+        columns = table_from_arrays(values, source=table.source, feature_names=names)
+        found = survey(columns)
+        mean, scale = mean_and_scale(columns, found, found.mean)
+        return cls(task, names, flat, mean=mean, scale=scale)
+
+    @property
+    def n_outputs(self) -> int:
+        """Units of the output layer: one for binary, one per class, label or target column otherwise."""
+        return len(self.labels) if self.task == "multiclass" else len(self.names)
+
+    def encode(self, table: Table, dtype: Any = "float32") -> np.ndarray:
+        """Encode the targets of a table.
+
+        Returns
+        -------
+        ndarray
+            binary: 0/1 (n_samples, 1); multiclass: class indices, int64 (n_samples,); multilabel: 0/1
+            (n_samples, n_labels); regression and count: (n_samples, n_outputs). All but class indices are in ``dtype``.
+
+        Raises
+        ------
+        DataError
+            For a missing or infinite target, a label that the training rows did not have, a value other than 0 and 1
+            (multilabel), a negative count, or another number of target columns than in training.
+        """
+        _raw(table)
+        if table.n_outputs != len(self.names):
+            n, m = table.n_outputs, len(self.names)
+            raise DataError(f"{table.source}: the target has {n} columns, in training it had {m}")
+        if self.labels:
+            indices = self._indices(table)
+            return indices if self.task == "multiclass" else indices[:, None].astype(dtype)
+        values = _floats(table)
+        if self.task == "multilabel":
+            _refuse(table, (values != 0.0) & (values != 1.0), "labels must be 0 or 1")
+        elif self.task == "count":
+            _refuse(table, values < 0.0, "counts must not be negative")
+        elif self.mean is not None:
+            values = (values - self.mean) / self.scale
+        with np.errstate(over="ignore"):
+            encoded = values.astype(dtype)
+        _refuse(table, ~np.isfinite(encoded), f"the value does not fit {encoded.dtype}; standardize the target")
+        return encoded
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Turn encoded targets, or what the network predicts, into targets as they were read.
+
+        ``outputs``: binary and multilabel take probabilities or 0/1 (n_samples, n_outputs), and 1 is what is above one
+        half; multiclass takes probabilities (n_samples, n_classes) or class indices (n_samples,); regression and count
+        take values (n_samples, n_outputs). Returns (n_samples,) labels or values where the raw target was so, else
+        (n_samples, n_outputs); integers, float64 or strings.
+        """
+        outputs = np.asarray(outputs)
+        if self.labels:
+            if self.task == "binary":
+                indices = (outputs.reshape(len(outputs)) > 0.5).astype(np.intp)
+            else:
+                indices = np.argmax(outputs, axis=1) if outputs.ndim == 2 else outputs
+            labels = np.array([int(label) for label in self.labels] if self.integers else self.labels)
+            return labels[indices] if self.flat else labels[indices][:, None]
+        if self.task == "multilabel":
+            values = (outputs > 0.5).astype(np.int64)
+        else:
+            values = outputs.astype(np.float64)
+            if self.mean is not None and self.scale is not None:
+                values = values.reshape(len(values), -1) * self.scale + self.mean
+        return values.reshape(len(values)) if self.flat else values.reshape(len(values), -1)
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return (tensors, JSON-able dict) from which :meth:`from_state` makes the same codec, to the bit."""
+        tensors = {key: value for key in ("mean", "scale") if (value := getattr(self, key)) is not None}
+        kept = ("task", "names", "flat", "labels", "integers", "class_names")
+        meta = {key: list(value) if isinstance(value := getattr(self, key), tuple) else value for key in kept}
+        return tensors, meta
+
+    @classmethod
+    def from_state(cls, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> TargetCodec:
+        """Undo :meth:`state`."""
+        saved: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in meta.items()}
+        return cls(**saved, mean=tensors.get("mean"), scale=tensors.get("scale"))
+
+    def _indices(self, table: Table) -> np.ndarray:
+        texts, _ = _label_texts(table)
+        known = np.array(self.labels)
+        order = np.argsort(known)
+        at = np.minimum(np.searchsorted(known, texts, sorter=order), len(known) - 1)
+        indices = order[at]
+        if np.any(unknown := known[indices] != texts):
+            i = int(np.argmax(unknown))
+            raise DataError(
+                f"{table.where(i)}: the label {str(texts[i])!r} is not a class of the training rows"
+                f" ({listed(self.labels)})"
+            )
+        return indices.astype(np.int64)
+
+
+def _raw(table: Table) -> np.ndarray:
+    if table.target is None:
+        raise DataError(f"{table.source} has no target column")
+    return table.target
+
+
+def _find_labels(table: Table) -> tuple[tuple[str, ...], bool]:
+    """The distinct labels, in numeric order if they are integers; all that the source names, if it names them."""
+    texts, integers = _label_texts(table)
+    found = np.unique(texts).tolist()
+    if len(found) < 2:
+        raise DataError(f"{table.source}: the training rows hold one class only ({found[0]}); at least two are needed")
+    if table.class_names:
+        return tuple(str(k) for k in range(len(table.class_names))), True
+    return tuple(sorted(found, key=int) if integers else found), integers
+
+
+def _label_texts(table: Table) -> tuple[np.ndarray, bool]:
+    """Labels as text (n_samples,), and whether they are integers (1.0 is: a column with a gap once was)."""
+    raw = _raw(table)
+    if table.n_outputs != 1:
+        n = table.n_outputs
+        raise DataError(f"{table.source}: a class label is one target column, found {n}; use a loss for several labels")
+    raw = np.asarray(raw).reshape(len(raw))
+    if raw.dtype.kind == "U":
+        _refuse(table, raw == "", "the target is missing")
+        return raw, False
+    values = _floats(table)[:, 0] if raw.dtype.kind == "f" else raw
+    if raw.dtype.kind == "f":
+        fractional = (values != np.rint(values)) | (np.abs(values) > 2.0**53)
+        _refuse(table, fractional, "a class label must be an integer or text; is this a regression?")
+    return values.astype(np.int64).astype(str), True
+
+
+def _floats(table: Table) -> np.ndarray:
+    """Targets as float64 (n_samples, n_outputs); DataError at the first that is text, missing or infinite."""
+    raw = np.asarray(_raw(table))
+    if raw.dtype.kind == "U":
+        flat = raw.reshape(len(raw), -1)
+        _refuse(table, [[not is_number(cell) for cell in row] for row in flat], "the target is not a number")
+    values = raw.reshape(len(raw), -1).astype(np.float64)
+    _refuse(table, np.isnan(values), "the target is missing")
+    _refuse(table, np.isinf(values), "the target is infinite")
+    return values
+
+
+def _refuse(table: Table, wrong: Any, why: str) -> None:
+    """Raise for the first target that is wrong; ``wrong`` is (n_samples,) or (n_samples, n_outputs)."""
+    wrong = np.asarray(wrong, dtype=bool).reshape(table.n_samples, -1)
+    if np.any(wrong):
+        i, j = np.argwhere(wrong)[0]
+        value = np.asarray(_raw(table)).reshape(table.n_samples, -1)[i, j]
+        raise DataError(f"{table.where(i)}, target {table.target_names[j]!r} is {value.item()!r}: {why}")

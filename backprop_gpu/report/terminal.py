@@ -1,0 +1,75 @@
+"""Tables for the terminal, through rich."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from ..backends.survey import Section
+    from ..gradcheck import GradientReport
+
+
+def console() -> Console:
+    """Standard output; plain text where it is not a terminal."""
+    return Console(highlight=False, soft_wrap=False)
+
+
+def text(value: Any) -> str:
+    """A number with the digits a person reads, anything else as it is."""
+    if isinstance(value, float):
+        return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3e}"
+    return str(value)
+
+
+def scores(parts: Mapping[str, Mapping[str, Any]]) -> Table:
+    """One column per part of the data (train, validation, test), one row per score."""
+    table = Table(title="Scores", title_justify="left")
+    table.add_column("")
+    for name in parts:
+        table.add_column(name, justify="right")
+    rows = list(dict.fromkeys(key for part in parts.values() for key in part if key != "confusion_matrix"))
+    for key in rows:
+        table.add_row(key, *(text(part[key]) if key in part else "" for part in parts.values()))
+    return table
+
+
+def confusion(matrix: Mapping[str, Any]) -> Table:
+    """Rows are the true classes, columns the predicted ones."""
+    table = Table(title="Confusion matrix (rows: true, columns: predicted)", title_justify="left")
+    table.add_column("")
+    for name in matrix["classes"]:
+        table.add_column(Text(str(name)), justify="right")
+    for name, row in zip(matrix["classes"], matrix["rows_true"], strict=True):
+        table.add_row(Text(str(name)), *(str(count) for count in row))
+    return table
+
+
+def sections(found: Sequence[Section]) -> Table:
+    """The survey of ``backprop-gpu devices``."""
+    table = Table(show_header=False)
+    table.add_column("", style="bold")
+    table.add_column("")
+    table.add_column("", overflow="fold")
+    for section in found:
+        for number, row in enumerate(section.rows):
+            mark = {True: "ok  ", False: "no  ", None: ""}[row.ok]
+            # Text: what stands in square brackets, as in backprop-gpu[cuda13x], is not markup.
+            table.add_row("" if number else section.title, Text(row.name), Text(f"{mark}{row.text}"))
+        table.add_section()
+    return table
+
+
+def gradients(report: GradientReport, title: str) -> Table:
+    """One row per parameter tensor of a gradient check."""
+    table = Table(title=title, title_justify="left")
+    for name in ("tensor", "relative error", "verdict", "worst entry"):
+        table.add_column(name, justify="right" if name == "relative error" else "left")
+    for t in report.tensors:
+        worst = "" if t.worst is None else f"{list(t.worst)}: got {t.got:.6g}, want {t.want:.6g}"
+        table.add_row(t.name, f"{t.error:.1e}", "ok" if t.ok else "WRONG", worst)
+    return table

@@ -1,0 +1,292 @@
+"""From a device name to a backend, and the reasons given."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from backprop_gpu.backends import Backend, Workload, get_backend, require_owned
+from backprop_gpu.backends.cuda import device as cuda_device
+from backprop_gpu.backends.cuda import probe as cuda_probe
+from backprop_gpu.backends.cuda.probe import Probe
+from backprop_gpu.backends.select import predict_step_seconds
+from backprop_gpu.devices import DeviceSpec
+from backprop_gpu.errors import DeviceError, MissingDependencyError
+
+SMALL = Workload((30, 64, 32, 2), 32)
+LARGE = Workload((4096,) * 9, 8192)
+
+
+class AnyCuda(Backend):
+    """Stands for the CUDA backend where only the choice is tested."""
+
+    def __init__(self, index: int = 0, reason: str = "") -> None:
+        super().__init__(f"cupy:{index}", np, None, reason)
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """Let the probe find what the test says, on any machine."""
+
+    def finds(result: Probe) -> None:
+        monkeypatch.setattr(cuda_probe, "probe", lambda device=0: result)
+        monkeypatch.setattr(cuda_device, "CudaBackend", AnyCuda)
+
+    return finds
+
+
+@pytest.fixture(autouse=True)
+def no_variable(monkeypatch):
+    monkeypatch.delenv("BACKPROP_GPU_DEVICE", raising=False)
+
+
+# -- by name ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cpu", "numpy", DeviceSpec("numpy")])
+def test_numpy(name):
+    backend = get_backend(name)
+    assert (backend.name, backend.xp) == ("numpy", np)
+    assert backend.reason
+
+
+def test_a_backend_is_returned_as_it_is():
+    backend = get_backend("cpu")
+    assert get_backend(backend) is backend
+
+
+def test_the_variable_is_read(monkeypatch):
+    monkeypatch.setenv("BACKPROP_GPU_DEVICE", "array_api_strict:device2")
+    assert get_backend().name == "array_api_strict:device2"
+    assert get_backend("cpu").name == "numpy"
+
+
+@pytest.mark.parametrize("name", ["numpy", "array_api_strict:device1", "array_api_strict:CPU_DEVICE"])
+def test_a_backends_name_gives_it_again(name):
+    assert get_backend(name).name == name
+
+
+def test_unknown_namespaces():
+    with pytest.raises(DeviceError, match="did you mean 'numpy'"):
+        get_backend("nunpy")
+    with pytest.raises(DeviceError, match="there is no device 'jax:cpu'; use one of auto"):
+        get_backend(DeviceSpec("jax", "cpu"))
+
+
+def test_importing_loads_nothing_optional():
+    script = (
+        "import sys, backprop_gpu.backends, backprop_gpu.backends.survey; print(sorted({'cupy', 'torch',"
+        " 'array_api_strict', 'array_api_compat', 'threadpoolctl', 'yaml', 'pydantic', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# -- array_api_strict -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", ["CPU_DEVICE", "device1", "device2"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "bool"])
+def test_strict_devices_take_and_give_arrays(device, dtype):
+    backend = get_backend(f"array_api_strict:{device}")
+    host = (np.arange(6).reshape(2, 3) % 2).astype(dtype, order="F")
+    x = backend.asarray(host)
+    back = backend.to_host(x)
+    assert x.device == backend.device == backend.xp.Device(device)
+    assert x.dtype == backend.dtype(dtype)
+    assert backend.owns(x)
+    assert not backend.owns(host)
+    np.testing.assert_array_equal(back, host, strict=True)
+    back[0, 0] = 1 - back[0, 0]  # a copy: the device's array stays as it was
+    np.testing.assert_array_equal(backend.to_host(x), host)
+
+
+def test_strict_zeros():
+    backend = get_backend("array_api_strict:device1")
+    x = backend.zeros((2, 3), "float32")
+    assert x.device == backend.device
+    np.testing.assert_array_equal(backend.to_host(x), np.zeros((2, 3), np.float32), strict=True)
+
+
+def test_strict_unknown_device():
+    with pytest.raises(DeviceError, match=r"no device 'device9'; it has CPU_DEVICE, device1, device2"):
+        get_backend("array_api_strict:device9")
+
+
+def test_strict_absent(monkeypatch):
+    monkeypatch.setitem(sys.modules, "array_api_strict", None)
+    with pytest.raises(
+        MissingDependencyError, match=r"^array_api_strict is not installed; pip install array-api-strict$"
+    ):
+        get_backend("array_api_strict")
+
+
+# -- torch ------------------------------------------------------------------------------------------------------------
+
+
+def test_torch_absent(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "array_api_compat.torch", raising=False)
+    with pytest.raises(MissingDependencyError, match=r"^torch is not installed; pip install array-api-compat torch$"):
+        get_backend("torch:cpu")
+
+
+def test_torch_broken(monkeypatch, tmp_path):
+    (tmp_path / "torch.py").write_text("raise OSError('libtorch_cpu.so: cannot open\\nmore')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torch" or name == "array_api_compat.torch"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(MissingDependencyError, match=r"cannot be imported \(OSError: libtorch_cpu.so: cannot open\)"):
+        get_backend("torch")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "bool"])
+def test_torch_takes_and_gives_arrays(dtype):
+    pytest.importorskip("torch", reason="torch is not installed")
+    backend = get_backend("torch")
+    host = (np.arange(6).reshape(2, 3) % 2).astype(dtype)
+    x = backend.asarray(host)
+    back = backend.to_host(x)
+    assert backend.name == "torch:cpu"
+    assert x.dtype == backend.dtype(dtype)
+    assert backend.owns(x)
+    assert not backend.owns(host)
+    np.testing.assert_array_equal(back, host, strict=True)
+    back[0, 0] = 1 - back[0, 0]
+    host[0, 1] = 1 - host[0, 1]
+    assert not np.array_equal(backend.to_host(x), back)
+    assert not np.array_equal(backend.to_host(x), host)
+    np.testing.assert_array_equal(backend.to_host(backend.zeros((2, 3), dtype)), np.zeros((2, 3), dtype), strict=True)
+    with backend.activate():
+        backend.synchronize()
+
+
+def test_torch_device_that_is_not_there():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    if torch.cuda.is_available():
+        pytest.skip("torch has CUDA here")
+    with pytest.raises(DeviceError, match=r"^torch:cuda:0 cannot be used \(.*\); use torch:cpu"):
+        get_backend("torch:cuda")
+
+
+# -- auto, and CUDA by name -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workload", [None, SMALL, LARGE])
+def test_auto_without_cuda_says_why_and_what_helps(cuda, workload):
+    cuda(Probe(False, "no NVIDIA driver was found", "install it"))
+    backend = get_backend("auto", workload=workload)
+    assert backend.name == "numpy"
+    assert backend.reason == "CUDA cannot be used: no NVIDIA driver was found; install it"
+
+
+def test_auto_takes_cuda_where_it_works(cuda):
+    cuda(Probe(True, "CUDA works on a card"))
+    backend = get_backend(workload=None)
+    assert (backend.name, backend.reason) == ("cupy:0", "CUDA works on a card")
+
+
+def test_auto_takes_cuda_for_a_large_network(cuda):
+    cuda(Probe(True, "CUDA works on a card"))
+    backend = get_backend("auto", workload=LARGE)
+    assert backend.name == "cupy:0"
+    assert "this network's step is predicted at 319 ms there" in backend.reason
+
+
+def test_auto_takes_the_cpu_for_a_small_network_and_says_so(cuda):
+    cuda(Probe(True, "CUDA works on a card"))
+    backend = get_backend("auto", workload=SMALL)
+    assert backend.name == "numpy"
+    # The CPU's share depends on its cores: 0.06 ms on two.
+    assert re.fullmatch(
+        r"CUDA works, but this network's step is predicted at 1\.2 ms there and 0\.0\d+ ms on the CPU;"
+        r" use --device cuda to override",
+        backend.reason,
+    )
+
+
+@pytest.mark.parametrize("name", ["cuda", "cupy:0"])
+def test_cuda_by_name_is_an_error_where_it_does_not_work(cuda, name):
+    cuda(Probe(False, "no NVIDIA driver was found", "install it"))
+    with pytest.raises(DeviceError, match=r"^cupy:0 cannot be used: no NVIDIA driver was found; install it$"):
+        get_backend(name, workload=SMALL)
+
+
+def test_cuda_by_name_is_taken_for_any_network(cuda):
+    cuda(Probe(True, "CUDA works on a card; CUPY_TF32=1 is set"))
+    backend = get_backend("cuda:1", workload=SMALL)
+    assert backend.name == "cupy:1"
+    assert "CUPY_TF32=1 is set" in backend.reason
+
+
+# -- prediction -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sizes", "m", "flops"),
+    [
+        ((784, 512, 512, 10), 128, 0.41e9),
+        ((4096,) * 9, 8192, 6.3e12),
+        ((4, 64, 64, 1), 1024, 27e6),
+        ((32, 64, 64, 64, 64, 16), 2**18, 23e9),
+    ],
+)
+def test_flops_of_known_networks(sizes, m, flops):
+    assert Workload(sizes, m).flops == pytest.approx(flops, rel=0.03)
+
+
+def test_flops_are_those_of_the_products():
+    # One layer: the forward product and dW; two layers: those of both, and the input gradient of the second.
+    assert Workload((3, 5), 7).flops == 2 * (2 * 7 * 3 * 5)
+    assert Workload((3, 5, 2), 7).flops == 2 * (2 * 7 * 3 * 5) + 3 * (2 * 7 * 5 * 2)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_more_work_takes_longer(kind):
+    steps = [Workload((64, 64, 64), 32), Workload((64, 64, 64), 64), Workload((64, 64, 64), 64, "float64")]
+    steps.append(Workload((64, 64, 64, 64), 64, "float64"))
+    times = [predict_step_seconds(step, kind) for step in steps]
+    assert times == sorted(times)
+    assert len(set(times)) == len(times)
+
+
+# -- arrays of another device -----------------------------------------------------------------------------------------
+
+
+def test_arrays_of_the_backend_pass():
+    for name in ("numpy", "array_api_strict:device1"):
+        backend = get_backend(name)
+        require_owned(backend, "X", backend.zeros((2, 3), "float32"))
+
+
+def test_a_numpy_array_on_another_device_is_named():
+    expected = r"^X is a numpy array but the model is on array_api_strict:device1; pass it through backend\.asarray$"
+    with pytest.raises(DeviceError, match=expected):
+        require_owned(get_backend("array_api_strict:device1"), "X", np.zeros(3))
+
+
+def test_another_device_of_the_same_namespace_is_named():
+    x = get_backend("array_api_strict:device2").zeros((3,), "float32")
+    expected = (
+        r"^Y is an array on array_api_strict device .*device2.* but the model is on array_api_strict:device1; copy"
+    )
+    with pytest.raises(DeviceError, match=expected):
+        require_owned(get_backend("array_api_strict:device1"), "Y", x)
+
+
+def test_an_array_of_another_namespace_on_numpy_is_named():
+    x = get_backend("array_api_strict").zeros((3,), "float32")
+    with pytest.raises(
+        DeviceError, match=r"^X is an array on array_api_strict device .* but the model is on numpy; copy"
+    ):
+        require_owned(get_backend("numpy"), "X", x)
+
+
+@pytest.mark.parametrize("name", ["numpy", "array_api_strict:device1"])
+def test_what_is_no_array_is_named(name):
+    with pytest.raises(DeviceError, match=r"^X is a list, not an array, but the model is on .*backend\.asarray$"):
+        require_owned(get_backend(name), "X", [1.0, 2.0])

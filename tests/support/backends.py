@@ -1,0 +1,116 @@
+"""Which devices and kernel sets the tests run on, as data.
+
+Always NumPy with both of its kernel sets and array_api_strict with two of its devices; torch where it is installed;
+CuPy where the probe says that CUDA works, else as a skip that gives the probe's reason. The environment variable
+``BACKPROP_GPU_TEST_BACKENDS`` names them instead: ``numpy,cupy:0`` or, one kernel set alone, ``numpy-host``.
+
+Nothing optional is imported here: a CUDA machine may have CuPy and no array_api_strict.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backprop_gpu.backends import Backend, get_backend
+from backprop_gpu.backends.base import Kernels
+from backprop_gpu.backends.cuda.probe import probe
+
+ENVIRONMENT_VARIABLE = "BACKPROP_GPU_TEST_BACKENDS"
+
+# The kernel sets of a namespace; one that is not listed has the reference alone and its name says no more.
+KERNELS = {"numpy": ("reference", "host"), "cupy": ("reference",)}
+
+# Units in the last place by which a namespace's functions may miss, from its own documents.
+# NumPy: at most 4 for its SIMD loops (the published figures are 2.52 for exp and 3.83 for log in float32).
+# CUDA C++ Programming Guide, mathematical functions; the larger of the figures of float and double over its editions.
+# torch: SLEEF's _u10 functions (1.0), and the 2 of its own exp_u20.
+# erf is the package's own where the namespace has none: 2, tested against 40 digits in tests/maths.
+ULPS: dict[str, dict[str, float]] = {
+    "numpy": {"exp": 4, "expm1": 4, "log": 4, "log1p": 4, "tanh": 4, "erf": 2},
+    "torch": {"exp": 2, "expm1": 1, "log": 1, "log1p": 1, "tanh": 1, "erf": 2},
+    "cupy": {"exp": 2, "expm1": 1, "log": 1, "log1p": 1, "tanh": 2, "erf": 2},
+}
+ULPS["array_api_strict"] = ULPS["numpy"]  # it computes with NumPy
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel set on one device."""
+
+    device: str
+    kind: str = "reference"
+
+    @property
+    def namespace(self) -> str:
+        return self.device.partition(":")[0]
+
+    @property
+    def ulps(self) -> dict[str, float]:
+        return ULPS[self.namespace]
+
+    @property
+    def backend(self) -> Backend:
+        return _backend(self.device)
+
+    def kernels(self) -> Kernels:
+        return self.backend.kernels(self.kind)
+
+    def put(self, host: Any, dtype: str | None = None) -> Any:
+        """A copy on the device."""
+        return self.backend.asarray(host, dtype)
+
+    def get(self, x: Any) -> np.ndarray:
+        """A copy on the host."""
+        return self.backend.to_host(x)
+
+    def __str__(self) -> str:
+        return f"{self.device}-{self.kind}" if self.namespace in KERNELS else self.device
+
+
+@cache
+def _backend(device: str) -> Backend:
+    return get_backend(device)
+
+
+def _installed(*modules: str) -> bool:
+    return all(importlib.util.find_spec(module) is not None for module in modules)
+
+
+def _names() -> list[str]:
+    given = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    if given.strip():
+        return [name.strip() for name in given.split(",") if name.strip()]
+    torch = ["torch:cpu"] if _installed("torch", "array_api_compat") else []
+    return ["numpy", "array_api_strict", "array_api_strict:device1", *torch, "cupy:0"]
+
+
+def _cases(name: str) -> list[Case]:
+    device, _, kind = name.partition("-")
+    kinds = KERNELS.get(device.partition(":")[0], ("reference",))
+    if kind and kind not in kinds:
+        raise pytest.UsageError(f"{ENVIRONMENT_VARIABLE}: {device} has no kernels {kind!r}; it has {', '.join(kinds)}")
+    return [Case(device, k) for k in ([kind] if kind else kinds)]
+
+
+def _marks(case: Case) -> list[pytest.MarkDecorator]:
+    if case.namespace != "cupy":
+        return []
+    found = probe(int(case.device.partition(":")[2] or 0))
+    marks = [pytest.mark.gpu]
+    return marks if found.ok else [*marks, pytest.mark.skip(reason=f"{found.reason}; {found.cure}")]
+
+
+CASES: tuple[Case, ...] = tuple(case for name in _names() for case in _cases(name))
+
+
+def cases(*, without: Sequence[str] = ()) -> list[Any]:
+    """Parameters for ``pytest.mark.parametrize("case", cases())``; ``without``: namespaces to leave out."""
+    return [pytest.param(c, id=str(c), marks=_marks(c)) for c in CASES if c.namespace not in without]
