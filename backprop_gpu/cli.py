@@ -116,7 +116,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
-        help="auto | cpu | cuda[:i] | NAMESPACE[:DEVICE]; default: the configuration's, or BACKPROP_GPU_DEVICE",
+        help="auto | cpu | cuda[:i] | NAMESPACE[:DEVICE]; default: BACKPROP_GPU_DEVICE, else the configuration's",
     )
 
 

@@ -227,7 +227,10 @@ class Bounds:
 
 
 def ratio(device: Any, reference: Bounded) -> float:
-    """max |device - v| / e: at most 1 if the device computed what it should; infinite on any other NaN or infinity."""
+    """max |device - v| / e: at most 1 if the device computed what it should.
+
+    Infinite where NaN and infinities differ, and where the bound is infinite: such a comparison would decide nothing.
+    """
     x = np.asarray(device, np.float64)
     v, e, bounds = reference.v, reference.e, reference.bounds
     if x.shape != v.shape:
@@ -241,5 +244,5 @@ def ratio(device: Any, reference: Bounded) -> float:
         largest = float(np.finfo(bounds.dtype).max)
         overflow = np.isinf(x) & (np.sign(x) == np.sign(v)) & (np.abs(v) + e >= largest)
         same = (np.isnan(x) & np.isnan(v)) | (x == v) | overflow
-        found = np.where(same, 0.0, np.where(np.isfinite(x) & np.isfinite(v), found, np.inf))
+        found = np.where(same, 0.0, np.where(np.isfinite(x) & np.isfinite(e), found, np.inf))
     return float(np.max(np.where(np.isnan(found), np.inf, found)))

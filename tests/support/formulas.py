@@ -1,0 +1,340 @@
+"""The operations of a training step in float64 with bounds, written apart from ``backprop_gpu.maths``.
+
+Names and parameters choose a formula (``"elu", {"alpha": 1.0}``), so that nothing of the package is needed. Arguments
+are :class:`~support.bounds.Bounded`; what a device recorded enters through ``Bounds.given``. The order of operations is
+that of the published formula; a bound holds for any device that evaluates it so, in any order of summation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from support.bounds import Bounded, Bounds
+
+Parameters = Mapping[str, Any]
+
+# -- activations --------------------------------------------------------------------------------------------------
+
+
+def _sigmoid(B: Bounds, z: Bounded) -> Bounded:
+    e = B.exp(-B.abs(z))
+    return B.where(z > 0.0, 1.0, e) / (1.0 + e)
+
+
+def _gelu_tanh_parts(B: Bounds, z: Bounded) -> tuple[Bounded, Bounded]:
+    """tanh u and u'."""
+    c, cubic = B.constant(math.sqrt(2.0 / math.pi)), B.constant(0.044715)
+    u = c * (z + cubic * (z * z * z))
+    return B.tanh(u), c * (1.0 + B.constant(3.0 * 0.044715) * (z * z))
+
+
+def _phi(B: Bounds, z: Bounded) -> Bounded:
+    return 0.5 * (1.0 + B.erf(z * B.constant(math.sqrt(0.5))))
+
+
+def activation(B: Bounds, name: str, parameters: Parameters, z: Bounded) -> Bounded:
+    """g(z)."""
+    if name == "identity":
+        return z
+    if name == "sigmoid":
+        return _sigmoid(B, z)
+    if name == "tanh":
+        return B.tanh(z)
+    if name == "relu":
+        return B.maximum(z, 0.0)
+    if name == "leaky_relu":
+        return B.where(z > 0.0, z, parameters["slope"] * z)
+    if name == "elu":
+        return B.where(z > 0.0, z, parameters["alpha"] * B.expm1(B.minimum(z, 0.0)))
+    if name == "gelu":
+        return z * _phi(B, z)
+    if name == "gelu_tanh":
+        return 0.5 * z * (1.0 + _gelu_tanh_parts(B, z)[0])
+    if name == "silu":
+        return z * _sigmoid(B, z)
+    if name == "softplus":
+        return B.maximum(z, 0.0) + B.log1p(B.exp(-B.abs(z)))
+    if name == "softmax":
+        e = B.exp(z - B.max(z, axis=0))
+        return e / B.sum(e, axis=0)
+    if name == "exponential":
+        return B.exp(z)
+    raise LookupError(name)
+
+
+def activation_vjp(B: Bounds, name: str, parameters: Parameters, dA: Bounded, z: Bounded | None, a: Bounded) -> Bounded:
+    """dA g'(z), from a = g(z) where the formula is in a. A relu layer that keeps no z is known by a > 0 as well."""
+    if name == "identity":
+        return dA
+    if name == "sigmoid":
+        return dA * (a * (1.0 - a))
+    if name == "tanh":
+        return dA * (1.0 - a * a)
+    if name == "relu":
+        return B.where((a if z is None else z) > 0.0, dA, 0.0)
+    if name == "softmax":
+        return a * (dA - B.sum(dA * a, axis=0))
+    if name == "exponential":
+        return dA * a
+    assert z is not None, f"a kernel set must keep Z for {name}"
+    if name == "leaky_relu":
+        return B.where(z > 0.0, dA, parameters["slope"] * dA)
+    if name == "elu":
+        return B.where(z > 0.0, dA, dA * (a + parameters["alpha"]))
+    if name == "gelu":
+        density = B.exp(-0.5 * (z * z)) * B.constant(1.0 / math.sqrt(2.0 * math.pi))
+        return dA * (_phi(B, z) + z * density)
+    if name == "gelu_tanh":
+        t, slope = _gelu_tanh_parts(B, z)
+        return dA * (0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * slope)
+    if name == "silu":
+        s = _sigmoid(B, z)
+        return dA * (s * (1.0 + z * (1.0 - s)))
+    if name == "softplus":
+        return dA * _sigmoid(B, z)
+    raise LookupError(name)
+
+
+# -- one layer ----------------------------------------------------------------------------------------------------
+
+
+def affine(W: Bounded, A_prev: Bounded, b: Bounded) -> Bounded:
+    """Z = W A_prev + b."""
+    return W @ A_prev + b
+
+
+def dropped(B: Bounds, x: Bounded, mask: np.ndarray | None, rate: float) -> Bounded:
+    """x / (1 - rate) where the unit survives, else exactly 0; forward and backward are the same."""
+    return x if mask is None else B.where(mask, x * B.constant(1.0 / (1.0 - rate)), 0.0)
+
+
+def summed(B: Bounds, dZ: Bounded, scale: Bounded | None, old: Bounded | None) -> Bounded:
+    """db = (old +) scale * row sums."""
+    return _added(old, _scaled(scale, B.sum(dZ, axis=1)))
+
+
+def weights_gradient(dZ: Bounded, A_prev: Bounded, scale: Bounded | None, old: Bounded | None) -> Bounded:
+    """dW = (old +) scale * dZ A_prev^T."""
+    return _added(old, _scaled(scale, dZ @ A_prev.T))
+
+
+def _scaled(scale: Bounded | None, x: Bounded) -> Bounded:
+    return x if scale is None else scale * x
+
+
+def _added(old: Bounded | None, x: Bounded) -> Bounded:
+    return x if old is None else old + x
+
+
+def philox_mask(n: int, rate: float, seed: int, layer: int, step: int, examples: np.ndarray) -> np.ndarray:
+    """Who survives, (n, m): Philox-4x32-10 (Salmon et al. 2011) in unsigned 64-bit words, one example at a time.
+
+    Word u % 4 of counter (u // 4, example, layer, step) under the 64-bit key ``seed``, kept below (1 - rate) 2^32.
+    """
+    low = np.uint64(0xFFFFFFFF)
+    kept = np.empty((n, len(examples)), bool)
+    blocks = np.arange((n + 3) // 4, dtype=np.uint64)
+    for column, example in enumerate(examples):
+        c = [blocks, *(np.full_like(blocks, int(number) % 2**32) for number in (example, layer, step))]
+        key = [seed % 2**32, seed >> 32]
+        for _ in range(10):
+            p0, p1 = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+            hi0, hi1 = p0 >> np.uint64(32), p1 >> np.uint64(32)
+            c = [hi1 ^ c[1] ^ np.uint64(key[0]), p1 & low, hi0 ^ c[3] ^ np.uint64(key[1]), p0 & low]
+            key = [(key[0] + 0x9E3779B9) % 2**32, (key[1] + 0xBB67AE85) % 2**32]
+        words = np.stack(c, axis=1).reshape(-1)[:n]
+        kept[:, column] = words < np.uint64(round((1.0 - rate) * 2.0**32))
+    return kept
+
+
+# -- losses -------------------------------------------------------------------------------------------------------
+
+LINKS = {"binary_cross_entropy": "sigmoid", "categorical_cross_entropy": "softmax", "poisson": "exponential"}
+
+
+def one_hot(labels: np.ndarray, n: int) -> np.ndarray:
+    """(1, m) labels as (n, m) columns."""
+    return np.where(np.arange(n)[:, None] == labels, 1.0, 0.0)
+
+
+def _smoothed(B: Bounds, parameters: Parameters, y: Bounded) -> Bounded:
+    s = parameters.get("label_smoothing", 0.0)
+    return y if s == 0.0 else B.constant(1.0 - s) * y + B.constant(s / y.shape[0])
+
+
+def loss_value(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Bounded) -> Bounded:
+    """L (1, m): one number per example."""
+    if name == "binary_cross_entropy":
+        return B.sum(activation(B, "softplus", {}, z) - z * y, axis=0)
+    if name == "categorical_cross_entropy":
+        s = z - B.max(z, axis=0)
+        return B.sum(_smoothed(B, parameters, y) * (B.log(B.sum(B.exp(s), axis=0)) - s), axis=0)
+    if name == "squared_error":
+        d = z - y
+        return B.sum(d * d, axis=0) * B.constant(0.5 / z.shape[0])
+    each = B.constant(1.0 / z.shape[0])
+    if name == "absolute_error":
+        return B.sum(B.abs(z - y), axis=0) * each
+    if name == "huber":
+        size = B.abs(z - y)
+        c = B.minimum(size, parameters["threshold"])
+        return B.sum(c * (size - 0.5 * c), axis=0) * each
+    if name == "poisson":
+        entropy = y * B.log(B.maximum(y, B.eta)) - y
+        return B.sum(B.exp(z) - y * z + entropy, axis=0) * each
+    raise LookupError(name)
+
+
+def loss_delta(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Bounded) -> Bounded:
+    """dL/dZ (n_L, m)."""
+    if name == "binary_cross_entropy":
+        return _sigmoid(B, z) - y
+    if name == "categorical_cross_entropy":
+        t = _smoothed(B, parameters, y)
+        return activation(B, "softmax", {}, z) * B.sum(t, axis=0) - t
+    each = B.constant(1.0 / z.shape[0])
+    if name == "squared_error":
+        return (z - y) * each
+    if name == "absolute_error":
+        return B.sign(z - y) * each
+    if name == "huber":
+        return B.minimum(B.maximum(z - y, -parameters["threshold"]), parameters["threshold"]) * each
+    if name == "poisson":
+        return (B.exp(z) - y) * each
+    raise LookupError(name)
+
+
+def loss_literal(B: Bounds, name: str, parameters: Parameters, a: Bounded, y: Bounded) -> Bounded:
+    """dL/dAL (n_L, m) as it is written on paper, guarded against a division by 0."""
+    if name == "binary_cross_entropy":
+        return -(y / B.maximum(a, B.eta) - (1.0 - y) / B.maximum(1.0 - a, B.eta))
+    if name == "categorical_cross_entropy":
+        return -(_smoothed(B, parameters, y) / B.maximum(a, B.eta))
+    if name == "poisson":
+        return (1.0 - y / B.maximum(a, B.eta)) * B.constant(1.0 / a.shape[0])
+    return loss_delta(B, name, parameters, a, y)
+
+
+def output_delta(
+    B: Bounds,
+    loss: str,
+    parameters: Parameters,
+    form: str,
+    z: Bounded,
+    y: Bounded,
+    w: np.ndarray | None,
+    early: Bounded | None,
+) -> Bounded:
+    """dZ[L]: w dL/dZ, times ``early``; an example of weight 0 gives exactly 0."""
+
+    def weighted(x: Bounded) -> Bounded:
+        x = x if w is None else B.where(w == 0.0, 0.0, B.given(w) * x)
+        return x if early is None else x * early
+
+    if form == "fused":
+        return weighted(loss_delta(B, loss, parameters, z, y))
+    link = LINKS.get(loss, "identity")
+    a = activation(B, link, {}, z)
+    dZ = activation_vjp(B, link, {}, weighted(loss_literal(B, loss, parameters, a, y)), z, a)
+    return dZ if w is None else B.where(w == 0.0, 0.0, dZ)
+
+
+def cost(
+    B: Bounds,
+    loss: str,
+    parameters: Parameters,
+    z: Bounded,
+    y: Bounded,
+    w: np.ndarray | None,
+    inverse: Bounded,
+    old: Bounded,
+) -> Bounded:
+    """value = old + (1/D) sum of w L."""
+    each = loss_value(B, loss, parameters, z, y)
+    each = each if w is None else B.where(w == 0.0, 0.0, B.given(w) * each)
+    return old + inverse * B.sum(each)
+
+
+# -- once per step --------------------------------------------------------------------------------------------------
+
+
+def penalized(B: Bounds, theta: Bounded, grad: Bounded, l1: Bounded | None, l2: Bounded | None) -> Bounded:
+    """grad + l2 theta + l1 sign(theta)."""
+    grad = grad if l2 is None else grad + l2 * theta
+    return grad if l1 is None else grad + l1 * B.sign(theta)
+
+
+def penalty_cost(B: Bounds, theta: Bounded, value: Bounded, l1: Bounded | None, l2: Bounded | None) -> Bounded:
+    """value + l2/2 |theta|^2 + l1 |theta|_1."""
+    value = value if l2 is None else value + B.sum(theta * theta) * (0.5 * l2)
+    return value if l1 is None else value + B.sum(B.abs(theta)) * l1
+
+
+def global_norm(B: Bounds, grad: Bounded) -> Bounded:
+    """|grad|_2, (1,)."""
+    return B.sqrt(B.sum(grad * grad))
+
+
+def clip_factor(B: Bounds, norm: Bounded, max_norm: float) -> Bounded:
+    """min(1, max_norm / norm)."""
+    limit = B.lift(max_norm)
+    return B.where(norm > limit, limit / B.maximum(norm, limit), 1.0)
+
+
+def step_numbers(optimizer: str, p: Parameters, t: int, learning_rate: float) -> list[float]:
+    """What changes from step to step (t from 1), in float64: the step size first, then what the rule multiplies with."""
+    if optimizer in ("adam", "adamw", "amsgrad"):
+        first, second = 1.0 - p["beta1"] ** t, math.sqrt(1.0 - p["beta2"] ** t)
+        hat = p["variant"] == "epsilon_hat"
+        numbers = [learning_rate * second / first, 1.0] if hat else [learning_rate / first, 1.0 / second]
+        return [*numbers, 1.0 - learning_rate * p["weight_decay"]] if optimizer == "adamw" else numbers
+    if optimizer == "lion":
+        return [learning_rate, 1.0 - learning_rate * p["weight_decay"]]
+    return [learning_rate]
+
+
+def _mix(B: Bounds, rate: float, old: Bounded, new: Bounded) -> Bounded:
+    """rate old + (1 - rate) new."""
+    return rate * old + B.constant(1.0 - rate) * new
+
+
+def update(
+    B: Bounds,
+    optimizer: str,
+    p: Parameters,
+    theta: Bounded,
+    g: Bounded,
+    slots: Sequence[Bounded],
+    numbers: Sequence[Bounded],
+    decayed: np.ndarray,
+) -> tuple[Bounded, list[Bounded]]:
+    """theta and slots after one step; ``decayed``: where weight decay applies."""
+    lr = numbers[0]
+    if optimizer == "sgd":
+        return theta - lr * g, []
+    if optimizer == "momentum" and p["variant"] == "average":
+        v = _mix(B, p["momentum"], slots[0], g)
+        return theta - lr * v, [v]
+    if optimizer == "momentum":
+        v = p["momentum"] * slots[0] - lr * g
+        return theta + v, [v]
+    if optimizer == "nesterov":
+        v = p["momentum"] * slots[0] - lr * g
+        return theta + (p["momentum"] * v - lr * g), [v]
+    if optimizer in ("rmsprop", "adagrad"):
+        s = _mix(B, p["rho"], slots[0], g * g) if optimizer == "rmsprop" else slots[0] + g * g
+        return theta - lr * g / (B.sqrt(s) + p["epsilon"]), [s]
+    if optimizer == "lion":
+        direction = B.sign(_mix(B, p["beta1"], slots[0], g))
+        kept = B.where(decayed, numbers[1] * theta, theta)
+        return kept - lr * direction, [_mix(B, p["beta2"], slots[0], g)]
+    if optimizer not in ("adam", "adamw", "amsgrad"):
+        raise LookupError(optimizer)
+    m, v = _mix(B, p["beta1"], slots[0], g), _mix(B, p["beta2"], slots[1], g * g)
+    largest = [B.maximum(slots[2], v)] if optimizer == "amsgrad" else []
+    second = largest[0] if largest else v
+    kept = B.where(decayed, numbers[2] * theta, theta) if optimizer == "adamw" else theta
+    return kept - lr * m / (numbers[1] * B.sqrt(second) + p["epsilon"]), [m, v, *largest]
