@@ -54,6 +54,7 @@ class Command:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
+            errors="backslashreplace",
             timeout=120,
             check=False,
         )

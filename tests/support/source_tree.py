@@ -16,9 +16,10 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Import:
-    """One imported module: its absolute dotted name, whether it was written relatively, and where."""
+    """One imported module: its absolute dotted name, what is taken from it, if it was written relatively, and where."""
 
     name: str
+    taken: str
     relative: bool
     line: int
 
@@ -26,13 +27,18 @@ class Import:
 class Source:
     """One file of the package."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, text: str | None = None) -> None:
         self.path = path
         self.relative = path.relative_to(ROOT).as_posix()
-        self.text = path.read_text(encoding="utf-8")
+        self.text = path.read_text(encoding="utf-8") if text is None else text
         parts = path.relative_to(ROOT).with_suffix("").parts
         self.is_package = parts[-1] == "__init__"
         self.module = ".".join(parts[:-1] if self.is_package else parts)
+
+    @classmethod
+    def of_text(cls, text: str) -> Source:
+        """A module that is not on disk, at the top of the package."""
+        return cls(ROOT / PACKAGE / "example.py", text)
 
     def __repr__(self) -> str:
         return self.relative
@@ -53,13 +59,16 @@ class Source:
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    yield Import(alias.name, False, node.lineno)
+                    yield Import(alias.name, "", False, node.lineno)
             elif isinstance(node, ast.ImportFrom):
                 base = package[: len(package) - node.level + 1] if node.level else []
                 origin = ".".join([*base, *([node.module] if node.module else [])])
                 for alias in node.names:
                     full = f"{origin}.{alias.name}"
-                    yield Import(full if full in modules else origin, node.level > 0, node.lineno)
+                    is_module = full in modules
+                    yield Import(
+                        full if is_module else origin, "" if is_module else alias.name, node.level > 0, node.lineno
+                    )
 
     def functions(self) -> Iterator[Function]:
         """Every function and method."""
@@ -67,13 +76,14 @@ class Source:
             if isinstance(node, Function):
                 yield node
 
-    def docstrings(self) -> set[ast.Constant]:
-        """The constants that are docstrings, attribute docstrings included: strings that stand as a statement."""
-        return {
-            node.value
-            for node in ast.walk(self.tree)
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        }
+
+Place = tuple[Source, int, str]
+"""Where a rule is broken: file, line, what is wrong there."""
+
+
+def places(found: list[Place]) -> list[str]:
+    """``file:line what`` of each."""
+    return [f"{source}:{line} {what}" for source, line, what in found]
 
 
 def sources() -> list[Source]:
