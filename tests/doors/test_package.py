@@ -1,0 +1,180 @@
+"""What is shipped: the pins, the wheel's contents, and nothing in the repository that belongs to one machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+OWN = PROJECT["project"]["name"]
+
+# --- pins -----------------------------------------------------------------------------------------------------------
+
+
+def pin_lines() -> list[str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def pins() -> dict[str, Version]:
+    """Version of each pinned package, by its canonical name."""
+    found = {}
+    for line in pin_lines():
+        requirement = Requirement(line)
+        (specifier,) = requirement.specifier
+        found[canonicalize_name(requirement.name)] = Version(specifier.version)
+    return found
+
+
+def requirements() -> list[Requirement]:
+    """Everything pyproject.toml asks for: to run, in each extra, and to build."""
+    project = PROJECT["project"]
+    texts = [*project["dependencies"], *PROJECT["build-system"]["requires"]]
+    for extra in project["optional-dependencies"].values():
+        texts += extra
+    return [requirement for requirement in map(Requirement, texts) if requirement.name != OWN]
+
+
+def test_constraints_hold_one_exact_pin_a_line_and_nothing_else() -> None:
+    names = []
+    for line in pin_lines():
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*( ; .+)?", line), line
+        names.append(canonicalize_name(Requirement(line).name))
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("requirement", requirements(), ids=str)
+def test_every_requirement_is_pinned_within_its_range(requirement: Requirement) -> None:
+    assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)])
+
+
+def needs(requirement: Requirement) -> Iterator[Requirement]:
+    """What an installed distribution needs here when it is asked for with these extras."""
+    for text in metadata.requires(requirement.name) or []:
+        need = Requirement(text)
+        marker = need.marker or Marker("python_version > '3'")
+        if any(marker.evaluate({"extra": extra}) for extra in requirement.extras or {""}):
+            yield need
+
+
+def test_what_the_requirements_bring_along_is_pinned_too() -> None:
+    """As far as it is installed here."""
+    pinned, seen, waiting = pins(), set(), requirements()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        # cuda-toolkit is one name for CUDA 12 and 13; what it chooses among is pinned
+        if name in seen or name == "cuda-toolkit":
+            continue
+        seen.add(name)
+        assert name in pinned
+        try:
+            waiting += needs(requirement)
+        except metadata.PackageNotFoundError:
+            continue
+    assert {"numpy", "pytest", "pluggy"} <= seen
+
+
+def test_the_scripts_and_the_package_support_the_same_pythons() -> None:
+    text = (ROOT / "scripts" / "_environment.py").read_text(encoding="utf-8")
+    match = re.search(r"^OLDEST, NEWEST = \((\d+), (\d+)\), \((\d+), (\d+)\)", text, re.MULTILINE)
+    assert match is not None
+    oldest, newest = "{}.{} {}.{}".format(*match.groups()).split()
+    assert PROJECT["project"]["requires-python"] == f">={oldest}"
+    classifiers = PROJECT["project"]["classifiers"]
+    stated = [line.rpartition(" ")[2] for line in classifiers if re.search(r":: 3\.\d+$", line)]
+    assert (stated[0], stated[-1]) == (oldest, newest)
+
+
+# --- the wheel ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    if util.find_spec("hatchling") is None:
+        pytest.skip("hatchling is not installed; scripts/test installs it")
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    (path,) = folder.glob("*.whl")
+    with zipfile.ZipFile(path) as file:
+        yield file
+
+
+def test_the_wheel_holds_the_package_and_the_configs(wheel: zipfile.ZipFile) -> None:
+    sources = [path for path in (ROOT / "backprop_gpu").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    expected = {path.relative_to(ROOT).as_posix() for path in sources}
+    configs = {f"backprop_gpu/configs/{path.name}" for path in (ROOT / "configs").iterdir()}
+    assert "backprop_gpu/configs/breast_cancer.yaml" in configs
+    assert "backprop_gpu/py.typed" in expected
+    assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected | configs
+    for path in (ROOT / "configs").iterdir():
+        assert wheel.read(f"backprop_gpu/configs/{path.name}") == path.read_bytes()
+
+
+def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
+    info = f"backprop_gpu-{PROJECT['project']['version']}.dist-info/"
+    assert wheel.read(info + "licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
+    assert "backprop-gpu = backprop_gpu.cli:main" in wheel.read(info + "entry_points.txt").decode()
+    stated = wheel.read(info + "METADATA").decode()
+    assert "License-Expression: BSD-3-Clause" in stated
+    assert "Requires-Python: >=3.11" in stated
+
+
+def test_configs_have_one_home() -> None:
+    assert not (ROOT / "backprop_gpu" / "configs").exists()
+
+
+# --- the repository -------------------------------------------------------------------------------------------------
+
+# written in pieces, so that this file does not find itself
+FOREIGN = {
+    "an index address": r"https?://[^\s'\"<>)]*" + r"(?:/simple\b|pypi\.|pythonhosted)",
+    "an index option": r"--(?:extra-)?index" + r"-url|--find" + r"-links|--trusted" + r"-host",
+    "a path of one machine": r"(?<![\w.~-])/(?:wo" + r"rk|ro" + r"ot|ho" + r"me/\w+|Us" + r"ers/\w+)/",
+}
+
+
+def repository_files() -> list[Path]:
+    """Files under version control and new ones that are not ignored; without git, those of the source distribution."""
+    if (ROOT / ".git").exists():
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
+        paths = [ROOT / os.fsdecode(name) for name in listed.split(b"\0") if name]
+    else:
+        named = [ROOT / name for name in PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]]
+        paths = [path for top in named for path in ([top] if top.is_file() else sorted(top.rglob("*")))]
+    return [path for path in paths if path.is_file() and "__pycache__" not in path.parts]
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_no_file_names_one_machine_or_an_index(what: str) -> None:
+    files = repository_files()
+    assert ROOT / "pyproject.toml" in files
+    found = []
+    for path in files:
+        text = path.read_bytes().decode("utf-8", errors="ignore")
+        found += [f"{path.relative_to(ROOT)}: {match[0]}" for match in re.finditer(FOREIGN[what], text)]
+    assert found == []
+
+
+def test_the_patterns_find_what_they_are_for() -> None:
+    samples = ["https://mirror.example/" + "simple", "--extra-index" + "-url x", "cd /ho" + "me/someone/x"]
+    for pattern, sample in zip(FOREIGN.values(), samples, strict=True):
+        assert re.search(pattern, sample)

@@ -1,0 +1,343 @@
+"""scripts/: run for real where that needs no network, with a tiny project in place of this one."""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import importlib.machinery
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "scripts"
+
+
+def load(path: Path) -> ModuleType:
+    loader = importlib.machinery.SourceFileLoader("scripts_" + path.stem.strip("_"), str(path))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+env = load(SCRIPTS / "_environment.py")
+gpu_check = load(SCRIPTS / "gpu_check")
+
+
+# --- finding a Python ---------------------------------------------------------------------------------------------
+
+
+def stand_in(folder: Path, version: list[int], complete: bool = True) -> list[str]:
+    """A command that answers as a Python of that version would."""
+    path = folder / f"python{'.'.join(map(str, version))}.py"
+    path.write_text(f"print({json.dumps(json.dumps([version, str(path), complete]))})")
+    return [sys.executable, str(path)]
+
+
+def test_this_python_describes_itself() -> None:
+    found = env.inspect_python([sys.executable])
+    assert found.version == sys.version_info[:3]
+    assert os.path.samefile(found.executable, sys._base_executable)  # type: ignore[attr-defined]
+
+
+def test_commands_that_do_not_start_are_passed_over(tmp_path: Path) -> None:
+    broken = tmp_path / "shim.py"
+    broken.write_text("raise SystemExit(127)")
+    silent = tmp_path / "silent.py"
+    silent.write_text("")
+    commands = [[str(tmp_path / "absent")], [sys.executable, str(broken)], [sys.executable, str(silent)]]
+    assert [env.inspect_python(command) for command in commands] == [None] * 3
+    assert env.find_python([*commands, stand_in(tmp_path, [3, 12, 1])]).version == (3, 12, 1)
+
+
+def test_an_old_python_is_named_with_what_to_install(tmp_path: Path) -> None:
+    with pytest.raises(env.Problem) as problem:
+        env.find_python([stand_in(tmp_path, [3, 8, 18]), stand_in(tmp_path, [3, 10, 2])])
+    text = str(problem.value)
+    assert text.startswith("Python 3.11 or newer is needed and only Python 3.8.18 (")
+    assert "3.10.2" in text
+    assert "apt install" in text
+    assert "\n" not in text
+
+
+def test_a_supported_python_wins_over_a_newer_and_an_older_one(tmp_path: Path, capsys: Any) -> None:
+    newer, older, right = (stand_in(tmp_path, [3, minor, 0]) for minor in (99, 9, 13))
+    assert env.find_python([newer, older, right]).version == (3, 13, 0)
+    assert capsys.readouterr().err == ""
+    assert env.find_python([newer, older]).version == (3, 99, 0)
+    assert "newer than the pinned packages" in capsys.readouterr().err
+
+
+def test_a_python_without_ensurepip_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ensurepip.py").write_text("raise ImportError('left out, as Debian does')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert not env.inspect_python([sys.executable]).complete
+    with pytest.raises(env.Problem, match=r"ensurepip module is missing: .*apt install python3\.\d+-venv") as problem:
+        env.find_python([[sys.executable]])
+    assert "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize("name", ["_environment.py", "train", "test"])
+def test_python_3_8_can_read_it(name: str) -> None:
+    ast.parse((SCRIPTS / name).read_text(encoding="utf-8"), feature_version=(3, 8))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no executable bit")
+@pytest.mark.parametrize("name", ["train", "test", "gpu_check"])
+def test_it_can_be_started_by_name(name: str) -> None:
+    assert os.access(SCRIPTS / name, os.X_OK)
+    assert (SCRIPTS / name).read_text(encoding="utf-8").startswith("#!/usr/bin/env python3\n")
+
+
+# --- the driver -----------------------------------------------------------------------------------------------------
+
+
+class Driver:
+    """A driver library in which ``cuDriverGetVersion`` is a C function, as in the real one."""
+
+    def __init__(self, version: int, status: int = 0) -> None:
+        def answer(out: Any) -> int:
+            out[0] = version
+            return status
+
+        self.cuDriverGetVersion = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int))(answer)
+
+
+@pytest.mark.parametrize(
+    ("version", "extra"),
+    [(13000, "cuda13x"), (13020, "cuda13x"), (14000, "cuda13x"), (12000, "cuda12x"), (12090, "cuda12x")],
+)
+def test_the_driver_chooses_the_extra(version: int, extra: str, capsys: Any) -> None:
+    assert env.driver_cuda_version(lambda name: Driver(version)) == version
+    assert env.cuda_extra(version) == extra
+    assert capsys.readouterr().err == ""
+
+
+def test_a_driver_that_is_too_old_means_the_cpu_and_a_note(capsys: Any) -> None:
+    assert env.cuda_extra(11080) is None
+    assert "CUDA 11.8" in capsys.readouterr().err
+
+
+def test_no_driver_or_one_that_fails_means_the_cpu() -> None:
+    def absent(name: str) -> Any:
+        raise OSError(name)
+
+    assert env.driver_cuda_version(absent) is None
+    assert env.driver_cuda_version(lambda name: object()) is None
+    assert env.driver_cuda_version(lambda name: Driver(13020, status=34)) is None
+    assert env.cuda_extra(None) is None
+
+
+# --- one run at a time ----------------------------------------------------------------------------------------------
+
+HOLDER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import _environment
+with _environment.locked(sys.argv[2]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_second_run_waits_and_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(SCRIPTS), str(tmp_path / "lock")]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, text=True, **pipes) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        with subprocess.Popen(command, text=True, **pipes) as second:
+            fuse = threading.Timer(60, second.kill)  # a lock that is never let go fails the test instead of hanging it
+            fuse.start()
+            assert second.stdout is not None
+            assert f"process {first.pid}" in second.stdout.readline()
+            first.kill()
+            assert second.stdout.readline() == "held\n"
+            second.communicate()
+            fuse.cancel()
+        assert second.returncode == 0
+
+
+# --- .venv, from nothing to the second run --------------------------------------------------------------------------
+
+PYPROJECT = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+"""
+BACKEND = '''
+"""A build backend that needs no package: an editable wheel of the module beside it, with extras that need nothing."""
+import os
+import zipfile
+
+EXTRAS = "".join(f"Provides-Extra: {name}\\n" for name in ("plot", "test", "cuda12x", "cuda13x", "broken"))
+EXTRAS += "Requires-Dist: a-package-that-is-nowhere ; extra == 'broken'\\n"
+
+def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
+    name = "backprop_gpu-0-py3-none-any.whl"
+    info = "backprop_gpu-0.dist-info/"
+    files = {
+        "here.pth": os.getcwd(),
+        info + "METADATA": "Metadata-Version: 2.1\\nName: backprop-gpu\\nVersion: 0\\n" + EXTRAS,
+        info + "WHEEL": "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+    }
+    record = "".join(f"{path},,\\n" for path in [*files, info + "RECORD"])
+    with zipfile.ZipFile(os.path.join(wheel_directory, name), "w") as wheel:
+        for path, text in {**files, info + "RECORD": record}.items():
+            wheel.writestr(path, text)
+    return name
+'''
+
+
+def offline(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with a pip that may reach nothing."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
+    variables.update(PIP_NO_INDEX="1", PIP_CONFIG_FILE=os.devnull)
+    command = [sys.executable, str(script), *arguments]
+    return subprocess.run(command, env=variables, cwd=script.parent, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with these scripts and a package ``backprop_gpu`` that prints its arguments."""
+    root = tmp_path_factory.mktemp("a checkout")
+    (root / "scripts").mkdir()
+    for name in ("train", "test", "_environment.py"):
+        shutil.copy(SCRIPTS / name, root / "scripts")
+    shared = root / "scripts" / "_environment.py"
+    text = shared.read_text(encoding="utf-8")
+    tools = 'BUILD_TOOLS = ("hatchling", "editables")'
+    assert tools in text
+    shared.write_text(
+        text.replace(tools, 'BUILD_TOOLS = ("pip",)'), encoding="utf-8"
+    )  # already there: needs no network
+    (root / "backprop_gpu").mkdir()
+    (root / "backprop_gpu" / "__main__.py").write_text("import sys\nprint(sys.argv[1:])\n")
+    (root / "pyproject.toml").write_text(PYPROJECT)
+    (root / "backend.py").write_text(BACKEND)
+    (root / "constraints.txt").write_text("absent==1.0\n")
+    return root
+
+
+def test_from_nothing_to_the_second_run(project: Path) -> None:
+    train, shared = project / "scripts" / "train", project / "scripts" / "_environment.py"
+    venv = env.Environment(str(project))
+    # a half-made .venv, as a run leaves it that was killed
+    (project / ".venv" / "lib").mkdir(parents=True)
+    Path(venv.mark).touch()
+    assert not venv.ready(set())
+
+    first = offline(train, "digits.yaml", "--device", "cpu", "two words")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == "['train', 'digits.yaml', '--device', 'cpu', 'two words']\n"
+    assert "making" in first.stderr
+    assert venv.ready({"plot"})
+    assert not venv.ready({"plot", "test"})
+
+    second = offline(train)
+    assert second.stdout == "['train']\n"
+    assert second.stderr == ""
+
+    more = offline(shared, "test")
+    assert more.returncode == 0, more.stderr
+    assert "making" not in more.stderr
+    assert venv.ready({"plot", "test"})
+
+    failed = offline(shared, "broken")
+    assert failed.returncode == 1
+    assert "a-package-that-is-nowhere" in failed.stderr
+    assert failed.stderr.splitlines()[-1].startswith("error: pip could not install")
+    assert venv.ready({"plot", "test"})
+    assert not venv.ready({"broken"})
+    check_that_harm_is_seen(project, venv)
+
+    with open(project / "constraints.txt", "a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    again = offline(train)
+    assert again.stdout == "['train']\n"
+    assert "installing the pinned packages (" in again.stderr
+    assert venv.ready({"plot", "test"})
+
+
+def check_that_harm_is_seen(project: Path, venv: Any) -> None:
+    """Do what must make the next run install again, or make .venv anew; undo it each time."""
+    extras = {"plot", "test"}
+    assert venv.usable()
+    for name in ("pyproject.toml", "constraints.txt"):
+        file = project / name
+        before = file.read_bytes()
+        file.write_bytes(before + b"# changed\n")
+        assert not venv.ready(extras)
+        assert venv.usable()
+        file.write_bytes(before)
+
+    Path(venv.mark).touch()  # an install that was killed
+    assert not venv.ready(extras)
+    assert not venv.usable()
+    Path(venv.mark).unlink()
+
+    (pip,) = (project / ".venv").rglob("site-packages/pip")
+    pip.rename(pip.with_name("gone"))
+    assert not venv.usable()
+    pip.with_name("gone").rename(pip)
+
+    Path(venv.python).rename(venv.python + "-gone")  # as when the Python that made it is removed
+    assert not venv.ready(extras)
+    assert not venv.usable()
+    Path(venv.python + "-gone").rename(venv.python)
+
+    stamp, before = Path(venv.stamp), Path(venv.stamp).read_bytes()
+    stamp.write_bytes(before.replace(json.dumps(str(project)).encode(), b'"elsewhere"'))  # a folder that was moved
+    assert not venv.usable()
+    stamp.write_bytes(before[:10])  # damaged
+    assert not venv.ready(extras)
+    stamp.write_bytes(before)
+    assert venv.ready(extras)
+
+
+# --- gpu_check ------------------------------------------------------------------------------------------------------
+
+
+def test_gpu_check_says_why_there_is_no_device(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    command = [sys.executable, str(SCRIPTS / "gpu_check"), "--report", str(report)]
+    variables = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    answer = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert answer.returncode == 2, answer.stderr
+    written = json.loads(report.read_text())
+    assert written["exit_code"] == 2
+    assert [step["status"] for step in written["steps"]] == ["passed", "no device", "not run", "not run"]
+    assert written["steps"][1]["data"]["cure"]
+    assert written["steps"][1]["detail"] in answer.stdout
+
+
+def test_gpu_check_counts_and_no_test_is_a_failure(tmp_path: Path) -> None:
+    file = tmp_path / "test_made_up.py"
+    tests = (
+        "test_a(record_property): record_property('drift', 0.5)",
+        "test_b(): pytest.skip('why')",
+        "test_c(): assert 1 == 2",
+    )
+    file.write_text("import pytest\n" + "".join(f"def {test}\n" for test in tests))
+    outcome = gpu_check.run_pytest(str(file))
+    assert outcome.status == "failed"
+    assert outcome.data["counts"] == {"passed": 1, "failed": 1, "errors": 0, "skipped": 1}
+    assert outcome.detail.startswith("1 passed, 1 failed, 1 skipped; first: ")
+    assert outcome.detail.endswith("test_made_up::test_c")
+    assert "assert 1 == 2" in outcome.data["faults"][0]["message"]
+    assert list(outcome.data["recorded"].values()) == [{"drift": "0.5"}]
+    assert gpu_check.run_pytest(str(file), "-k", "test_a").status == "passed"
+    assert gpu_check.run_pytest(str(file), "-k", "test_b").status == "failed"
+    assert gpu_check.run_pytest(str(file), "-k", "nothing").detail == "no test ran"
