@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,6 +74,11 @@ class Command:
             str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
             for path in sorted(self.folder.rglob("*"))
         }
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    """metrics.json of a run folder."""
+    return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
 
 
 def settings(**values: object) -> list[str]:

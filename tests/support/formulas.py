@@ -28,7 +28,9 @@ def _gelu_tanh_parts(B: Bounds, z: Bounded) -> tuple[Bounded, Bounded]:
     """tanh u and u'."""
     c, cubic = B.constant(math.sqrt(2.0 / math.pi)), B.constant(0.044715)
     u = c * (z + cubic * (z * z * z))
-    return B.tanh(u), c * (1.0 + B.constant(3.0 * 0.044715) * (z * z))
+    # The slope is taken at most 100 out, where 1 - tanh^2 has long been 0 and z^2 does not overflow.
+    near = B.minimum(B.maximum(z, -100.0), 100.0)
+    return B.tanh(u), c * (1.0 + B.constant(3.0 * 0.044715) * (near * near))
 
 
 def _phi(B: Bounds, z: Bounded) -> Bounded:
@@ -168,7 +170,7 @@ def _smoothed(B: Bounds, parameters: Parameters, y: Bounded) -> Bounded:
 def loss_value(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Bounded) -> Bounded:
     """L (1, m): one number per example."""
     if name == "binary_cross_entropy":
-        return B.sum(activation(B, "softplus", {}, z) - z * y, axis=0)
+        return B.sum((B.maximum(z, 0.0) - z * y) + B.log1p(B.exp(-B.abs(z))), axis=0)
     if name == "categorical_cross_entropy":
         s = z - B.max(z, axis=0)
         return B.sum(_smoothed(B, parameters, y) * (B.log(B.sum(B.exp(s), axis=0)) - s), axis=0)
@@ -214,7 +216,8 @@ def loss_literal(B: Bounds, name: str, parameters: Parameters, a: Bounded, y: Bo
     if name == "categorical_cross_entropy":
         return -(_smoothed(B, parameters, y) / B.maximum(a, B.eta))
     if name == "poisson":
-        return (1.0 - y / B.maximum(a, B.eta)) * B.constant(1.0 / a.shape[0])
+        guard = B.maximum(y, 1.0) * (4.0 * B.eta)
+        return (1.0 - y / B.maximum(a, guard)) * B.constant(1.0 / a.shape[0])
     return loss_delta(B, name, parameters, a, y)
 
 

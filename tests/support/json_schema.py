@@ -74,7 +74,9 @@ class Schema:
             kind = node.get("type")
             found += [f"unknown type {kind}"] if kind is not None and kind not in _TYPES else []
             found += [f"empty {key}" for key in ("enum", "anyOf", "oneOf") if node.get(key) == []]
-            found += [f"{key} is no number" for key in (*_BOUNDS, *_SIZES) if not isinstance(node.get(key, 0), int | float)]
+            found += [
+                f"{key} is no number" for key in (*_BOUNDS, *_SIZES) if not isinstance(node.get(key, 0), int | float)
+            ]
             found += [f"required {key} is unknown" for key in node.get("required", ()) if key not in node["properties"]]
             try:
                 self.resolve(node)

@@ -130,7 +130,7 @@ class Replay:
         return self.B.rounded(v, np.abs(v) * self.D_error / (self.D - self.D_error))
 
     def _micro_batch(self, start: int, X: np.ndarray, Y: np.ndarray, w: np.ndarray | None) -> None:
-        r, B, m = self.recipe, self.B, X.shape[1]
+        r, m = self.recipe, X.shape[1]
         A, calls, masks = [X], [None], [None]
         for l in range(1, self.L + 1):
             rate = r.dropout[l - 1] if l < self.L else 0.0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from support.command import Command, settings
 
 COLUMNS = ("größe", "höhe", "farbe", "kauft")
 COLOURS = ("rot", "grün", "blau")
@@ -23,9 +24,7 @@ def shop_rows(n: int = 60, seed: int = 0) -> list[list[str]]:
     return rows
 
 
-def write_csv(
-    path: Path, rows: Sequence[Sequence[str]], header: Sequence[str] = COLUMNS, delimiter: str = ","
-) -> Path:
+def write_csv(path: Path, rows: Sequence[Sequence[str]], header: Sequence[str] = COLUMNS, delimiter: str = ",") -> Path:
     """A CSV file in UTF-8."""
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows([header, *rows])
@@ -50,3 +49,12 @@ def arrays(task: str, n: int = 120, seed: int = 0) -> tuple[np.ndarray, np.ndarr
         "count": rng.poisson(np.exp(1.0 + 0.5 * X[:, 0])),
     }[task]
     return X, y
+
+
+def trained_shop(folder: Path) -> Command:
+    """The command line in a folder with shop.csv and a run on it."""
+    command = Command(folder)
+    write_csv(folder / "shop.csv", shop_rows())
+    more = settings(data__source="shop.csv", data__target="kauft", training__epochs=20, data__test=0.2)
+    command.ok("train", "--run-dir", "run", "--quiet", *more)
+    return command

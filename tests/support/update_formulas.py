@@ -36,7 +36,7 @@ def clip_factor(B: Bounds, norm: Bounded, max_norm: float) -> Bounded:
 
 
 def step_numbers(optimizer: str, p: Parameters, t: int, learning_rate: float) -> list[float]:
-    """What changes from step to step (t from 1), in float64: the step size first, then what the rule multiplies with."""
+    """What changes from step to step (t from 1), in float64: the step size first, then further factors."""
     if optimizer in ("adam", "adamw", "amsgrad"):
         first, second = 1.0 - p["beta1"] ** t, math.sqrt(1.0 - p["beta2"] ** t)
         hat = p["variant"] == "epsilon_hat"
