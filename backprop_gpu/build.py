@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from .data.splits import split_indices
 from .data.table import Table
 from .errors import CheckpointError, ConfigError
 from .network.dense_net import DenseNet
-from .training.callbacks import Callback, JsonLines
+from .training.callbacks import Callback, JsonLines, to_json
 from .training.checkpoint import Extras, load_model, save_model
 from .training.metrics import confusion_matrix, default_metrics, evaluate
 from .training.trainer import EarlyStopping, History, Trainer, class_indices
@@ -235,7 +234,7 @@ def run(experiment: Experiment, run_dir: Path, callbacks: Sequence[Callback] = (
     history = trainer.fit(X, y, validation=held_out)
     model.save(run_dir / MODEL_FILE)
     metrics = _metrics(experiment, history)
-    (run_dir / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    (run_dir / METRICS_FILE).write_text(to_json(metrics, indent=2) + "\n", encoding="utf-8")
     return Outcome(model, history, metrics, run_dir)
 
 

@@ -171,12 +171,13 @@ def _report(outcome: Outcome, drawn: bool) -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     from .build import load
     from .report import terminal
+    from .training.callbacks import to_json
 
     model = load(options.run, options.device)
     table = _test_rows(options) if options.data is None else _labelled(model, options)
     scores = model.evaluate(table)
     if options.json:
-        print(json.dumps(scores, indent=2))
+        print(to_json(scores, indent=2))
         return 0
     out = terminal.console()
     out.print(terminal.scores({"test" if options.data is None else "rows": scores}))

@@ -127,7 +127,9 @@ class ReferenceKernels:
             dZ[...] = weighted(loss.delta(xp, Z, Y))
         else:
             AL = loss.link.forward(xp, Z)
-            dZ[...] = loss.link.vjp(xp, weighted(loss.literal_dAL(xp, AL, Y)), Z, AL)
+            d = loss.link.vjp(xp, weighted(loss.literal_dAL(xp, AL, Y)), Z, AL)
+            # g' of a NaN is NaN, so that a silenced example must be silenced once more.
+            dZ[...] = d if weights is None else xp.where(xp.equal(weights, 0.0), 0.0, d)
         self._bias(dZ, None if early else inverse_denominator, db, accumulate)
 
     def _targets(self, loss: Loss, Z: Array, Y: Array) -> Array:

@@ -21,12 +21,11 @@ _STRAY_SHARE = 0.1  # fewer texts than this in a column of numbers look like typ
 
 def read_csv(
     path: Path,
-    *,
     target: Sequence[str | int],
-    columns: Sequence[str] | None = None,
-    ignore: Sequence[str] = (),
-    categorical: Sequence[str] | Literal["auto"] = "auto",
-    delimiter: str = ",",
+    columns: Sequence[str] | None,
+    ignore: Sequence[str],
+    categorical: Sequence[str] | Literal["auto"],
+    delimiter: str,
 ) -> Table:
     """Read a CSV file; :func:`backprop_gpu.data.read_table` documents the parameters and the errors."""
     if len(delimiter) != 1 or delimiter in '\r\n"':
@@ -39,17 +38,9 @@ def read_csv(
         features = _feature_positions(path, header, targets, columns, ignore)
         auto = categorical == "auto"
         texts = set() if categorical == "auto" else _text_columns(path, [header[j] for j in features], categorical)
-        read = [_Column(header[j], header[j] in texts, auto) for j in features]
-        answers = [_Column(header[j], text=True) for j in targets]
-        lines = _fill(path, delimiter, len(header), read + answers, features + targets)
-        if any(
-            column.turned_late for column in read
-        ):  # read again: the cells before the first text were kept as numbers
-            read = [_Column(column.name, column.text, auto) for column in read]
-            answers = [_Column(column.name, text=True) for column in answers]
-            lines = _fill(path, delimiter, len(header), read + answers, features + targets)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+        lines, read, answers = _read(path, delimiter, header, features, targets, texts, auto)
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text; save it as UTF-8") from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
     for column in read:
@@ -66,6 +57,26 @@ def read_csv(
         named=True,
         lines=lines,
     )
+
+
+def _read(
+    path: Path,
+    delimiter: str,
+    header: list[str],
+    features: list[int],
+    targets: list[int],
+    texts: set[str],
+    auto: bool,
+) -> tuple[np.ndarray, list[_Column], list[_Column]]:
+    """Return the line on which each row starts, the features and the targets; ``texts`` are known to hold text."""
+    while True:
+        read = [_Column(header[j], header[j] in texts, auto) for j in features]
+        answers = [_Column(header[j], text=True) for j in targets]
+        lines = _fill(path, delimiter, len(header), read + answers, features + targets)
+        late = {column.name for column in read if column.turned_late}
+        if not late:
+            return lines, read, answers
+        texts = texts | late  # read again, once: what came before their first text was kept as numbers
 
 
 def _header(path: Path, delimiter: str) -> list[str]:
@@ -173,7 +184,7 @@ class _Column:
     def add(self, path: Path, lines: list[int], cells: tuple[str, ...]) -> None:
         if not self.text:
             try:
-                self.parts.append(np.array([number(cell) for cell in cells]))
+                self.parts.append(_numbers(cells))
                 return
             except ValueError:
                 self._turn(path, lines, cells)
@@ -206,6 +217,16 @@ class _Column:
                 f"{path}, line {line}, column {self.name!r}: {cell!r} is not a number, but {self.n_numbers} other cells"
                 " of the column are; correct it, or list the column under categorical"
             )
+
+
+def _numbers(cells: tuple[str, ...]) -> np.ndarray:
+    """:func:`number` of each cell; by ``float`` alone if that will do, which is three times as fast."""
+    if "_" not in "".join(cells):
+        try:
+            return np.array(list(map(float, cells)))
+        except ValueError:
+            pass
+    return np.array([number(cell) for cell in cells])
 
 
 def _target_values(path: Path, answers: list[_Column], lines: np.ndarray) -> np.ndarray | None:

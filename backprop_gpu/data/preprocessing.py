@@ -94,15 +94,9 @@ class Preprocessor:
         """
         if table.n_samples == 0:
             raise DataError(f"{table.source}: there are no training rows")
-        for setting, value, choices in (
-            ("missing", missing, (None, *MISSING_CHOICES)),
-            ("unknown", unknown, UNKNOWN_CHOICES),
-        ):
-            if value not in choices:
-                known = [str(choice) for choice in choices if choice]
-                raise ConfigError(
-                    f"{setting}: {value!r}{did_you_mean(str(value), known)} is not one of {', '.join(known)}"
-                )
+        if missing is not None:
+            _check_choice("missing", missing, MISSING_CHOICES)
+        _check_choice("unknown", unknown, UNKNOWN_CHOICES)
         found = survey(table)
         if missing is None and np.any(found.gaps):
             _refuse_gap(table)
@@ -268,6 +262,12 @@ class Preprocessor:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"the saved preprocessor is damaged: {type(error).__name__} {error}") from None
+
+
+def _check_choice(setting: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        hint = did_you_mean(str(value), choices)
+        raise ConfigError(f"{setting}: {value!r}{hint} is not one of {', '.join(choices)}")
 
 
 def _find_categories(table: Table, name: str, missing: str | None) -> tuple[str, ...]:

@@ -68,26 +68,25 @@ def read_table(
         For an unknown built-in name or option, or a setting that this kind of source does not take.
     """
     suffix = Path(source).suffix.lower()
-    csv_only = {"columns": columns, "ignore": ignore, "categorical": categorical != "auto", "delimiter": delimiter}
-    given = [name for name, value in csv_only.items() if value]
+    of_csv = {"columns": columns, "ignore": ignore, "categorical": categorical != "auto", "delimiter": delimiter}
+    given = [name for name, value in of_csv.items() if value]
+    if suffix in (*_DELIMITERS, ".npz", ".npy") and options:
+        given = ["options"]
+    elif suffix in _DELIMITERS:
+        given = []
+    elif suffix != ".npy" and target is not None:
+        given.append("target")
+    if given:
+        raise ConfigError(f"{given[0]} does not apply to {str(source)!r}; take it out")
     if suffix in _DELIMITERS:
-        _refuse(source, ["options"] if options else [])
         if like is not None:
             target, columns, categorical = like.target_names, like.columns, like.categorical
-        return read_csv(
-            Path(source),
-            target=_target_columns(source, target) if labelled else (),
-            columns=columns,
-            ignore=ignore,
-            categorical=categorical,
-            delimiter=_DELIMITERS[suffix] if delimiter is None else delimiter,
-        )
+        wanted = _target_columns(source, target) if labelled else ()
+        mark = _DELIMITERS[suffix] if delimiter is None else delimiter
+        return read_csv(Path(source), wanted, columns, ignore, categorical, mark)
     if suffix == ".npy":
-        _refuse(source, given + (["options"] if options else []))
         return _read_npy(Path(source), target, labelled)
-    _refuse(source, given + (["target"] if target is not None else []))
     if suffix == ".npz":
-        _refuse(source, ["options"] if options else [])
         return _read_npz(Path(source), str(source), labelled)
     return load_builtin(str(source), **(options or {}))
 
@@ -114,11 +113,6 @@ def load_builtin(name: str, **options: Any) -> Table:
             raise ConfigError(f"the data set {name!r} has no option {option!r}{hint}; it takes {', '.join(known)}")
     X, y = _GENERATED[name](**options)
     return table_from_arrays(X, y, source=name, feature_names=[f"x{j}" for j in range(X.shape[1])])
-
-
-def _refuse(source: str | Path, names: Sequence[str]) -> None:
-    if names:
-        raise ConfigError(f"{names[0]} does not apply to {str(source)!r}; take it out")
 
 
 def _target_columns(source: str | Path, target: str | int | Sequence[str | int] | None) -> Sequence[str | int]:

@@ -36,7 +36,7 @@ def split_indices(
     ----------
     n : int
         Number of rows.
-    y : array, shape (n,)
+    y : array, shape (n,) or (n, 1)
         Class labels, for ``stratify``.
     validation, test : float
         Fractions of the rows; 0 makes an empty part.
@@ -79,6 +79,8 @@ def split_indices(
 def _groups(n: int, y: Any, order: np.ndarray) -> list[np.ndarray]:
     """The rows of each class, in the drawn order; large classes last, since they can even out what is carried."""
     y = np.asarray(y)
+    if y.shape == (n, 1):
+        y = y[:, 0]
     if y.shape != (n,):
         raise DataError(f"to stratify, y must hold one label for each of the {n} rows, got shape {y.shape}")
     _, codes = np.unique(y, return_inverse=True)

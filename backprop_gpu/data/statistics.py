@@ -64,12 +64,11 @@ def mean_and_scale(table: Table, found: Survey, fill: np.ndarray) -> tuple[np.nd
     unit = np.where(varies, found.span, 1.0)
     s1, s2 = np.zeros_like(unit), np.zeros_like(unit)
     with np.errstate(over="ignore", invalid="ignore"):
-        centre = found.mean + found.gaps / n * (fill - found.mean)
         for _, block in table.blocks():
-            deviation = (np.where(np.isnan(block), fill, block) - centre) / unit
+            deviation = (np.where(np.isnan(block), fill, block) - found.mean) / unit
             s1 += deviation.sum(axis=0)
             s2 += (deviation * deviation).sum(axis=0)
-        mean = centre + unit * (s1 / n)
+        mean = found.mean + unit * (s1 / n)
         scale = np.where(varies, unit * np.sqrt((s2 - s1 * s1 / n) / n), 1.0)
     if not np.all(usable := np.isfinite(mean) & np.isfinite(scale) & (scale > 0.0)):
         name = table.numeric_names[int(np.argmin(usable))]

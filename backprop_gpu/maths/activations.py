@@ -102,7 +102,9 @@ def gelu_tanh(xp: Namespace, Z: Array) -> Array:
 def gelu_tanh_vjp(xp: Namespace, dA: Array, Z: Array, A: Array) -> Array:
     """dZ = dA * ((1 + t)/2 + Z/2 (1 - t^2) u'), t = tanh u, u' = sqrt(2/pi) (1 + 3 * 0.044715 Z^2)."""
     t = xp.tanh(_TANH_GELU * (Z + _TANH_GELU_CUBIC * (Z * Z * Z)))
-    slope = _TANH_GELU * (1.0 + (3.0 * _TANH_GELU_CUBIC) * (Z * Z))
+    # Beyond 100, t is 1 and the second term 0 in every precision; the square of a huge Z would make it 0 * inf.
+    bounded = xp.minimum(xp.maximum(Z, -100.0), 100.0)
+    slope = _TANH_GELU * (1.0 + (3.0 * _TANH_GELU_CUBIC) * (bounded * bounded))
     return dA * (0.5 * (1.0 + t) + 0.5 * Z * (1.0 - t * t) * slope)
 
 
@@ -156,7 +158,7 @@ class Activation:
     ----------
     name : str
         Key of the registry.
-    parameters : dict
+    parameters : tuple of (name, value)
         ``slope`` of leaky_relu, ``alpha`` of elu; empty for the others.
     output_only : bool
         Whether it couples the units of a layer, or is meant for outputs only (softmax, exponential).

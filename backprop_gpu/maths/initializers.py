@@ -82,7 +82,6 @@ def get_initializer(name: str, activation: str) -> Callable[[np.random.Generator
     if name == "auto":
         name = "he_normal" if activation in _RECTIFIERS else "glorot_uniform"
     if name not in INITIALIZERS:
-        raise ConfigError(
-            f"unknown initializer {name!r}{did_you_mean(name, INITIALIZERS)}; known: auto, {', '.join(INITIALIZERS)}"
-        )
+        hint = did_you_mean(str(name), INITIALIZERS)
+        raise ConfigError(f"unknown initializer {name!r}{hint}; known: auto, {', '.join(INITIALIZERS)}")
     return INITIALIZERS[name]

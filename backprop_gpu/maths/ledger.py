@@ -50,7 +50,9 @@ class Denominator:
         if reduction == "sum":
             return cls(1.0)
         if reduction != "mean":
-            raise ConfigError(f"unknown reduction {reduction!r}{did_you_mean(reduction, REDUCTIONS)}; use mean or sum")
+            raise ConfigError(
+                f"unknown reduction {reduction!r}{did_you_mean(str(reduction), REDUCTIONS)}; use mean or sum"
+            )
         return cls(float(m) if weights_sum is None else float(weights_sum))
 
     @property
@@ -74,5 +76,5 @@ def place(convention: str, inverse: Any) -> tuple[Any, Any]:
     if convention == "late":
         return None, inverse
     raise ConfigError(
-        f"one_over_m must be 'early' or 'late', got {convention!r}{did_you_mean(convention, CONVENTIONS)}"
+        f"one_over_m must be 'early' or 'late', got {convention!r}{did_you_mean(str(convention), CONVENTIONS)}"
     )

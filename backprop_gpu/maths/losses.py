@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 
 from .._typing import Array, Namespace
 from ..errors import ConfigError
-from .activations import ACTIVATIONS, Activation, sigmoid, softmax, softplus
-from .registry import create
+from .activations import ACTIVATIONS, Activation, sigmoid, softmax
+from .registry import create, is_number
 
 
 def one_hot(xp: Namespace, labels: Array, classes: Array, dtype: Any) -> Array:
@@ -74,7 +74,9 @@ class BinaryCrossEntropy(Loss):
 
     def value(self, xp: Namespace, Z: Array, Y: Array) -> Array:
         """L = sum_k [max(Z, 0) - Z Y + log1p(e^-|Z|)]: the same number, without log of a rounded AL."""
-        return xp.sum(softplus(xp, Z) - Z * Y, axis=0, keepdims=True)
+        # Z Y is taken from the maximum first: for a large logit on the right side they cancel and leave log1p alone.
+        tail = xp.log1p(xp.exp(xp.minimum(Z, -Z)))
+        return xp.sum((xp.maximum(Z, 0.0) - Z * Y) + tail, axis=0, keepdims=True)
 
     def delta(self, xp: Namespace, Z: Array, Y: Array) -> Array:
         """dL/dZ = AL - Y."""
@@ -102,7 +104,7 @@ class CategoricalCrossEntropy(Loss):
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.label_smoothing < 1.0:
+        if not (is_number(self.label_smoothing) and 0.0 <= self.label_smoothing < 1.0):
             raise ConfigError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
 
     def _targets(self, Y: Array) -> Array:
@@ -177,7 +179,7 @@ class Huber(_Regression):
     threshold: float = field(default=1.0)
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.threshold) and self.threshold > 0.0):
+        if not (is_number(self.threshold) and 0.0 < self.threshold < math.inf):
             raise ConfigError(f"huber: threshold must be positive and finite, got {self.threshold}")
 
     def value(self, xp: Namespace, Z: Array, Y: Array) -> Array:
@@ -196,7 +198,7 @@ class Huber(_Regression):
 class Poisson(_Regression):
     """Half the Poisson deviance: L = 1/n_L sum_k [e^Z - Y Z + Y log Y - Y], 0 where e^Z = Y; AL = e^Z.
 
-    Source: McCullagh & Nelder 1989, section 6; Y counts or rates, at least 0.
+    Source: McCullagh & Nelder 1989, chapter 6; Y counts or rates, at least 0.
     """
 
     name = "poisson"
@@ -213,7 +215,9 @@ class Poisson(_Regression):
 
     def literal_dAL(self, xp: Namespace, AL: Array, Y: Array) -> Array:
         """dL/dAL = (1 - Y/AL) / n_L."""
-        return (1.0 - Y / _away_from_zero(xp, AL)) * (1.0 / AL.shape[0])
+        # The guard grows with Y, so that the quotient is finite for any count.
+        guard = xp.maximum(Y, 1.0) * (4.0 * float(xp.finfo(AL.dtype).smallest_normal))
+        return (1.0 - Y / xp.maximum(AL, guard)) * (1.0 / AL.shape[0])
 
 
 LOSSES: dict[str, type[Loss]] = {

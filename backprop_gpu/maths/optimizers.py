@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from .._typing import Array, Namespace
 from ..errors import ConfigError, did_you_mean
-from .registry import create
+from .registry import create, is_number
 
 Slots = tuple[Array, ...]
 
@@ -33,8 +33,10 @@ class Optimizer:
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if not isinstance(value, float | int) or isinstance(value, bool):
+            if isinstance(f.default, str):
                 continue
+            if not is_number(value):
+                raise ConfigError(f"optimizer {self.name}: {f.name} must be a number, got {value!r}")
             lowest_allowed = f.name not in ("learning_rate", "epsilon")
             below_one = f.name in ("momentum", "beta1", "beta2", "rho")
             fine = math.isfinite(value) and (value >= 0.0 if lowest_allowed else value > 0.0)
@@ -246,7 +248,7 @@ class AMSGrad(Adam):
 class Lion(Optimizer):
     """theta <- theta (1 - lr lambda) - lr sign(b1 m + (1 - b1) g); m <- b2 m + (1 - b2) g.
 
-    Source: Chen et al. 2023, program 2.
+    Source: Chen et al. 2023, algorithm 2.
     """
 
     name = "lion"

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ..errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a parameter is a real number that a float can hold, and not True or False; it may be infinite or NaN."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    try:
+        float(value)
+    except OverflowError:  # an integer beyond float64
+        return False
+    return True
 
 
 def create(kind: str, registry: Mapping[str, type[T]], spec: str | dict[str, Any] | T) -> T:
@@ -19,15 +31,19 @@ def create(kind: str, registry: Mapping[str, type[T]], spec: str | dict[str, Any
     ConfigError
         For an unknown name or parameter; the class itself checks values.
     """
+    if isinstance(spec, tuple(registry.values())):
+        return cast(T, spec)
     if not isinstance(spec, str | dict):
-        return spec
+        raise ConfigError(f"a {kind} is a name, or a mapping with a name and parameters; got {spec!r}")
     given = dict(spec) if isinstance(spec, dict) else {"name": spec}
-    name = given.pop("name", None)
-    if name not in registry:
+    if "name" not in given:
+        raise ConfigError(f"a {kind} needs a name; known: {', '.join(registry)}")
+    name = given.pop("name")
+    if not isinstance(name, str) or name not in registry:
         raise ConfigError(f"unknown {kind} {name!r}{did_you_mean(str(name), registry)}; known: {', '.join(registry)}")
     known = [f.name for f in fields(registry[name])]  # type: ignore[arg-type]
     for key in given:
         if key not in known:
-            hint = did_you_mean(key, known)
+            hint = did_you_mean(str(key), known)
             raise ConfigError(f"{kind} {name!r} has no parameter {key!r}{hint}; it takes {', '.join(known) or 'none'}")
     return registry[name](**given)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..errors import ConfigError
-from .registry import create
+from .registry import create, is_number
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class Schedule:
     def _check(self, **limits: tuple[float, float]) -> None:
         for key, (low, high) in limits.items():
             value = getattr(self, key)
+            whole = isinstance(self.__dataclass_fields__[key].default, int)
+            if not is_number(value) or (whole and math.isfinite(value) and value != int(value)):
+                raise ConfigError(f"schedule {self.name}: {key} must be a {'whole ' * whole}number, got {value!r}")
             if not (math.isfinite(value) and low <= value <= high):
                 raise ConfigError(f"schedule {self.name}: {key} must be from {low:g} to {high:g}, got {value}")
 
@@ -74,7 +77,7 @@ class Exponential(Schedule):
 
 @dataclass(frozen=True)
 class InverseScaling(Schedule):
-    """(t + 1)^-power, as scikit-learn's ``learning_rate="invscaling"`` with ``power_t``."""
+    """(t + 1)^-power: scikit-learn's ``invscaling`` with its samples counted as steps."""
 
     name = "inverse_scaling"
     power: float = 0.5
@@ -117,12 +120,15 @@ class LinearWarmup(Schedule):
         """min(1, (t + 1)/warmup), then :class:`Cosine` over the steps that are left (``floor`` 1: constant)."""
         if t < self.warmup:
             return (t + 1) / self.warmup
-        return Cosine(self.floor).factor(t - self.warmup, total - self.warmup)
+        return Cosine(self.floor).factor(t - self.warmup, max(total - self.warmup, 0))
 
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Cosine up from 1/initial_div to 1 over ``rise`` of the run, then down to 1/final_div (Smith & Topin 2018)."""
+    """Cosine up from 1/initial_div to 1 over ``rise`` of the run, then down to 1/final_div of the peak.
+
+    Source: Smith & Topin 2018, with cosines in place of their straight lines.
+    """
 
     name = "one_cycle"
     rise: float = 0.3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from dataclasses import asdict, dataclass, field
@@ -70,7 +71,7 @@ class JsonLines(Callback):
     def on_epoch(self, epoch: Epoch) -> None:
         """Append a line."""
         assert self._file is not None, "on_start opens the file"
-        self._file.write(json.dumps(asdict(epoch)) + "\n")
+        self._file.write(to_json(asdict(epoch)) + "\n")
         self._file.flush()
 
     def on_end(self) -> None:
@@ -140,6 +141,19 @@ class Running:
     ) -> None:
         for callback in reversed(self._started):
             callback.on_end()
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON as every reader knows it: NaN and infinities, which it does not have, become null."""
+
+    def finite(x: Any) -> Any:
+        if isinstance(x, dict):
+            return {k: finite(v) for k, v in x.items()}
+        if isinstance(x, list | tuple):
+            return [finite(v) for v in x]
+        return None if isinstance(x, float) and not math.isfinite(x) else x
+
+    return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
 def history_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

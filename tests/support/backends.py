@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.bounds import Bounds
 
 from backprop_gpu.backends import Backend, get_backend
 from backprop_gpu.backends.base import Kernels
@@ -52,9 +53,9 @@ class Case:
     def namespace(self) -> str:
         return self.device.partition(":")[0]
 
-    @property
-    def ulps(self) -> dict[str, float]:
-        return ULPS[self.namespace]
+    def bounds(self, dtype: str) -> Bounds:
+        """What errors this device may make."""
+        return Bounds(dtype, ULPS[self.namespace], reciprocal_first=self.namespace == "torch")
 
     @property
     def backend(self) -> Backend:

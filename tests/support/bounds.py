@@ -111,10 +111,11 @@ def _zero(x: Bounded) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Bounds:
-    """The working dtype of a device, and its functions' errors in ulp."""
+    """The working dtype of a device, its functions' errors in ulp, and whether it divides a number by an array so."""
 
     dtype: str
     ulps: Mapping[str, float]
+    reciprocal_first: bool = False
 
     @property
     def u(self) -> float:
@@ -124,6 +125,10 @@ class Bounds:
     @property
     def eta(self) -> float:
         return float(np.finfo(self.dtype).smallest_normal)
+
+    @property
+    def largest(self) -> float:
+        return float(np.finfo(self.dtype).max)
 
     def gamma(self, k: int) -> float:
         return k * self.u / (1.0 - k * self.u)
@@ -146,7 +151,13 @@ class Bounds:
         """v with what came in and one rounding (half an ulp), or a function's error in ulp; 0 ulp: exact."""
         with np.errstate(invalid="ignore", over="ignore"):
             e = spread + 2.0 * ulps * self.u * (np.abs(v) + spread)
-            return Bounded(v, e + self.eta * ((e > 0.0) & (np.asarray(ulps) > 0)), self)
+            e = e + self.eta * ((e > 0.0) & (np.asarray(ulps) > 0))
+            over = np.isfinite(v) & (np.abs(v) - e > self.largest)
+            return Bounded(np.where(over, np.copysign(np.inf, v), v), np.where(over, 0.0, e), self)
+
+    def over(self, x: float, b: Bounded) -> Bounded:
+        """A Python number over an array. torch's ``__rtruediv__`` is its reciprocal times the number: two roundings."""
+        return self.lift(x) * (1.0 / b) if self.reciprocal_first else self.lift(x) / b
 
     # -- functions ------------------------------------------------------------------------------------------------
 
@@ -154,6 +165,8 @@ class Bounds:
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             v = np.exp(x.v)
             spread = np.where(x.e > 0.0, v * np.expm1(x.e), 0.0)
+            # e^x is never 0: a device may return a subnormal number where float64 underflows
+            spread = np.where((v == 0.0) & np.isfinite(x.v), self.eta, spread)
         return self.rounded(v, spread, self.ulps["exp"])
 
     def expm1(self, x: Bounded) -> Bounded:
@@ -241,8 +254,7 @@ def ratio(device: Any, reference: Bounded) -> float:
         gap = np.abs(x - v)
         # the last factor covers the roundings of the bound's own evaluation
         found = np.where(gap == 0.0, 0.0, gap / (e * (1.0 + 2.0**-30)))
-        largest = float(np.finfo(bounds.dtype).max)
-        overflow = np.isinf(x) & (np.sign(x) == np.sign(v)) & (np.abs(v) + e >= largest)
+        overflow = np.isinf(x) & (np.sign(x) == np.sign(v)) & (np.abs(v) + e >= bounds.largest)
         same = (np.isnan(x) & np.isnan(v)) | (x == v) | overflow
         found = np.where(same, 0.0, np.where(np.isfinite(x) & np.isfinite(e), found, np.inf))
     return float(np.max(np.where(np.isnan(found), np.inf, found)))

@@ -23,7 +23,7 @@ LOSS_CASES: dict[str, tuple[Any, int, np.ndarray]] = {
         np.eye(3)[[2, 2, 0, 1, 0, 1]],
     ),
     "squared": ("squared_error", 2, _rng.normal(size=(ROWS, 2))),
-    "absolute": ("absolute_error", 2, _rng.normal(size=(ROWS, 2))),
+    "absolute": ("absolute_error", 2, _rng.normal(size=(ROWS, 2)) + 1.0),
     "huber": ({"name": "huber", "threshold": 0.5}, 2, _rng.normal(size=(ROWS, 2)) * 2.0),
     "poisson": ("poisson", 2, _rng.poisson(2.0, (ROWS, 2)).astype(float)),
 }
@@ -49,6 +49,6 @@ def two_moons(n: int, seed: int, noise: float = 0.1) -> tuple[np.ndarray, np.nda
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, n)
     angle = rng.uniform(0.0, np.pi, n)
-    X = np.stack([np.cos(angle) + y, np.where(y == 1, 0.5 - np.sin(angle), np.sin(angle))], axis=1)
-    X[:, 0] = np.where(y == 1, 1.0 - np.cos(angle), np.cos(angle))
+    upper = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    X = np.where(y[:, None] == 1, [1.0, 0.5] - upper, upper)
     return X + noise * rng.normal(size=X.shape), y.astype(float)

@@ -1,0 +1,251 @@
+"""CSV: what is read, and that each thing wrong with a file is one line that names the place and the cure."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backprop_gpu.data import Schema, Table, csv_files, read_table
+from backprop_gpu.data.cells import is_missing, is_number
+from backprop_gpu.errors import ConfigError, DataError
+
+MIXED = "age,colour,size,label\n31,red,1.5,yes\n42,blue,-2e3,no\n27,red,.25,yes\n"
+
+
+def write(folder: Path, text: str | bytes, name: str = "data.csv") -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def refusal(path: Path, error: type[Exception] = DataError, **settings: object) -> str:
+    """The message with which the file is refused: one line that names the file."""
+    with pytest.raises(error) as caught:
+        read_table(path, **{"target": -1, **settings})  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message.replace(str(path), "FILE")
+
+
+def test_columns_are_sorted_into_numbers_and_categories(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, MIXED), target="label")
+    assert table.columns == ("age", "colour", "size")
+    assert table.numeric_names == ("age", "size")
+    assert table.numeric.tolist() == [[31.0, 1.5], [42.0, -2000.0], [27.0, 0.25]]
+    assert table.categorical["colour"].tolist() == ["red", "blue", "red"]
+    assert table.target is not None
+    assert table.target.tolist() == ["yes", "no", "yes"]
+    assert table.target_names == ("label",)
+    assert table.n_samples == 3
+    assert table.where(2) == f"{tmp_path / 'data.csv'}, line 4"
+
+
+@pytest.mark.parametrize(
+    ("target", "name"), [(0, "age"), (-1, "label"), (-4, "age"), ("colour", "colour"), (2, "size")]
+)
+def test_target_by_name_or_position(tmp_path: Path, target: int | str, name: str) -> None:
+    table = read_table(write(tmp_path, MIXED), target=target)
+    assert table.target_names == (name,)
+    assert name not in table.columns
+
+
+def test_several_targets(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, "a,y1,b,y2\n1,2,3,4.5\n5,6,7,8\n"), target=["y2", 1])
+    assert table.target is not None
+    assert table.target.tolist() == [[4.5, 2.0], [8.0, 6.0]]
+    assert table.target_names == ("y2", "y1")
+    assert table.columns == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "values"),
+    [
+        (["1", "0", "-3"], "i", [1, 0, -3]),
+        (["1.0", "2", "1e3"], "f", [1.0, 2.0, 1000.0]),
+        (["1", "2", "x"], "U", ["1", "2", "x"]),
+        (["1_0", "2", "3"], "U", ["1_0", "2", "3"]),
+    ],
+)
+def test_targets_are_integers_floats_or_text(tmp_path: Path, cells: list[str], kind: str, values: list) -> None:
+    table = read_table(write(tmp_path, "a,y\n" + "".join(f"1,{cell}\n" for cell in cells)), target="y")
+    assert table.target is not None
+    assert table.target.dtype.kind == kind
+    assert table.target.tolist() == values
+
+
+def test_bom_blank_lines_blanks_and_quotes(tmp_path: Path) -> None:
+    text = '\ufeffa, b ,y\r\n\r\n 1 ,"x, ""1""\nand more",0\r\n\r\n2, z ,1\r\n\r\n'
+    table = read_table(write(tmp_path, text), target="y")
+    assert table.columns == ("a", "b")
+    assert table.categorical["b"].tolist() == ['x, "1"\nand more', "z"]
+    assert table.lines is not None
+    assert table.lines.tolist() == [3, 6]  # a quoted cell may run over lines; the row is named by its first
+
+
+@pytest.mark.parametrize(
+    ("name", "delimiter", "mark"), [("d.tsv", None, "\t"), ("d.csv", ";", ";"), ("d.CSV", "|", "|")]
+)
+def test_delimiters(tmp_path: Path, name: str, delimiter: str | None, mark: str) -> None:
+    path = write(tmp_path, MIXED.replace(",", mark), name)
+    assert read_table(path, target="label", delimiter=delimiter).columns == ("age", "colour", "size")
+
+
+@pytest.mark.parametrize("cell", ["", " ", "NA", "NaN", "nan", "null", "NULL", "?", "n/a"])
+def test_missing_cells(tmp_path: Path, cell: str) -> None:
+    table = read_table(write(tmp_path, f"a,b,y\n1,p,0\n{cell},{cell},1\n"), target="y")
+    assert np.isnan(table.numeric).tolist() == [[False], [True]]
+    assert table.categorical["b"].tolist() == ["p", ""]
+
+
+def test_columns_can_be_chosen_ignored_and_declared(tmp_path: Path) -> None:
+    path = write(tmp_path, "id,zip,a,y\nk1,10,1.5,0\nk2,20,2.5,1\n")
+    table = read_table(path, target="y", ignore=["id"], categorical=["zip"])
+    assert table.columns == ("zip", "a")
+    assert table.categorical["zip"].tolist() == ["10", "20"]
+    assert read_table(path, target="y", columns=["a", "zip"]).numeric.tolist() == [[1.5, 10.0], [2.5, 20.0]]
+
+
+def test_another_file_is_read_like_the_first(tmp_path: Path) -> None:
+    """Other order, another column more, no target, and a category column that happens to hold numbers only."""
+    schema = Schema(("age", "colour"), ("colour",), ("label",))
+    path = write(tmp_path, "extra,colour,age\n?,1,30\n?,2,40\n")
+    table = read_table(path, like=schema, labelled=False)
+    assert table.columns == ("age", "colour")
+    assert table.categorical["colour"].tolist() == ["1", "2"]
+    assert table.numeric.tolist() == [[30.0], [40.0]]
+    assert table.target is None
+    assert "no column 'label'" in refusal(path, like=schema)
+    short = write(tmp_path, "agee,colour\n1,red\n", "short.csv")
+    assert "no column 'age' (did you mean 'agee'?)" in refusal(short, like=schema, labelled=False)
+    typo = write(tmp_path, "colour,age\nred,3O\n", "typo.csv")
+    assert "line 2, column 'age': '3O' is not a number" in refusal(typo, like=schema, labelled=False)
+
+
+def test_text_that_turns_up_late_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_files, "_BLOCK_ROWS", 4)
+    codes = ["01", "2.50"] * 5 + ["B7", "C"] * 2
+    path = write(tmp_path, "a,code,y\n" + "".join(f"{i},{code},{i % 2}\n" for i, code in enumerate(codes)))
+    table = read_table(path, target="y")
+    assert table.categorical["code"].tolist() == codes
+    assert table.numeric[:, 0].tolist() == list(range(14))
+    assert table.target is not None
+    assert table.target.tolist() == [i % 2 for i in range(14)]
+    assert table.lines is not None
+    assert table.lines.tolist() == list(range(2, 16))
+
+
+def test_one_text_among_numbers_is_taken_for_a_typing_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [f"{i},{'1O' if i == 17 else i},0" for i in range(30)]
+    path = write(tmp_path, "a,b,y\n" + "\n".join(rows))
+    for size in (5, 1000):  # found in a later block and in the first
+        monkeypatch.setattr(csv_files, "_BLOCK_ROWS", size)
+        message = refusal(path)
+        assert "line 19, column 'b': '1O' is not a number, but 29 other cells" in message
+        assert "categorical" in message
+    table = read_table(path, target="y", categorical=["b"])
+    assert table.categorical["b"][17] == "1O"
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "parts"),
+    [
+        ("", {}, ["FILE is empty"]),
+        ("\n\n", {}, ["FILE is empty"]),
+        ("a,b,y\n", {}, ["no rows"]),
+        ("a,b,a,y\n1,2,3,4\n", {}, ["names column 'a' twice"]),
+        ("a,,y\n1,2,3\n", {}, ["column 2 has no name"]),
+        ("1.5,2,0\n2.5,3,1\n", {}, ["line 1 holds numbers only", "add a header"]),
+        ("a;b;y\n1;2;3\n", {}, ["one column only", "delimiter: ';'"]),
+        ("a,b,y\n1,2,0\n1,2\n", {}, ["line 3: 2 cells where the header has 3"]),
+        ("a,b,y\n1,2,0\n1,2,3,4\n", {}, ["line 3: 4 cells where the header has 3"]),
+        ('a,b,y\n1,2,0\n1,"2,0\n1,2,1\n', {}, ["line 3: ", "quotes"]),
+        ("a,b,y\n1,2,0\n1,2,\n", {}, ["line 3: the target 'y' is missing"]),
+        ("a,b,y\n1,2,0\n1,2,?\n", {}, ["line 3: the target 'y' is missing"]),
+        (MIXED, {"target": "lable"}, ["no column 'lable' (did you mean 'label'?)", "age, colour, size, label"]),
+        (MIXED, {"target": 4}, ["4 columns", "position 4"]),
+        (MIXED, {"target": -5}, ["4 columns", "position -5"]),
+        (MIXED, {"ignore": ["colr"]}, ["no column 'colr' (did you mean 'colour'?)"]),
+        (MIXED, {"columns": ["age", "label"]}, ["column 'label' is listed under columns and is the target"]),
+        (MIXED, {"columns": ["age", "age"]}, ["'age' is listed under columns and is named twice"]),
+        (MIXED, {"columns": ["age"], "ignore": ["age"]}, ["'age' is listed under columns and is ignored"]),
+        (MIXED, {"ignore": ["age", "colour", "size"]}, ["no feature columns are left"]),
+        (MIXED, {"categorical": ["colours"]}, ["'colours' is not a feature (did you mean 'colour'?)"]),
+        (MIXED, {"categorical": ["age"]}, ["line 2, column 'colour': 'red' is not a number", "categorical"]),
+        (b"a,b,y\n\xff\xfe,2,0\n", {}, ["not UTF-8", "save it as UTF-8"]),
+    ],
+)
+def test_each_fault_is_named(tmp_path: Path, text: str | bytes, settings: dict, parts: list[str]) -> None:
+    message = refusal(write(tmp_path, text), **settings)
+    for part in parts:
+        assert part in message
+
+
+def test_faults_of_the_call(tmp_path: Path) -> None:
+    path = write(tmp_path, MIXED)
+    assert "name the target column" in refusal(path, ConfigError, target=None)
+    assert "options does not apply" in refusal(path, ConfigError, options={"n": 3})
+    assert "No such file" in refusal(tmp_path / "absent.csv")
+    assert "names a column twice" in refusal(path, ConfigError, target=["label", -1])
+    for delimiter in ("::", "", "\n", '"'):
+        with pytest.raises(ConfigError, match="one character"):
+            read_table(path, target=-1, delimiter=delimiter)
+
+
+def test_the_header_pandas_makes_for_plain_arrays_is_a_header(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, "0,1,2\n5,6,7\n"), target=-1)
+    assert table.columns == ("0", "1")
+    assert table.numeric.tolist() == [[5.0, 6.0]]
+
+
+# --- round trip ------------------------------------------------------------------------------------------------------
+
+texts = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n\r\t"), min_size=1, max_size=8
+).map(str.strip)
+categories = texts.filter(lambda text: not is_number(text) and not is_missing(text))
+numbers = st.floats(allow_infinity=False)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), n=st.integers(1, 12), block=st.integers(1, 6), delimiter=st.sampled_from(",;\t"))
+def test_what_is_written_is_read(tmp_path: Path, data: st.DataObject, n: int, block: int, delimiter: str) -> None:
+    names = data.draw(st.lists(categories, min_size=4, max_size=4, unique=True), "names")
+    columns = [
+        data.draw(st.lists(numbers, min_size=n, max_size=n)),
+        data.draw(st.lists(categories, min_size=n, max_size=n)),
+        data.draw(st.lists(numbers, min_size=n, max_size=n)),
+        data.draw(st.lists(categories, min_size=n, max_size=n)),
+    ]
+    path = tmp_path / "round.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(names)
+        writer.writerows(zip(*columns, strict=True))
+    kept, csv_files._BLOCK_ROWS = csv_files._BLOCK_ROWS, block
+    try:
+        table: Table = read_table(path, target=names[3], delimiter=delimiter)
+    finally:
+        csv_files._BLOCK_ROWS = kept
+    assert table.columns == tuple(names[:3])
+    np.testing.assert_array_equal(table.numeric, np.array([columns[0], columns[2]]).T)
+    assert table.categorical[names[1]].tolist() == columns[1]
+    assert table.target is not None
+    assert table.target.tolist() == columns[3]
+
+
+@pytest.mark.parametrize("cell", ["1", "-.5", "1e9", " 7 ", "inf", "-Infinity"])
+def test_numbers(cell: str) -> None:
+    assert is_number(cell)
+
+
+@pytest.mark.parametrize("cell", ["", "nan", "-nan", "1_000", "1,5", "0x10", "one", "?"])
+def test_not_numbers(cell: str) -> None:
+    assert not is_number(cell)
+    assert re.fullmatch(r"|-?nan|\?", cell) or not is_missing(cell)
