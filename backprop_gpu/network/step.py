@@ -19,7 +19,7 @@ FORMS = ("fused", "literal")
 
 
 class BatchSource(Protocol):
-    """Where a step finds its batch: buffers of fixed shape, filled by ``gather`` with the batch that the counters name."""
+    """Where a step finds its batch: buffers of fixed shape, that ``gather`` fills with the batch the counters name."""
 
     X: Array
     Y: Array

@@ -11,7 +11,7 @@ f = np.float32
 
 # Row: 0 source, 1 order, 2 counters, 3 stride, 4 out, 5 m, 6 width.
 @kernel
-def gather(address):  # type: ignore[no-untyped-def]
+def gather(address):
     """out[i] <- source[order[stride k + i]], float32 rows."""
     a = integers(address, 7)
     m, width = a[5], a[6]
@@ -23,7 +23,7 @@ def gather(address):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def gather_labels(address):  # type: ignore[no-untyped-def]
+def gather_labels(address):
     """The same for int64 rows."""
     a = integers(address, 7)
     m, width = a[5], a[6]
@@ -36,7 +36,7 @@ def gather_labels(address):  # type: ignore[no-untyped-def]
 
 # Row: 0 counters, 1 table, 2 values, 3 hyper, 4 value, 5 numbers in a row of the table.
 @kernel
-def advance(address):  # type: ignore[no-untyped-def]
+def advance(address):
     """values[k] <- value;  counters += 1;  value <- 0;  hyper <- table[counters[0]]."""
     a = integers(address, 6)
     counters, value, n = integers(a[0], 2), floats(a[4], 1), a[5]

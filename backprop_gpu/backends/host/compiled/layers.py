@@ -33,7 +33,7 @@ _TANH_GELU, _CUBIC = f(math.sqrt(2.0 / math.pi)), f(0.044715)
 
 
 @inline
-def _activate(code, p, z, b, m):  # type: ignore[no-untyped-def]
+def _activate(code, p, z, b, m):
     """z <- g(z + b) for a row, for activations whose derivative comes from A."""
     if code == IDENTITY:
         for c in range(m):
@@ -59,7 +59,7 @@ def _activate(code, p, z, b, m):  # type: ignore[no-untyped-def]
 
 
 @inline
-def _activate_keeping(code, p, z, b, d, m):  # type: ignore[no-untyped-def]
+def _activate_keeping(code, p, z, b, d, m):
     """z <- g(z + b) and d <- g'(z + b) for a row."""
     if code == GELU:
         for c in range(m):
@@ -72,7 +72,8 @@ def _activate_keeping(code, p, z, b, d, m):  # type: ignore[no-untyped-def]
             x = z[c] + b
             t = fn.tanh(_TANH_GELU * (x + _CUBIC * (x * x * x)))
             z[c] = f(0.5) * x * (f(1.0) + t)
-            slope = _TANH_GELU * (f(1.0) + f(3.0) * _CUBIC * (x * x))
+            bounded = f(100.0) if x > f(100.0) else (f(-100.0) if x < f(-100.0) else x)
+            slope = _TANH_GELU * (f(1.0) + f(3.0) * _CUBIC * (bounded * bounded))
             d[c] = f(0.5) * (f(1.0) + t) + f(0.5) * x * (f(1.0) - t * t) * slope
     elif code == SILU:
         for c in range(m):
@@ -92,7 +93,7 @@ def _activate_keeping(code, p, z, b, d, m):  # type: ignore[no-untyped-def]
 
 
 @inline
-def _derivative_from(code, p, a, d, m):  # type: ignore[no-untyped-def]
+def _derivative_from(code, p, a, d, m):
     """d <- g' from a row of A."""
     for c in range(m):
         d[c] = f(1.0)
@@ -100,7 +101,7 @@ def _derivative_from(code, p, a, d, m):  # type: ignore[no-untyped-def]
 
 
 @inline
-def _times_derivative(code, p, a, d, m):  # type: ignore[no-untyped-def]
+def _times_derivative(code, p, a, d, m):
     """d <- d * g' from a row of A."""
     if code == RELU:
         for c in range(m):
@@ -120,7 +121,7 @@ def _times_derivative(code, p, a, d, m):  # type: ignore[no-untyped-def]
 
 
 @inline
-def _philox_words(quad, first, layer, step, k0, k1, words, m):  # type: ignore[no-untyped-def]
+def _philox_words(quad, first, layer, step, k0, k1, words, m):
     """Four rows of words (4, m): Philox-4x32-10 with counter (quad, first + c, layer, step); see ``maths.random``."""
     low, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     for c in range(m):
@@ -141,7 +142,7 @@ def _philox_words(quad, first, layer, step, k0, k1, words, m):  # type: ignore[n
 
 
 @inline
-def _drop(a, d, kept, words, keep, scale, m):  # type: ignore[no-untyped-def]
+def _drop(a, d, kept, words, keep, scale, m):
     """a, d <- a, d * scale where the unit survives, else 0."""
     for c in range(m):
         alive = np.uint64(words[c]) < keep
@@ -151,7 +152,7 @@ def _drop(a, d, kept, words, keep, scale, m):  # type: ignore[no-untyped-def]
 
 
 @inline
-def _dropout(a):  # type: ignore[no-untyped-def]
+def _dropout(a):
     """Drop the units of a whole layer: A and its kept derivative."""
     n, m = a[6], a[8]
     step, first, key, scale = integers(a[13], 1)[0], integers(a[17], 1)[0], integers(a[14], 4), scalar(a[15], f(1.0))
@@ -176,7 +177,7 @@ def _dropout(a):  # type: ignore[no-untyped-def]
 # Row: 0 sgemm, 1 W, 2 A_prev transposed?, 3 A_prev, 4 b, 5 A, 6 n, 7 k, 8 m, 9 code, 10 parameter, 11 derivative or 0,
 # 12 kept units or 0, 13 step, 14 key (k0, k1, layer, threshold), 15 scale, 16 words, 17 first example.
 @kernel
-def dense(address):  # type: ignore[no-untyped-def]
+def dense(address):
     """A <- drop(g(W A_prev + b))."""
     a = integers(address, 18)
     n, k, m, code, p = a[6], a[7], a[8], a[9], scalar(a[10], f(0.0))
@@ -196,7 +197,7 @@ def dense(address):  # type: ignore[no-untyped-def]
 # Row: 0 sgemm, 1 W, 2 dZ, 3 A_prev, 4 dZ_prev, 5 db_prev, 6 n, 7 k, 8 m, 9 code, 10 parameter, 11 derivative or 0,
 # 12 scale or 0, 13 accumulate?
 @kernel
-def dense_vjp_input(address):  # type: ignore[no-untyped-def]
+def dense_vjp_input(address):
     """dZ_prev <- (W^T dZ) * drop * g';  db_prev <- (+) scale * row sums, while the row is in the cache."""
     a = integers(address, 14)
     n, k, m, code, p, scale = a[6], a[7], a[8], a[9], scalar(a[10], f(0.0)), scalar(a[12], f(1.0))
@@ -218,7 +219,7 @@ def dense_vjp_input(address):  # type: ignore[no-untyped-def]
 
 # Row: 0 sgemm, 1 dZ, 2 A_prev transposed?, 3 A_prev, 4 dW, 5 n, 6 k, 7 m, 8 scale or 0, 9 accumulate?
 @kernel
-def dense_vjp_params(address):  # type: ignore[no-untyped-def]
+def dense_vjp_params(address):
     """dW <- (+) scale * dZ A_prev^T, in the product itself."""
     a = integers(address, 10)
     n, k, m = a[5], a[6], a[7]

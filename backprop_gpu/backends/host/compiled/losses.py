@@ -21,7 +21,7 @@ CODES = {
 
 
 @inline
-def _row_losses(code, p, z, y, d, loss, m):  # type: ignore[no-untyped-def]
+def _row_losses(code, p, z, y, d, loss, m):
     """d <- dl/dz and loss += l for one output's row, not yet averaged over outputs."""
     if code == BINARY_CROSS_ENTROPY:
         for c in range(m):
@@ -29,7 +29,7 @@ def _row_losses(code, p, z, y, d, loss, m):  # type: ignore[no-untyped-def]
             e = fn.exp(-x if x > f(0.0) else x)
             s = f(1.0) / (f(1.0) + e)
             d[c] = (s if x > f(0.0) else e * s) - y[c]
-            loss[c] += (x if x > f(0.0) else f(0.0)) + fn.log1p_unit(e) - x * y[c]
+            loss[c] += ((x if x > f(0.0) else f(0.0)) - x * y[c]) + fn.log1p_unit(e)
     elif code == SQUARED_ERROR:
         for c in range(m):
             x = z[c] - y[c]
@@ -58,7 +58,7 @@ def _row_losses(code, p, z, y, d, loss, m):  # type: ignore[no-untyped-def]
 
 
 @inline
-def _softmax(a, z_at, dz_at, n, m, p):  # type: ignore[no-untyped-def]
+def _softmax(a, z_at, dz_at, n, m, p):
     """dZ <- AL sum_k T - T and loss <- sum_k T (log sum_j e^S - S), S = Z - max Z, column by column.
 
     T = (1 - p) Y + p/n. Targets are labels (``a[4]`` is 1) or columns of numbers.
@@ -111,7 +111,7 @@ def _softmax(a, z_at, dz_at, n, m, p):  # type: ignore[no-untyped-def]
 
 
 @inline
-def _elementwise(a, code, p, n, m):  # type: ignore[no-untyped-def]
+def _elementwise(a, code, p, n, m):
     """The losses whose outputs stand alone: dZ unweighted, loss summed or averaged over outputs."""
     loss, row, y = floats(a[12], m), floats(a[13], m), floats(a[3], n * m)
     share = f(1.0) if code == BINARY_CROSS_ENTROPY else f(1.0) / f(n)
@@ -132,7 +132,7 @@ def _elementwise(a, code, p, n, m):  # type: ignore[no-untyped-def]
 # Row: 0 code, 1 Z, 2 dZ, 3 Y (examples contiguous), 4 labels?, 5 weights or 0, 6 1/D, 7 early?, 8 db, 9 accumulate?,
 # 10-13 scratch (m each), 14 value, 15 n, 16 m, 17 parameter.
 @kernel
-def output_delta(address):  # type: ignore[no-untyped-def]
+def output_delta(address):
     """dZ <- w dL/dZ (times 1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L."""
     a = integers(address, 18)
     code, n, m, p = a[0], a[15], a[16], scalar(a[17], f(0.0))

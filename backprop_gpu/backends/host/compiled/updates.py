@@ -23,7 +23,7 @@ CODES = {
 
 
 @inline
-def _first_order(code, theta, g, v, s, c, k, factor, n):  # type: ignore[no-untyped-def]
+def _first_order(code, theta, g, v, s, c, k, factor, n):
     """SGD and the momentum family; c[0] is mu."""
     lr, mu, rest = s[0], c[0], c[1]
     if code == SGD:
@@ -53,7 +53,7 @@ def _first_order(code, theta, g, v, s, c, k, factor, n):  # type: ignore[no-unty
 
 
 @inline
-def _second_order(code, theta, g, m, v, top, s, c, k, factor, n):  # type: ignore[no-untyped-def]
+def _second_order(code, theta, g, m, v, top, s, c, k, factor, n):
     """RMSprop, Adagrad and the Adam family; c holds b1, 1-b1, b2, 1-b2, epsilon."""
     lr, b1, r1, b2, r2, epsilon = s[0], c[0], c[1], c[2], c[3], c[4]
     if code == RMSPROP:
@@ -89,7 +89,7 @@ def _second_order(code, theta, g, m, v, top, s, c, k, factor, n):  # type: ignor
 
 # Row: 0 code, 1 theta, 2 grad, 3-5 slots or 0, 6 scalars, 7 constants (5), 8 factor or 0, 9 decay?, 10 n.
 @kernel
-def update(address):  # type: ignore[no-untyped-def]
+def update(address):
     """theta, slots <- optimizer(theta, factor * grad, slots; scalars)."""
     a = integers(address, 11)
     code, n, factor = a[0], a[10], scalar(a[8], f(1.0))
@@ -102,7 +102,7 @@ def update(address):  # type: ignore[no-untyped-def]
 
 # Row: 0 theta, 1 grad, 2 l1 or 0, 3 l2 or 0, 4 value, 5 n.
 @kernel
-def penalty(address):  # type: ignore[no-untyped-def]
+def penalty(address):
     """grad += l2 theta + l1 sign(theta);  value += l2/2 |theta|^2 + l1 |theta|_1."""
     a = integers(address, 6)
     n, l1, l2 = a[5], scalar(a[2], f(0.0)), scalar(a[3], f(0.0))
@@ -120,7 +120,7 @@ def penalty(address):  # type: ignore[no-untyped-def]
 
 # Row: 0 grad, 1 n, 2 limit, 3 norm, 4 factor.
 @kernel
-def global_norm(address):  # type: ignore[no-untyped-def]
+def global_norm(address):
     """norm <- |grad|_2;  factor <- min(1, limit / norm)."""
     a = integers(address, 5)
     g, total = floats(a[0], a[1]), np.float64(0.0)

@@ -1,0 +1,104 @@
+"""JAX with Adam written out: one jitted call a step, or a lax.scan over all full batches of an epoch."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..workloads import BETA1, BETA2, EPSILON, RATE, Task
+from .base import Peer
+
+_FUNCTIONS = {
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "gelu": partial(jax.nn.gelu, approximate=False),
+}
+
+
+def _logits(layers: Any, X: Any, activation: str) -> Any:
+    for W, b in layers[:-1]:
+        X = _FUNCTIONS[activation](X @ W + b)
+    W, b = layers[-1]
+    return X @ W + b
+
+
+def _loss(layers: Any, X: Any, y: Any, activation: str) -> Any:
+    Z = _logits(layers, X, activation)
+    return jnp.mean(jax.nn.logsumexp(Z, axis=1) - jnp.take_along_axis(Z, y[:, None], axis=1)[:, 0])
+
+
+def _train(state: Any, X: Any, y: Any, activation: str) -> tuple[Any, Any]:
+    """One step of Adam from (parameters, m, v, t); 1 - beta^t by expm1, which float32 does not cancel."""
+    layers, m, v, t = state
+    loss, grad = jax.value_and_grad(_loss)(layers, X, y, activation)
+    t = t + 1
+    step, c = RATE / -jnp.expm1(t * math.log(BETA1)), jax.lax.rsqrt(-jnp.expm1(t * math.log(BETA2)))
+    m = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, m, grad)
+    v = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, v, grad)
+    layers = jax.tree.map(lambda w, m, v: w - step * m / (c * jnp.sqrt(v) + EPSILON), layers, m, v)
+    return (layers, m, v, t), loss
+
+
+_step = jax.jit(_train, static_argnames="activation", donate_argnums=0)
+
+
+@partial(jax.jit, static_argnames="activation", donate_argnums=0)
+def _scan(state: Any, X: Any, y: Any, order: Any, activation: str) -> tuple[Any, Any]:
+    return jax.lax.scan(lambda state, rows: _train(state, X[rows], y[rows], activation), state, order)
+
+
+@partial(jax.jit, static_argnames="activation")
+def _probabilities(layers: Any, X: Any, activation: str) -> Any:
+    return jax.nn.softmax(_logits(layers, X, activation), axis=1)
+
+
+class JaxSteps(Peer):
+    """A call a step; its batch is gathered by NumPy, which costs less than a gather by JAX."""
+
+    def prepare(self, task: Task) -> None:
+        """Parameters and moments on the device."""
+        self.work, self.X, self.y = task.work, task.X, task.y.astype(np.int32)
+        layers = [(jnp.array(W.T), jnp.array(b)) for W, b in zip(task.W, task.b, strict=True)]
+        zeros = partial(jax.tree.map, jnp.zeros_like)
+        self.state: Any = (layers, zeros(layers), zeros(layers), jnp.float32(0.0))
+
+    def epoch(self, order: np.ndarray) -> np.ndarray:
+        """Losses are brought together once, at the end."""
+        losses, m = [], self.work.batch_size
+        for start in range(0, len(order), m):
+            rows = order[start : start + m]
+            self.state, loss = _step(self.state, self.X[rows], self.y[rows], self.work.activation)
+            losses.append(loss)
+        jax.block_until_ready(self.state)
+        return np.array(jax.device_get(losses))
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """A block of rows at a time."""
+        blocks = range(0, len(X), self.work.batch_size)
+        parts = [_probabilities(self.state[0], X[s : s + self.work.batch_size], self.work.activation) for s in blocks]
+        return np.concatenate([np.asarray(part) for part in parts])
+
+
+class JaxScan(JaxSteps):
+    """A call an epoch; the ragged last batch is a step of its own."""
+
+    def prepare(self, task: Task) -> None:
+        """The table on the device too."""
+        super().prepare(task)
+        self.X_there, self.y_there = jnp.array(self.X), jnp.array(self.y)
+
+    def epoch(self, order: np.ndarray) -> np.ndarray:
+        """Scan the full batches."""
+        m = self.work.batch_size
+        full = len(order) // m * m
+        batches = order[:full].astype(np.int32).reshape(-1, m)
+        self.state, losses = _scan(self.state, self.X_there, self.y_there, batches, self.work.activation)
+        tail = super().epoch(order[full:]) if full < len(order) else []
+        jax.block_until_ready(self.state)
+        return np.array([*np.asarray(losses), *tail])
