@@ -44,7 +44,8 @@ class DenseNet:
         ``"auto" | "cpu" | "cuda[:i]" | NAMESPACE[:DEVICE]``; None reads BACKPROP_GPU_DEVICE, then means "auto".
     seed : int, default 0
         Of initial weights and dropout masks: the same bits on every device.
-    kernels : {"auto", "reference", "host"}, default "auto"
+    kernels : {"auto", "reference", "host", "compiled"}, default "auto"
+        See ``Backend.kernels``; auto is the fastest that is installed.
 
     Raises
     ------
