@@ -18,31 +18,25 @@ _TEXT = """what to measure:
 
 Each peer works in a process of its own and is asked for one round at a time, in turn. Equal work is verified first:
 from the same weights, in the same order, its losses must agree with a float64 run; a peer whose losses do not is left
-out, and the command ends with 1. "ratio to ours" is a peer's time over that of our first row; "% of floor" is the
-least time (products at this machine's GEMM rate, bytes at its bandwidth, measured in the same rounds) over the time.
+out, and the command ends with 1. "ratio to ours" is a peer's time over that of our first row, "% of floor" the least
+time (products at this machine's GEMM rate, bytes at its bandwidth, measured in the same rounds) over a peer's time.
 """
 
 
 def add_bench(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, _TEXT
-    parser.add_argument("what", choices=("step", "epoch", "fit", "inference", "startup", "growth"), metavar="WHAT")
-    parser.add_argument("--workloads", type=_names, default=[], metavar="W1,W2", help="default: all of them")
-    parser.add_argument("--peers", type=_names, default=[], metavar="NAME,NAME", help="default: all that are installed")
-    parser.add_argument("--rounds", type=int, default=7, help="default: 7")
-    parser.add_argument(
-        "--slice", type=float, default=0.2, metavar="SECONDS", help="least time of a turn (default: 0.2)"
-    )
-    parser.add_argument(
-        "--unset-openblas",
-        action="store_true",
-        help="remove OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE, which may slow NumPy down, for all alike",
-    )
-    parser.add_argument("--json", metavar="FILE", help="write everything, each round included")
-    parser.add_argument("--plot", metavar="FILE", help="draw a picture (needs matplotlib)")
-    parser.add_argument(
-        "--markdown", action="store_true", help="print the section for BENCHMARKS.md instead of a table"
-    )
+    add = parser.add_argument
+    add("what", choices=("step", "epoch", "fit", "inference", "startup", "growth"), metavar="WHAT", help="see below")
+    add("--workloads", type=_names, default=[], metavar="W1,W2", help="default: all of them")
+    add("--peers", type=_names, default=[], metavar="NAME,NAME", help="default: all that are installed")
+    add("--rounds", type=int, default=7, help="default: 7")
+    add("--slice", type=float, default=0.2, metavar="SECONDS", help="least time of a turn (default: 0.2)")
+    unset = "remove OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE, which may slow NumPy down, for all alike"
+    add("--unset-openblas", action="store_true", help=unset)
+    add("--json", metavar="FILE", help="write everything, each round included")
+    add("--plot", metavar="FILE", help="draw a picture (needs matplotlib)")
+    add("--markdown", action="store_true", help="print a section for BENCHMARKS.md instead of a table")
 
 
 def _names(text: str) -> list[str]:
@@ -57,58 +51,52 @@ def run_bench(options: argparse.Namespace) -> int:
     ConfigError, DataError, MissingDependencyError
         For unknown names, numbers out of range, files that cannot be written.
     """
-    import json
-    from pathlib import Path
-
     from rich.console import Console
 
-    from ..errors import ConfigError, DataError
+    from ..errors import ConfigError
     from . import output
     from .measure import UNSET
 
     if options.rounds < 1 or not 0.0 <= options.slice <= 600.0:
         raise ConfigError("--rounds must be at least 1 and --slice from 0 to 600 seconds")
-    context = output.context(shlex.join(["backprop-gpu", *sys.argv[1:]]), UNSET if options.unset_openblas else ())
-    rows, unequal = [], False
+    kind, rows = options.what, []
+    context = output.context(shlex.join(["backprop-gpu", *sys.argv[1:]]), [*UNSET] if options.unset_openblas else [])
     for row in _rows(options, context):
         rows.append(row)
-        unequal |= str(row.get("note", "")).startswith("not equal work")
-        print("  ".join(output.cells(options.what, row)), file=sys.stderr, flush=True)
+        print("  ".join(filter(None, output.cells(kind, row))), file=sys.stderr, flush=True)
     if options.markdown:
-        print(output.markdown(options.what, rows, context))
+        print(output.markdown(kind, rows, context))
     else:
-        Console(highlight=False).print(output.table(options.what, rows))
+        Console(highlight=False).print(output.table(kind, rows))
     if options.json:
-        try:
-            Path(options.json).write_text(json.dumps({**context, "kind": options.what, "rows": rows}, indent=2) + "\n")
-        except OSError as error:
-            raise DataError(f"cannot write {options.json}: {error.strerror}") from None
+        output.write_json(kind, rows, context, options.json)
     if options.plot:
-        output.draw(options.what, rows, options.plot)
-    return 1 if unequal else 0
+        output.draw(kind, rows, options.plot)
+    return int(any(row.get("note", "").startswith("not equal work") for row in rows))
 
 
 def _rows(options: argparse.Namespace, context: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The rows of a measurement as they become known; thread pools go into the context."""
+    """The rows of a measurement as they become known; what the thread pools were goes into the context."""
     from ..errors import ConfigError, did_you_mean
     from . import growth, startup
     from .measure import Measurement
     from .peers import chosen
-    from .workloads import BY_MODE
+    from .workloads import WORKLOADS
 
-    if options.what == "startup":
+    kind = options.what
+    if kind == "startup":
         yield from startup.rows(options.rounds)
         return
-    if options.what == "growth":
+    if kind == "growth":
         yield from growth.rows(options.rounds, options.slice)
         return
-    known = {work.name: work for work in BY_MODE[options.what]}
+    known = {work.name: work for work in WORKLOADS[kind]}
     for name in options.workloads:
         if name not in known:
             hint = did_you_mean(name, known)
-            raise ConfigError(f"bench {options.what} has no workload {name!r}{hint}; it has {', '.join(known)}")
-    at_least = options.slice if options.what in ("step", "inference") else 0.0
-    with Measurement(chosen(options.peers, options.what), unset_openblas=options.unset_openblas) as measurement:
+            raise ConfigError(f"bench {kind} has no workload {name!r}{hint}; it has {', '.join(known)}")
+    at_least = options.slice if kind in ("step", "inference") else 0.0
+    with Measurement(chosen(options.peers, kind), unset_openblas=options.unset_openblas) as measurement:
         for name in options.workloads or known:
-            yield from measurement.rows(known[name], options.what, options.rounds, at_least)
+            yield from measurement.rows(known[name], kind, options.rounds, at_least)
         context["pools"] = measurement.pools()

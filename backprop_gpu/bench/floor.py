@@ -6,34 +6,31 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..backends.host.blas import blas, core_hint, cpu_flags
+from .desk import losses_of, pools
 from .equal import DISTURBED
 from .peers.plain_numpy import PlainNumpy
-from .worker import losses_of, pools
 from .workloads import Workload, make_task
 
 _SMALL = 20_000_000  # smaller products are repeated within one call, so that the call's own cost does not count
-Products = list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+Product = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def products(work: Workload, train: bool) -> Products:
-    """(left, right, out) of every product of a step, in the layout that the network uses; each of them stacked."""
-    found: Products = []
-    for l, (k, n) in enumerate(zip(work.sizes, work.sizes[1:], strict=False), 1):
-        m = work.batch_size
-        copies = min(64, max(1, _SMALL // (2 * n * k * m)))
-        W, dZ, Z = np.ones((n, k), np.float32), np.ones((n, m), np.float32), np.empty((copies, n, m), np.float32)
-        A_prev = np.ones((m, k), np.float32).T if l == 1 else np.ones((k, m), np.float32)
-        found.append((W, A_prev, Z))
-        if train:
-            found.append((dZ, A_prev.T, np.empty((copies, n, k), np.float32)))
-        if train and l > 1:
-            found.append((W.T, dZ, np.empty((copies, k, m), np.float32)))
+def products(work: Workload, train: bool) -> list[Product]:
+    """(left, right, out) of every product of a step, in the network's layout; ``out`` is a stack of them."""
+    found, m = [], work.batch_size
+    for l, (k, n) in enumerate(work.layers):
+        W, dZ = np.ones((n, k), np.float32), np.ones((n, m), np.float32)
+        A_prev = np.ones((k, m), np.float32) if l else np.ones((m, k), np.float32).T
+        pairs = [(W, A_prev), (dZ, A_prev.T), (W.T, dZ)]
+        for left, right in pairs if train and l else pairs[:2] if train else pairs[:1]:
+            copies = min(64, max(1, _SMALL // (2 * n * k * m)))
+            found.append((left, right, np.empty((copies, left.shape[0], right.shape[1]), np.float32)))
     return found
 
 
@@ -47,6 +44,7 @@ def best_seconds(call: Callable[[], object], repeats: int = 5) -> float:
     return min(times)
 
 
+@functools.cache
 def reference_losses(work: Workload, adam: str) -> tuple[np.ndarray, list[np.ndarray]]:
     """Losses of plain NumPy in float64, and in float32 from disturbed starts (see ``equal.bound``)."""
     peers = [PlainNumpy("float32" if k else "float64", adam) for k in range(DISTURBED + 1)]
@@ -54,6 +52,7 @@ def reference_losses(work: Workload, adam: str) -> tuple[np.ndarray, list[np.nda
     return runs[0], runs[1:]
 
 
+@functools.cache
 def reference_probabilities(work: Workload) -> tuple[np.ndarray, list[np.ndarray]]:
     """The same for predictions; having no order in time, each entry may be off by what the worst one is."""
     runs = []
@@ -70,56 +69,39 @@ def reference_probabilities(work: Workload) -> tuple[np.ndarray, list[np.ndarray
 class Machine:
     """The desk of the floor and the reference."""
 
+    losses, probabilities = staticmethod(reference_losses), staticmethod(reference_probabilities)
+    pools = staticmethod(pools)
+
     def hint(self) -> str:
         """Why this process's BLAS is slower than it could be, if it is."""
         return core_hint(blas(), cpu_flags())
 
-    def about(self) -> list[str]:
-        """The thread pools of this process."""
-        return pools()
-
     def prepare(self, work: Workload, mode: str) -> None:
-        """Buffers for ``turn``."""
-        self.work, self.mode = work, mode
-        self.products = products(work, mode != "inference")
-        train = 4 * work.parameters  # parameters, gradient and two moments
-        values = work.batch_size * (work.sizes[0] + work.sizes[-1]) if mode == "inference" else train
-        self.copied = np.ones((2, max(values // 2, 1)), np.float32)  # a copy reads one half and writes the other
+        """Buffers for ``turn``, and how many steps a turn is of.
+
+        Training reads parameters, gradient and moments and writes all but the gradient: 7 values a parameter, where a
+        copy within the same memory moves 4. Prediction reads its rows and writes its probabilities: one copy.
+        """
+        train = mode != "inference"
+        self.products = products(work, train)
+        values = 4 * work.parameters if train else work.batch_size * (work.sizes[0] + work.sizes[-1])
+        self.copied, self.copies = np.ones((2, max(values // 2, 1)), np.float32), 7 / 4 if train else 1.0
+        steps = {"step": 1.0, "epoch": work.batches, "fit": work.batches * work.epochs}
+        self.steps = steps.get(mode, work.rows / work.batch_size)
 
     def turn(self, at_least: float) -> float:
-        """The floor of a step, an epoch, a fit or a pass of predictions, now."""
-        gemm = sum(min(self._product(p, threads) for threads in (None, 1)) for p in self.products)
-        return (gemm + self._bytes()) * self.steps()
-
-    def steps(self) -> float:
-        """Steps in what a turn measures."""
-        if self.mode == "inference":
-            return self.work.rows / self.work.batch_size
-        return {"step": 1, "epoch": self.work.batches, "fit": self.work.batches * self.work.epochs}[self.mode]
-
-    def _product(self, product: tuple[np.ndarray, np.ndarray, np.ndarray], threads: int | None) -> float:
-        left, right, out = product
-        with _blas_threads(threads):
-            return best_seconds(lambda: np.matmul(left, right, out=out)) / len(out)
-
-    def _bytes(self) -> float:
-        """Training reads parameters, gradient and moments and writes all but the gradient: 7 values a parameter.
-
-        A copy over the same memory moves 4 of them. Prediction reads its rows and writes its probabilities: one copy.
-        """
-        one = best_seconds(lambda: np.copyto(self.copied[1], self.copied[0]))
-        return one if self.mode == "inference" else one * 7 / 4
-
-    losses = staticmethod(functools.cache(reference_losses))
-    probabilities = staticmethod(functools.cache(reference_probabilities))
+        """The floor of a step, an epoch, a fit or a pass of predictions, as it is now."""
+        gemm = sum(min(_product(product, threads) for threads in (None, 1)) for product in self.products)
+        return (gemm + self.copies * best_seconds(lambda: np.copyto(self.copied[1], self.copied[0]))) * self.steps
 
 
-@contextlib.contextmanager
-def _blas_threads(threads: int | None) -> Iterator[None]:
-    """Limit BLAS where threadpoolctl is installed; None leaves it alone."""
-    limits: Any = contextlib.nullcontext
-    if threads is not None:
-        with contextlib.suppress(ImportError):
-            from threadpoolctl import threadpool_limits as limits
-    with limits(threads):
-        yield
+def _product(product: Product, threads: int | None) -> float:
+    """Seconds of one product, with all BLAS threads or, where threadpoolctl can limit them, fewer."""
+    left, right, out = product
+    limit: Any = contextlib.nullcontext()
+    with contextlib.suppress(ImportError):
+        from threadpoolctl import threadpool_limits
+
+        limit = threadpool_limits(threads)
+    with limit:
+        return best_seconds(lambda: np.matmul(left, right, out=out)) / len(out)

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from .peers import PEERS
-from .worker import Desk, Worker
+from .process import Worker
+from .rounds import summary
 from .workloads import Workload
 
 DECADES = 2.0  # of FLOPs, up to the largest network, over which the exponent is fitted
 
 
-def sweeps(largest: int = 2048) -> dict[str, list[tuple[int, Workload]]]:
-    """Networks along each axis; ``largest`` limits them (2048: width 2048, depth 32, batch 8192, 262,144 rows)."""
+def sweeps(largest: int) -> dict[str, list[tuple[int, Workload]]]:
+    """Networks along each axis: widths to ``largest``, depths to 1/64 of it, batches to 4 times, rows to 128 times."""
 
     def doubling(first: int, last: int) -> list[int]:
         return [first << k for k in range(64) if first << k <= last]
 
-    def work(sizes: tuple[int, ...], m: int, rows: int = 0) -> Workload:
+    def work(m: int, *sizes: int, rows: int = 0) -> Workload:
         return Workload("growth", sizes, m, rows or 16 * m)
 
     return {
-        "width": [(n, work((n, n, n, 10), 128)) for n in doubling(16, largest)],
-        "depth": [(d, work((128,) * (d + 1) + (10,), 128)) for d in doubling(1, max(largest // 64, 2))],
-        "batch": [(m, work((256, 256, 256, 10), m)) for m in doubling(8, 4 * largest)],
-        "rows": [(n, work((64, 64, 10), 64, n)) for n in doubling(1024, 128 * largest)],
+        "width": [(n, work(128, n, n, n, 10)) for n in doubling(16, largest)],
+        "depth": [(d, work(128, *[128] * (d + 1), 10)) for d in doubling(1, max(largest // 64, 2))],
+        "batch": [(m, work(m, 256, 256, 256, 10)) for m in doubling(8, 4 * largest)],
+        "rows": [(n, work(64, 64, 64, 10, rows=n)) for n in doubling(1024, 128 * largest)],
     }
 
 
@@ -40,29 +42,18 @@ def exponent(flops: Sequence[float], seconds: Sequence[float]) -> float:
 
 def rows(rounds: int, at_least: float, largest: int = 2048) -> Iterator[dict[str, Any]]:
     """A row a network: median time of a step (along rows: of an epoch), and on an axis' last row its exponent."""
-    worker = next(_fastest())
+    spec = PEERS[0] if importlib.util.find_spec("numba") else PEERS[1]
+    worker = Worker(".desk:Desk", spec, variables={})
     try:
         for axis, points in sweeps(largest).items():
-            flops, medians = [], []
+            flops, medians, mode = [], [], "epoch" if axis == "rows" else "step"
             for value, work in points:
-                mode = "epoch" if axis == "rows" else "step"
                 worker.ask("prepare", work, mode)
                 worker.ask("turn", 0.0)
                 seconds = [float(worker.ask("turn", at_least)) for _ in range(rounds)]
-                q1, median, q3 = (float(q) for q in np.quantile(seconds, [0.25, 0.5, 0.75]))
+                row = {"axis": axis, "value": value, **summary(seconds, seconds)}
                 flops.append(work.step_flops * (work.batches if mode == "epoch" else 1))
-                medians.append(median)
-                row = {"axis": axis, "value": value, "flops": flops[-1], "median": median, "q1": q1, "q3": q3}
-                yield row if value != points[-1][0] else row | {"exponent": exponent(flops, medians)}
+                medians.append(row["median"])
+                yield row | {"flops": flops[-1], "exponent": exponent(flops, medians) if len(flops) > 1 else None}
     finally:
         worker.close()
-
-
-def _fastest() -> Iterator[Worker]:
-    from ..errors import MissingDependencyError
-
-    for spec in PEERS[:2]:
-        try:
-            yield Worker(Desk, spec)
-        except MissingDependencyError:
-            continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -25,22 +25,13 @@ def interleave(
     return results
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Seconds of one participant over the rounds; ``ratio`` is the median over rounds of its time over the base's."""
-
-    median: float
-    q1: float
-    q3: float
-    ratio: float
-    rounds: list[float]
+def summary(seconds: Sequence[float], base: Sequence[float]) -> dict[str, Any]:
+    """Median, quartiles, and the median over rounds of the time over the base's time in the same round."""
+    q1, median, q3 = (float(q) for q in np.quantile(seconds, [0.25, 0.5, 0.75]))
+    ratio = float(np.median(np.divide(seconds, base)))
+    return {"median": median, "q1": q1, "q3": q3, "ratio": ratio, "rounds": list(seconds)}
 
 
-def summaries(seconds: Mapping[str, Sequence[float]], base: str) -> dict[str, Summary]:
-    """Median, quartiles and the paired ratio to ``base`` of everybody."""
-    found = {}
-    for name, own in seconds.items():
-        q1, median, q3 = (float(q) for q in np.quantile(own, [0.25, 0.5, 0.75]))
-        ratio = float(np.median(np.divide(own, seconds[base])))
-        found[name] = Summary(median, q1, q3, ratio, list(own))
-    return found
+def summaries(seconds: Mapping[str, Sequence[float]], base: str) -> dict[str, dict[str, Any]]:
+    """``summary`` of everybody, against ``base``."""
+    return {name: summary(own, seconds[base]) for name, own in seconds.items()}

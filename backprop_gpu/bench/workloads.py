@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,14 +23,10 @@ class Workload:
         Units per layer, n_0 .. n_L.
     batch_size : int
         m; in prediction, the rows taken at a time.
-    rows : int
-        Of the drawn table; "digits" has its own.
     checked : int
         Steps over which every peer's losses must agree.
     epochs : int
-        Of a whole fit: exactly as many, or at most as many where there is a ``target``.
-    target : float or None
-        Test accuracy at which a whole fit ends.
+        Of a whole fit: exactly as many, or at most as many where there is a ``target``, the test accuracy to reach.
     """
 
     name: str
@@ -42,6 +40,11 @@ class Workload:
     target: float | None = None
 
     @property
+    def layers(self) -> list[tuple[int, int]]:
+        """(n_{l-1}, n_l) for l = 1..L."""
+        return list(zip(self.sizes, self.sizes[1:], strict=False))
+
+    @property
     def batches(self) -> int:
         """Steps in an epoch, the ragged one included."""
         return math.ceil(self.rows / self.batch_size)
@@ -49,22 +52,16 @@ class Workload:
     @property
     def parameters(self) -> int:
         """Weights and biases."""
-        return sum(n * (k + 1) for n, k in zip(self.sizes[1:], self.sizes, strict=False))
+        return sum((k + 1) * n for k, n in self.layers)
 
     @property
     def step_flops(self) -> int:
-        """6 m sum n_l n_(l-1) - 2 m n_0 n_1: three products a layer, less the input's gradient, which nobody needs."""
-        pairs = [n * k for n, k in zip(self.sizes[1:], self.sizes, strict=False)]
-        return self.batch_size * (6 * sum(pairs) - 2 * pairs[0])
-
-    @property
-    def forward_flops(self) -> int:
-        """2 m sum n_l n_(l-1)."""
-        return 2 * self.batch_size * sum(n * k for n, k in zip(self.sizes[1:], self.sizes, strict=False))
+        """6 m sum n_l n_{l-1} - 2 m n_0 n_1: three products a layer, less the input's gradient, which nobody needs."""
+        return self.batch_size * (6 * sum(k * n for k, n in self.layers) - 2 * self.sizes[0] * self.sizes[1])
 
 
 _W4 = (64, 64, 64, 64, 10)
-STEPS = (
+_STEPS = (
     Workload("W1", (784, 512, 256, 10), 128, 12_800),
     Workload("W2", (30, 64, 32, 2), 32, 32_000),
     Workload("W3", (1024, 2048, 2048, 10), 1024, 8_192, checked=24),
@@ -73,12 +70,16 @@ STEPS = (
     Workload("W4s", _W4, 256, 25_600, "sigmoid"),
     Workload("W4g", _W4, 256, 25_600, "gelu"),
 )
-FITS = (
+_FITS = (
     Workload("W5a", (64, 64, 32, 10), 32, 1_437, source="digits", epochs=200, target=0.97),
     Workload("W5b", (50, 128, 64, 3), 256, 100_000, epochs=20),
 )
-INFERENCE = (Workload("W1i", (784, 512, 256, 10), 8_192, 100_000),)
-BY_MODE = {"step": STEPS, "epoch": STEPS, "fit": FITS, "inference": INFERENCE}
+WORKLOADS = {
+    "step": _STEPS,
+    "epoch": _STEPS,
+    "fit": _FITS,
+    "inference": (Workload("W1i", (784, 512, 256, 10), 8_192, 100_000),),
+}
 
 
 @dataclass(frozen=True)
@@ -90,39 +91,32 @@ class Task:
     b: list[np.ndarray]
     X: np.ndarray
     y: np.ndarray
-    X_test: np.ndarray = field(default_factory=lambda: np.empty(0))
-    y_test: np.ndarray = field(default_factory=lambda: np.empty(0))
+    X_test: Any = None
+    y_test: Any = None
 
 
 def make_task(work: Workload, *, rows: int | None = None, ulps: int | None = None) -> Task:
     """The same numbers in every process: He weights (LeCun's for tanh and sigmoid), labels of a noisy linear teacher.
 
-    Parameters
-    ----------
-    rows : int, optional
-        Only so many rows of the table.
-    ulps : int, optional
-        Seed of a disturbed start: every weight goes up or down by a unit in the last place, or stays.
+    ``rows`` takes only so many rows. ``ulps`` is the seed of a disturbed start: every weight goes up or down by a unit
+    in the last place, or stays.
     """
-    rng = np.random.default_rng(1)
-    gain = 2.0 if work.activation in ("relu", "gelu") else 1.0
-    W, b = [], []
-    for n, k in zip(work.sizes[1:], work.sizes, strict=False):
-        W.append((rng.standard_normal((n, k)) * math.sqrt(gain / k)).astype(np.float32))
-        b.append((rng.standard_normal(n) * 0.1).astype(np.float32))
+    rng, gain = np.random.default_rng(1), 2.0 if work.activation in ("relu", "gelu") else 1.0
+    W = [(rng.standard_normal((n, k)) * math.sqrt(gain / k)).astype(np.float32) for k, n in work.layers]
+    b = [(rng.standard_normal(n) * 0.1).astype(np.float32) for _, n in work.layers]
     if ulps is not None:
         moved = np.random.default_rng(ulps)
         W = [w + np.spacing(w) * moved.integers(-1, 2, w.shape).astype(np.float32) for w in W]
-    n = rows or work.rows
+    n, (n_0, n_L) = rows or work.rows, (work.sizes[0], work.sizes[-1])
     if work.source == "digits":
         return Task(work, W, b, *_digits(n))
-    X = rng.standard_normal((n, work.sizes[0]), dtype=np.float32)
-    scores = X @ rng.standard_normal((work.sizes[0], work.sizes[-1]), dtype=np.float32)
-    noise = 0.3 * math.sqrt(work.sizes[0]) * rng.standard_normal(scores.shape, dtype=np.float32)
+    X = rng.standard_normal((n, n_0), dtype=np.float32)
+    scores = X @ rng.standard_normal((n_0, n_L), dtype=np.float32)
+    noise = 0.3 * math.sqrt(n_0) * rng.standard_normal(scores.shape, dtype=np.float32)
     return Task(work, W, b, X, (scores + noise).argmax(axis=1))
 
 
-def _digits(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _digits(rows: int) -> tuple[np.ndarray, ...]:
     """Four fifths of the handwritten digits to train on, pixels from 0 to 1; the rest to test on."""
     from ..data.sources import load_builtin
 
@@ -131,3 +125,10 @@ def _digits(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     order = np.random.default_rng(0).permutation(len(X))
     train, test = order[:1_437][:rows], order[1_437:]
     return X[train], y[train], X[test], y[test]
+
+
+def checked_orders(work: Workload) -> Iterator[np.ndarray]:
+    """The orders of the epochs over which losses are compared: ``work.checked`` steps, or a few more."""
+    rng, batches = np.random.default_rng(2), min(work.checked, work.rows // work.batch_size)
+    for _ in range(math.ceil(work.checked / batches)):
+        yield rng.permutation(batches * work.batch_size)

@@ -1,7 +1,7 @@
 """The OpenBLAS that NumPy has loaded, called by address: its single-precision product and its thread count.
 
 NumPy's wheels bring OpenBLAS under prefixed names with 64-bit integers. Compiled kernels call it straight, so that a
-product in the middle of a recorded step costs no Python; nothing else is loaded, so there is never a second thread pool.
+product inside a recorded step costs no Python; nothing else is loaded, so there is never a second thread pool.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from typing import Any
 from ...errors import ConfigError, MissingDependencyError, did_you_mean
 from .base import Peer
 
+_TRAINING = ("step", "epoch", "fit")
+
 
 @dataclass(frozen=True)
 class PeerSpec:
@@ -20,18 +22,21 @@ class PeerSpec:
     ----------
     home : str
         ``module:class``; a module that starts with a dot is in this folder.
-    packages : tuple of str
-        What must be importable, and ``install`` what ``pip install`` takes to make it so.
+    packages : dict
+        What must be importable, and what ``pip install`` calls it.
     modes : tuple of str
         The measurements it takes part in.
+    adam : {"paper", "epsilon_hat"}
+        Where its epsilon stands: beside sqrt(v / (1 - b2^t)), or beside sqrt(v) (``maths.optimizers.Adam``).
     """
 
     name: str
     home: str
     options: dict[str, Any] = field(default_factory=dict)
-    packages: tuple[str, ...] = ()
-    install: str = ""
-    modes: tuple[str, ...] = ("step", "epoch", "fit", "inference")
+    packages: dict[str, str] = field(default_factory=dict)
+    modes: tuple[str, ...] = (*_TRAINING, "inference")
+    activations: tuple[str, ...] = ("relu", "tanh", "sigmoid", "gelu")
+    adam: str = "paper"
 
     def load(self) -> Peer:
         """Import the module and make the peer.
@@ -41,26 +46,38 @@ class PeerSpec:
         MissingDependencyError
             Names the packages to install.
         """
-        missing = [name for name in self.packages if importlib.util.find_spec(name) is None]
+        missing = [package for name, package in self.packages.items() if importlib.util.find_spec(name) is None]
         if missing:
-            raise MissingDependencyError(f"not installed: pip install {self.install or ' '.join(missing)}")
+            raise MissingDependencyError(f"not installed: pip install {' '.join(missing)}")
         module, _, name = self.home.partition(":")
         peer: Peer = getattr(importlib.import_module(module, __name__), name)(**self.options)
         return peer
 
 
-_TRAINING = ("step", "epoch", "fit")
+_THREE = ("relu", "tanh", "sigmoid")
 PEERS = (  # ours first: the first that runs is what the others are compared with
-    PeerSpec("ours-compiled", ".ours:Ours", {"kernels": "compiled"}, ("numba",), "'backprop-gpu[fast]'"),
+    PeerSpec("ours-compiled", ".ours:Ours", {"kernels": "compiled"}, {"numba": "'backprop-gpu[fast]'"}),
     PeerSpec("ours-host", ".ours:Ours", {"kernels": "host"}),
     PeerSpec("ours-reference", ".ours:Ours", {"kernels": "reference"}),
     PeerSpec("numpy", ".plain_numpy:PlainNumpy"),
-    PeerSpec("sklearn", ".scikit:Scikit", {}, ("sklearn",), "scikit-learn"),
-    PeerSpec("torch", ".pytorch:Torch", {}, ("torch",)),
-    PeerSpec("torch-compile", ".pytorch:Torch", {"compiled": True}, ("torch",)),
-    PeerSpec("jax-jit", ".jax_nets:JaxSteps", {}, ("jax",)),
-    PeerSpec("jax-scan", ".jax_nets:JaxScan", {}, ("jax",), modes=_TRAINING),
-    PeerSpec("onnxruntime", ".onnx_runtime:OnnxRuntime", {}, ("onnx", "onnxruntime"), modes=("inference",)),
+    PeerSpec(
+        "sklearn",
+        ".scikit:Scikit",
+        packages={"sklearn": "scikit-learn"},
+        activations=_THREE,
+        adam="epsilon_hat",
+    ),
+    PeerSpec("torch", ".pytorch:Torch", packages={"torch": "torch"}),
+    PeerSpec("torch-compile", ".pytorch:Torch", {"compiled": True}, {"torch": "torch"}),
+    PeerSpec("jax-jit", ".jax_nets:JaxSteps", packages={"jax": "jax"}),
+    PeerSpec("jax-scan", ".jax_nets:JaxScan", packages={"jax": "jax"}, modes=_TRAINING),
+    PeerSpec(
+        "onnxruntime",
+        ".onnx_runtime:OnnxRuntime",
+        packages={"onnx": "onnx", "onnxruntime": "onnxruntime"},
+        modes=("inference",),
+        activations=_THREE,
+    ),
 )
 
 

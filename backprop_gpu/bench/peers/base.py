@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -10,18 +10,9 @@ from ..workloads import Task
 
 
 class Peer:
-    """Base of all peers. Everything between ``prepare`` and the end of a call counts when that call is timed.
+    """Base of all peers. Everything from a call's start to its end counts when that call is timed."""
 
-    Attributes
-    ----------
-    adam : {"paper", "epsilon_hat"}
-        Where epsilon stands: beside sqrt(v / (1 - b2^t)), or beside sqrt(v) (``maths.optimizers.Adam``).
-    activations : tuple of str
-        What it can train.
-    """
-
-    adam: ClassVar[str] = "paper"
-    activations: ClassVar[tuple[str, ...]] = ("relu", "tanh", "sigmoid", "gelu")
+    task: Task
 
     def prepare(self, task: Task) -> None:
         """Build the network with the task's weights, and put the table where training wants it."""
@@ -36,8 +27,17 @@ class Peer:
         return self.epoch(order)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Probabilities (n, n_L) of rows (n, n_0)."""
+        """Probabilities (n, n_L) of rows (n, n_0), a batch of rows at a time."""
+        return np.concatenate([np.asarray(self.predict_batch(rows)) for rows in self.cut(X)])
+
+    def predict_batch(self, X: np.ndarray) -> Any:
+        """Probabilities of one batch."""
         raise NotImplementedError
+
+    def cut(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Consecutive parts of the task's batch size."""
+        m = self.task.work.batch_size
+        return [rows[start : start + m] for start in range(0, len(rows), m)]
 
     def fit(self, task: Task) -> None:
         """A whole fit of ``task.work.epochs`` epochs."""

@@ -63,26 +63,23 @@ class JaxSteps(Peer):
 
     def prepare(self, task: Task) -> None:
         """Parameters and moments on the device."""
-        self.work, self.X, self.y = task.work, task.X, task.y.astype(np.int32)
+        self.task, self.y, self.activation = task, task.y.astype(np.int32), task.work.activation
         layers = [(jnp.array(W.T), jnp.array(b)) for W, b in zip(task.W, task.b, strict=True)]
         zeros = partial(jax.tree.map, jnp.zeros_like)
         self.state: Any = (layers, zeros(layers), zeros(layers), jnp.float32(0.0))
 
     def epoch(self, order: np.ndarray) -> np.ndarray:
         """Losses are brought together once, at the end."""
-        losses, m = [], self.work.batch_size
-        for start in range(0, len(order), m):
-            rows = order[start : start + m]
-            self.state, loss = _step(self.state, self.X[rows], self.y[rows], self.work.activation)
+        losses = []
+        for rows in self.cut(order):
+            self.state, loss = _step(self.state, self.task.X[rows], self.y[rows], self.activation)
             losses.append(loss)
         jax.block_until_ready(self.state)
         return np.array(jax.device_get(losses))
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """A block of rows at a time."""
-        blocks = range(0, len(X), self.work.batch_size)
-        parts = [_probabilities(self.state[0], X[s : s + self.work.batch_size], self.work.activation) for s in blocks]
-        return np.concatenate([np.asarray(part) for part in parts])
+    def predict_batch(self, X: np.ndarray) -> Any:
+        """One jitted call."""
+        return _probabilities(self.state[0], X, self.activation)
 
 
 class JaxScan(JaxSteps):
@@ -91,14 +88,15 @@ class JaxScan(JaxSteps):
     def prepare(self, task: Task) -> None:
         """The table on the device too."""
         super().prepare(task)
-        self.X_there, self.y_there = jnp.array(self.X), jnp.array(self.y)
+        self.table = jnp.array(task.X), jnp.array(self.y)
 
     def epoch(self, order: np.ndarray) -> np.ndarray:
         """Scan the full batches."""
-        m = self.work.batch_size
+        m = self.task.work.batch_size
         full = len(order) // m * m
-        batches = order[:full].astype(np.int32).reshape(-1, m)
-        self.state, losses = _scan(self.state, self.X_there, self.y_there, batches, self.work.activation)
-        tail = super().epoch(order[full:]) if full < len(order) else []
+        self.state, losses = _scan(
+            self.state, *self.table, order[:full].astype(np.int32).reshape(-1, m), self.activation
+        )
+        tail = super().epoch(order[full:]) if full < len(order) else np.empty(0)
         jax.block_until_ready(self.state)
         return np.array([*np.asarray(losses), *tail])

@@ -15,8 +15,6 @@ _NODES = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 class OnnxRuntime(Peer):
     """On its CPU provider, with its default number of threads."""
 
-    activations = tuple(_NODES)
-
     def prepare(self, task: Task) -> None:
         """Write the graph and open a session on it."""
         nodes, tensors, last = [], [], len(task.W)
@@ -31,9 +29,8 @@ class OnnxRuntime(Peer):
         graph = helper.make_graph(nodes, "network", values[:1], values[1:], tensors)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         self.session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        self.batch_size = task.work.batch_size
+        self.task = task
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """A block of rows at a time."""
-        blocks = range(0, len(X), self.batch_size)
-        return np.concatenate([self.session.run(None, {"A0": X[s : s + self.batch_size]})[0] for s in blocks])
+    def predict_batch(self, X: np.ndarray) -> np.ndarray:
+        """One run of the session."""
+        return np.asarray(self.session.run(None, {"A0": X})[0])

@@ -10,6 +10,8 @@ from ...maths.special import erf
 from ..workloads import BETA1, BETA2, EPSILON, RATE, Task
 from .base import Peer
 
+Layer = tuple[np.ndarray, ...]
+
 
 def _activate(name: str, a: np.ndarray, slope: np.ndarray) -> None:
     """a <- g(a);  slope <- g'(a), where backward cannot have it from g(a)."""
@@ -45,80 +47,75 @@ class PlainNumpy(Peer):
     """Examples are rows here; parameters, gradient and moments are rows of one array."""
 
     def __init__(self, dtype: str = "float32", adam: str = "paper", rate: float = RATE) -> None:
-        self.dtype, self.variant, self.rate = dtype, adam, rate
+        self.dtype, self.adam, self.rate = dtype, adam, rate
 
     def prepare(self, task: Task) -> None:
         """Parameters from the task, everything else zero."""
-        self.work, self.t = task.work, 0
-        self.X, self.Y = task.X.astype(self.dtype, copy=False), np.eye(task.work.sizes[-1], dtype=self.dtype)[task.y]
-        self.flat = np.zeros((5, task.work.parameters), self.dtype)  # theta, gradient, m, v, scratch
+        self.task, self.t, work = task, 0, task.work
+        self.X, self.Y = task.X.astype(self.dtype, copy=False), np.eye(work.sizes[-1], dtype=self.dtype)[task.y]
+        self.flat = np.zeros((5, work.parameters), self.dtype)  # theta, gradient, m, v, scratch
         (self.W, self.b), (self.dW, self.db) = self._views(self.flat[0]), self._views(self.flat[1])
-        for views, given in ((self.W, task.W), (self.b, task.b)):
-            for view, x in zip(views, given, strict=True):
-                view[...] = x.T
-        self.buffers: dict[int, list[tuple[np.ndarray, ...]]] = {}
+        for view, given in zip([*self.W, *self.b], [*task.W, *task.b], strict=True):
+            view[...] = given.T
+        self.buffers: dict[int, list[Layer]] = {}
 
     def _views(self, vector: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         W, b, at = [], [], 0
-        for k, n in zip(self.work.sizes, self.work.sizes[1:], strict=False):
+        for k, n in self.task.work.layers:
             W.append(vector[at : at + k * n].reshape(k, n))
             b.append(vector[at + k * n : at + k * n + n])
             at += k * n + n
         return W, b
 
-    def _buffers(self, m: int) -> list[tuple[np.ndarray, ...]]:
-        """(A, dZ, slope) of each layer for m examples; at 0 the batch itself, inputs and targets."""
+    def _layers(self, m: int) -> list[Layer]:
+        """(A, dZ, slope) of each layer for m examples; at 0 (inputs, targets, nothing)."""
         if m not in self.buffers:
-            layers = [tuple(np.empty((3, m, n), self.dtype)) for n in self.work.sizes[1:]]
-            first = np.empty((m, self.work.sizes[0]), self.dtype), np.empty_like(layers[-1][0])
-            self.buffers[m] = [first, *layers]
+            inputs, *others = (tuple(np.empty((3, m, n), self.dtype)) for n in self.task.work.sizes)
+            self.buffers[m] = [(inputs[0], np.empty_like(others[-1][0]), inputs[0]), *others]
         return self.buffers[m]
 
-    def _forward(self, layers: list[tuple[np.ndarray, ...]]) -> np.ndarray:
-        for l, (A, _, slope) in enumerate(layers[1:], 1):
-            np.matmul(layers[l - 1][0], self.W[l - 1], out=A)
-            A += self.b[l - 1]
-            if l < len(layers) - 1:
-                _activate(self.work.activation, A, slope)
+    def _forward(self, layers: list[Layer]) -> np.ndarray:
+        """Logits, shifted so that their largest is 0."""
+        for l, (A, _, slope) in enumerate(layers[1:]):
+            np.matmul(layers[l][0], self.W[l], out=A)
+            A += self.b[l]
+            if l < len(layers) - 2:
+                _activate(self.task.work.activation, A, slope)
         A -= A.max(axis=1, keepdims=True)
         return A
 
     def epoch(self, order: np.ndarray) -> np.ndarray:
         """Gather, forward, loss, backward, Adam."""
-        losses = np.empty(math.ceil(len(order) / self.work.batch_size), self.dtype)
-        for i in range(len(losses)):
-            losses[i] = self._step(order[i * self.work.batch_size :][: self.work.batch_size])
-        return losses
+        return np.array([self._step(rows) for rows in self.cut(order)], self.dtype)
 
     def _step(self, rows: np.ndarray) -> float:
-        layers, m = self._buffers(len(rows)), len(rows)
-        X, Y = layers[0]
+        layers, m = self._layers(len(rows)), len(rows)
+        X, Y, _ = layers[0]
         np.take(self.X, rows, axis=0, out=X, mode="clip")
         np.take(self.Y, rows, axis=0, out=Y, mode="clip")
-        Z, d, _ = self._forward(layers), *layers[-1][1:]
+        Z, d = self._forward(layers), layers[-1][1]
         np.exp(Z, out=d)
         total = d.sum(axis=1, keepdims=True)
         loss = float(np.log(total).sum() - np.vdot(Z, Y)) / m
         d /= total
         d -= Y
         d *= 1.0 / m
-        for l in range(len(layers) - 1, 0, -1):
-            A_prev = layers[l - 1][0]
-            np.matmul(A_prev.T, d, out=self.dW[l - 1])
-            np.sum(d, axis=0, out=self.db[l - 1])
-            if l > 1:
-                d_prev = layers[l - 1][1]
-                np.matmul(d, self.W[l - 1].T, out=d_prev)
-                _times_slope(self.work.activation, d_prev, A_prev, layers[l - 1][2])
+        for l in range(len(layers) - 2, -1, -1):
+            A_prev, d_prev, slope = layers[l]
+            np.matmul(A_prev.T, d, out=self.dW[l])
+            np.sum(d, axis=0, out=self.db[l])
+            if l:
+                np.matmul(d, self.W[l].T, out=d_prev)
+                _times_slope(self.task.work.activation, d_prev, A_prev, slope)
                 d = d_prev
-        self._adam()
+        self._update()
         return loss
 
-    def _adam(self) -> None:
+    def _update(self) -> None:
         theta, grad, m, v, scratch = self.flat
         self.t += 1
         first, second = 1.0 - BETA1**self.t, math.sqrt(1.0 - BETA2**self.t)
-        step, c = (self.rate / first, 1.0 / second) if self.variant == "paper" else (self.rate * second / first, 1.0)
+        step, c = (self.rate / first, 1.0 / second) if self.adam == "paper" else (self.rate * second / first, 1.0)
         m *= BETA1
         np.multiply(grad, 1.0 - BETA1, out=scratch)
         m += scratch
@@ -133,13 +130,10 @@ class PlainNumpy(Peer):
         scratch *= step
         theta -= scratch
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Softmax of the last layer, a block of rows at a time."""
-        out, m = np.empty((len(X), self.work.sizes[-1]), self.dtype), self.work.batch_size
-        for start in range(0, len(X), m):
-            block = X[start : start + m]
-            layers = self._buffers(len(block))
-            layers[0][0][...] = block
-            p = np.exp(self._forward(layers), out=out[start : start + m])
-            p /= p.sum(axis=1, keepdims=True)
-        return out
+    def predict_batch(self, X: np.ndarray) -> np.ndarray:
+        """Softmax of the last layer."""
+        layers = self._layers(len(X))
+        layers[0][0][...] = X
+        p = np.exp(self._forward(layers))
+        p /= p.sum(axis=1, keepdims=True)
+        return p

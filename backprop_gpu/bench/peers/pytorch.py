@@ -20,7 +20,7 @@ class Torch(Peer):
 
     def prepare(self, task: Task) -> None:
         """The table as tensors that share its memory, and the network with the task's weights."""
-        self.batch_size = task.work.batch_size
+        self.task = task
         self.X, self.y = torch.from_numpy(task.X), torch.from_numpy(task.y)
         layers: list[nn.Module] = []
         for W, b in zip(task.W, task.b, strict=True):
@@ -42,7 +42,7 @@ class Torch(Peer):
     def epoch(self, order: np.ndarray) -> np.ndarray:
         """The usual loop; losses are brought together once, at the end."""
         losses = []
-        for rows in torch.from_numpy(order).split(self.batch_size):
+        for rows in torch.from_numpy(order).split(self.task.work.batch_size):
             self.adam_rule.zero_grad()
             loss = self.loss(self.X[rows], self.y[rows])
             loss.backward()
@@ -50,8 +50,7 @@ class Torch(Peer):
             losses.append(loss.detach())
         return torch.stack(losses).numpy()
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """A block of rows at a time."""
+    def predict_batch(self, X: np.ndarray) -> torch.Tensor:
+        """Forward without a graph."""
         with torch.inference_mode():
-            blocks = [self.probabilities(block) for block in torch.from_numpy(X).split(self.batch_size)]
-            return torch.cat(blocks).numpy()
+            return self.probabilities(torch.from_numpy(X))

@@ -21,10 +21,7 @@ class _OneColumnEach(LabelBinarizer):
 
 
 class Scikit(Peer):
-    """Trained by ``partial_fit``, an epoch a call: ``fit`` with ``warm_start`` would forget Adam's moments each time."""
-
-    adam = "epsilon_hat"
-    activations = ("relu", "tanh", "sigmoid")
+    """Trained by ``partial_fit``, an epoch a call: ``fit`` with ``warm_start`` forgets Adam's moments each time."""
 
     def _model(self, task: Task, **settings: Any) -> Any:
         w = task.work
@@ -37,30 +34,26 @@ class Scikit(Peer):
 
     def prepare(self, task: Task) -> None:
         """One step makes the arrays; then they get the task's weights, and the optimizer is made anew."""
-        self.X, self.y = task.X, task.y
-        self.model = model = self._model(task)
-        model._label_binarizer = _OneColumnEach().fit(np.arange(task.work.sizes[-1]))
-        model._label_binarizer.y_type_ = "multiclass"
-        model.classes_ = model._label_binarizer.classes_
+        self.task, self.model = task, self._model(task)
+        binarizer = _OneColumnEach().fit(np.arange(task.work.sizes[-1]))
+        binarizer.y_type_ = "multiclass"
+        self.model._label_binarizer, self.model.classes_ = binarizer, binarizer.classes_
         m = task.work.batch_size
-        model.partial_fit(self.X[:m], self.y[:m])
-        for mine, given in ((model.coefs_, task.W), (model.intercepts_, task.b)):
-            for view, x in zip(mine, given, strict=True):
-                view[...] = x.T
-        del model._optimizer
+        self.model.partial_fit(task.X[:m], task.y[:m])
+        for view, given in zip([*self.model.coefs_, *self.model.intercepts_], [*task.W, *task.b], strict=True):
+            view[...] = given.T
+        del self.model._optimizer
+
+    def _loss(self, X: np.ndarray, y: np.ndarray) -> float:
+        return float(self.model.partial_fit(X, y).loss_)
 
     def epoch(self, order: np.ndarray) -> np.ndarray:
         """In an order of its own, the one that it draws; gives the mean loss of the epoch."""
-        self.model.partial_fit(self.X, self.y)
-        return np.array([self.model.loss_])
+        return np.array([self._loss(self.task.X, self.task.y)])
 
     def checked_epoch(self, order: np.ndarray) -> np.ndarray:
         """The same call on one batch at a time: a batch is then the whole table, whose inner order is of no account."""
-        losses = []
-        for start in range(0, len(order), self.model.batch_size):
-            rows = order[start : start + self.model.batch_size]
-            losses.append(self.model.partial_fit(self.X[rows], self.y[rows]).loss_)
-        return np.array(losses)
+        return np.array([self._loss(self.task.X[rows], self.task.y[rows]) for rows in self.cut(order)])
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """``predict_proba``, all rows at once."""

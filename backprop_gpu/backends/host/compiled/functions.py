@@ -1,7 +1,7 @@
 """Elementary functions in float32 that LLVM can turn into vector code: polynomials, no branches, no library calls.
 
-Worst errors in units in the last place (``tests/backends/test_compiled_functions.py`` measures them): exp 1.1, tanh 1.2,
-sigmoid 2.2, erf 1.2, log 0.9, log1p of [0, 1] 1.5, expm1 of x <= 0 1.5. NaN gives NaN, infinities their limits.
+Worst errors in units in the last place (``tests/backends/test_compiled_functions.py`` measures them): exp 1.1, tanh
+1.2, sigmoid 2.2, erf 1.2, log 0.9, log1p of [0, 1] 1.5, expm1 of x <= 0 1.5. NaN gives NaN, infinities their limits.
 The coefficients interpolate at Chebyshev points in 40-digit arithmetic and are rounded to float32.
 """
 

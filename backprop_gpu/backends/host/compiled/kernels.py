@@ -1,7 +1,7 @@
 """The kernel set that calls compiled code: float32 runs here, anything else falls back to NumPy's kernels.
 
-An operation is a compiled kernel and a row of int64: addresses and sizes. Called outright, it is run; while a program is
-being captured, it is written down instead, and the replay is one compiled loop over what was written.
+An operation is a compiled kernel and a row of int64: addresses and sizes. Called outright, it is run; while a program
+is being captured it is written down instead, and the replay is one compiled loop over what was written.
 """
 
 from __future__ import annotations
