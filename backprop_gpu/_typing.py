@@ -13,3 +13,6 @@ Namespace: TypeAlias = Any
 
 Program: TypeAlias = Callable[[], None]
 """A part of a training step: it takes nothing and writes only to buffers made beforehand."""
+
+Replay: TypeAlias = Callable[[int], None]
+"""Runs a captured program so many times over."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from .backends import get_backend
 from .backends.base import Backend
-from .backends.select import Workload
+from .backends.select import Workload, predict_step_seconds
 from .config import Config, load_config
 from .data.preprocessing import Preprocessor
 from .data.sources import read_table
@@ -32,6 +32,8 @@ MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE = (
     "history.jsonl",
     "metrics.json",
 )
+
+COMPILER_SECONDS = 1.0  # loading numba costs about half a second; a run predicted to be shorter than this does without
 
 
 class Model:
@@ -141,7 +143,9 @@ def prepare(config: Config, *, progress: bool = True) -> Experiment:
     )
     assert preprocessor.target is not None, "fitted with a task"
     sizes = (len(preprocessor.feature_names), *config.model.hidden, preprocessor.target.n_outputs)
-    workload = Workload(sizes, min(config.training.batch_size, train.n_samples), config.dtype)
+    batch_size = min(config.training.batch_size, train.n_samples)
+    workload = Workload(sizes, batch_size, config.dtype)
+    backend = get_backend(config.device, workload=workload)
     net = DenseNet(
         sizes,
         activation=config.model.activation_spec(),
@@ -149,11 +153,19 @@ def prepare(config: Config, *, progress: bool = True) -> Experiment:
         initializer=config.model.initializer,
         dropout=config.model.dropout,
         dtype=config.dtype,
-        device=get_backend(config.device, workload=workload),
+        device=backend,
         seed=config.seed,
-        kernels=config.kernels,
+        kernels=_kernels(config, backend, workload, config.training.epochs * -(-train.n_samples // batch_size)),
     )
     return Experiment(config, Model(net, preprocessor), _trainer(config, net, progress), train, validation, test)
+
+
+def _kernels(config: Config, backend: Backend, workload: Workload, steps: int) -> str:
+    """The kernel set that ``auto`` means: a short run would be over before a compiler has been loaded."""
+    if config.kernels != "auto" or backend.name != "numpy":
+        return config.kernels
+    seconds = steps * predict_step_seconds(workload, "cpu")
+    return "host" if seconds < COMPILER_SECONDS else "auto"
 
 
 def read_split(config: Config) -> tuple[Table, Table | None, Table | None]:

@@ -176,7 +176,7 @@ class Config(_Section):
     seed: int = Field(0, ge=0, lt=2**64, description="of initial weights, split, shuffles and dropout")
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
-    kernels: Literal["auto", "reference", "host"] = "auto"
+    kernels: Literal["auto", "reference", "host", "compiled"] = "auto"
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     loss: _LossChoice = Field(None, description="default: that of the task")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from .._typing import Array, Namespace, Program
+from .._typing import Array, Namespace, Program, Replay
 from ..errors import DeviceError
 
 if TYPE_CHECKING:
@@ -75,27 +75,31 @@ class Backend:
         """Wait until everything asked of the device is done."""
 
     def kernels(self, kind: str = "auto") -> Kernels:
-        """The kernel set: ``"reference"`` (maths on any namespace), ``"host"`` (NumPy, in place) or ``"auto"``."""
+        """A kernel set: ``"reference"`` (maths on any namespace), on NumPy ``"host"`` (in place) or ``"compiled"``
+        (numba, float32); ``"auto"`` is the fastest that is there.
+
+        Raises
+        ------
+        DeviceError, MissingDependencyError
+            If the set was asked for by name and does not run here.
+        """
         from .reference import ReferenceKernels
 
-        if kind in ("auto", "host") and self.xp is np:
-            from .host.kernels import HostKernels
-
-            return HostKernels(self)
-        if kind not in ("auto", "reference"):
+        if kind == "reference" or (kind == "auto" and self.xp is not np):
+            return ReferenceKernels(self)
+        if self.xp is not np or kind not in ("auto", "host", "compiled"):
             raise DeviceError(f"kernels {kind!r} do not run on {self.name}; use 'auto' or 'reference'")
-        return ReferenceKernels(self)
+        from .host.select import host_kernels
 
-    def capture(self, program: Program) -> Program:
-        """Record a program that touches only fixed buffers, and return what replays it. Here: the Python itself."""
-        return program
+        return host_kernels(self, kind)
 
 
 @dataclass(frozen=True)
 class Dropout:
-    """Inverted dropout of one layer. ``keep`` units of 2**32 survive; ``hyper`` holds [step, first example] (int64).
+    """Inverted dropout of one layer, and where its Philox counters live (``maths.regularization.dropout_mask``).
 
-    ``quads`` (ceil(n/4), 1) and ``examples`` (1, m) are the constant parts of the Philox counters.
+    ``quads`` (ceil(n/4), 1) and ``examples`` (1, m) are constant; ``step`` (1,) moves on with every optimizer step;
+    ``first`` (1,) is the position of the micro-batch's first example in its batch.
     """
 
     rate: float
@@ -103,7 +107,8 @@ class Dropout:
     layer: int
     quads: Array
     examples: Array
-    position: Array
+    step: Array
+    first: Array
 
 
 class Kernels(Protocol):
@@ -194,5 +199,12 @@ class Kernels(Protocol):
     ) -> None:
         """theta, slots <- optimizer(theta, factor * grad, slots; scalars), in place; ``decay``: decay weights?"""
 
-    def gather(self, source: Array, indices: Array, *, out: Array) -> None:
-        """out[i] <- source[indices[i]]: a mini-batch from example-contiguous storage."""
+    def gather(self, source: Array, order: Array, counters: Array, stride: int, *, out: Array) -> None:
+        """out[i] <- source[order[stride k + i]], k = counters[0]: batch k from example-contiguous storage."""
+
+    def advance(self, counters: Array, table: Array, values: Array, *, hyper: Array, value: Array) -> None:
+        """On to the next batch: values[k] <- value if k = counters[0] >= 0;  counters += 1;  value <- 0;
+        hyper <- table[counters[0]].  ``counters`` (2,) int64 are the batch of this pass and the optimizer step."""
+
+    def capture(self, program: Program) -> Replay:
+        """Record a program that touches only fixed buffers; the replay runs it a given number of times."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._typing import Array
+from .._typing import Array, Program, Replay
 from ..maths import dense as affine
 from ..maths import ledger, regularization
 from ..maths.activations import Activation
@@ -37,7 +37,7 @@ class ReferenceKernels:
 
     def __init__(self, backend: Backend) -> None:
         self.backend, self.xp = backend, backend.xp
-        self._classes: dict[int, Array] = {}
+        self._ranges: dict[int, Array] = {}
 
     def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Saved:
         """Nothing is made beforehand: the forward leaves its own arrays."""
@@ -65,9 +65,9 @@ class ReferenceKernels:
         A[...] = saved.G if dropout is None else regularization.dropout(self.xp, saved.G, saved.mask, dropout.rate)
 
     def mask(self, dropout: Dropout, n: int) -> Array:
-        """The dropout mask (n, m) of one layer at the step that ``dropout.position`` names."""
+        """The dropout mask (n, m) of one layer at the step that ``dropout.step`` holds."""
         d = dropout
-        return regularization.dropout_mask(self.xp, n, d.rate, d.seed, d.layer, d.quads, d.examples, d.position)
+        return regularization.dropout_mask(self.xp, n, d.rate, d.seed, d.layer, d.quads, d.examples, d.step, d.first)
 
     def dense_vjp_input(
         self,
@@ -136,10 +136,8 @@ class ReferenceKernels:
         """Class labels (1, m) as one-hot columns; anything else as it is."""
         if loss.labels != "classes" or Y.shape[0] == Z.shape[0]:
             return Y
-        n = Z.shape[0]
-        if n not in self._classes:
-            self._classes[n] = self.backend.asarray([[k] for k in range(n)], "int64")
-        return one_hot(self.xp, Y, self._classes[n], Z.dtype)
+        classes = self.xp.reshape(self._range(Z.shape[0]), (-1, 1))
+        return one_hot(self.xp, Y, classes, Z.dtype)
 
     def penalty(self, theta: Array, grad: Array, *, l1: Array | None, l2: Array | None, value: Array) -> None:
         """grad += l2 theta + l1 sign(theta);  value += l2/2 |theta|^2 + l1 |theta|_1."""
@@ -174,6 +172,30 @@ class ReferenceKernels:
         for slot, new in zip(slots, new_slots, strict=True):
             slot[...] = new
 
-    def gather(self, source: Array, indices: Array, *, out: Array) -> None:
-        """out[i] <- source[indices[i]]."""
-        out[...] = self.xp.take(source, indices, axis=0)
+    def gather(self, source: Array, order: Array, counters: Array, stride: int, *, out: Array) -> None:
+        """out[i] <- source[order[stride k + i]], k = counters[0]."""
+        rows = counters[0:1] * stride + self._range(out.shape[0])
+        out[...] = self.xp.take(source, self.xp.take(order, rows, axis=0), axis=0)
+
+    def advance(self, counters: Array, table: Array, values: Array, *, hyper: Array, value: Array) -> None:
+        """values[k] <- value;  counters += 1;  value <- 0;  hyper <- table[counters[0]]."""
+        ended = self.xp.equal(self._range(values.shape[0]), counters[0:1])
+        values[...] = self.xp.where(ended, value, values)
+        counters[...] = counters + 1
+        value[...] = 0.0
+        hyper[...] = self.xp.reshape(self.xp.take(table, counters[0:1], axis=0), hyper.shape)
+
+    def capture(self, program: Program) -> Replay:
+        """The Python itself, so many times over."""
+
+        def replay(times: int) -> None:
+            for _ in range(times):
+                program()
+
+        return replay
+
+    def _range(self, n: int) -> Array:
+        """0 .. n - 1, int64, made once."""
+        if n not in self._ranges:
+            self._ranges[n] = self.backend.asarray(range(n), "int64")
+        return self._ranges[n]

@@ -13,6 +13,7 @@ from ..devices import ENVIRONMENT_VARIABLE, one_line
 from ..errors import DeviceError, MissingDependencyError
 from .base import Backend
 from .host.blas import blas, core_hint, cpu_flags, usable_cores
+from .host.select import compiled_obstacle
 from .select import get_backend
 
 
@@ -109,7 +110,15 @@ def _processor() -> list[Row]:
         Row("BLAS", " ".join(part for part in (found.name, found.version) if part) or "unknown"),
         Row("BLAS core type", f"{found.core or 'unknown'}{f' (OPENBLAS_CORETYPE={chosen})' if chosen else ''}"),
         Row("BLAS threads", "unknown" if found.threads is None else str(found.threads)),
+        _kernels(),
     ]
+
+
+def _kernels() -> Row:
+    obstacle = compiled_obstacle()
+    if obstacle is None:
+        return Row("kernels", "compiled: whole epochs are recorded and played without Python (float32)", ok=True)
+    return Row("kernels", f"host: NumPy; compiled kernels would be faster, but {obstacle[1]}", ok=True)
 
 
 def _versions() -> list[Row]:

@@ -27,6 +27,7 @@ class Optimizer:
 
     name: ClassVar[str]
     slots: ClassVar[tuple[str, ...]] = ()
+    decays: ClassVar[bool] = False  # whether ``apply`` looks at ``decay``
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
@@ -208,6 +209,7 @@ class AdamW(Adam):
     """
 
     name = "adamw"
+    decays = True
     weight_decay: float = 1e-2
 
     def scalars(self, t: int, learning_rate: float) -> tuple[float, ...]:
@@ -250,6 +252,7 @@ class Lion(Optimizer):
     """
 
     name = "lion"
+    decays = True
     slots = ("m",)
     learning_rate: float = 1e-4
     beta1: float = 0.9

@@ -27,7 +27,7 @@ def l1_grad(xp: Namespace, theta: Array, strength: Array | float) -> Array:
 
 
 def dropout_mask(
-    xp: Namespace, n: int, rate: float, seed: int, layer: int, quads: Array, examples: Array, position: Array
+    xp: Namespace, n: int, rate: float, seed: int, layer: int, quads: Array, examples: Array, step: Array, first: Array
 ) -> Array:
     """The units that survive: booleans (n, m), each kept with probability 1 - rate.
 
@@ -41,11 +41,11 @@ def dropout_mask(
         0, 1, 2, ...
     examples : (1, m) int64
         0, 1, ..., m - 1: positions within this micro-batch.
-    position : (2,) int64
-        [step, position of this micro-batch's first example in the global batch].
+    step, first : (1,) int64
+        Optimizer step, and the position of this micro-batch's first example in the global batch.
     """
     keep = round((1.0 - rate) * 2**32)
-    words = philox_words(xp, seed, (quads, examples + position[1:2], layer, position[0:1]))
+    words = philox_words(xp, seed, (quads, examples + first, layer, step))
     kept = xp.stack([xp.less(w, keep) for w in words], axis=1)  # (quads, 4, m)
     return xp.reshape(kept, (-1, kept.shape[2]))[:n, :]
 

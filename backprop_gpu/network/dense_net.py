@@ -44,7 +44,8 @@ class DenseNet:
         ``"auto" | "cpu" | "cuda[:i]" | NAMESPACE[:DEVICE]``; None reads BACKPROP_GPU_DEVICE, then means "auto".
     seed : int, default 0
         Of initial weights and dropout masks: the same bits on every device.
-    kernels : {"auto", "reference", "host"}, default "auto"
+    kernels : {"auto", "reference", "host", "compiled"}, default "auto"
+        See ``Backend.kernels``; auto is the fastest that is installed.
 
     Raises
     ------
@@ -159,8 +160,13 @@ class DenseNet:
 
     # -- the layer loop (columns are examples) -------------------------------------------------------------------
 
-    def workspace(self, m: int, *, train: bool = True) -> Workspace:
-        """Buffers for m examples; ``train=False`` leaves out dropout and everything of the backward pass."""
+    def workspace(self, m: int, *, train: bool = True, step: Array = None, first: int = 0) -> Workspace:
+        """Buffers for m examples; ``train=False`` leaves out dropout and everything of the backward pass.
+
+        ``step`` and ``first``: see :class:`Workspace`; without ``step``, dropout draws the masks of step 0.
+        """
+        if train and step is None and any(self.dropout):
+            step = self.backend.zeros((1,), "int64")
         return Workspace(
             self.backend,
             self.kernels,
@@ -171,6 +177,8 @@ class DenseNet:
             self.dtype,
             seed=self.seed,
             train=train,
+            step=step,
+            first=first,
         )
 
     def forward(self, ws: Workspace) -> Array:

@@ -72,6 +72,8 @@ class Workspace:
     """Every buffer of a forward and backward pass over m examples.
 
     ``A[0]`` is set by whoever runs the pass to the (n_0, m) input; ``A[l]``, ``dZ[l]`` are (n_l, m) for l = 1..L.
+    ``step`` (1,) is the device's count of optimizer steps and ``first`` the position of the first example in its batch:
+    with dropout, which examples these are decides which units survive.
     """
 
     def __init__(
@@ -86,17 +88,19 @@ class Workspace:
         *,
         seed: int = 0,
         train: bool = True,
+        step: Array = None,
+        first: int = 0,
     ) -> None:
         L = len(sizes) - 1
         self.m = m
-        self.position = backend.zeros((2,), "int64")
+        first_example = backend.asarray([first], "int64")
         examples = backend.asarray(np.arange(m)[None, :], "int64") if train and any(dropout) else None
 
         def layer_dropout(l: int) -> Dropout | None:
             if not (train and dropout[l]):
                 return None
             quads = backend.asarray(np.arange(math.ceil(sizes[l] / 4))[:, None], "int64")
-            return Dropout(dropout[l], seed, l, quads, examples, self.position)
+            return Dropout(dropout[l], seed, l, quads, examples, step, first_example)
 
         self.dropout: list[Dropout | None] = [None, *(layer_dropout(l) for l in range(1, L + 1))]
         self.A: list[Array] = [None] + [backend.zeros((sizes[l], m), dtype) for l in range(1, L + 1)]

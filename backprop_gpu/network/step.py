@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
-from .._typing import Array
+from .._typing import Array, Program
 from ..errors import ConfigError, DataError, ShapeError, did_you_mean
 from ..maths.ledger import REDUCTIONS, Denominator, place
 from ..maths.optimizers import Optimizer, get_optimizer
@@ -16,6 +16,18 @@ from .dense_net import DenseNet
 from .memory import Workspace
 
 FORMS = ("fused", "literal")
+
+
+class BatchSource(Protocol):
+    """Where a step finds its batch: buffers of fixed shape, that ``gather`` fills with the batch the counters name."""
+
+    X: Array
+    Y: Array
+    weights: Array | None
+    m: int
+
+    def gather(self, counters: Array) -> None:
+        """Fill the buffers."""
 
 
 class TrainingStep:
@@ -77,18 +89,20 @@ class TrainingStep:
         self.total_steps, self.delta, self.one_over_m, self.reduction = total_steps, delta, one_over_m, reduction
         self.l1, self.l2, self.penalty_over, self.clip_norm = l1, l2, penalty_over, clip_norm
         self.t = 0
-        self._workspaces: dict[int, Workspace] = {}
+        self._workspaces: dict[tuple[int, int], Workspace] = {}
         self._make_buffers()
 
     def _make_buffers(self) -> None:
-        """Everything that changes from step to step is a buffer on the device: hyper, position, value."""
+        """Everything that changes from step to step is a buffer on the device."""
         backend, dtype = self.net.backend, self.net.dtype
         with backend.activate():
+            self._counters = backend.zeros((2,), "int64")
             n_scalars = len(self.optimizer.scalars(1, self.optimizer.learning_rate))
             self._hyper = backend.zeros((3 + n_scalars,), dtype)
             self._inverse, self._l1, self._l2 = (self._hyper[i : i + 1] for i in range(3))
             self._scalars = self._hyper[3:]
             self.value = backend.zeros((1,), dtype)
+            self._table, self._values = backend.zeros((1, 3 + n_scalars), dtype), backend.zeros((1,), dtype)
             self.norm, self._factor = backend.zeros((1,), dtype), backend.zeros((1,), dtype)
             self.slots = [backend.zeros(self.net.params.theta.shape, dtype) for _ in self.optimizer.slots]
 
@@ -139,15 +153,10 @@ class TrainingStep:
         m = self._check(X, Y, weights, micro_batch)
         if weights is not None and weights_sum is None:
             weights_sum = float(self.net.backend.to_host(self.net.backend.xp.sum(weights)))
-        D = Denominator.of(self.reduction, m, weights_sum)
         with self.net.backend.activate():
-            self._upload(D)
-            self.value[...] = 0.0
-            size = micro_batch or m
-            for start in range(0, m, size):
-                part = slice(start, min(start + size, m))
-                w = None if weights is None else weights[:, part]
-                self._micro_batch(X[:, part], Y[:, part], w, start)
+            self.load(self._table, [Denominator.of(self.reduction, m, weights_sum)])
+            self.net.kernels.advance(self._counters, self._table, self._values, hyper=self._hyper, value=self.value)
+            self._passes(X, Y, weights, micro_batch or m)
 
     def _check(self, X: Array, Y: Array, weights: Array | None, micro_batch: int | None) -> int:
         net, (n_0, m) = self.net, X.shape
@@ -164,20 +173,52 @@ class TrainingStep:
             raise ConfigError(f"micro_batch must be at least 1, got {micro_batch}")
         return int(m)
 
-    def _upload(self, D: Denominator) -> None:
-        """The step's numbers, computed on the host in float64, to the device in one copy."""
-        over = D.inverse if self.penalty_over == "examples" else 1.0
-        numbers = [D.inverse, self.l1 * over, self.l2 * over, *self.optimizer.scalars(self.t + 1, self.learning_rate)]
-        self._hyper[...] = self.net.backend.asarray(numbers, self.net.dtype)
+    @property
+    def n_numbers(self) -> int:
+        """Numbers that a step needs from the host: 1/D, penalty strengths, the optimizer's scalars."""
+        return int(self._hyper.shape[0])
+
+    def load(self, table: Array, denominators: Sequence[Denominator]) -> None:
+        """table[k] <- the numbers of the k-th step from now, computed on the host in float64, in one upload.
+
+        The device's counters are set before the first of these steps. ``table`` is (len(denominators), n_numbers).
+        """
+        rows = []
+        for k, D in enumerate(denominators):
+            over = D.inverse if self.penalty_over == "examples" else 1.0
+            rate = self.optimizer.learning_rate * self.schedule.factor(self.t + k, self.total_steps)
+            rows.append([D.inverse, self.l1 * over, self.l2 * over, *self.optimizer.scalars(self.t + k + 1, rate)])
+        backend = self.net.backend
+        self._counters[...] = backend.asarray([-1, self.t - 1], "int64")
+        table[...] = backend.asarray(rows, self.net.dtype)
+
+    def program(self, table: Array, values: Array, batch: BatchSource, micro_batch: int | None) -> Program:
+        """A whole step that touches only buffers: advance, gather, gradient, penalty, clip, update."""
+
+        def step() -> None:
+            self.net.kernels.advance(self._counters, table, values, hyper=self._hyper, value=self.value)
+            batch.gather(self._counters)
+            self._passes(batch.X, batch.Y, batch.weights, micro_batch or batch.m)
+            self.penalty()
+            self._apply()
+
+        return step
+
+    def _passes(self, X: Array, Y: Array, weights: Array | None, size: int) -> None:
+        """Forward and backward over the micro-batches of a batch; their gradients add up."""
+        for start in range(0, X.shape[1], size):
+            part = slice(start, min(start + size, X.shape[1]))
+            w = None if weights is None else weights[:, part]
+            self._micro_batch(X[:, part], Y[:, part], w, start)
 
     def _micro_batch(self, X: Array, Y: Array, weights: Array | None, start: int) -> None:
         net, m = self.net, X.shape[1]
-        if m not in self._workspaces:
-            self._workspaces[m] = net.workspace(m)
-        ws = self._workspaces[m]
+        # Only dropout cares where in the batch the examples are.
+        key = (m, start if any(net.dropout) else 0)
+        if key not in self._workspaces:
+            self._workspaces[key] = net.workspace(m, step=self._counters[1:2], first=start)
+        ws = self._workspaces[key]
         ws.A[0] = X
-        if any(net.dropout):
-            ws.position[...] = net.backend.asarray([self.t, start], "int64")
         Z = net.forward(ws)
         early, late = place(self.one_over_m, self._inverse)
         net.kernels.output_delta(
@@ -199,28 +240,33 @@ class TrainingStep:
         """Add the penalty on the weights to the gradient and to the cost; once per step, after any reduce."""
         p, n = self.net.params, self.net.params.n_weights
         l1, l2 = self._l1 if self.l1 else None, self._l2 if self.l2 else None
-        with self.net.backend.activate():
-            self.net.kernels.penalty(p.theta[:n], p.grad[:n], l1=l1, l2=l2, value=self.value)
+        if l1 is not None or l2 is not None:
+            with self.net.backend.activate():
+                self.net.kernels.penalty(p.theta[:n], p.grad[:n], l1=l1, l2=l2, value=self.value)
 
     def update(self) -> None:
         """Clip, and take the optimizer's step with the gradient that is there; counts the step."""
-        p, kernels, n = self.net.params, self.net.kernels, self.net.params.n_weights
         with self.net.backend.activate():
-            factor = None
-            if self.clip_norm is not None:
-                kernels.global_norm(p.grad, self.clip_norm, norm=self.norm, factor=self._factor)
-                factor = self._factor
-            for part, decay in ((slice(0, n), True), (slice(n, None), False)):
-                kernels.update(
-                    self.optimizer,
-                    p.theta[part],
-                    p.grad[part],
-                    [slot[part] for slot in self.slots],
-                    scalars=self._scalars,
-                    factor=factor,
-                    decay=decay,
-                )
+            self._apply()
         self.t += 1
+
+    def _apply(self) -> None:
+        p, kernels, n, factor = self.net.params, self.net.kernels, self.net.params.n_weights, None
+        if self.clip_norm is not None:
+            kernels.global_norm(p.grad, self.clip_norm, norm=self.norm, factor=self._factor)
+            factor = self._factor
+        # Weights first, then biases, which are never decayed; without decay it is one vector.
+        parts = [(slice(0, n), True), (slice(n, None), False)] if self.optimizer.decays else [(slice(None), False)]
+        for part, decay in parts:
+            kernels.update(
+                self.optimizer,
+                p.theta[part],
+                p.grad[part],
+                [slot[part] for slot in self.slots],
+                scalars=self._scalars,
+                factor=factor,
+                decay=decay,
+            )
 
     def cost(self) -> float:
         """J of the last batch, read from the device."""

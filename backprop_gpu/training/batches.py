@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
 
 from .._typing import Array
@@ -14,22 +11,27 @@ from ..network.dense_net import DenseNet
 SHUFFLE_STREAM = 2  # the part of the seed's randomness that shuffles use; initial weights have their own
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Columns on the device, valid until the next batch is made.
+class BatchBuffers:
+    """Buffers for batches of m examples, filled on the device with the batch that the counters name.
 
-    ``X`` (n_0, m); ``Y`` (n_L, m) or (1, m) labels; ``weights`` (1, m) or None, with ``weights_sum`` known on the host.
+    ``X`` (n_0, m); ``Y`` (n_L, m) or (1, m) labels; ``weights`` (1, m) or None: columns, as the network takes them.
     """
 
-    X: Array
-    Y: Array
-    weights: Array | None
-    weights_sum: float | None
-    m: int
+    def __init__(self, batches: Batches, m: int) -> None:
+        self.batches, self.m = batches, m
+        self._rows = [None if source is None else batches.buffer(source, m) for source in batches.sources]
+        self.X, self.Y, self.weights = (None if rows is None else rows.T for rows in self._rows)
+
+    def gather(self, counters: Array) -> None:
+        """Batch k = counters[0] of the batches' current order."""
+        b = self.batches
+        for source, rows in zip(b.sources, self._rows, strict=True):
+            if source is not None:
+                b.net.kernels.gather(source, b.order, counters, b.batch_size, out=rows)
 
 
 class Batches:
-    """A data set uploaded once, gathered batch by batch into buffers of fixed shape (one set for the ragged tail).
+    """A data set uploaded once; each epoch is one order of its rows, cut into batches of fixed shape and a ragged tail.
 
     Parameters
     ----------
@@ -61,44 +63,33 @@ class Batches:
         self._weights_host = weights
         backend = net.backend
         with backend.activate():
-            self._sources = [
+            self.sources = [
                 None if rows is None else backend.asarray(rows, "int64" if rows.dtype == np.int64 else net.dtype)
                 for rows in (X, Y, weights)
             ]
-        self._buffers: dict[int, list[Array | None]] = {}
+            self.order = backend.zeros((self.n,), "int64")
+        self.sizes = [min(self.batch_size, self.n - start) for start in range(0, self.n, self.batch_size)]
 
     def __len__(self) -> int:
         """Batches per epoch."""
-        return -(-self.n // self.batch_size)
+        return len(self.sizes)
 
-    def order(self, epoch: int) -> np.ndarray:
-        """The permutation of the rows in this epoch (from 0), int64."""
+    def buffer(self, source: Array, m: int) -> Array:
+        """Rows for m examples of a source."""
+        dtype = self.net.dtype if source.dtype == self.net.backend.dtype(self.net.dtype) else "int64"
+        return self.net.backend.zeros((m, source.shape[1]), dtype)
+
+    def permutation(self, epoch: int) -> np.ndarray:
+        """The order of the rows in this epoch (from 0), int64."""
         if not self.shuffle:
             return np.arange(self.n)
         return host_generator(self.seed, SHUFFLE_STREAM, epoch).permutation(self.n)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch."""
-        order = self.order(epoch)
-        with self.net.backend.activate():
-            on_device = self.net.backend.asarray(order, "int64")
-            for start in range(0, self.n, self.batch_size):
-                part = slice(start, min(start + self.batch_size, self.n))
-                yield self._gather(on_device[part], order[part])
-
-    def _gather(self, indices: Array, host_indices: np.ndarray) -> Batch:
-        m = len(host_indices)
-        if m not in self._buffers:
-            self._buffers[m] = [self._buffer(source, m) for source in self._sources]
-        for source, buffer in zip(self._sources, self._buffers[m], strict=True):
-            if source is not None:
-                self.net.kernels.gather(source, indices, out=buffer)
-        X, Y, weights = (None if buffer is None else buffer.T for buffer in self._buffers[m])
-        total = None if self._weights_host is None else float(self._weights_host[host_indices].sum())
-        return Batch(X, Y, weights, total, m)
-
-    def _buffer(self, source: Array | None, m: int) -> Array | None:
-        if source is None:
-            return None
-        dtype = self.net.dtype if source.dtype == self.net.backend.dtype(self.net.dtype) else "int64"
-        return self.net.backend.zeros((m, source.shape[1]), dtype)
+    def start_epoch(self, epoch: int) -> list[float | None]:
+        """Upload the epoch's order; returns each batch's sum of weights (None without weights)."""
+        order = self.permutation(epoch)
+        self.order[...] = self.net.backend.asarray(order, "int64")
+        if self._weights_host is None:
+            return [None] * len(self)
+        starts = range(0, self.n, self.batch_size)
+        return [float(self._weights_host[order[s : s + self.batch_size]].sum()) for s in starts]

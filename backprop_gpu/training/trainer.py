@@ -19,6 +19,7 @@ from ..network.targets import check_rows, check_targets, check_weights
 from .batches import Batches
 from .callbacks import Callback, Epoch, Progress, Running
 from .metrics import METRICS, evaluate
+from .passes import Pass
 
 COST = "cost"
 
@@ -191,9 +192,10 @@ class Trainer:
     def _run(self, batches: Batches, validation: tuple[np.ndarray, np.ndarray] | None, history: History) -> None:
         best = _Best(self.early_stopping or EarlyStopping(patience=self.epochs))
         start = time.perf_counter()
+        epochs = Pass(self.step, batches, self.micro_batch)
         with Running(self.callbacks, self.epochs) as callbacks:
             for number in range(1, self.epochs + 1):
-                cost = self._epoch(batches, number)
+                cost = self._epoch(epochs, number)
                 epoch = Epoch(number, self.step.t, cost, self.step.learning_rate)
                 if validation is not None:
                     epoch.validation = self.evaluate(*validation)
@@ -209,15 +211,10 @@ class Trainer:
             best.restore(self.net)
             history.best_epoch = best.epoch
 
-    def _epoch(self, batches: Batches, number: int) -> float:
-        """One pass over the data; returns the mean of J over the batches, summed on the device."""
-        backend = self.net.backend
-        with backend.activate():
-            total = backend.zeros((1,), self.net.dtype)
-            for batch in batches.epoch(number - 1):
-                self.step(batch.X, batch.Y, batch.weights, weights_sum=batch.weights_sum, micro_batch=self.micro_batch)
-                total[...] = total + self.step.value * (batch.m / batches.n)
-            cost = float(backend.to_host(total)[0])
+    def _epoch(self, epochs: Pass, number: int) -> float:
+        """One pass over the data; returns the mean of J over its examples."""
+        costs = epochs.run(number - 1)
+        cost = float(np.dot(costs, epochs.batches.sizes) / epochs.batches.n)
         if not math.isfinite(cost):
             raise NonFiniteError(
                 f"the cost became {cost} in epoch {number}; lower optimizer.learning_rate "

@@ -182,7 +182,21 @@ class HostKernels(ReferenceKernels):
                 decay=decay,
             )
 
-    def gather(self, source: np.ndarray, indices: np.ndarray, *, out: np.ndarray) -> None:
-        """out[i] <- source[indices[i]]."""
-        # mode="clip" lets NumPy write straight into out; the indices come from a permutation and are in range.
-        np.take(source, indices, axis=0, out=out, mode="clip")
+    def gather(
+        self, source: np.ndarray, order: np.ndarray, counters: np.ndarray, stride: int, *, out: np.ndarray
+    ) -> None:
+        """out[i] <- source[order[stride k + i]], k = counters[0]."""
+        start = int(counters[0]) * stride
+        # mode="clip" lets NumPy write straight into out; the order is a permutation, so nothing is out of range.
+        np.take(source, order[start : start + out.shape[0]], axis=0, out=out, mode="clip")
+
+    def advance(
+        self, counters: np.ndarray, table: np.ndarray, values: np.ndarray, *, hyper: np.ndarray, value: np.ndarray
+    ) -> None:
+        """values[k] <- value;  counters += 1;  value <- 0;  hyper <- table[counters[0]]."""
+        k = int(counters[0])
+        if k >= 0:
+            values[k] = value[0]
+        counters += 1
+        value[0] = 0.0
+        hyper[...] = table[k + 1]

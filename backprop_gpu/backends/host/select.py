@@ -1,0 +1,39 @@
+"""Which of NumPy's kernel sets runs, and why not a faster one."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from ...errors import DeviceError, MissingDependencyError
+from ..base import Backend, Kernels
+from .kernels import HostKernels
+from .openblas import numpys_openblas
+
+
+def compiled_obstacle() -> tuple[type[Exception], str] | None:
+    """Why compiled kernels cannot run here, as an error; None where they can."""
+    if importlib.util.find_spec("numba") is None:
+        return MissingDependencyError, "numba is not installed; pip install 'backprop-gpu[fast]'"
+    if numpys_openblas() is None:
+        return DeviceError, "NumPy does not use the OpenBLAS of its PyPI wheels; use kernels: host"
+    return None
+
+
+def host_kernels(backend: Backend, kind: str) -> Kernels:
+    """``"host"``, ``"compiled"``, or ``"auto"``: compiled where it can be had.
+
+    Raises
+    ------
+    DeviceError, MissingDependencyError
+        If ``"compiled"`` was asked for and cannot be had.
+    """
+    if kind == "host":
+        return HostKernels(backend)
+    obstacle, blas = compiled_obstacle(), numpys_openblas()
+    if obstacle is not None or blas is None:
+        if kind == "compiled" and obstacle is not None:
+            raise obstacle[0](f"compiled kernels cannot run: {obstacle[1]}")
+        return HostKernels(backend)
+    from .compiled.kernels import CompiledKernels
+
+    return CompiledKernels(backend, blas)

@@ -1,0 +1,1 @@
+"""Measuring training and prediction beside other libraries, equal work verified first (``backprop-gpu bench``)."""

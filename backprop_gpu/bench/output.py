@@ -1,0 +1,150 @@
+"""Results as a table for the terminal, as Markdown, as JSON and as a picture."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from ..backends.host.blas import cpu_flags, usable_cores
+from ..errors import DataError, MissingDependencyError
+
+Row = dict[str, Any]
+_PACKAGES = ("backprop-gpu", "numpy", "numba", "scikit-learn", "torch", "jax", "onnxruntime", "threadpoolctl")
+_VARIABLES = ("OPENBLAS_", "OMP_", "MKL_", "GOTO_", "BLIS_", "NUMBA_", "XLA_", "JAX_", "TORCH")
+_COMPARED = ("workload", "peer", "median", "quartiles", "ratio to ours", "% of floor", "first turn", "note")
+HEADINGS = {
+    **dict.fromkeys(("step", "epoch", "fit", "inference"), _COMPARED),
+    "startup": ("what", "median", "quartiles"),
+    "growth": ("axis", "value", "FLOP", "median", "quartiles", "exponent"),
+}
+
+
+def duration(seconds: float) -> str:
+    """With three digits, in µs, ms or s."""
+    for unit, factor in (("µs", 1e6), ("ms", 1e3)):
+        if seconds * factor < 999.5:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def cells(kind: str, row: Row) -> list[str]:
+    """The row as text, in the order of ``HEADINGS``; what it does not have is empty."""
+    given = {
+        "median": duration(row["median"]) if "median" in row else "",
+        "quartiles": f"{duration(row['q1'])} - {duration(row['q3'])}" if "median" in row else "",
+        "ratio to ours": f"{row['ratio']:.2f}" if "ratio" in row else "",
+        "% of floor": f"{100 * row['of_floor']:.0f}%" if row.get("of_floor") is not None else "",
+        "first turn": duration(row["first"]) if "first" in row else "",
+        "value": f"{row.get('value', 0):,}",
+        "FLOP": f"{row.get('flops', 0):.3g}",
+        "exponent": f"{row['exponent']:.2f}" if row.get("exponent") is not None else "",
+    }
+    return [given[heading] if heading in given else str(row.get(heading, "")) for heading in HEADINGS[kind]]
+
+
+def table(kind: str, rows: Sequence[Row]) -> Table:
+    """For the terminal; a line between workloads."""
+    found = Table(title=f"bench {kind}", title_justify="left")
+    for heading in HEADINGS[kind]:
+        found.add_column(heading, overflow="fold")
+    groups = [row.get("workload", row.get("axis")) for row in rows]
+    for row, group, following in zip(rows, groups, [*groups[1:], None], strict=True):
+        found.add_row(*(Text(cell) for cell in cells(kind, row)), end_section=group != following)
+    return found
+
+
+def markdown(kind: str, rows: Sequence[Row], context: Row) -> str:
+    """For BENCHMARKS.md: what was run, where and when, and the table."""
+    versions = ", ".join(f"{name} {version}" for name, version in context["versions"].items())
+    variables = ", ".join(f"`{name}={value}`" for name, value in context["environment"].items()) or "none"
+    blas = "; ".join(f"{name}: {', '.join(pools)}" for name, pools in context.get("pools", {}).items() if pools)
+    lines = [f"### {kind}, {context['date']}", "", f"`{context['command']}`", "", f"* {context['machine']}"]
+    lines += [f"* {versions}", f"* Variables of the libraries: {variables}"]
+    lines += [f"* Thread pools: {blas}"] if blas else []
+    lines += ["", _line(HEADINGS[kind]), "|" + "---|" * len(HEADINGS[kind])]
+    return "\n".join([*lines, *(_line(cells(kind, row)) for row in rows), ""])
+
+
+def _line(texts: Sequence[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+
+def context(command: str, without: Sequence[str] = ()) -> Row:
+    """Command, date, machine, versions and variables; ``without``: variables that were removed for the run."""
+    versions = {"Python": platform.python_version()}
+    installed = {distribution.name.lower(): distribution.version for distribution in importlib.metadata.distributions()}
+    versions |= {name: installed[name] for name in _PACKAGES if name in installed}
+    variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(_VARIABLES)}
+    avx512 = "AVX-512" if "avx512f" in cpu_flags() else "no AVX-512"
+    return {
+        "command": command,
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{_processor()}, {usable_cores()} cores, {avx512}, {platform.system()} {platform.machine()}",
+        "versions": versions,
+        "environment": {name: value for name, value in variables.items() if name not in without},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def write_json(kind: str, rows: Sequence[Row], context: Row, path: str) -> None:
+    """Everything, each round included.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be written.
+    """
+    try:
+        Path(path).write_text(json.dumps({"kind": kind, **context, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}") from None
+
+
+def draw(kind: str, rows: Sequence[Row], path: str) -> None:
+    """Bars of median times, or for growth a line an axis; a PNG or whatever the suffix says.
+
+    Raises
+    ------
+    MissingDependencyError, DataError
+        Without matplotlib, or if the file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError("--plot needs matplotlib; pip install 'backprop-gpu[plot]'") from None
+    timed = [row for row in rows if "median" in row]
+    figure = Figure(figsize=(8, 5 if kind == "growth" else 1 + 0.3 * len(timed)), layout="constrained")
+    axes, medians = figure.add_subplot(), [row["median"] for row in timed]
+    if kind == "growth":
+        for axis in dict.fromkeys(row["axis"] for row in timed):
+            points = [(row["flops"], row["median"]) for row in timed if row["axis"] == axis]
+            axes.loglog(*zip(*points, strict=True), marker="o", label=axis)
+        axes.set(xlabel="FLOP", ylabel="seconds")
+        axes.legend()
+    else:
+        names, at = [row.get("what") or f"{row['workload']} {row['peer']}" for row in timed], range(len(timed))
+        spread = [[abs(row[q] - row["median"]) for row in timed] for q in ("q1", "q3")]
+        axes.barh(at, medians, xerr=spread)
+        axes.set(xscale="log", xlabel=f"{kind}: seconds, median and quartiles", yticks=at, yticklabels=names)
+        axes.invert_yaxis()
+    try:
+        figure.savefig(path, dpi=120)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot write {path}: {error}") from None

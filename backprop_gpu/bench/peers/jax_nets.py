@@ -1,0 +1,102 @@
+"""JAX with Adam written out: one jitted call a step, or a lax.scan over all full batches of an epoch."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..workloads import BETA1, BETA2, EPSILON, RATE, Task
+from .base import Peer
+
+_FUNCTIONS = {
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "gelu": partial(jax.nn.gelu, approximate=False),
+}
+
+
+def _logits(layers: Any, X: Any, activation: str) -> Any:
+    for W, b in layers[:-1]:
+        X = _FUNCTIONS[activation](X @ W + b)
+    W, b = layers[-1]
+    return X @ W + b
+
+
+def _loss(layers: Any, X: Any, y: Any, activation: str) -> Any:
+    Z = _logits(layers, X, activation)
+    return jnp.mean(jax.nn.logsumexp(Z, axis=1) - jnp.take_along_axis(Z, y[:, None], axis=1)[:, 0])
+
+
+def _train(state: Any, X: Any, y: Any, activation: str) -> tuple[Any, Any]:
+    """One step of Adam from (parameters, m, v, t); 1 - beta^t by expm1, which float32 does not cancel."""
+    layers, m, v, t = state
+    loss, grad = jax.value_and_grad(_loss)(layers, X, y, activation)
+    t = t + 1
+    step, c = RATE / -jnp.expm1(t * math.log(BETA1)), jax.lax.rsqrt(-jnp.expm1(t * math.log(BETA2)))
+    m = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, m, grad)
+    v = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, v, grad)
+    layers = jax.tree.map(lambda w, m, v: w - step * m / (c * jnp.sqrt(v) + EPSILON), layers, m, v)
+    return (layers, m, v, t), loss
+
+
+_step = jax.jit(_train, static_argnames="activation", donate_argnums=0)
+
+
+@partial(jax.jit, static_argnames="activation", donate_argnums=0)
+def _scan(state: Any, X: Any, y: Any, order: Any, activation: str) -> tuple[Any, Any]:
+    return jax.lax.scan(lambda state, rows: _train(state, X[rows], y[rows], activation), state, order)
+
+
+@partial(jax.jit, static_argnames="activation")
+def _probabilities(layers: Any, X: Any, activation: str) -> Any:
+    return jax.nn.softmax(_logits(layers, X, activation), axis=1)
+
+
+class JaxSteps(Peer):
+    """A call a step; its batch is gathered by NumPy, which costs less than a gather by JAX."""
+
+    def prepare(self, task: Task) -> None:
+        """Parameters and moments on the device."""
+        self.task, self.y, self.activation = task, task.y.astype(np.int32), task.work.activation
+        layers = [(jnp.array(W.T), jnp.array(b)) for W, b in zip(task.W, task.b, strict=True)]
+        zeros = partial(jax.tree.map, jnp.zeros_like)
+        self.state: Any = (layers, zeros(layers), zeros(layers), jnp.float32(0.0))
+
+    def epoch(self, order: np.ndarray) -> np.ndarray:
+        """Losses are brought together once, at the end."""
+        losses = []
+        for rows in self.cut(order):
+            self.state, loss = _step(self.state, self.task.X[rows], self.y[rows], self.activation)
+            losses.append(loss)
+        jax.block_until_ready(self.state)
+        return np.array(jax.device_get(losses))
+
+    def predict_batch(self, X: np.ndarray) -> Any:
+        """One jitted call."""
+        return _probabilities(self.state[0], X, self.activation)
+
+
+class JaxScan(JaxSteps):
+    """A call an epoch; the ragged last batch is a step of its own."""
+
+    def prepare(self, task: Task) -> None:
+        """The table on the device too."""
+        super().prepare(task)
+        self.table = jnp.array(task.X), jnp.array(self.y)
+
+    def epoch(self, order: np.ndarray) -> np.ndarray:
+        """Scan the full batches."""
+        m = self.task.work.batch_size
+        full = len(order) // m * m
+        self.state, losses = _scan(
+            self.state, *self.table, order[:full].astype(np.int32).reshape(-1, m), self.activation
+        )
+        tail = super().epoch(order[full:]) if full < len(order) else np.empty(0)
+        jax.block_until_ready(self.state)
+        return np.array([*np.asarray(losses), *tail])

@@ -1,0 +1,90 @@
+"""What a user waits for before and around training: imports, help, the first step, a whole process."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import DeviceError
+from .rounds import interleave, summaries
+
+_CONFIG = """
+name: bench
+data: {source: digits, task: multiclass, validation: 0.0, test: 0.2}
+model: {hidden: [64, 32]}
+loss: {name: categorical_cross_entropy}
+optimizer: {name: adam, learning_rate: 1e-3}
+training: {epochs: 20, batch_size: 32}
+"""
+_SCIKIT = """
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler
+import warnings
+warnings.simplefilter("ignore")
+X, X_test, y, y_test = train_test_split(*load_digits(return_X_y=True), test_size=0.2, random_state=0)
+scaler = StandardScaler().fit(X)
+model = MLPClassifier((64, 32), alpha=0.0, batch_size=32, max_iter=20, n_iter_no_change=20).fit(scaler.transform(X), y)
+print(model.score(scaler.transform(X_test), y_test))
+"""
+
+
+def jobs(folder: Path) -> dict[str, Callable[[], float]]:
+    """Name of each measurement, and what makes it once and returns seconds."""
+    config = folder / "bench.yaml"
+    config.write_text(_CONFIG, encoding="utf-8")
+
+    def train(cache: Path | None, *settings: str) -> float:
+        """``settings`` are of a single step, which ends when its line of the history is written; else all is run."""
+        run = Path(tempfile.mkdtemp(dir=folder), "run")
+        command = ("train", str(config), "--quiet", "--device", "cpu", "--run-dir", str(run), *settings)
+        until = run / "history.jsonl" if settings else None
+        return _process("-m", "backprop_gpu", *command, cache=cache or tempfile.mkdtemp(dir=folder), until=until)
+
+    one_step = ("--set", "training.epochs=1", "--set", "training.batch_size=100000")
+    warm = folder / "warm"
+    train(warm, *one_step)  # fills the cache
+    found: dict[str, Callable[[], float]] = {
+        "python alone": functools.partial(_process, "-c", "pass"),
+        "import backprop_gpu": functools.partial(_process, "-c", "import backprop_gpu"),
+        "backprop-gpu --help": functools.partial(_process, "-m", "backprop_gpu", "--help"),
+        "train, to the end of the first step, cold": functools.partial(train, None, *one_step),
+        "train, to the end of the first step, warm": functools.partial(train, warm, *one_step),
+        "train digits, 20 epochs, whole process": functools.partial(train, warm),
+    }
+    if importlib.util.find_spec("sklearn"):
+        found["the same as a scikit-learn script"] = functools.partial(_process, "-c", _SCIKIT)
+    return found
+
+
+def _process(*arguments: str, cache: str | Path = "", until: Path | None = None) -> float:
+    """Seconds until Python with these arguments ends, or has written something to a file."""
+    variables = os.environ | ({"NUMBA_CACHE_DIR": str(cache)} if cache else {})
+    start, seconds = time.perf_counter(), 0.0
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen((sys.executable, *arguments), env=variables, **quiet) as process:  # type: ignore[call-overload]
+        while until is not None and process.poll() is None and not seconds:
+            time.sleep(0.001)
+            seconds = time.perf_counter() - start if until.exists() and until.stat().st_size else 0.0
+        error = process.communicate()[1].decode(errors="replace")
+    if process.returncode:
+        raise DeviceError(f"python {' '.join(arguments[:3])} failed: {' '.join(error.split())[-500:]}")
+    return seconds or time.perf_counter() - start
+
+
+def rows(rounds: int) -> Iterator[dict[str, Any]]:
+    """A row a measurement, rounds interleaved."""
+    with tempfile.TemporaryDirectory() as folder:
+        todo = jobs(Path(folder))
+        seconds = interleave(list(todo), rounds, lambda name: todo[name]())
+    for name, found in summaries(seconds, next(iter(seconds))).items():
+        yield {"what": name, **found}

@@ -1,0 +1,134 @@
+"""What is measured, as data: networks, tables, and how many operations a step of each takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+# Adam, everywhere: learning rate, decay of the two moments, epsilon.
+RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-8
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network (float32, softmax cross-entropy, mean over the batch, Adam, no penalty) and the table it works on.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Units per layer, n_0 .. n_L.
+    batch_size : int
+        m; in prediction, the rows taken at a time.
+    checked : int
+        Steps over which every peer's losses must agree.
+    epochs : int
+        Of a whole fit: exactly as many, or at most as many where there is a ``target``, the test accuracy to reach.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    batch_size: int
+    rows: int
+    activation: str = "relu"
+    checked: int = 32
+    source: str = "drawn"
+    epochs: int = 0
+    target: float | None = None
+
+    @property
+    def layers(self) -> list[tuple[int, int]]:
+        """(n_{l-1}, n_l) for l = 1..L."""
+        return list(zip(self.sizes, self.sizes[1:], strict=False))
+
+    @property
+    def batches(self) -> int:
+        """Steps in an epoch, the ragged one included."""
+        return math.ceil(self.rows / self.batch_size)
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return sum((k + 1) * n for k, n in self.layers)
+
+    @property
+    def step_flops(self) -> int:
+        """6 m sum n_l n_{l-1} - 2 m n_0 n_1: three products a layer, less the input's gradient, which nobody needs."""
+        return self.batch_size * (6 * sum(k * n for k, n in self.layers) - 2 * self.sizes[0] * self.sizes[1])
+
+
+_W4 = (64, 64, 64, 64, 10)
+_STEPS = (
+    Workload("W1", (784, 512, 256, 10), 128, 12_800),
+    Workload("W2", (30, 64, 32, 2), 32, 32_000),
+    Workload("W3", (1024, 2048, 2048, 10), 1024, 8_192, checked=24),
+    Workload("W4", _W4, 256, 25_600),
+    Workload("W4t", _W4, 256, 25_600, "tanh"),
+    Workload("W4s", _W4, 256, 25_600, "sigmoid"),
+    Workload("W4g", _W4, 256, 25_600, "gelu"),
+)
+_FITS = (
+    Workload("W5a", (64, 64, 32, 10), 32, 1_437, source="digits", epochs=200, target=0.97),
+    Workload("W5b", (50, 128, 64, 3), 256, 100_000, epochs=20),
+)
+WORKLOADS = {
+    "step": _STEPS,
+    "epoch": _STEPS,
+    "fit": _FITS,
+    "inference": (Workload("W1i", (784, 512, 256, 10), 8_192, 100_000),),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A workload with its numbers: W[l] (n_l, n_{l-1}), b[l] (n_l,) from l = 1, rows X (n, n_0) and labels y (n,)."""
+
+    work: Workload
+    W: list[np.ndarray]
+    b: list[np.ndarray]
+    X: np.ndarray
+    y: np.ndarray
+    X_test: Any = None
+    y_test: Any = None
+
+
+def make_task(work: Workload, *, rows: int | None = None, ulps: int | None = None) -> Task:
+    """The same numbers in every process: He weights (LeCun's for tanh and sigmoid), labels of a noisy linear teacher.
+
+    ``rows`` takes only so many rows. ``ulps`` is the seed of a disturbed start: every weight goes up or down by a unit
+    in the last place, or stays.
+    """
+    rng, gain = np.random.default_rng(1), 2.0 if work.activation in ("relu", "gelu") else 1.0
+    W = [(rng.standard_normal((n, k)) * math.sqrt(gain / k)).astype(np.float32) for k, n in work.layers]
+    b = [(rng.standard_normal(n) * 0.1).astype(np.float32) for _, n in work.layers]
+    if ulps is not None:
+        moved = np.random.default_rng(ulps)
+        W = [w + np.spacing(w) * moved.integers(-1, 2, w.shape).astype(np.float32) for w in W]
+    n, (n_0, n_L) = rows or work.rows, (work.sizes[0], work.sizes[-1])
+    if work.source == "digits":
+        return Task(work, W, b, *_digits(n))
+    X = rng.standard_normal((n, n_0), dtype=np.float32)
+    scores = X @ rng.standard_normal((n_0, n_L), dtype=np.float32)
+    noise = 0.3 * math.sqrt(n_0) * rng.standard_normal(scores.shape, dtype=np.float32)
+    return Task(work, W, b, X, (scores + noise).argmax(axis=1))
+
+
+def _digits(rows: int) -> tuple[np.ndarray, ...]:
+    """Four fifths of the handwritten digits to train on, pixels from 0 to 1; the rest to test on."""
+    from ..data.sources import load_builtin
+
+    table = load_builtin("digits")
+    X, y = np.asarray(table.numeric, np.float32) / 16.0, np.asarray(table.target).reshape(-1).astype(np.int64)
+    order = np.random.default_rng(0).permutation(len(X))
+    train, test = order[:1_437][:rows], order[1_437:]
+    return X[train], y[train], X[test], y[test]
+
+
+def checked_orders(work: Workload) -> Iterator[np.ndarray]:
+    """The orders of the epochs over which losses are compared: ``work.checked`` steps, or a few more."""
+    rng, batches = np.random.default_rng(2), min(work.checked, work.rows // work.batch_size)
+    for _ in range(math.ceil(work.checked / batches)):
+        yield rng.permutation(batches * work.batch_size)
