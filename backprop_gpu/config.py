@@ -9,17 +9,16 @@ from __future__ import annotations
 import functools
 import operator
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
-from .devices import ENVIRONMENT_VARIABLE
+from .config_errors import CHOICES, explain
+from .devices import ENVIRONMENT_VARIABLE, requested
 from .devices import parse as parse_device
 from .errors import BackpropError, ConfigError, did_you_mean
 from .maths.activations import ACTIVATIONS, get_activation
@@ -27,22 +26,35 @@ from .maths.initializers import INITIALIZERS
 from .maths.losses import LOSSES, get_loss
 from .maths.optimizers import OPTIMIZERS, get_optimizer
 from .maths.schedules import SCHEDULES, get_schedule
-from .safe_yaml import parse_yaml
-from .training.metrics import METRICS
+from .safe_yaml import parse_yaml, to_yaml
+from .training.metrics import METRICS, default_metrics
 
 DEFAULT = "breast_cancer"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class _ShortForms:
+    """Shows in the JSON Schema that a bare name will do and, where the task implies one, that nothing will."""
+
+    def __init__(self, names: list[str], optional: bool) -> None:
+        self.short = [{"enum": names, "type": "string"}, *([{"type": "null"}] if optional else [])]
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+        return {"anyOf": [*self.short, *handler(core_schema)["oneOf"]]}
 
 
 def _chosen(registry: Mapping[str, type], default: str, extra: dict[str, Any] | None = None) -> Any:
-    """A union of models, one per entry of a registry, told apart by ``name``; a bare string names one."""
+    """A union of models, one per entry of a registry, told apart by ``name``; a bare string names one.
+
+    ``default``: the name that may be left out; empty: any, since another section implies it.
+    """
     models = []
     for name, cls in registry.items():
         hints = get_type_hints(cls)
-        own: dict[str, Any] = {"name": (Literal[name], name)}
+        own: dict[str, Any] = {"name": (Literal[name], name if default in (name, "") else ...)}
         own |= {f.name: (hints[f.name], f.default) for f in fields(cls)}
         models.append(
             create_model(
@@ -60,7 +72,8 @@ def _chosen(registry: Mapping[str, type], default: str, extra: dict[str, Any] | 
         return {"name": default} | value if isinstance(value, dict) else value
 
     union: Any = functools.reduce(operator.or_, models)
-    return Annotated[Annotated[union, Field(discriminator="name")], BeforeValidator(named)]
+    short = _ShortForms(list(registry), optional=not default)
+    return Annotated[Annotated[union, Field(discriminator="name")], BeforeValidator(named), short]
 
 
 _HIDDEN = tuple(name for name, a in ACTIVATIONS.items() if not a.output_only)
@@ -195,7 +208,7 @@ class Config(_Section):
 
     def to_yaml(self) -> str:
         """The whole configuration, defaults included."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+        return to_yaml(self.model_dump())
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
@@ -243,11 +256,11 @@ def load_config(
     overrides : list of str, optional
         ``section.key=value``, the value in YAML.
     device : str, optional
-        In place of the file's; None: BACKPROP_GPU_DEVICE if it is set.
+        In place of the file's. None: that of ``overrides``, else BACKPROP_GPU_DEVICE if it is set, else the file's.
 
     Raises
     ------
-    ConfigError
+    ConfigError, DeviceError
         One line for the first thing that is wrong.
     """
     path = find(name_or_path)
@@ -258,9 +271,9 @@ def load_config(
     data = parse_yaml(text, str(path))
     for override in overrides or []:
         _override(data, override)
-    device = device or os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
-    if device:
-        data["device"] = device
+    overridden = any(override.partition("=")[0].strip() == "device" for override in overrides or [])
+    if device is not None or (not overridden and os.environ.get(ENVIRONMENT_VARIABLE, "").strip()):
+        data["device"] = str(requested(device))
     return validate(data, str(path))
 
 
@@ -299,7 +312,7 @@ def validate(data: dict[str, Any], source: str = "configuration") -> Config:
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_explain(error)}") from None
+        raise ConfigError(f"{source}: {explain(error.errors(include_url=False), data, Config, [*_LEDGER])}") from None
     _check_together(config, source)
     return config
 
@@ -316,65 +329,46 @@ def _check_together(config: Config, source: str) -> None:
         parse_device(config.device)
     except BackpropError as error:
         raise ConfigError(f"{source}: {error}") from None
+    for problem in (_loss_problem(config), _metric_problem(config), _shape_problem(config), _data_problem(config)):
+        if problem:
+            raise ConfigError(f"{source}: {problem}")
+
+
+def _loss_problem(config: Config) -> str:
     labels, task = LOSSES[config.loss.name].labels, config.data.task
     wanted = {"binary": "binary", "multilabel": "binary", "multiclass": "classes"}.get(task, "values")
-    if labels != wanted:
-        fitting = [name for name, cls in LOSSES.items() if cls.labels == wanted]
-        raise ConfigError(f"{source}: loss {config.loss.name!r} does not fit task {task!r}; use {' or '.join(fitting)}")
-    if config.training.early_stopping is not None and config.data.validation == 0.0:
-        raise ConfigError(f"{source}: early_stopping needs data.validation above 0")
+    if labels == wanted:
+        return ""
+    fitting = [name for name, cls in LOSSES.items() if cls.labels == wanted]
+    return f"loss {config.loss.name!r} does not fit task {task!r}; use {' or '.join(fitting)}"
 
 
-def _explain(error: ValidationError) -> str:
-    """The first problem, as one line with the path to it and, for an unknown key, what was probably meant."""
-
-    def rank(problem: Any) -> tuple[bool, int, bool]:
-        # Of a union every branch complains; the one that got furthest is the one that was meant.
-        depth = sum(not _is_tag(str(part)) for part in problem["loc"])
-        return problem["type"] != "extra_forbidden", -depth, problem["type"] != "literal_error"
-
-    first = min(error.errors(include_url=False), key=rank)
-    known = sorted(_keys_at(first["loc"][:-1]))
-    where = ".".join(str(part) for part in first["loc"] if not _is_tag(str(part)))
-    if first["type"] == "extra_forbidden":
-        key = str(first["loc"][-1])
-        return f"unknown key {where!r}{did_you_mean(key, known)}; known here: {', '.join(known)}"
-    if first["type"] == "union_tag_invalid":
-        given, expected = str(first["ctx"]["tag"]), first["ctx"]["expected_tags"].replace("'", "")
-        return f"{where}: unknown name {given!r}{did_you_mean(given, expected.split(', '))}; known: {expected}"
-    if first["type"] == "literal_error":
-        expected = str(first["ctx"]["expected"]).replace("'", "")
-        options = expected.replace(" or ", ", ").split(", ")
-        return f"{where}: must be {expected}, got {first['input']!r}{did_you_mean(str(first['input']), options)}"
-    if first["type"] == "model_type":
-        return f"{where or 'the file'}: must be a section of keys and values, got {first['input']!r}"
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return f"{where}: {message}, got {first['input']!r}"
+def _metric_problem(config: Config) -> str:
+    t, task = config.training, config.data.task
+    if t.early_stopping is not None and config.data.validation == 0.0:
+        return "early_stopping needs data.validation above 0"
+    names = [*(t.metrics or []), *([t.early_stopping.metric] if t.early_stopping else [])]
+    usual = default_metrics(task)
+    takes = {METRICS[name].takes for name in usual}
+    for name in names:
+        if name != "cost" and (METRICS[name].takes not in takes or (name == "f1" and task != "binary")):
+            return f"the metric {name!r} does not go with the task {task}; use {', '.join(usual)}"
+    return ""
 
 
-_TAG = re.compile(r"^(?:Literal|literal|list|constrained|float|function|ActivationConfig|str$|int$)")
+def _shape_problem(config: Config) -> str:
+    layers = len(config.model.hidden)
+    for key in ("activation", "dropout"):
+        value = getattr(config.model, key)
+        if isinstance(value, list) and len(value) != layers:
+            return f"model.{key} lists {len(value)}, model.hidden has {layers} layers; give one for each, or one for all"
+    return ""
 
 
-def _is_tag(part: str) -> bool:
-    """Whether a part of an error's path is the name of a union's branch and not a key."""
-    return bool(_TAG.match(part)) or part in (*OPTIMIZERS, *SCHEDULES, *LOSSES)
-
-
-def _keys_at(path: tuple[int | str, ...]) -> Iterator[str]:
-    """The keys that the schema knows at a path."""
-    registries: dict[str, Mapping[str, type]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "loss": LOSSES}
-    model: Any = Config
-    for part in path:
-        if part in registries:
-            name = str(path[-1])
-            yield "name"
-            yield from (
-                f.name for f in fields(registries[str(part)].get(name, object)) if name in registries[str(part)]
-            )
-            yield from _LEDGER if part == "loss" else ()
-            return
-        inner = model.model_fields.get(part) if isinstance(part, str) and hasattr(model, "model_fields") else None
-        annotation = getattr(inner, "annotation", None)
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
-    yield from model.model_fields
+def _data_problem(config: Config) -> str:
+    d = config.data
+    if d.validation + d.test >= 1.0:
+        return f"data.validation + data.test is {d.validation + d.test:g}; it must be below 1, to leave rows to train on"
+    if d.standardize_target and d.task != "regression":
+        return f"data.standardize_target is for task regression, the task is {d.task}"
+    return ""

@@ -1,4 +1,4 @@
-"""YAML read safely: plain data only, no aliases, no duplicate keys, no depth, numbers and booleans as in YAML 1.2."""
+"""YAML read safely: plain data only, no aliases, tags, duplicate keys or depth, and scalars as in YAML 1.2."""
 
 from __future__ import annotations
 
@@ -13,19 +13,30 @@ MAX_DEPTH = 20
 MAX_BYTES = 1 << 20
 
 
+def shown(value: Any, most: int = 100, *, quoted: bool = True) -> str:
+    """A value for an error message: on one line, and cut short."""
+    text = repr(value) if quoted else " ".join(str(value).split())
+    return text if len(text) <= most else text[: most - 4] + " ..."
+
+
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that rejects aliases, duplicate keys and depth, and reads numbers and booleans as YAML 1.2 does."""
+    """SafeLoader that rejects aliases, tags, duplicate keys and depth, and reads scalars as YAML 1.2 does."""
 
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise ConfigError(
-                f"line {self.peek_event().start_mark.line + 1}: YAML aliases (*) are not accepted; write the value out"
-            )
+        event = self.peek_event()
+        line = f"line {event.start_mark.line + 1}"
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(f"{line}: YAML aliases (*) are not accepted; write the value out")
+        if (tag := getattr(event, "tag", None)) is not None:
+            name = shown(tag.replace("tag:yaml.org,2002:", "!!"), quoted=False)
+            raise ConfigError(f"{line}: YAML tags are not accepted; leave out {name}")
+        if re.search("[\0\ud800-\udfff]", getattr(event, "value", None) or ""):
+            raise ConfigError(f"{line}: \\0 and halves of surrogate pairs are no text; take them out")
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise ConfigError(f"line {self.peek_event().start_mark.line + 1}: nested deeper than {MAX_DEPTH} levels")
+            raise ConfigError(f"{line}: nested deeper than {MAX_DEPTH} levels")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -35,27 +46,51 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key, line = self.construct_object(key_node, deep=True), key_node.start_mark.line + 1
             if not isinstance(key, str):
-                raise ConfigError(f"line {line}: keys must be words, got {key!r}")
+                raise ConfigError(f"line {line}: keys must be words, got {shown(key)}")
             if key in seen:
-                raise ConfigError(f"line {line}: {key!r} is given twice; keep one")
+                raise ConfigError(f"line {line}: {shown(key)} is given twice; keep one")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        text = self.construct_scalar(node)
+        base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+        try:
+            return int(text, base)
+        except ValueError:  # Python reads no more than some thousands of digits
+            raise ConfigError(f"line {node.start_mark.line + 1}: a number of {len(text)} digits is too long") from None
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regex) for tag, regex in pairs if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^(?:[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf)|\.(?:nan|NaN))$"
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
+# YAML 1.2, section 10.3.2. PyYAML's own are of YAML 1.1, where no, 1:30, 010 and 2024-01-31 are no texts and 1e3 is one.
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("null", r"(?:~|null|Null|NULL|)", ["~", "n", "N", ""]),
+    ("bool", r"(?:true|True|TRUE|false|False|FALSE)", list("tTfF")),
+    ("int", r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)", list("-+0123456789")),
+    (
+        "float",
+        r"(?:[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))",
+        list("-+0123456789."),
     ),
-    list("-+0123456789."),
-)
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^{_pattern}\Z"), _first)
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes every text that YAML 1.1 or 1.2 would read as something else."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *_Loader.yaml_implicit_resolvers.get(first, [])]
+    for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
+
+
+def to_yaml(data: dict[str, Any]) -> str:
+    """YAML text that :func:`parse_yaml`, and readers of YAML 1.1, read as the same data."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:
@@ -75,7 +110,8 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{source}{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+        problem = getattr(error, "problem", None) or str(error).split("\n", 1)[0]
+        raise ConfigError(f"{source}{where}: not valid YAML: {shown(problem, quoted=False)}") from None
     except RecursionError:
         raise ConfigError(f"{source}: nested deeper than {MAX_DEPTH} levels") from None
     if value is None:

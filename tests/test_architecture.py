@@ -17,6 +17,7 @@ from support.source_tree import PACKAGE, ROOT, Place, Source, dotted, places, so
 
 from backprop_gpu.backends.base import Kernels
 from backprop_gpu.backends.host.kernels import HostKernels
+from backprop_gpu.backends.host.select import compiled_obstacle
 from backprop_gpu.backends.reference import ReferenceKernels
 
 SOURCES = sources()
@@ -31,14 +32,24 @@ FLOORS: dict[int, tuple[str, ...]] = {
     3: ("network",),
     4: ("data", "training", "gradcheck"),
     5: ("config", "safe_yaml", "build"),
-    6: ("report",),
+    6: ("report", "bench"),
     7: ("cli", "__main__"),
 }
 ONE_ROOM = {0, 5, 7}
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 
-# The doors: they may load what reads configurations. Everything below loads NumPy alone.
-LOADS_MORE = ("config", "safe_yaml", "build", "report", "cli", "__main__")
+# The doors, which may load what reads configurations, and the kernels that numba compiles, which are loaded when they
+# are chosen. Everything else loads NumPy alone.
+LOADS_MORE = (
+    ("config",),
+    ("safe_yaml",),
+    ("build",),
+    ("report",),
+    ("bench",),
+    ("cli",),
+    ("__main__",),
+    ("backends", "host", "compiled"),
+)
 OPTIONAL = (
     "array_api_compat",
     "array_api_strict",
@@ -179,19 +190,28 @@ _namespace("cupy", "a package")
         assert not names_cupy(Source.of_text(fine)), fine
 
 
-def test_configurations_are_read_in_one_place() -> None:
-    readers = {"yaml": {("safe_yaml",), ("config",)}, "pydantic": {("config",)}}
-    wrong = []
+def test_packages_with_one_home_are_imported_there_only() -> None:
+    homes = {
+        "yaml": [("safe_yaml",), ("config",)],
+        "pydantic": [("config",)],
+        "numba": [("backends", "host", "compiled")],
+        "torch": [("bench",)],
+        "jax": [("bench",)],
+        "sklearn": [("bench",)],
+    }
+    wrong, seen = [], set()
     for source in SOURCES:
         for used in source.imports(MODULES):
             root = used.name.partition(".")[0]
-            if root in readers and source.inner not in readers[root]:
+            seen.add(root)
+            if root in homes and not any(source.inner[: len(home)] == home for home in homes[root]):
                 wrong.append((source, used.line, f"imports {root}"))
     assert not wrong, places(wrong)
+    assert set(homes) <= seen, "a package that nobody imports needs no home"
 
 
 def test_importing_anything_but_the_doors_loads_no_optional_package() -> None:
-    quiet = sorted(s.module for s in SOURCES if not s.inner or s.inner[0] not in LOADS_MORE)
+    quiet = sorted(s.module for s in SOURCES if not any(s.inner[: len(front)] == front for front in LOADS_MORE))
     assert f"{PACKAGE}.training.trainer" in quiet
     code = """if True:
         import importlib, sys
@@ -224,7 +244,15 @@ def test_the_kernels_protocol_has_not_grown() -> None:
     assert 0 < len(methods(Kernels)) <= MAX_KERNELS
 
 
-@pytest.mark.parametrize("kernel_set", [ReferenceKernels, HostKernels])
+def kernel_sets() -> list[type]:
+    """Every kernel set that can be imported here."""
+    found: list[type] = [ReferenceKernels, HostKernels]
+    if compiled_obstacle() is None:
+        found.append(importlib.import_module(f"{PACKAGE}.backends.host.compiled.kernels").CompiledKernels)
+    return found
+
+
+@pytest.mark.parametrize("kernel_set", kernel_sets())
 def test_a_kernel_set_has_the_signatures_of_the_protocol(kernel_set: type) -> None:
     protocol, own = methods(Kernels), methods(kernel_set)
     assert {name: own.get(name) for name in protocol} == protocol

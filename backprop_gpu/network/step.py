@@ -240,9 +240,8 @@ class TrainingStep:
         """Add the penalty on the weights to the gradient and to the cost; once per step, after any reduce."""
         p, n = self.net.params, self.net.params.n_weights
         l1, l2 = self._l1 if self.l1 else None, self._l2 if self.l2 else None
-        if l1 is not None or l2 is not None:
-            with self.net.backend.activate():
-                self.net.kernels.penalty(p.theta[:n], p.grad[:n], l1=l1, l2=l2, value=self.value)
+        with self.net.backend.activate():
+            self.net.kernels.penalty(p.theta[:n], p.grad[:n], l1=l1, l2=l2, value=self.value)
 
     def update(self) -> None:
         """Clip, and take the optimizer's step with the gradient that is there; counts the step."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import re
 import tomllib
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,29 +113,46 @@ def test_tasks_that_no_carried_configuration_has(task: str, tmp_path: Path) -> N
 # -- gradcheck, devices, config --------------------------------------------------------------------------------------
 
 
+STRICT = ("--device", "array_api_strict:device1")
+
+
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "rows"),
     [
-        (),
-        ("moons", *settings(loss__delta="literal", loss__one_over_m="late")),
-        (
-            "digits",
-            "--rows",
-            "3",
-            "--device",
-            "array_api_strict:device1",
-            *settings(model__hidden="[5]", model__dropout=0),
-        ),
-        ("regression", "--rows", "1", *settings(regularization__l1=0.1, loss__reduction="sum")),
+        ((), 8),
+        (("moons", *settings(loss__delta="literal", loss__one_over_m="late")), 8),
+        (("digits", "--rows", "3", *STRICT, *settings(model__hidden="[5]", model__dropout=0)), 3),
+        (("regression", "--rows", "1", *settings(regularization__l1=0.1, loss__reduction="sum")), 1),
+        (("breast_cancer", "--rows", "1000"), 370),
     ],
 )
-def test_gradcheck_passes(arguments: tuple[str, ...], tmp_path: Path) -> None:
+def test_gradcheck_passes(arguments: tuple[str, ...], rows: int, tmp_path: Path) -> None:
     out = Command(tmp_path).ok("gradcheck", *arguments)
     found = re.search(r"^ok: largest relative error (\S+)$", out, re.MULTILINE)
     assert found
     assert float(found[1]) <= 1e-12
     assert "WRONG" not in out
+    assert f"{rows} row" in " ".join(out.split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_gradcheck_checks_the_cost_of_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Penalty, form and ledger included: what the check was asked is written down on its way."""
+    monkeypatch.delenv("BACKPROP_GPU_DEVICE", raising=False)
+    module = importlib.import_module("backprop_gpu.gradcheck")
+    check, asked = module.gradcheck, {}
+
+    def written_down(*arguments: Any, **options: Any) -> Any:
+        asked.update(options)
+        return check(*arguments, **options)
+
+    monkeypatch.setattr(module, "gradcheck", written_down)
+    regularization = {"l1": 0.5, "l2": 0.25, "penalty_over": "none"}
+    ledger = {"delta": "literal", "one_over_m": "late", "reduction": "sum"}
+    more = settings(**{f"regularization__{key}": value for key, value in regularization.items()})
+    more += settings(**{f"loss__{key}": value for key, value in ledger.items()})
+    assert main(["gradcheck", "moons", *more]) == 0
+    assert asked == regularization | ledger
 
 
 def test_gradcheck_with_a_wrong_formula_fails_and_names_the_tensors(

@@ -80,8 +80,9 @@ def test_dense_vjp_input(bench: Bench, g: Activation, rate: float) -> None:
         W, dZ, scale = bench.normal(rng, n, k), bench.normal(rng, n, m), np.array([1.0 / 3.0], bench.dtype)
         mask = f.philox_mask(k, rate, 5, 2, 3, 2 + np.arange(m)) if rate else None
         dA = f.dropped(B, B.given(W).T @ B.given(dZ), mask, rate)
-        z = B.given(seen["Z"]) if "Z" in seen else None
-        a = B.given(seen.get("G", bench.get(A_prev)))
+        z, a = f.revealed_state(
+            B, g.name, dict(g.parameters), seen, bench.get(A_prev), rate, *map(B.given, below.values())
+        )
         wanted = f.activation_vjp(B, g.name, dict(g.parameters), dA, z, a)
         for s in (None, scale):
             for old in (None, bench.normal(rng, k, 1)):
@@ -236,14 +237,61 @@ def test_dropout_masks_have_the_same_bits_everywhere(bench: Bench) -> None:
 
 @pytest.mark.parametrize("case", cases())
 def test_gather(bench: Bench) -> None:
+    """Batch k of an order; the last one may be shorter than the stride."""
     rng = np.random.default_rng(7)
-    for rows, width, m in ((1, 1, 1), (11, 3, 11), (11, 3, 4), (5, 2, 8)):
-        indices = rng.permutation(rows)[:m] if m <= rows else rng.integers(0, rows, m)
+    for rows, width, stride in ((1, 1, 1), (11, 3, 11), (11, 3, 4), (50, 2, 8)):
+        order = rng.permutation(rows)
         floats, labels = bench.normal(rng, rows, width), rng.integers(0, 9, (rows, 1))
         for source in (floats, labels):
-            start = np.full((m, source.shape[1]), 77, source.dtype)
-            out = bench.run("gather", {"source": source, "indices": indices}, {"out": start})
-            same_bits(out["out"], source[indices])
+            for k in range(-(-rows // stride)):
+                wanted = source[order[k * stride : (k + 1) * stride]]
+                given = {"source": source, "order": order, "counters": np.array([k, 77])}
+                start = np.full(wanted.shape, 77, source.dtype)
+                same_bits(bench.run("gather", given, {"out": start}, stride=stride)["out"], wanted)
+
+
+@pytest.mark.parametrize("case", cases())
+def test_advance(bench: Bench) -> None:
+    """Before the first batch nothing is put away; after that, each cost goes to its place."""
+    table = bench.normal(np.random.default_rng(8), 3, 5)
+    values = np.array([10.0, 11.0, 12.0], bench.dtype)
+    for k in (-1, 0, 1):
+        outputs = {
+            "counters": np.array([k, 40 + k]),
+            "values": values,
+            "hyper": bench.blank(5),
+            "value": np.array([0.75], bench.dtype),
+        }
+        out = bench.run("advance", {"table": table}, outputs)
+        same_bits(out["counters"], np.array([k + 1, 41 + k]))
+        same_bits(out["values"], np.where(np.arange(3) == k, np.asarray(0.75, bench.dtype), values))
+        same_bits(out["value"], np.zeros(1, bench.dtype))
+        same_bits(out["hyper"], table[k + 1])
+
+
+@pytest.mark.parametrize("case", cases())
+def test_a_captured_program_runs_as_often_as_asked(bench: Bench) -> None:
+    """Three times the program by Python, or replayed three times: the same bits."""
+    table = bench.put(bench.normal(np.random.default_rng(9), 4, 2))
+    found = []
+    for captured in (False, True):
+        counters, values, hyper, value = (
+            bench.put(x) for x in (np.array([-1, 6]), np.zeros(4), np.zeros(2), np.ones(1))
+        )
+
+        def program() -> None:
+            bench.kernels.advance(counters, table, values, hyper=hyper, value=value)  # noqa: B023
+
+        if captured:
+            replay = bench.kernels.capture(program)
+            counters[...] = bench.put(np.array([-1, 6]))
+            replay(3)
+        else:
+            for _ in range(3):
+                program()
+        found.append([bench.get(x) for x in (counters, hyper)])
+    for called, replayed in zip(*found, strict=True):
+        same_bits(called, replayed)
 
 
 @pytest.mark.parametrize("case", cases())

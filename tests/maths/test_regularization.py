@@ -40,10 +40,10 @@ def mask(
 ) -> np.ndarray:
     """The mask of a micro-batch of m examples that starts at ``first`` of the global batch."""
     quads, examples = np.arange(-(-n // 4), dtype=np.int64)[:, None], np.arange(m, dtype=np.int64)[None, :]
-    position = np.array([step, first], dtype=np.int64)
+    places = (np.array([step], dtype=np.int64), np.array([first], dtype=np.int64))
     if xp is np:
-        return dropout_mask(np, n, rate, seed, layer, quads, examples, position)
-    moved = (to_strict(v, device) for v in (quads, examples, position))
+        return dropout_mask(np, n, rate, seed, layer, quads, examples, *places)
+    moved = (to_strict(v, device) for v in (quads, examples, *places))
     return to_host(dropout_mask(xp, n, rate, seed, layer, *moved), device)
 
 

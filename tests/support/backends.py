@@ -1,6 +1,7 @@
 """Which devices and kernel sets the tests run on, as data.
 
-Always NumPy with both of its kernel sets and array_api_strict with two of its devices; torch where it is installed;
+Always NumPy with its kernel sets (compiled: a skip where numba is not installed), and array_api_strict with two of its
+devices; torch where it is installed;
 CuPy where the probe says that CUDA works, else as a skip that gives the probe's reason. The environment variable
 ``BACKPROP_GPU_TEST_BACKENDS`` names them instead: ``numpy,cupy:0`` or, one kernel set alone, ``numpy-host``.
 
@@ -23,11 +24,12 @@ from support.bounds import Bounds
 from backprop_gpu.backends import Backend, get_backend
 from backprop_gpu.backends.base import Kernels
 from backprop_gpu.backends.cuda.probe import probe
+from backprop_gpu.backends.host.select import compiled_obstacle
 
 ENVIRONMENT_VARIABLE = "BACKPROP_GPU_TEST_BACKENDS"
 
 # The kernel sets of a namespace; one that is not listed has the reference alone and its name says no more.
-KERNELS = {"numpy": ("reference", "host"), "cupy": ("reference",)}
+KERNELS = {"numpy": ("reference", "host", "compiled"), "cupy": ("reference",)}
 
 # Units in the last place by which a namespace's functions may miss, from its own documents.
 # NumPy: at most 4 for its SIMD loops (the published figures are 2.52 for exp and 3.83 for log in float32).
@@ -102,6 +104,9 @@ def _cases(name: str) -> list[Case]:
 
 
 def _marks(case: Case) -> list[pytest.MarkDecorator]:
+    if case.kind == "compiled":
+        obstacle = compiled_obstacle()
+        return [] if obstacle is None else [pytest.mark.skip(reason=obstacle[1])]
     if case.namespace != "cupy":
         return []
     found = probe(int(case.device.partition(":")[2] or 0))

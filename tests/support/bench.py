@@ -75,7 +75,8 @@ class Bench:
         if not rate:
             return None
         quads, examples = np.arange((n + 3) // 4)[:, None], np.arange(m)[None, :]
-        return Dropout(rate, seed, 2, self.put(quads), self.put(examples), self.put(np.array([step, first])))
+        places = self.put(np.array([step])), self.put(np.array([first]))
+        return Dropout(rate, seed, 2, self.put(quads), self.put(examples), *places)
 
     def forward(
         self, W: np.ndarray, A_prev: np.ndarray, b: np.ndarray, g: Activation, dropout: Dropout | None

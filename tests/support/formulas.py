@@ -132,24 +132,45 @@ def _added(old: Bounded | None, x: Bounded) -> Bounded:
 
 
 def philox_mask(n: int, rate: float, seed: int, layer: int, step: int, examples: np.ndarray) -> np.ndarray:
-    """Who survives, (n, m): Philox-4x32-10 (Salmon et al. 2011) in unsigned 64-bit words, one example at a time.
+    """Who survives, (n, m): Philox-4x32-10 (Salmon et al. 2011) in unsigned 64-bit words.
 
     Word u % 4 of counter (u // 4, example, layer, step) under the 64-bit key ``seed``, kept below (1 - rate) 2^32.
     """
-    low = np.uint64(0xFFFFFFFF)
-    kept = np.empty((n, len(examples)), bool)
-    blocks = np.arange((n + 3) // 4, dtype=np.uint64)
-    for column, example in enumerate(examples):
-        c = [blocks, *(np.full_like(blocks, int(number) % 2**32) for number in (example, layer, step))]
-        key = [seed % 2**32, seed >> 32]
-        for _ in range(10):
-            p0, p1 = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
-            hi0, hi1 = p0 >> np.uint64(32), p1 >> np.uint64(32)
-            c = [hi1 ^ c[1] ^ np.uint64(key[0]), p1 & low, hi0 ^ c[3] ^ np.uint64(key[1]), p0 & low]
-            key = [(key[0] + 0x9E3779B9) % 2**32, (key[1] + 0xBB67AE85) % 2**32]
-        words = np.stack(c, axis=1).reshape(-1)[:n]
-        kept[:, column] = words < np.uint64(round((1.0 - rate) * 2.0**32))
-    return kept
+    low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    blocks, columns = np.arange((n + 3) // 4)[:, None], np.asarray(examples, np.int64)[None, :]
+    c = [x.astype(np.uint64) & low for x in np.broadcast_arrays(blocks, columns, np.int64(layer), np.int64(step))]
+    key = [seed % 2**32, seed >> 32]
+    for _ in range(10):
+        p0, p1 = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+        c = [(p1 >> half) ^ c[1] ^ np.uint64(key[0]), p1 & low, (p0 >> half) ^ c[3] ^ np.uint64(key[1]), p0 & low]
+        key = [(key[0] + 0x9E3779B9) % 2**32, (key[1] + 0xBB67AE85) % 2**32]
+    words = np.stack(c, axis=1).reshape(-1, columns.size)[:n]
+    return words < np.uint64(round((1.0 - rate) * 2.0**32))
+
+
+def revealed_state(
+    B: Bounds,
+    name: str,
+    parameters: Parameters,
+    revealed: Mapping[str, np.ndarray],
+    A: np.ndarray,
+    rate: float,
+    W: Bounded,
+    A_prev: Bounded,
+    b: Bounded,
+) -> tuple[Bounded | None, Bounded]:
+    """z and a = g(z) of a layer for its vjp: as the kernel set keeps them, else worked out with their own bound.
+
+    A set that keeps neither finds g' from A (before dropout), or with g: z is then known to its own bound alone.
+    """
+    if "Z" in revealed:
+        return B.given(revealed["Z"]), B.given(revealed.get("G", A))
+    if not rate and name in ("identity", "relu", "tanh", "sigmoid"):
+        return None, B.given(A)
+    z = affine(W, A_prev, b)
+    if "G" in revealed:
+        return z, B.given(revealed["G"])
+    return z, activation(B, name, parameters, z) if rate else B.given(A)
 
 
 # -- losses -------------------------------------------------------------------------------------------------------

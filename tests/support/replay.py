@@ -88,6 +88,7 @@ class Replay:
         self.db: dict[int, np.ndarray] = {}
         self.dW: dict[int, np.ndarray] = {}
         self.value = np.zeros(1)
+        self.below: dict[int, Any] = {}
         for start in range(0, m, size):
             part = slice(start, min(start + size, m))
             self._micro_batch(start, X[:, part], Y[:, part], None if w is None else w[:, part])
@@ -162,6 +163,7 @@ class Replay:
             self.verdict.judge(f"G{l}", call.revealed["G"], a)
             a = self._given(call.revealed["G"])
         self.verdict.judge(f"A{l}", call.wrote["A"], f.dropped(B, a, mask, rate))
+        self.below[l] = (rate, W, self._given(A_prev), b)
         return call
 
     def _activation(self, l: int) -> tuple[str, dict[str, float]]:
@@ -192,11 +194,8 @@ class Replay:
         call, r, B = self._next("dense_vjp_input"), self.recipe, self.B
         dA = self._given(self.theta[f"W{l}"]).T @ self._given(dZ)
         dA = f.dropped(B, dA, mask, r.dropout[l - 2])
-        z = forward.revealed.get("Z")
-        a = forward.revealed.get("G", A_prev)
-        reference = f.activation_vjp(
-            B, *self._activation(l - 1), dA, None if z is None else self._given(z), self._given(a)
-        )
+        state = f.revealed_state(B, *self._activation(l - 1), forward.revealed, A_prev, *self.below[l - 1])
+        reference = f.activation_vjp(B, *self._activation(l - 1), dA, *state)
         self.verdict.judge(f"dZ{l - 1}", call.wrote["dZ_prev"], reference)
         self._bias(l - 1, call.wrote["dZ_prev"], late, call.wrote["db_prev"])
         return call.wrote["dZ_prev"]

@@ -145,7 +145,7 @@ def test_the_loop_is_a_step_on_each_batch_of_each_epochs_own_order() -> None:
     step = TrainingStep(by_hand, "adam", l2=0.1)
     batches = Batches(by_hand, X, y[:, None], None, batch_size=8, shuffle=True, seed=5)
     for epoch in range(3):
-        order = batches.order(epoch)
+        order = batches.permutation(epoch)
         for start in (0, 8, 16):
             some = order[start : start + 8]
             step(by_hand.upload_columns(X[some]), by_hand.upload_columns(y[some, None]))

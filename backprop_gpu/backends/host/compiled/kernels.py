@@ -141,6 +141,9 @@ class CompiledKernels(HostKernels):
     ) -> None:
         """A <- drop(g(W A_prev + b)): the product, then one pass."""
         stored = _stored(A_prev)
+        if stored is None and isinstance(saved, CompiledSaved):
+            self._fall_back()
+            stored = 0, np.ascontiguousarray(A_prev, np.float32)
         if not isinstance(saved, CompiledSaved) or stored is None:
             self._fall_back()
             super().dense(W, A_prev, b, activation, dropout, A=A, saved=saved)
@@ -223,7 +226,10 @@ class CompiledKernels(HostKernels):
         """dZ <- w dL/dZ (1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L."""
         labels = loss.labels == "classes" and Y.shape[0] == 1 and Y.dtype == np.int64
         rows = Y.T  # examples contiguous, as batches are gathered
-        fits = rows.flags.c_contiguous and (labels or (_single(Y) and Y.shape == Z.shape))
+        if not rows.flags.c_contiguous:
+            self._fall_back()
+            rows = np.ascontiguousarray(rows)
+        fits = labels or (_single(Y) and Y.shape == Z.shape)
         if form != "fused" or not _single(Z, weights) or not fits:
             self._fall_back()
             super().output_delta(
@@ -241,12 +247,14 @@ class CompiledKernels(HostKernels):
             )
             return
         n, m = Z.shape
-        scratch = self._scratch.setdefault(m, np.zeros((4, m), np.float32))
+        if m not in self._scratch:
+            self._scratch[m] = np.zeros((5, m), np.float32)
+        scratch = self._scratch[m]
         parameter = np.array([next(iter(vars(loss).values()), 0.0)], np.float32)
         self._run(
             losses.output_delta,
             *(losses.CODES[loss.name], Z, dZ, rows, int(labels), weights),
-            *(inverse_denominator, int(early), db, int(accumulate), *scratch, value, n, m, parameter),
+            *(inverse_denominator, int(early), db, int(accumulate), *scratch[:4], value, n, m, parameter, scratch[4]),
         )
 
     # -- the flat vector -----------------------------------------------------------------------------------------
@@ -255,6 +263,8 @@ class CompiledKernels(HostKernels):
         self, theta: np.ndarray, grad: np.ndarray, *, l1: np.ndarray | None, l2: np.ndarray | None, value: np.ndarray
     ) -> None:
         """grad += l2 theta + l1 sign(theta);  value += l2/2 |theta|^2 + l1 |theta|_1."""
+        if l1 is None and l2 is None:
+            return
         if not _single(theta):
             self._fall_back()
             super().penalty(theta, grad, l1=l1, l2=l2, value=value)

@@ -64,6 +64,7 @@ def _softmax(a, z_at, dz_at, n, m, p):
     T = (1 - p) Y + p/n. Targets are labels (``a[4]`` is 1) or columns of numbers.
     """
     top, total, loss, targets = floats(a[10], m), floats(a[11], m), floats(a[12], m), floats(a[13], m)
+    row = floats(a[18], m)
     first = floats(z_at, m)
     for c in range(m):
         top[c] = first[c]
@@ -80,34 +81,34 @@ def _softmax(a, z_at, dz_at, n, m, p):
             d[c] = e
             total[c] += e
     smooth, rest = p / f(n), f(1.0) - p
+    for c in range(m):
+        targets[c] = f(0.0)
+    for r in range(n):
+        _targets_row(a, r, n, m, rest, smooth, row)
+        for c in range(m):
+            targets[c] += row[c]
+    for c in range(m):
+        loss[c] = targets[c] * fn.log(total[c])
+        total[c] = targets[c] / total[c]
+    for r in range(n):
+        z, d = floats(z_at + 4 * r * m, m), floats(dz_at + 4 * r * m, m)
+        _targets_row(a, r, n, m, rest, smooth, row)
+        for c in range(m):
+            d[c] = d[c] * total[c] - row[c]
+            loss[c] -= row[c] * (z[c] - top[c])
+
+
+@inline
+def _targets_row(a, r, n, m, rest, smooth, row):
+    """Output r's row of T = (1 - p) Y + p/n, from labels or from columns: the same bits either way."""
     if a[4]:
         labels = integers(a[3], m)
         for c in range(m):
-            targets[c] = rest + p
-            loss[c] = (rest + p) * fn.log(total[c])
-            total[c] = (rest + p) / total[c]
-        for r in range(n):
-            z, d = floats(z_at + 4 * r * m, m), floats(dz_at + 4 * r * m, m)
-            for c in range(m):
-                t = (rest if labels[c] == r else f(0.0)) + smooth
-                d[c] = d[c] * total[c] - t
-                loss[c] -= t * (z[c] - top[c])
+            row[c] = rest * (f(1.0) if labels[c] == r else f(0.0)) + smooth
     else:
-        for c in range(m):
-            targets[c] = f(0.0)
         y = floats(a[3], n * m)
-        for r in range(n):
-            for c in range(m):
-                targets[c] += rest * y[c * n + r] + smooth
         for c in range(m):
-            loss[c] = targets[c] * fn.log(total[c])
-            total[c] = targets[c] / total[c]
-        for r in range(n):
-            z, d = floats(z_at + 4 * r * m, m), floats(dz_at + 4 * r * m, m)
-            for c in range(m):
-                t = rest * y[c * n + r] + smooth
-                d[c] = d[c] * total[c] - t
-                loss[c] -= t * (z[c] - top[c])
+            row[c] = rest * y[c * n + r] + smooth
 
 
 @inline
@@ -130,11 +131,11 @@ def _elementwise(a, code, p, n, m):
 
 
 # Row: 0 code, 1 Z, 2 dZ, 3 Y (examples contiguous), 4 labels?, 5 weights or 0, 6 1/D, 7 early?, 8 db, 9 accumulate?,
-# 10-13 scratch (m each), 14 value, 15 n, 16 m, 17 parameter.
+# 10-13 scratch (m each), 14 value, 15 n, 16 m, 17 parameter, 18 scratch.
 @kernel
 def output_delta(address):
     """dZ <- w dL/dZ (times 1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L."""
-    a = integers(address, 18)
+    a = integers(address, 19)
     code, n, m, p = a[0], a[15], a[16], scalar(a[17], f(0.0))
     if code == CATEGORICAL_CROSS_ENTROPY:
         _softmax(a, a[1], a[2], n, m, p)

@@ -1,0 +1,86 @@
+"""What pydantic found wrong with a configuration, as one line that names the place and guesses what was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from .errors import did_you_mean
+from .maths.losses import LOSSES
+from .maths.optimizers import OPTIMIZERS
+from .maths.schedules import SCHEDULES
+from .safe_yaml import shown
+
+CHOICES: dict[str, Mapping[str, type]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "loss": LOSSES}
+"""The sections whose ``name`` decides which other keys they have."""
+
+
+def explain(problems: Sequence[Any], data: dict[str, Any], root: Any, ledger: Sequence[str]) -> str:
+    """The first problem, as one line with the path to it and, for an unknown key, what was probably meant.
+
+    Parameters
+    ----------
+    problems : sequence of dict
+        ``ValidationError.errors()``.
+    data : dict
+        The configuration that was refused.
+    root : type
+        The model of the whole configuration.
+    ledger : sequence of str
+        Keys that every loss has beside its own parameters.
+    """
+
+    def rank(problem: Any) -> tuple[bool, int, bool]:
+        # Of a union every branch complains; the one that got furthest is the one that was meant.
+        depth = len(_path(problem, data))
+        return problem["type"] != "extra_forbidden", -depth, problem["type"] != "literal_error"
+
+    first = min(problems, key=rank)
+    where = shown(".".join(map(str, _path(first, data))), quoted=False)
+    given = shown(first["input"])
+    if first["type"] == "extra_forbidden":
+        key, known = str(first["loc"][-1]), sorted(_keys_at(first["loc"][:-1], root, ledger))
+        return f"unknown key {where!r}{did_you_mean(key, known)}; known here: {', '.join(known)}"
+    if first["type"] == "union_tag_invalid":
+        tag, expected = str(first["ctx"]["tag"]), first["ctx"]["expected_tags"].replace("'", "")
+        return f"{where}: unknown name {shown(tag)}{did_you_mean(tag, expected.split(', '))}; known: {expected}"
+    if first["type"] == "literal_error":
+        expected = str(first["ctx"]["expected"]).replace("'", "")
+        options = expected.replace(" or ", ", ").split(", ")
+        return f"{where}: must be {expected}, got {given}{did_you_mean(str(first['input']), options)}"
+    if first["type"] == "model_type":
+        return f"{where or 'the file'}: must be a section of keys and values, got {given}"
+    return f"{where}: {first['msg'][0].lower() + first['msg'][1:]}, got {given}"
+
+
+def _path(problem: Any, data: Any) -> list[str | int]:
+    """The keys and positions that lead to a problem: its ``loc`` without the branches of unions that stand between."""
+    loc = list(problem["loc"])
+    last_is_key = problem["type"] in ("extra_forbidden", "missing")
+    if loc and loc[0] in CHOICES:
+        del loc[1:2]  # the name that was chosen
+    path: list[str | int] = []
+    for position, part in enumerate(loc):
+        held = isinstance(data, dict) and part in data
+        if held or (isinstance(data, list) and isinstance(part, int)):
+            data = data[part]
+        elif not (last_is_key and position == len(loc) - 1):
+            continue
+        path.append(part)
+    return path
+
+
+def _keys_at(loc: tuple[int | str, ...], root: Any, ledger: Sequence[str]) -> Iterator[str]:
+    """The keys that the schema knows at a place."""
+    if loc and loc[0] in CHOICES:
+        chosen = CHOICES[str(loc[0])][str(loc[1])]
+        yield from ("name", *(f.name for f in fields(chosen)), *(ledger if loc[0] == "loss" else ()))
+        return
+    model = root
+    for part in loc:
+        inner = model.model_fields.get(part)
+        annotation = getattr(inner, "annotation", None)
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((c for c in candidates if hasattr(c, "model_fields")), model)
+    yield from model.model_fields

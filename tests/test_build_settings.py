@@ -1,0 +1,108 @@
+"""What is set in the configuration is what the rooms are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.runs import quick
+from support.tables import arrays, write_csv
+
+from backprop_gpu.build import prepare, read_split
+from backprop_gpu.config import validate
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BACKPROP_GPU_DEVICE", raising=False)
+
+
+def test_every_setting_reaches_its_place() -> None:
+    """A value for each key that is not its default, found again in the network, the trainer and the step."""
+    X, y = arrays("multiclass")
+    np.savez("data.npz", X=X, y=y)
+    data: dict[str, Any] = {
+        "seed": 5,
+        "device": "cpu",
+        "dtype": "float64",
+        "kernels": "reference",
+        "data": {"source": "data.npz", "task": "multiclass", "standardize": False, "validation": 0.3, "test": 0.1},
+        "model": {
+            "hidden": [7, 6],
+            "activation": ["silu", {"name": "elu", "alpha": 0.5}],
+            "initializer": "orthogonal",
+            "dropout": [0.25, 0.5],
+        },
+        "loss": {"label_smoothing": 0.1, "delta": "literal", "one_over_m": "late", "reduction": "sum"},
+        "regularization": {"l1": 0.01, "l2": 0.02, "penalty_over": "none", "clip_norm": 3.0},
+        "optimizer": {"name": "lion", "beta1": 0.8},
+        "schedule": {"name": "step", "every": 7},
+        "training": {
+            "epochs": 2,
+            "batch_size": 16,
+            "micro_batch": 5,
+            "shuffle": False,
+            "restore_best": False,
+            "early_stopping": {"metric": "roc_auc", "patience": 9, "min_delta": 0.5},
+            "metrics": ["log_loss"],
+        },
+    }
+    config = validate(data)
+    defaults = validate({}).model_dump()
+    for section in ("model", "regularization", "training"):
+        assert all(config.model_dump()[section][key] != default for key, default in defaults[section].items())
+    experiment = prepare(config, progress=False)
+    net, trainer, step = experiment.model.net, experiment.trainer, experiment.trainer.step
+
+    assert net.spec() == {
+        "sizes": [5, 7, 6, 3],
+        "activation": data["model"]["activation"],
+        "loss": {"name": "categorical_cross_entropy", "label_smoothing": 0.1},
+        "initializer": "orthogonal",
+        "dropout": [0.25, 0.5],
+        "dtype": "float64",
+        "seed": 5,
+    }
+    assert (net.kernels_kind, net.backend.name) == ("reference", "numpy")
+    for key, value in data["regularization"].items():
+        assert getattr(step, key) == value
+    assert (step.delta, step.one_over_m, step.reduction) == ("literal", "late", "sum")
+    assert step.optimizer.spec() == config.optimizer.model_dump()
+    assert (step.schedule.name, vars(step.schedule)["every"]) == ("step", 7)
+    rule = trainer.early_stopping
+    assert rule is not None
+    assert (rule.metric, rule.patience, rule.min_delta) == ("roc_auc", 9, 0.5)
+    for key in ("epochs", "batch_size", "micro_batch", "shuffle", "restore_best"):
+        assert getattr(trainer, key) == data["training"][key]
+    assert set(trainer.metrics) == {"log_loss", "roc_auc"}
+    assert (trainer.seed, trainer.callbacks) == (5, [])
+    assert not experiment.model.preprocessor.mean.any()
+    parts = [experiment.train.n_samples, experiment.validation.n_samples, experiment.test.n_samples]  # type: ignore[union-attr]
+    assert parts == [72, 36, 12]
+
+
+def test_every_setting_of_a_csv_reaches_the_reader() -> None:
+    rows = [[str(i % 3), f"{i / 7:.2f}", "x", str(i % 5), "ab"[i % 2]] for i in range(60)]
+    write_csv(Path("t.csv"), rows, ["code", "size", "note", "day", "y"], delimiter="|")
+    data = {"source": "t.csv", "target": -1, "delimiter": "|", "categorical": ["code"]}
+    table = prepare(quick(data=data | {"ignore": ["note"]}), progress=False).train
+    assert (table.columns, set(table.categorical)) == (("code", "size", "day"), {"code"})
+    table = prepare(quick(data=data | {"columns": ["day", "code"]}), progress=False).train
+    assert (table.columns, table.target_names) == (("day", "code"), ("y",))
+    moons = quick(data={"source": "moons", "options": {"n": 50, "noise": 0.0}})
+    assert len(prepare(moons, progress=False).train.stored) == 50
+
+
+def test_the_split_depends_on_the_seed_alone() -> None:
+    first, again, other = (
+        read_split(quick(seed=seed, optimizer={"name": n}))[2] for seed, n in [(0, "adam"), (0, "sgd"), (1, "adam")]
+    )
+    assert first is not None
+    assert again is not None
+    assert other is not None
+    assert first.rows is not None
+    np.testing.assert_array_equal(first.rows, again.rows)
+    assert set(first.rows.tolist()) != set(other.rows.tolist())  # type: ignore[union-attr]
