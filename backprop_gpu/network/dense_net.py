@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from .._typing import Array
-from ..backends import get_backend
+from ..backends import get_backend, require_owned
 from ..backends.base import Backend
 from ..errors import ConfigError, ShapeError
 from ..maths.activations import Activation, get_activation
@@ -231,7 +231,7 @@ class DenseNet:
         ----------
         X : (n_samples, n_0)
         """
-        X = check_rows(self._on_host(X), self.sizes[0])
+        X = check_rows(self._on_host(X, "X"), self.sizes[0])
         out = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
         with self.backend.activate():
             for rows, Z in self._logits(X):
@@ -249,9 +249,9 @@ class DenseNet:
 
     def cost(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """J without penalty: the (weighted) mean over rows of L, accumulated in float64 over blocks of rows."""
-        X = check_rows(self._on_host(X), self.sizes[0])
-        Y = check_targets(self._on_host(y), self.loss, self.sizes[-1], X.shape[0])
-        w = None if sample_weight is None else check_weights(sample_weight, X.shape[0])
+        X = check_rows(self._on_host(X, "X"), self.sizes[0])
+        Y = check_targets(self._on_host(y, "y"), self.loss, self.sizes[-1], X.shape[0])
+        w = None if sample_weight is None else check_weights(self._on_host(sample_weight, "sample_weight"), X.shape[0])
         D = Denominator.of("mean", X.shape[0], None if w is None else float(w.sum()))
         total = 0.0
         with self.backend.activate():
@@ -278,20 +278,24 @@ class DenseNet:
         """Host rows (m, k) as columns (k, m) on the device; class labels stay int64."""
         return self.backend.asarray(rows, "int64" if rows.dtype == np.int64 else self.dtype).T
 
-    def _on_host(self, x: Any) -> Any:
-        """Arrays of this device are brought to the host, anything else must be a host array already."""
-        if isinstance(x, np.ndarray) or not self.backend.owns(x):
+    def _on_host(self, x: Any, name: str) -> Any:
+        """Arrays of this device are brought to the host; those of another are refused; lists and tables pass."""
+        if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
             return x
+        require_owned(self.backend, name, x)
         return self.backend.to_host(x)
 
 
 def _check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(sizes, Iterable):
+        raise ConfigError(f"sizes must be a list of units per layer, such as [30, 16, 1]; got {sizes!r}")
     given = tuple(sizes)
     if len(given) < 2:
         raise ConfigError(f"sizes needs inputs and outputs at least, such as [30, 16, 1]; got {list(given)}")
     for n in given:
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
             raise ConfigError(f"every layer needs at least one unit; sizes is {list(given)}")
-    if math.prod(given[:2]) > 2**40:
-        raise ConfigError(f"a layer of {given[0]} x {given[1]} weights is beyond any device; sizes is {list(given)}")
+    for k, n in itertools.pairwise(given):
+        if int(n) * int(k) > 2**40:
+            raise ConfigError(f"a layer of {k} x {n} weights is beyond any device; sizes is {list(given)}")
     return tuple(int(n) for n in given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from .._typing import Array, Program
 from ..errors import ConfigError, DataError, ShapeError, did_you_mean
 from ..maths.ledger import REDUCTIONS, Denominator, place
 from ..maths.optimizers import Optimizer, get_optimizer
+from ..maths.registry import is_number
 from ..maths.schedules import Schedule, get_schedule
 from .dense_net import DenseNet
 from .memory import Workspace
@@ -80,12 +82,15 @@ class TrainingStep:
         _check_choice("penalty_over", penalty_over, ("examples", "none"))
         _check_choice("reduction", reduction, REDUCTIONS)
         for name, number in (("l1", l1), ("l2", l2)):
-            if not (np.isfinite(number) and number >= 0):
-                raise ConfigError(f"{name} must be at least 0, got {number}")
-        if clip_norm is not None and not (np.isfinite(clip_norm) and clip_norm > 0):
-            raise ConfigError(f"clip_norm must be positive, got {clip_norm}")
+            if not (is_number(number) and 0.0 <= number < math.inf):
+                raise ConfigError(f"{name} must be at least 0, got {number!r}")
+        if clip_norm is not None and not (is_number(clip_norm) and 0.0 < clip_norm < math.inf):
+            raise ConfigError(f"clip_norm must be positive, got {clip_norm!r}")
         place(one_over_m, None)  # rejects an unknown convention
         self.net, self.optimizer, self.schedule = net, get_optimizer(optimizer), get_schedule(schedule)
+        epsilon = getattr(self.optimizer, "epsilon", None)
+        if epsilon is not None and not np.dtype(net.dtype).type(epsilon):
+            raise ConfigError(f"optimizer {self.optimizer.name}: epsilon {epsilon} is 0 in {net.dtype}; raise it")
         self.total_steps, self.delta, self.one_over_m, self.reduction = total_steps, delta, one_over_m, reduction
         self.l1, self.l2, self.penalty_over, self.clip_norm = l1, l2, penalty_over, clip_norm
         self.t = 0

@@ -27,7 +27,7 @@ def check_rows(X: Any, n_features: int, name: str = "X") -> np.ndarray:
     if X.shape[0] == 0:
         raise DataError(f"{name} has no rows")
     _finite(X, name)
-    return X
+    return _as_floats(X)
 
 
 def check_targets(y: Any, loss: Loss, n_outputs: int, n_samples: int) -> np.ndarray:
@@ -54,7 +54,7 @@ def check_targets(y: Any, loss: Loss, n_outputs: int, n_samples: int) -> np.ndar
         _reject(y, (y < 0) | (y > 1), "between 0 and 1")
     if loss.name == "poisson":
         _reject(y, y < 0, "at least 0 for the poisson loss")
-    return y
+    return _as_floats(y)
 
 
 def check_weights(weights: Any, n_samples: int) -> np.ndarray:
@@ -80,6 +80,11 @@ def _numbers(x: Any, name: str) -> np.ndarray:
     if x.dtype.kind not in "biuf":
         raise DataError(f"{name} must hold numbers, got dtype {x.dtype}; encode text columns first (see data/)")
     return x
+
+
+def _as_floats(x: np.ndarray) -> np.ndarray:
+    """int64 means class labels from here on, so other integers and booleans become floats."""
+    return x if x.dtype.kind == "f" else x.astype(np.float64)
 
 
 def _shape(x: np.ndarray) -> str:

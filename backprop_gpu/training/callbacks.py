@@ -89,7 +89,7 @@ class Progress(Callback):
 
     def on_start(self, epochs: int) -> None:
         """Show the bar."""
-        if not sys.stderr.isatty():
+        if sys.stderr is None or not sys.stderr.isatty():
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -139,8 +139,14 @@ class Running:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        first: BaseException | None = None
         for callback in reversed(self._started):
-            callback.on_end()
+            try:
+                callback.on_end()
+            except BaseException as raised:  # the others end all the same
+                first = first or raised
+        if first is not None:
+            raise first
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Backend
-from ..errors import BackpropError, CheckpointError
+from ..errors import BackpropError, CheckpointError, DeviceError, MissingDependencyError
 from ..network.dense_net import DenseNet
 
 FORMAT = "backprop_gpu/1"
@@ -31,10 +31,15 @@ class Extras:
     meta: dict[str, Any] = field(default_factory=dict)
 
 
+def _plain(x: np.ndarray) -> np.ndarray:
+    """Contiguous, in this machine's byte order, of the same shape (ascontiguousarray would make () into (1,))."""
+    return np.array(x, dtype=x.dtype.newbyteorder("="), order="C", copy=True)
+
+
 def _digest(tensors: dict[str, np.ndarray], description: str) -> str:
     sha = hashlib.sha256(description.encode())
     for name in sorted(tensors):
-        value = np.ascontiguousarray(tensors[name])
+        value = tensors[name]
         sha.update(f"{name} {value.dtype.str} {value.shape}".encode())
         sha.update(value.tobytes())
     return sha.hexdigest()
@@ -51,7 +56,13 @@ def save_model(path: str | os.PathLike[str], net: DenseNet, extras: Extras | Non
     from safetensors.numpy import save
 
     extras = extras or Extras()
-    tensors = {k: np.ascontiguousarray(v) for k, v in (net.parameters() | extras.tensors).items()}
+    own = net.parameters()
+    for name, value in extras.tensors.items():
+        if name in own:
+            raise CheckpointError(f"the extra tensor {name!r} has the name of a parameter; call it something else")
+        if value.dtype.kind not in "biuf":
+            raise CheckpointError(f"the extra tensor {name!r} holds {value.dtype}; only numbers can be saved")
+    tensors = {k: _plain(v) for k, v in (own | extras.tensors).items()}
     description = json.dumps({"network": net.spec(), "extras": extras.meta}, sort_keys=True)
     metadata = {"format": FORMAT, "description": description, "sha256": _digest(tensors, description)}
     target = Path(path)
@@ -59,16 +70,32 @@ def save_model(path: str | os.PathLike[str], net: DenseNet, extras: Extras | Non
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(save(tensors, metadata))
+                file.write(_in_order(save(tensors, metadata)))
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
+            os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, target)
         except BaseException:
             os.unlink(temporary)
             raise
     except OSError as error:
         raise CheckpointError(f"cannot write {target}: {error.strerror}") from error
+
+
+def _in_order(blob: bytes) -> bytes:
+    """The file with its metadata sorted: safetensors writes it in any order, and equal models should be equal files."""
+    n = int.from_bytes(blob[:8], "little")
+    header = json.loads(blob[8 : 8 + n])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return blob[:8] + text.ljust(n) + blob[8 + n :] if len(text) <= n else blob
+
+
+def _umask() -> int:
+    """The process's mask of permissions, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def load_model(path: str | os.PathLike[str], device: str | Backend | None = None) -> tuple[DenseNet, Extras]:
@@ -94,10 +121,14 @@ def load_model(path: str | os.PathLike[str], device: str | Backend | None = None
         net = DenseNet(**(content["network"] | {"initializer": "zeros"}), device=device)
         net.initializer = content["network"]["initializer"]
         net.set_parameters(tensors)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} was written by another version of backprop_gpu ({error})") from error
+        meta = content["extras"]
+    except (DeviceError, MissingDependencyError):
+        raise
+    except (KeyError, TypeError, json.JSONDecodeError, BackpropError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} was written by another version of backprop_gpu ({reason})") from error
     own = set(net.parameters())
-    return net, Extras({k: v for k, v in tensors.items() if k not in own}, content["extras"])
+    return net, Extras({k: v for k, v in tensors.items() if k not in own}, meta)
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
@@ -108,7 +139,6 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     try:
         with safe_open(path, framework="numpy") as file:
             return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except BackpropError:
-        raise
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: bfloat16 and such
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} is not a readable safetensors file: {reason}") from error

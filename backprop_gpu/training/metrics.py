@@ -169,18 +169,25 @@ def evaluate(
     Labels are made here: above one half for binary and multilabel, the largest for multiclass. Raises ConfigError for
     an unknown metric, or one that does not go with the task.
     """
-    known = default_metrics(task)
+    names = list(names)
+    check_metrics(names, task)
     labels = np.argmax(outputs, axis=1) if task == "multiclass" else np.asarray(outputs) > 0.5
-    fits = {METRICS[name].takes for name in known}
     found = {}
     for name in names:
-        if name not in METRICS:
-            raise ConfigError(f"unknown metric {name!r}{did_you_mean(name, METRICS)}; known: {', '.join(METRICS)}")
         metric = METRICS[name]
-        if metric.takes not in fits or (name == "f1" and task != "binary"):
-            raise ConfigError(f"the metric {name!r} does not go with the task {task}; use {', '.join(known)}")
         found[name] = metric.function(y_true, labels if metric.takes == "labels" else outputs, sample_weight)
     return found
+
+
+def check_metrics(names: Iterable[str], task: str) -> None:
+    """Raise ConfigError for a metric that is unknown, or does not go with the task."""
+    known = default_metrics(task)
+    fits = {METRICS[name].takes for name in known}
+    for name in names:
+        if name not in METRICS:
+            raise ConfigError(f"unknown metric {name!r}{did_you_mean(str(name), METRICS)}; known: {', '.join(METRICS)}")
+        if METRICS[name].takes not in fits or (name == "f1" and task != "binary"):
+            raise ConfigError(f"the metric {name!r} does not go with the task {task}; use {', '.join(known)}")
 
 
 def _checked(

@@ -36,8 +36,9 @@ class Pass:
             sums = self.batches.start_epoch(epoch)
             sizes = zip(self.batches.sizes, sums, strict=True)
             step.load(self.table, [Denominator.of(step.reduction, m, total) for m, total in sizes])
-            for replay, times in self.replays:
-                replay(times)
+            with np.errstate(all="ignore"):  # a run that diverges is told by its cost
+                for replay, times in self.replays:
+                    replay(times)
             step.t += len(self.batches)
             costs = backend.to_host(self.values)
             costs[-1] = backend.to_host(step.value)[0]  # the last one has not been put away yet

@@ -12,16 +12,22 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, NonFiniteError, did_you_mean
 from ..maths.optimizers import Optimizer
+from ..maths.registry import is_number
 from ..maths.schedules import Schedule
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
 from ..network.targets import check_rows, check_targets, check_weights
 from .batches import Batches
 from .callbacks import Callback, Epoch, Progress, Running
-from .metrics import METRICS, evaluate
+from .metrics import METRICS, check_metrics, evaluate
 from .passes import Pass
 
 COST = "cost"
+
+
+def _whole(number: Any, least: int) -> bool:
+    """Whether a setting is a whole number, of Python or NumPy, from ``least``."""
+    return isinstance(number, int | np.integer) and not isinstance(number, bool) and bool(number >= least)
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class EarlyStopping:
             raise ConfigError(
                 f"early_stopping: unknown metric {self.metric!r}{hint}; known: cost, {', '.join(METRICS)}"
             )
-        if self.patience < 1 or not (math.isfinite(self.min_delta) and self.min_delta >= 0.0):
+        if not _whole(self.patience, 1) or not (is_number(self.min_delta) and 0.0 <= self.min_delta < math.inf):
             raise ConfigError("early_stopping: patience must be at least 1 and min_delta at least 0")
 
     @property
@@ -131,18 +137,17 @@ class Trainer:
         **settings: Any,
     ) -> None:
         for name, number in (("epochs", epochs), ("batch_size", batch_size), ("micro_batch", micro_batch)):
-            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+            if not _whole(number, 1) and not (name == "micro_batch" and number is None):
                 raise ConfigError(f"{name} must be a whole number from 1, got {number!r}")
-        for metric in metrics:
-            if metric not in METRICS:
-                raise ConfigError(
-                    f"unknown metric {metric!r}{did_you_mean(metric, METRICS)}; known: {', '.join(METRICS)}"
-                )
-        self.net, self.epochs, self.batch_size, self.micro_batch = net, epochs, batch_size, micro_batch
+        if not _whole(seed, 0):
+            raise ConfigError(f"seed must be a whole number from 0, got {seed!r}")
+        self.net, self.epochs, self.batch_size = net, int(epochs), int(batch_size)
+        self.micro_batch = None if micro_batch is None else int(micro_batch)
         self.early_stopping, self.restore_best = early_stopping, restore_best
         watched = [early_stopping.metric] if early_stopping and early_stopping.metric != COST else []
         self.metrics = list(dict.fromkeys([*metrics, *watched]))
-        self.shuffle, self.seed = shuffle, seed
+        check_metrics(self.metrics, task_of(net))
+        self.shuffle, self.seed = shuffle, int(seed)
         self.callbacks = [*callbacks, *([Progress()] if progress else [])]
         self.step = TrainingStep(net, optimizer, schedule=schedule, **settings)
 
@@ -176,6 +181,9 @@ class Trainer:
         X = check_rows(X, net.sizes[0])
         Y = check_targets(y, net.loss, net.sizes[-1], X.shape[0])
         weights = None if sample_weight is None else check_weights(sample_weight, X.shape[0])
+        if weights is not None and not weights.all():  # a row of weight 0 is no row: it must not fill up batches
+            kept = weights[:, 0] > 0.0
+            X, Y, weights = X[kept], Y[kept], weights[kept]
         if validation is not None:
             X_val = check_rows(validation[0], net.sizes[0], "validation X")
             validation = (X_val, check_targets(validation[1], net.loss, net.sizes[-1], X_val.shape[0]))
@@ -185,7 +193,7 @@ class Trainer:
             history.notes.append(
                 f"batch_size {self.batch_size} is larger than the {X.shape[0]} examples: one batch each epoch"
             )
-        self.step.total_steps = self.epochs * len(batches)
+        self.step.total_steps = self.step.t + self.epochs * len(batches)
         self._run(batches, validation, history)
         return history
 
@@ -203,7 +211,8 @@ class Trainer:
                 history.epochs.append(epoch)
                 for callback in callbacks:
                     callback.on_epoch(epoch)
-                if validation is not None and best.done(epoch, self.net):
+                out_of_patience = validation is not None and best.done(epoch, self.net)
+                if out_of_patience and self.early_stopping is not None:
                     history.stopped = "early stopping"
                     break
         history.best_epoch = len(history.epochs)

@@ -20,12 +20,14 @@ from support.bench import same_bits
 from support.bounds import Bounded
 from support.whole import agree, gradient
 
+from backprop_gpu.backends.host.select import compiled_obstacle
 from backprop_gpu.maths.activations import ACTIVATIONS
 from backprop_gpu.maths.losses import LOSSES
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 
 FEW = settings(max_examples=40, derandomize=True, deadline=None)
+KERNELS = ["reference", "host", *(["compiled"] if compiled_obstacle() is None else [])]
 HIDDEN = [name for name, a in ACTIVATIONS.items() if not a.output_only]
 Grads = dict[str, np.ndarray]
 
@@ -123,7 +125,7 @@ def problems(draw: Any, *, losses: Any = tuple(LOSSES), hidden: Any = tuple(HIDD
         m=draw(st.integers(1, 12)),
         dtype=draw(st.sampled_from(dtypes or ("float32", "float64"))),
         order=draw(st.sampled_from(("C", "F", "strided"))),
-        kernels=draw(st.sampled_from(("reference", "host"))),
+        kernels=draw(st.sampled_from(KERNELS)),
         seed=draw(st.integers(0, 2**32 - 1)),
     )
 

@@ -70,4 +70,4 @@ def agree(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], *allow
         bound = sum((a[name].e for a in (allowed if len(allowed) > 1 else allowed * 2)), start=np.zeros(1))
         assert np.isfinite(bound).all(), f"the bound of {name} decides nothing"
         gap = np.abs(x.astype(np.float64) - other[name])
-        assert (gap <= bound * (1.0 + 2.0**-30)).all(), f"{name} differs by {(gap / bound).max():.3g} of the bound"
+        assert (gap <= bound * (1.0 + 2.0**-30)).all(), f"{name} differs by {gap.max():.3g}, bound {bound.max():.3g}"

@@ -61,7 +61,7 @@ def exp(x: Any) -> Any:
     p = (p * (r * r) + r) + f(1.0)
     k = np.int32(n)
     half = k >> np.int32(1)
-    first = float_of_bits(np.int32((half + np.int32(127)) << np.int32(23)))
+    first: Any = float_of_bits(np.int32((half + np.int32(127)) << np.int32(23)))
     second = float_of_bits(np.int32((k - half + np.int32(127)) << np.int32(23)))
     return (p * first) * second
 
