@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support.source_tree import PACKAGE, ROOT, Place, Source, dotted, places, sources
 
-from backprop_gpu.backends.base import Kernels
+from backprop_gpu.backends.protocol import Kernels
 from backprop_gpu.backends.host.kernels import HostKernels
 from backprop_gpu.backends.host.select import compiled_obstacle
 from backprop_gpu.backends.reference import ReferenceKernels
@@ -31,7 +31,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     2: ("backends", "textbook"),
     3: ("network",),
     4: ("data", "training", "gradcheck"),
-    5: ("config", "safe_yaml", "build"),
+    5: ("config", "config_errors", "safe_yaml", "build"),
     6: ("report", "bench"),
     7: ("cli", "__main__"),
 }
@@ -42,6 +42,7 @@ FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 # are chosen. Everything else loads NumPy alone.
 LOADS_MORE = (
     ("config",),
+    ("config_errors",),
     ("safe_yaml",),
     ("build",),
     ("report",),
@@ -192,7 +193,7 @@ _namespace("cupy", "a package")
 
 def test_packages_with_one_home_are_imported_there_only() -> None:
     homes = {
-        "yaml": [("safe_yaml",), ("config",)],
+        "yaml": [("safe_yaml",)],
         "pydantic": [("config",)],
         "numba": [("backends", "host", "compiled")],
         "torch": [("bench",)],

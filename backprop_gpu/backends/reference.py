@@ -15,7 +15,7 @@ from ..maths import ledger, regularization
 from ..maths.activations import Activation
 from ..maths.losses import Loss, one_hot
 from ..maths.optimizers import Optimizer
-from .base import Backend, Dropout
+from .protocol import Device, Dropout
 
 
 @dataclass
@@ -33,9 +33,9 @@ def write(out: Array, value: Array, accumulate: bool) -> None:
 
 
 class ReferenceKernels:
-    """See ``base.Kernels`` for each operation's equation."""
+    """See ``protocol.Kernels`` for each operation's equation."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Device) -> None:
         self.backend, self.xp = backend, backend.xp
         self._ranges: dict[int, Array] = {}
 

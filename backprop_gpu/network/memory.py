@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .._typing import Array
-from ..backends.base import Backend, Dropout, Kernels
+from ..backends.base import Backend
+from ..backends.protocol import Dropout, Kernels
 from ..maths.activations import Activation
 
 ALIGNMENT = 256  # bytes; what CUDA's allocator and wide loads like

@@ -22,9 +22,9 @@ import pytest
 from support.bounds import Bounds
 
 from backprop_gpu.backends import Backend, get_backend
-from backprop_gpu.backends.base import Kernels
 from backprop_gpu.backends.cuda.probe import probe
 from backprop_gpu.backends.host.select import compiled_obstacle
+from backprop_gpu.backends.protocol import Kernels
 
 ENVIRONMENT_VARIABLE = "BACKPROP_GPU_TEST_BACKENDS"
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from support.backends import Case
 
-from backprop_gpu.backends.base import Dropout
+from backprop_gpu.backends.protocol import Dropout
 from backprop_gpu.maths.activations import Activation
 from backprop_gpu.maths.losses import Loss
 

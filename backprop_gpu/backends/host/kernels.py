@@ -14,7 +14,7 @@ import numpy as np
 from ...maths import regularization
 from ...maths.activations import Activation
 from ...maths.optimizers import Optimizer
-from ..base import Dropout
+from ..protocol import Dropout
 from ..reference import ReferenceKernels
 
 # Elements of a block: five float32 vectors of 16,384 are 320 KiB, within the second-level cache of current CPUs.
@@ -75,7 +75,7 @@ class HostSaved:
 
 
 class HostKernels(ReferenceKernels):
-    """See ``base.Kernels`` for each operation's equation."""
+    """See ``protocol.Kernels`` for each operation's equation."""
 
     def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> HostSaved:  # type: ignore[override]
         """Z, G and scratch as far as the layer needs them."""

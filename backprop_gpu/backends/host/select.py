@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ...errors import DeviceError, MissingDependencyError
-from ..base import Backend, Kernels
+from ..protocol import Device, Kernels
 from .kernels import HostKernels
 from .openblas import numpys_openblas
 
@@ -29,7 +29,7 @@ def _announce() -> None:
         sys.stderr.write("backprop_gpu: compiling kernels for this machine, once: about 10 seconds\n")
 
 
-def host_kernels(backend: Backend, kind: str) -> Kernels:
+def host_kernels(backend: Device, kind: str) -> Kernels:
     """``"host"``, ``"compiled"``, or ``"auto"``: compiled where it can be had.
 
     Raises

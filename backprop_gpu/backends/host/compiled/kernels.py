@@ -17,7 +17,7 @@ from ...._typing import Program, Replay
 from ....maths.activations import Activation
 from ....maths.losses import Loss
 from ....maths.optimizers import Optimizer
-from ...base import Backend, Dropout
+from ...protocol import Device, Dropout
 from ..kernels import HostKernels
 from ..openblas import OpenBlas
 from . import data, layers, losses, updates
@@ -61,9 +61,9 @@ def _single(*arrays: np.ndarray | None) -> bool:
 
 
 class CompiledKernels(HostKernels):
-    """See ``base.Kernels`` for each operation's equation."""
+    """See ``protocol.Kernels`` for each operation's equation."""
 
-    def __init__(self, backend: Backend, blas: OpenBlas) -> None:
+    def __init__(self, backend: Device, blas: OpenBlas) -> None:
         super().__init__(backend)
         self.blas = blas
         self._recording: _Recording | None = None

@@ -1,0 +1,143 @@
+"""The seam: what a kernel set does, as equations and laws, and what it is handed.
+
+The network loop (``network/``) is written once, against :class:`Kernels`. The laws stated there are tested for every
+kernel set in ``tests/laws``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .._typing import Array, Namespace, Program, Replay
+
+if TYPE_CHECKING:
+    from ..maths.activations import Activation
+    from ..maths.losses import Loss
+    from ..maths.optimizers import Optimizer
+
+
+class Device(Protocol):
+    """As much of a backend as a kernel set needs: its namespace, and arrays from the host."""
+
+    xp: Namespace
+
+    def asarray(self, host: Any, dtype: str | None = None) -> Array:
+        """A copy on the device."""
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Inverted dropout of one layer, and where its Philox counters live (``maths.regularization.dropout_mask``).
+
+    ``quads`` (ceil(n/4), 1) and ``examples`` (1, m) are constant; ``step`` (1,) moves on with every optimizer step;
+    ``first`` (1,) is the position of the micro-batch's first example in its batch.
+    """
+
+    rate: float
+    seed: int
+    layer: int
+    quads: Array
+    examples: Array
+    step: Array
+    first: Array
+
+
+class Kernels(Protocol):
+    """The operations of a training step. Every one writes into buffers it is given.
+
+    Laws, for every kernel set, dtype and shape (``tests/laws``)
+        * equal to the function of ``maths/`` of the same name within the bound derived for its operations;
+        * outputs are *overwritten*, except gradients with ``accumulate=True`` and ``value``, which are added to;
+        * inputs are not written, and outputs do not alias inputs;
+        * the same inputs on the same device give the same bits;
+        * ``scale`` arguments are None (one) or a one-element buffer that may change between calls.
+    """
+
+    def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
+        """Buffers in which ``dense`` leaves what its backward needs; owned and read by this kernel set alone."""
+
+    def reveal(self, saved: Any) -> dict[str, Array]:
+        """What ``saved`` holds, by name (``Z``, ``mask``), where it exists: for tracing, never for computing."""
+
+    def dense(
+        self,
+        W: Array,
+        A_prev: Array,
+        b: Array,
+        activation: Activation,
+        dropout: Dropout | None,
+        *,
+        A: Array,
+        saved: Any,
+    ) -> None:
+        """A <- drop(g(W A_prev + b)).  W (n, k), A_prev (k, m), b (n, 1), A (n, m)."""
+
+    def dense_vjp_input(
+        self,
+        W: Array,
+        dZ: Array,
+        activation_prev: Activation,
+        dropout_prev: Dropout | None,
+        A_prev: Array,
+        saved_prev: Any,
+        *,
+        scale: Array | None,
+        dZ_prev: Array,
+        db_prev: Array,
+        accumulate: bool,
+    ) -> None:
+        """dZ_prev <- (W^T dZ) * drop * g'(Z_prev);  db_prev <- (+) scale * sum over examples of dZ_prev."""
+
+    def dense_vjp_params(self, dZ: Array, A_prev: Array, *, scale: Array | None, dW: Array, accumulate: bool) -> None:
+        """dW <- (+) scale * dZ A_prev^T."""
+
+    def output_delta(
+        self,
+        loss: Loss,
+        form: str,
+        Z: Array,
+        Y: Array,
+        weights: Array | None,
+        *,
+        inverse_denominator: Array,
+        early: bool,
+        dZ: Array,
+        db: Array,
+        value: Array,
+        accumulate: bool,
+    ) -> None:
+        """dZ <- w * dL/dZ (times 1/D if ``early``);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum of w * L.
+
+        ``form``: ``"fused"`` (from the logits: the derivative of the reported cost) or ``"literal"`` (dL/dAL, then g').
+        """
+
+    def penalty(self, theta: Array, grad: Array, *, l1: Array | None, l2: Array | None, value: Array) -> None:
+        """grad += l2 theta + l1 sign(theta);  value += l2/2 |theta|^2 + l1 |theta|_1, over the weights' part only."""
+
+    def global_norm(self, grad: Array, max_norm: float, *, norm: Array, factor: Array) -> None:
+        """norm <- |grad|_2;  factor <- min(1, max_norm / norm)."""
+
+    def update(
+        self,
+        optimizer: Optimizer,
+        theta: Array,
+        grad: Array,
+        slots: Sequence[Array],
+        *,
+        scalars: Array,
+        factor: Array | None,
+        decay: bool,
+    ) -> None:
+        """theta, slots <- optimizer(theta, factor * grad, slots; scalars), in place; ``decay``: decay weights?"""
+
+    def gather(self, source: Array, order: Array, counters: Array, stride: int, *, out: Array) -> None:
+        """out[i] <- source[order[stride k + i]], k = counters[0]: batch k from example-contiguous storage."""
+
+    def advance(self, counters: Array, table: Array, values: Array, *, hyper: Array, value: Array) -> None:
+        """On to the next batch: values[k] <- value if k = counters[0] >= 0;  counters += 1;  value <- 0;
+        hyper <- table[counters[0]].  ``counters`` (2,) int64 are the batch of this pass and the optimizer step."""
+
+    def capture(self, program: Program) -> Replay:
+        """Record a program that touches only fixed buffers; the replay runs it a given number of times."""
