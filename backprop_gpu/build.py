@@ -19,6 +19,7 @@ from .data.preprocessing import Preprocessor
 from .data.sources import read_table
 from .data.splits import split_indices
 from .data.table import Table
+from .data.targets import TargetCodec
 from .errors import CheckpointError, ConfigError
 from .network.dense_net import DenseNet
 from .training.callbacks import Callback, JsonLines, to_json
@@ -180,6 +181,7 @@ def read_split(config: Config) -> tuple[Table, Table | None, Table | None]:
         delimiter=d.delimiter,
         options=d.options,
     )
+    TargetCodec.fit(table, d.task)  # a target of another task is a clearer complaint than what the split would say
     stratify = d.task in ("binary", "multiclass")
     parts = split_indices(
         table.n_samples, table.target, validation=d.validation, test=d.test, stratify=stratify, seed=config.seed
@@ -224,7 +226,11 @@ def new_run_dir(config: Config, run_dir: str | os.PathLike[str] | None) -> Path:
     while run_dir is None and path.exists():  # two runs within a second
         number += 1
         path = path.with_name(f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{number}")
-    if path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:  # a name that is too long, for one
+        raise ConfigError(f"cannot make the run folder {path}: {error.strerror}") from None
+    if there:
         raise ConfigError(f"{path} exists already; give --run-dir another folder, or remove that one")
     return path
 
@@ -234,8 +240,10 @@ def run(experiment: Experiment, run_dir: Path, callbacks: Sequence[Callback] = (
     model, config = experiment.model, experiment.config
     pre, dtype = model.preprocessor, model.net.dtype
     X, y = pre.transform(experiment.train, dtype), pre.encode_target(experiment.train, dtype)
-    validation = experiment.validation
+    validation, test = experiment.validation, experiment.test
     held_out = None if validation is None else (pre.transform(validation, dtype), pre.encode_target(validation, dtype))
+    if test is not None:  # what is wrong with its rows is found now, not after the training
+        pre.transform(test, dtype), pre.encode_target(test, dtype)
     try:
         run_dir.mkdir(parents=True)
         (run_dir / CONFIG_FILE).write_text(config.to_yaml(), encoding="utf-8")
@@ -243,7 +251,8 @@ def run(experiment: Experiment, run_dir: Path, callbacks: Sequence[Callback] = (
         raise ConfigError(f"cannot make the run folder {run_dir}: {error.strerror}") from None
     trainer = experiment.trainer
     trainer.callbacks = [JsonLines(run_dir / HISTORY_FILE), *callbacks, *trainer.callbacks]
-    history = trainer.fit(X, y, validation=held_out)
+    with np.errstate(over="ignore", invalid="ignore"):  # the trainer says in one line that a run diverged
+        history = trainer.fit(X, y, validation=held_out)
     model.save(run_dir / MODEL_FILE)
     metrics = _metrics(experiment, history)
     (run_dir / METRICS_FILE).write_text(to_json(metrics, indent=2) + "\n", encoding="utf-8")

@@ -6,11 +6,13 @@ Exit codes: 0 done; 1 a check failed; 2 the input or the device is not usable, i
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import BackpropError, ConfigError, DataError
 
@@ -22,36 +24,70 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    _set_output(errors="replace")  # letters that the terminal lacks
     try:
-        return int(options.command(options))
-    except BackpropError as error:
-        if options.debug:
-            raise
-        print(f"backprop-gpu: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _run(words)
+    except BrokenPipeError:  # the reader of our output, such as head, has gone
+        _drop_output()
+        return 141
     except KeyboardInterrupt:
         print("backprop-gpu: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output, such as head, has gone
-        sys.stderr.close()
-        return 141
-    except MemoryError as error:
-        if options.debug:
+    except (BackpropError, OSError, MemoryError) as error:
+        if isinstance(error, OSError) and not isinstance(error, BackpropError):
+            _drop_output()
+        if "--debug" in words:
             raise
-        print(
-            f"backprop-gpu: out of memory ({error}); lower training.batch_size or set training.micro_batch",
-            file=sys.stderr,
-        )
+        print(f"backprop-gpu: {_one_line(error)}", file=sys.stderr)
         return 2
 
 
+def _run(words: list[str]) -> int:
+    try:
+        options = _parser().parse_args(words)
+        code = int(options.command(options))
+    except SystemExit as done:  # argparse, after --help or --version
+        code = int(done.code or 0)
+    sys.stdout.flush()
+    return code
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error}); lower training.batch_size or set training.micro_batch"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else f"cannot write: {error.strerror}"
+    return " ".join(str(error).split())
+
+
+def _set_output(**settings: str) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(**settings)  # type: ignore[arg-type]
+
+
+def _drop_output() -> None:
+    """What could not be written would be tried again, and complained of, when Python ends."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes --debug before and after the command, and complains in one line."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="backprop-gpu", description="An L-layer network with hand-written backpropagation, on NumPy or CUDA."
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="train a network and leave a run folder")
@@ -214,11 +250,12 @@ def _predict(options: argparse.Namespace) -> int:
     header, columns = _prediction_columns(model, model.read(options.data), options.proba)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     if options.out is None:
+        _set_output(encoding="utf-8", newline="\n")  # as in a file
         csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
         return 0
     try:
         with open(options.out, "w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([header, *rows])
+            csv.writer(file, lineterminator="\n").writerows([header, *rows])
     except OSError as error:
         raise DataError(f"cannot write {options.out}: {error.strerror}") from None
     return 0

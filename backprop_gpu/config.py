@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
-from .config_errors import CHOICES, explain
+from .config_errors import explain
 from .devices import ENVIRONMENT_VARIABLE, requested
 from .devices import parse as parse_device
 from .errors import BackpropError, ConfigError, did_you_mean
@@ -27,7 +27,7 @@ from .maths.losses import LOSSES, get_loss
 from .maths.optimizers import OPTIMIZERS, get_optimizer
 from .maths.schedules import SCHEDULES, get_schedule
 from .safe_yaml import parse_yaml, to_yaml
-from .training.metrics import METRICS, default_metrics
+from .training.metrics import METRICS, check_metrics
 
 DEFAULT = "breast_cancer"
 
@@ -272,8 +272,12 @@ def load_config(
     for override in overrides or []:
         _override(data, override)
     overridden = any(override.partition("=")[0].strip() == "device" for override in overrides or [])
-    if device is not None or (not overridden and os.environ.get(ENVIRONMENT_VARIABLE, "").strip()):
-        data["device"] = str(requested(device))
+    if device is None and not overridden:
+        device = os.environ.get(ENVIRONMENT_VARIABLE, "").strip() or None
+        requested()  # blames the variable
+    if device is not None:
+        parse_device(device)
+        data["device"] = device
     return validate(data, str(path))
 
 
@@ -322,14 +326,20 @@ def _check_together(config: Config, source: str) -> None:
     try:
         get_optimizer(config.optimizer.model_dump())
         get_schedule(config.schedule.model_dump())
-        get_loss(config.loss_spec())
         specs = config.model.activation_spec()
         for spec in specs if isinstance(specs, list) else [specs]:
             get_activation(spec)
         parse_device(config.device)
+        stopping = config.training.early_stopping
+        names = [*(config.training.metrics or []), *([stopping.metric] if stopping else [])]
+        check_metrics([name for name in names if name != "cost"], config.data.task)
     except BackpropError as error:
         raise ConfigError(f"{source}: {error}") from None
-    for problem in (_loss_problem(config), _metric_problem(config), _shape_problem(config), _data_problem(config)):
+    try:
+        get_loss(config.loss_spec())
+    except ConfigError as error:
+        raise ConfigError(f"{source}: loss: {error}") from None
+    for problem in (_loss_problem(config), _shape_problem(config), _data_problem(config)):
         if problem:
             raise ConfigError(f"{source}: {problem}")
 
@@ -343,32 +353,21 @@ def _loss_problem(config: Config) -> str:
     return f"loss {config.loss.name!r} does not fit task {task!r}; use {' or '.join(fitting)}"
 
 
-def _metric_problem(config: Config) -> str:
-    t, task = config.training, config.data.task
-    if t.early_stopping is not None and config.data.validation == 0.0:
-        return "early_stopping needs data.validation above 0"
-    names = [*(t.metrics or []), *([t.early_stopping.metric] if t.early_stopping else [])]
-    usual = default_metrics(task)
-    takes = {METRICS[name].takes for name in usual}
-    for name in names:
-        if name != "cost" and (METRICS[name].takes not in takes or (name == "f1" and task != "binary")):
-            return f"the metric {name!r} does not go with the task {task}; use {', '.join(usual)}"
-    return ""
-
-
 def _shape_problem(config: Config) -> str:
     layers = len(config.model.hidden)
     for key in ("activation", "dropout"):
         value = getattr(config.model, key)
         if isinstance(value, list) and len(value) != layers:
-            return f"model.{key} lists {len(value)}, model.hidden has {layers} layers; give one for each, or one for all"
+            return f"model.{key} lists {len(value)}, model.hidden has {layers} layers; list one for each, or give one"
     return ""
 
 
 def _data_problem(config: Config) -> str:
     d = config.data
+    if config.training.early_stopping is not None and d.validation == 0.0:
+        return "early_stopping needs data.validation above 0"
     if d.validation + d.test >= 1.0:
-        return f"data.validation + data.test is {d.validation + d.test:g}; it must be below 1, to leave rows to train on"
+        return f"data.validation + data.test is {d.validation + d.test:g}; it must be below 1, to leave training rows"
     if d.standardize_target and d.task != "regression":
         return f"data.standardize_target is for task regression, the task is {d.task}"
     return ""

@@ -62,7 +62,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
-# YAML 1.2, section 10.3.2. PyYAML's own are of YAML 1.1, where no, 1:30, 010 and 2024-01-31 are no texts and 1e3 is one.
+# YAML 1.2, section 10.3.2. PyYAML's own are of YAML 1.1: 1:30 and 2024-01-31 are no texts there, and 1e3 is one.
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("null", r"(?:~|null|Null|NULL|)", ["~", "n", "N", ""]),

@@ -31,7 +31,7 @@ def read_csv(
     if len(delimiter) != 1 or delimiter in '\r\n"':
         raise ConfigError(f"delimiter must be one character and no quote or line end, got {delimiter!r}")
     try:
-        header = _header(path, delimiter)
+        header = _header(path, delimiter, labelled=bool(target))
         targets = [_position(path, header, column) for column in target]
         if len(set(targets)) < len(targets):
             raise ConfigError(f"{path}: target names a column twice; take one out")
@@ -79,14 +79,15 @@ def _read(
         texts = texts | late  # read again, once: what came before their first text was kept as numbers
 
 
-def _header(path: Path, delimiter: str) -> list[str]:
+def _header(path: Path, delimiter: str, labelled: bool) -> list[str]:
     _, header = next(_rows(path, delimiter), (0, []))
     if not header:
         raise DataError(f"{path} is empty; a header line and rows of data are needed")
     if len(header) == 1:
         other = next((mark for mark in ";\t|," if mark in header[0]), None)
         cure = f"; set delimiter: {other!r}" if other else ""
-        raise DataError(f"{path} has one column only ({header[0]!r}){cure}")
+        if labelled or other:
+            raise DataError(f"{path} has one column only ({header[0]!r}){cure}")
     for position, name in enumerate(header, start=1):
         if not name:
             raise DataError(f"{path}: column {position} has no name in the header; name it")

@@ -45,6 +45,8 @@ class Preprocessor:
         ``error`` or ``ignore``: what to do with a category that was not seen in training (ignore: all zeros).
     target : TargetCodec or None
         How targets are encoded.
+    delimiter : str or None
+        That of the training table, if one was asked for.
     """
 
     columns: tuple[str, ...]
@@ -57,6 +59,7 @@ class Preprocessor:
     named: bool
     unknown: str = "error"
     target: TargetCodec | None = None
+    delimiter: str | None = None
 
     @classmethod
     def fit(
@@ -117,6 +120,7 @@ class Preprocessor:
             named=table.named,
             unknown=unknown,
             target=None if task is None else TargetCodec.fit(table, task, standardize_target),
+            delimiter=table.delimiter,
         )
 
     @property
@@ -128,7 +132,7 @@ class Preprocessor:
     @property
     def schema(self) -> Schema:
         """For ``read_table(path, like=preprocessor.schema)``."""
-        return Schema(self.columns, tuple(self.categories), self.target.names if self.target else ())
+        return Schema(self.columns, tuple(self.categories), self.target.names if self.target else (), self.delimiter)
 
     def transform(self, table: Table, dtype: Any = "float32") -> np.ndarray:
         """Return the inputs (n_samples, n_features) in ``dtype``; computed in float64, block by block.
@@ -233,6 +237,7 @@ class Preprocessor:
             "indicators": list(self.indicators),
             "named": self.named,
             "unknown": self.unknown,
+            "delimiter": self.delimiter,
             "target": None,
         }
         if self.target is not None:
@@ -259,6 +264,7 @@ class Preprocessor:
                 named=meta["named"],
                 unknown=meta["unknown"],
                 target=None if meta["target"] is None else TargetCodec.from_state(of_target, meta["target"]),
+                delimiter=meta["delimiter"],
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"the saved preprocessor is damaged: {type(error).__name__} {error}") from None

@@ -6,6 +6,7 @@ import inspect
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,7 +57,8 @@ def read_table(
     options : mapping
         Built-in moons and regression: parameters of :func:`moons` and :func:`friedman1`.
     like : Schema
-        Read a CSV as the training table was read (``preprocessor.schema``): its columns in any order, others left out.
+        Read a CSV as the training table was read (``preprocessor.schema``): its delimiter, its columns in any order,
+        others left out.
     labelled : bool
         False: leave the target out; the file need not have one.
 
@@ -81,9 +83,10 @@ def read_table(
     if suffix in _DELIMITERS:
         if like is not None:
             target, columns, categorical = like.target_names, like.columns, like.categorical
+            delimiter = delimiter or like.delimiter
         wanted = _target_columns(source, target) if labelled else ()
         mark = _DELIMITERS[suffix] if delimiter is None else delimiter
-        return read_csv(Path(source), wanted, columns, ignore, categorical, mark)
+        return replace(read_csv(Path(source), wanted, columns, ignore, categorical, mark), delimiter=delimiter)
     if suffix == ".npy":
         return _read_npy(Path(source), target, labelled)
     if suffix == ".npz":

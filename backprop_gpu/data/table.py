@@ -20,6 +20,7 @@ class Schema:
     columns: tuple[str, ...]
     categorical: tuple[str, ...]
     target_names: tuple[str, ...]
+    delimiter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Table:
         The line of the file on which each row starts.
     rows : ndarray of int, shape (n_samples,), or None
         Which of the stored rows this table holds (None: all), so that taking rows copies nothing.
+    delimiter : str or None
+        CSV: the delimiter that was asked for (None: that of the file's suffix).
     """
 
     source: str
@@ -58,6 +61,7 @@ class Table:
     named: bool = False
     lines: np.ndarray | None = None
     rows: np.ndarray | None = None
+    delimiter: str | None = None
 
     @property
     def n_samples(self) -> int:

@@ -14,9 +14,15 @@ if TYPE_CHECKING:
     from ..gradcheck import GradientReport
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line: rich would end the process with code 1."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Standard output; plain text where it is not a terminal."""
-    return Console(highlight=False, soft_wrap=False)
+    return _Console(highlight=False, soft_wrap=False)
 
 
 def text(value: Any) -> str:

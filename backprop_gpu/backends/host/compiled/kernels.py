@@ -52,6 +52,7 @@ class _Recording:
 
 
 def _address(x: np.ndarray | None) -> int:
+    assert x is None or x.flags.c_contiguous, "a row holds an address and no strides"
     return 0 if x is None else x.ctypes.data
 
 
@@ -226,9 +227,9 @@ class CompiledKernels(HostKernels):
         """dZ <- w dL/dZ (1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L."""
         labels = loss.labels == "classes" and Y.shape[0] == 1 and Y.dtype == np.int64
         rows = Y.T  # examples contiguous, as batches are gathered
-        if not rows.flags.c_contiguous:
+        if not rows.flags.c_contiguous or not (weights is None or weights.flags.c_contiguous):
             self._fall_back()
-            rows = np.ascontiguousarray(rows)
+            rows, weights = np.ascontiguousarray(rows), None if weights is None else np.ascontiguousarray(weights)
         fits = labels or (_single(Y) and Y.shape == Z.shape)
         if form != "fused" or not _single(Z, weights) or not fits:
             self._fall_back()
