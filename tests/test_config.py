@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.json_schema import Schema
 
@@ -72,12 +72,14 @@ TEXTS |= st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(TEXTS, max_size=4), TEXTS)
 def test_any_column_name_survives_being_written(columns: list[str], target: str) -> None:
     config = validate({"data": {"columns": columns, "ignore": columns[:1], "target": target}})
     assert validate(parse_yaml(config.to_yaml(), "shown")) == config
 
 
+@settings(deadline=None)
 @given(st.floats(1e-300, 1e300), st.integers(0, 2**64 - 1))
 def test_any_number_survives_being_written(rate: float, seed: int) -> None:
     config = validate({"optimizer": {"learning_rate": rate}, "seed": seed})

@@ -276,7 +276,7 @@ JUNK = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from([*SCHEMA.root["properties"]]) | st.text(max_size=4), JUNK, max_size=4))
 def test_any_mapping_is_valid_or_refused_in_one_line(data: dict[str, Any]) -> None:
     refused = ""
@@ -289,6 +289,7 @@ def test_any_mapping_is_valid_or_refused_in_one_line(data: dict[str, Any]) -> No
     assert refused or SCHEMA.accepts(data)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_mapping_that_the_schema_refuses_is_refused(data: st.DataObject) -> None:
     section, key = data.draw(st.sampled_from(KEYS))

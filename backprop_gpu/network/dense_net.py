@@ -231,7 +231,7 @@ class DenseNet:
         ----------
         X : (n_samples, n_0)
         """
-        X = check_rows(self._on_host(X, "X"), self.sizes[0])
+        X = check_rows(self._on_host(X, "X"), self.sizes[0], dtype=self.dtype)
         out = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
         with self.backend.activate():
             for rows, Z in self._logits(X):
@@ -249,7 +249,7 @@ class DenseNet:
 
     def cost(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """J without penalty: the (weighted) mean over rows of L, accumulated in float64 over blocks of rows."""
-        X = check_rows(self._on_host(X, "X"), self.sizes[0])
+        X = check_rows(self._on_host(X, "X"), self.sizes[0], dtype=self.dtype)
         Y = check_targets(self._on_host(y, "y"), self.loss, self.sizes[-1], X.shape[0])
         w = None if sample_weight is None else check_weights(self._on_host(sample_weight, "sample_weight"), X.shape[0])
         D = Denominator.of("mean", X.shape[0], None if w is None else float(w.sum()))

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .._typing import Array, Program
+from ..backends import require_owned
 from ..errors import ConfigError, DataError, ShapeError, did_you_mean
 from ..maths.ledger import REDUCTIONS, Denominator, place
 from ..maths.optimizers import Optimizer, get_optimizer
@@ -166,6 +167,9 @@ class TrainingStep:
     def _check(self, X: Array, Y: Array, weights: Array | None, micro_batch: int | None) -> int:
         net, (n_0, m) = self.net, X.shape
         outputs = (1, net.sizes[-1]) if net.loss.labels == "classes" else (net.sizes[-1],)
+        for name, x in (("X", X), ("Y", Y), ("weights", weights)):
+            if x is not None:
+                require_owned(net.backend, name, x)
         if n_0 != net.sizes[0]:
             raise ShapeError(f"X must be ({net.sizes[0]}, m), examples as columns; got {tuple(X.shape)}")
         if len(Y.shape) != 2 or Y.shape[0] not in outputs or Y.shape[1] != m:

@@ -10,13 +10,13 @@ from ..errors import DataError, ShapeError
 from ..maths.losses import Loss
 
 
-def check_rows(X: Any, n_features: int, name: str = "X") -> np.ndarray:
+def check_rows(X: Any, n_features: int, name: str = "X", dtype: str = "float64") -> np.ndarray:
     """X as a host array (n_samples, n_features) of finite numbers.
 
     Raises
     ------
     ShapeError, DataError
-        For another shape, an empty array, text, NaN or infinity (naming the first bad cell).
+        For another shape, an empty array, text, NaN, infinity or a number beyond ``dtype`` (naming the cell).
     """
     X = _numbers(X, name)
     if X.ndim == 1 and n_features == 1:
@@ -27,6 +27,10 @@ def check_rows(X: Any, n_features: int, name: str = "X") -> np.ndarray:
     if X.shape[0] == 0:
         raise DataError(f"{name} has no rows")
     _finite(X, name)
+    largest = np.finfo(dtype).max
+    if np.max(np.abs(X), initial=0) > largest:
+        row, column = np.argwhere(np.abs(X) > largest)[0]
+        raise DataError(f"{name} has {X[row, column]} at row {row}, column {column}, beyond {dtype}; change its unit")
     return _as_floats(X)
 
 

@@ -178,14 +178,14 @@ class Trainer:
         net = self.net
         if self.early_stopping is not None and validation is None:
             raise DataError("early stopping needs a validation set; pass validation=(X, y) or leave early_stopping out")
-        X = check_rows(X, net.sizes[0])
+        X = check_rows(X, net.sizes[0], dtype=net.dtype)
         Y = check_targets(y, net.loss, net.sizes[-1], X.shape[0])
         weights = None if sample_weight is None else check_weights(sample_weight, X.shape[0])
         if weights is not None and not weights.all():  # a row of weight 0 is no row: it must not fill up batches
             kept = weights[:, 0] > 0.0
             X, Y, weights = X[kept], Y[kept], weights[kept]
         if validation is not None:
-            X_val = check_rows(validation[0], net.sizes[0], "validation X")
+            X_val = check_rows(validation[0], net.sizes[0], "validation X", net.dtype)
             validation = (X_val, check_targets(validation[1], net.loss, net.sizes[-1], X_val.shape[0]))
         batches = Batches(net, X, Y, weights, batch_size=self.batch_size, shuffle=self.shuffle, seed=self.seed)
         history = History()

@@ -118,7 +118,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
 
 
 def test_the_wheel_holds_the_package_and_the_configs(wheel: zipfile.ZipFile) -> None:
-    sources = [path for path in (ROOT / "backprop_gpu").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    sources = [
+        path for path in (ROOT / "backprop_gpu").rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    ]
     expected = {path.relative_to(ROOT).as_posix() for path in sources}
     configs = {f"backprop_gpu/configs/{path.name}" for path in (ROOT / "configs").iterdir()}
     assert "backprop_gpu/configs/breast_cancer.yaml" in configs
