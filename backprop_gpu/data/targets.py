@@ -61,7 +61,7 @@ class TargetCodec:
             if task == "binary" and len(labels) > 2:
                 raise DataError(
                     f"{table.source}: a binary target has two classes, this one has {len(labels)}"
-                    f" ({listed(labels)}); use a loss for several classes"
+                    f" ({listed(labels)}); set data.task: multiclass"
                 )
             return cls(task, names, flat, labels, integers, table.class_names or labels)
         codec = cls(task, names, flat)
@@ -186,7 +186,7 @@ def _label_texts(table: Table) -> tuple[np.ndarray, bool]:
     raw = _raw(table)
     if table.n_outputs != 1:
         n = table.n_outputs
-        raise DataError(f"{table.source}: a class label is one target column, found {n}; use a loss for several labels")
+        raise DataError(f"{table.source}: a class label is one target column, found {n}; set data.task: multilabel")
     raw = np.asarray(raw).reshape(len(raw))
     if raw.dtype.kind == "U":
         _refuse(table, raw == "", "the target is missing")

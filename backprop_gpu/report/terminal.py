@@ -46,7 +46,7 @@ def scores(parts: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def confusion(matrix: Mapping[str, Any]) -> Table:
     """Rows are the true classes, columns the predicted ones."""
-    table = Table(title="Confusion matrix (rows: true, columns: predicted)", title_justify="left")
+    table = Table(title="Confusion (rows: true)", title_justify="left")
     table.add_column("")
     for name in matrix["classes"]:
         table.add_column(Text(str(name)), justify="right")

@@ -48,7 +48,12 @@ CASES = [
     ("erf", spread(-6.0, 6.0), mpmath.erf, 1.2),
     ("log1p_unit", spread(0.0, 1.0), mpmath.log1p, 1.5),
     ("expm1_negative", spread(-90.0, 0.0), mpmath.expm1, 1.5),
-    ("log", np.concatenate([np.logspace(-37.9, 38.5, 3000), np.linspace(0.5, 2.0, 3000)]).astype("f4"), mpmath.log, 0.9),
+    (
+        "log",
+        np.concatenate([np.logspace(-37.9, 38.5, 3000), np.linspace(0.5, 2.0, 3000)]).astype("f4"),
+        mpmath.log,
+        0.9,
+    ),
 ]
 
 
