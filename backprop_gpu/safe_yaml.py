@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any
 
 import yaml
@@ -86,6 +87,15 @@ _Dumper.yaml_implicit_resolvers = {
     first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *_Loader.yaml_implicit_resolvers.get(first, [])]
     for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
 }
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Control characters are escaped, which only double quotes allow; as themselves they would be line breaks."""
+    controls = any(unicodedata.category(letter) == "Cc" for letter in text)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if controls else None)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def to_yaml(data: dict[str, Any]) -> str:

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from support.source_tree import PACKAGE, ROOT, Place, Source, dotted, places, sources
 
-from backprop_gpu.backends.protocol import Kernels
 from backprop_gpu.backends.host.kernels import HostKernels
 from backprop_gpu.backends.host.select import compiled_obstacle
+from backprop_gpu.backends.protocol import Kernels
 from backprop_gpu.backends.reference import ReferenceKernels
 
 SOURCES = sources()

@@ -46,8 +46,8 @@ def scores(parts: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def confusion(matrix: Mapping[str, Any]) -> Table:
     """Rows are the true classes, columns the predicted ones."""
-    table = Table(title="Confusion (rows: true)", title_justify="left")
-    table.add_column("")
+    table = Table(title="Confusion matrix", title_justify="left")
+    table.add_column("true \\ predicted")
     for name in matrix["classes"]:
         table.add_column(Text(str(name)), justify="right")
     for name, row in zip(matrix["classes"], matrix["rows_true"], strict=True):
