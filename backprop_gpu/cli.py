@@ -1,4 +1,4 @@
-"""``backprop-gpu``: train, evaluate, predict, gradcheck, devices, config.
+"""``backprop-gpu``: train, evaluate, predict, gradcheck, devices, config, bench.
 
 Exit codes: 0 done; 1 a check failed; 2 the input or the device is not usable, in one line; 130 interrupted.
 """
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .bench.command import add_bench, run_bench
 from .errors import BackpropError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -130,6 +131,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=_config_validate if verb == "validate" else _config_show)
     verbs.add_parser("schema", help="print the JSON Schema, for editors").set_defaults(command=_config_schema)
     verbs.add_parser("list", help="name the configurations that come along").set_defaults(command=_config_list)
+    bench = commands.add_parser("bench", help="measure beside other libraries, equal work verified first")
+    add_bench(bench)
+    bench.set_defaults(command=run_bench)
     return parser
 
 

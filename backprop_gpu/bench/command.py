@@ -18,7 +18,7 @@ _TEXT = """what to measure:
 
 Each peer works in a process of its own and is asked for one round at a time, in turn. Equal work is verified first:
 from the same weights, in the same order, its losses must agree with a float64 run; a peer whose losses do not is left
-out, and the command ends with 1. "ratio to ours" is a peer's time over that of our first row, "% of floor" the least
+out, and the command ends with 1. The ratio is a peer's time over that of the first (ours), "% of floor" the least
 time (products at this machine's GEMM rate, bytes at its bandwidth, measured in the same rounds) over a peer's time.
 """
 
@@ -95,7 +95,7 @@ def _rows(options: argparse.Namespace, context: dict[str, Any]) -> Iterator[dict
         if name not in known:
             hint = did_you_mean(name, known)
             raise ConfigError(f"bench {kind} has no workload {name!r}{hint}; it has {', '.join(known)}")
-    at_least = options.slice if kind in ("step", "inference") else 0.0
+    at_least = 0.0 if kind == "fit" else options.slice
     with Measurement(chosen(options.peers, kind), unset_openblas=options.unset_openblas) as measurement:
         for name in options.workloads or known:
             yield from measurement.rows(known[name], kind, options.rounds, at_least)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import time
+import timeit
 from collections.abc import Callable
 from typing import Any
 
@@ -34,21 +34,16 @@ def products(work: Workload, train: bool) -> list[Product]:
     return found
 
 
-def best_seconds(call: Callable[[], object], repeats: int = 5) -> float:
-    """The fastest of some calls."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def best_seconds(call: Callable[[], object]) -> float:
+    """The fastest of five calls."""
+    return min(timeit.repeat(call, number=1, repeat=5))
 
 
 @functools.cache
 def reference_losses(work: Workload, adam: str) -> tuple[np.ndarray, list[np.ndarray]]:
     """Losses of plain NumPy in float64, and in float32 from disturbed starts (see ``equal.bound``)."""
     peers = [PlainNumpy("float32" if k else "float64", adam) for k in range(DISTURBED + 1)]
-    runs = [losses_of(peer.prepare, peer.epoch, work, ulps=k or None) for k, peer in enumerate(peers)]
+    runs = [losses_of(peer.prepare, peer.epoch, work, disturbed=k or None) for k, peer in enumerate(peers)]
     return runs[0], runs[1:]
 
 
@@ -59,7 +54,7 @@ def reference_probabilities(work: Workload) -> tuple[np.ndarray, list[np.ndarray
     for k in range(DISTURBED + 1):
         peer, task = (
             PlainNumpy("float32" if k else "float64"),
-            make_task(work, rows=2 * work.batch_size, ulps=k or None),
+            make_task(work, rows=2 * work.batch_size, disturbed=k or None),
         )
         peer.prepare(task)
         runs.append(peer.predict(task.X).reshape(-1).astype(np.float64))

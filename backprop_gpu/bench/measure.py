@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from ..errors import DeviceError, MissingDependencyError
 from .equal import bound, difference
 from .peers import PeerSpec
 from .process import Worker
-from .rounds import interleave, summaries
+from .rounds import interleave, summary
 from .workloads import Workload
 
 UNSET: dict[str, str | None] = {"OPENBLAS_CORETYPE": None, "OPENBLAS_L2_SIZE": None}
@@ -54,35 +55,44 @@ class Measurement:
             worker.close()
 
     def pools(self) -> dict[str, list[str]]:
-        """Thread pools and BLAS core type of every process."""
-        return {name: worker.ask("pools") for name, worker in self.workers.items()}
+        """Thread pools and BLAS core type of every process that lives."""
+        found = {}
+        for name, worker in self.workers.items():
+            with contextlib.suppress(DeviceError):
+                found[name] = worker.ask("pools")
+        return found
 
     def rows(self, work: Workload, mode: str, rounds: int, at_least: float) -> Iterator[dict[str, Any]]:
         """One row of results a peer; those that take no part have a ``note`` instead of figures."""
-        first = {}
+        ready = []
         for name in self.specs:
             try:
                 note = self.problems.get(name) or self._obstacle(name, work, mode)
                 if note is None:
                     self.workers[name].ask("prepare", work, mode)
-                    first[name] = self.workers[name].ask("turn", 0.0)
+                    self.workers[name].ask("turn", 0.0)  # compiles, and warms up
+                    ready.append(name)
             except DeviceError as error:
                 note = f"failed: {error}"
             if note is not None:
                 yield {"workload": work.name, "peer": name, "note": note}
-        if not first:
+        if not ready:
             return
         for name in self.machines:
             self.workers[name].ask("prepare", work, mode)
 
         def turn(name: str) -> float:
-            return float(self.workers[name].ask("turn", at_least))
+            try:
+                return float(self.workers[name].ask("turn", at_least))
+            except DeviceError as error:
+                raise DeviceError(f"{name} failed after its first turn: {error}") from None
 
-        seconds, base = interleave([*self.machines, *first], rounds, turn, rest=REST), next(iter(first))
+        seconds = interleave([*self.machines, *ready], rounds, turn, rest=REST)
         floor = None if work.target else min(min(seconds[name]) for name in self.machines)
-        for name, found in summaries({name: seconds[name] for name in first}, base).items():
+        for name in ready:
+            found = summary(seconds[name], seconds[ready[0]])
             share = None if floor is None else floor / found["median"]
-            figures = found | {"first": first[name], "floor": floor, "of_floor": share, "base": base}
+            figures = found | {"floor": floor, "of_floor": share, "base": ready[0]}
             yield {"workload": work.name, "peer": name} | figures | {"note": self.workers[name].ask("note")}
 
     def _obstacle(self, name: str, work: Workload, mode: str) -> str | None:

@@ -20,7 +20,7 @@ from ..errors import DataError, MissingDependencyError
 Row = dict[str, Any]
 _PACKAGES = ("backprop-gpu", "numpy", "numba", "scikit-learn", "torch", "jax", "onnxruntime", "threadpoolctl")
 _VARIABLES = ("OPENBLAS_", "OMP_", "MKL_", "GOTO_", "BLIS_", "NUMBA_", "XLA_", "JAX_", "TORCH")
-_COMPARED = ("workload", "peer", "median", "quartiles", "ratio to ours", "% of floor", "first turn", "note")
+_COMPARED = ("workload", "peer", "median", "quartiles", "ratio", "% of floor", "note")
 HEADINGS = {
     **dict.fromkeys(("step", "epoch", "fit", "inference"), _COMPARED),
     "startup": ("what", "median", "quartiles"),
@@ -41,9 +41,8 @@ def cells(kind: str, row: Row) -> list[str]:
     given = {
         "median": duration(row["median"]) if "median" in row else "",
         "quartiles": f"{duration(row['q1'])} - {duration(row['q3'])}" if "median" in row else "",
-        "ratio to ours": f"{row['ratio']:.2f}" if "ratio" in row else "",
+        "ratio": f"{row['ratio']:.2f}" if "ratio" in row else "",
         "% of floor": f"{100 * row['of_floor']:.0f}%" if row.get("of_floor") is not None else "",
-        "first turn": duration(row["first"]) if "first" in row else "",
         "value": f"{row.get('value', 0):,}",
         "FLOP": f"{row.get('flops', 0):.3g}",
         "exponent": f"{row['exponent']:.2f}" if row.get("exponent") is not None else "",
@@ -70,6 +69,8 @@ def markdown(kind: str, rows: Sequence[Row], context: Row) -> str:
     lines = [f"### {kind}, {context['date']}", "", f"`{context['command']}`", "", f"* {context['machine']}"]
     lines += [f"* {versions}", f"* Variables of the libraries: {variables}"]
     lines += [f"* Thread pools: {blas}"] if blas else []
+    base = next((row["base"] for row in rows if "base" in row), "")
+    lines += [f"* Ratio: time over that of {base} in the same round; median of the rounds"] if base else []
     lines += ["", _line(HEADINGS[kind]), "|" + "---|" * len(HEADINGS[kind])]
     return "\n".join([*lines, *(_line(cells(kind, row)) for row in rows), ""])
 

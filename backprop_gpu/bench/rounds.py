@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,7 @@ def interleave(
 
 
 def summary(seconds: Sequence[float], base: Sequence[float]) -> dict[str, Any]:
-    """Median, quartiles, and the median over rounds of the time over the base's time in the same round."""
+    """Median, quartiles, and as ``ratio`` the median over rounds of the time over the base's in the same round."""
     q1, median, q3 = (float(q) for q in np.quantile(seconds, [0.25, 0.5, 0.75]))
     ratio = float(np.median(np.divide(seconds, base)))
     return {"median": median, "q1": q1, "q3": q3, "ratio": ratio, "rounds": list(seconds)}
-
-
-def summaries(seconds: Mapping[str, Sequence[float]], base: str) -> dict[str, dict[str, Any]]:
-    """``summary`` of everybody, against ``base``."""
-    return {name: summary(own, seconds[base]) for name, own in seconds.items()}

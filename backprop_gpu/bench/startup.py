@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DeviceError
-from .rounds import interleave, summaries
+from .rounds import interleave, summary
 
 _CONFIG = """
 name: bench
@@ -51,16 +51,19 @@ def jobs(folder: Path) -> dict[str, Callable[[], float]]:
         return _process("-m", "backprop_gpu", *command, cache=cache or tempfile.mkdtemp(dir=folder), until=until)
 
     one_step = ("--set", "training.epochs=1", "--set", "training.batch_size=100000")
+    compiled = (*one_step, "--set", "kernels=compiled")
     warm = folder / "warm"
-    train(warm, *one_step)  # fills the cache
     found: dict[str, Callable[[], float]] = {
         "python alone": functools.partial(_process, "-c", "pass"),
         "import backprop_gpu": functools.partial(_process, "-c", "import backprop_gpu"),
         "backprop-gpu --help": functools.partial(_process, "-m", "backprop_gpu", "--help"),
-        "train, to the end of the first step, cold": functools.partial(train, None, *one_step),
-        "train, to the end of the first step, warm": functools.partial(train, warm, *one_step),
+        "train, to the end of the first step": functools.partial(train, warm, *one_step),
         "train digits, 20 epochs, whole process": functools.partial(train, warm),
     }
+    if importlib.util.find_spec("numba"):
+        train(warm, *compiled)  # fills the cache
+        for name, cache in (("cold", None), ("warm", warm)):
+            found[f"the first step of compiled kernels, {name}"] = functools.partial(train, cache, *compiled)
     if importlib.util.find_spec("sklearn"):
         found["the same as a scikit-learn script"] = functools.partial(_process, "-c", _SCIKIT)
     return found
@@ -86,5 +89,5 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         todo = jobs(Path(folder))
         seconds = interleave(list(todo), rounds, lambda name: todo[name]())
-    for name, found in summaries(seconds, next(iter(seconds))).items():
-        yield {"what": name, **found}
+    for name, own in seconds.items():
+        yield {"what": name, **summary(own, own)}

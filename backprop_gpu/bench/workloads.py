@@ -11,6 +11,7 @@ import numpy as np
 
 # Adam, everywhere: learning rate, decay of the two moments, epsilon.
 RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-8
+ULPS = 16  # of a disturbed start (see ``equal.bound``)
 
 
 @dataclass(frozen=True)
@@ -95,18 +96,18 @@ class Task:
     y_test: Any = None
 
 
-def make_task(work: Workload, *, rows: int | None = None, ulps: int | None = None) -> Task:
+def make_task(work: Workload, *, rows: int | None = None, disturbed: int | None = None) -> Task:
     """The same numbers in every process: He weights (LeCun's for tanh and sigmoid), labels of a noisy linear teacher.
 
-    ``rows`` takes only so many rows. ``ulps`` is the seed of a disturbed start: every weight goes up or down by a unit
-    in the last place, or stays.
+    ``rows`` takes only so many rows. ``disturbed`` is the seed of a disturbed start: every weight goes up or down by as
+    many as ULPS units in the last place.
     """
     rng, gain = np.random.default_rng(1), 2.0 if work.activation in ("relu", "gelu") else 1.0
     W = [(rng.standard_normal((n, k)) * math.sqrt(gain / k)).astype(np.float32) for k, n in work.layers]
     b = [(rng.standard_normal(n) * 0.1).astype(np.float32) for _, n in work.layers]
-    if ulps is not None:
-        moved = np.random.default_rng(ulps)
-        W = [w + np.spacing(w) * moved.integers(-1, 2, w.shape).astype(np.float32) for w in W]
+    if disturbed is not None:
+        moved = np.random.default_rng(disturbed)
+        W = [w + np.spacing(w) * moved.integers(-ULPS, ULPS + 1, w.shape).astype(np.float32) for w in W]
     n, (n_0, n_L) = rows or work.rows, (work.sizes[0], work.sizes[-1])
     if work.source == "digits":
         return Task(work, W, b, *_digits(n))

@@ -59,7 +59,7 @@ def _probabilities(layers: Any, X: Any, activation: str) -> Any:
 
 
 class JaxSteps(Peer):
-    """A call a step; its batch is gathered by NumPy, which costs less than a gather by JAX."""
+    """A call a step; its batch is gathered by NumPy, which costs what a gather by JAX costs."""
 
     def prepare(self, task: Task) -> None:
         """Parameters and moments on the device."""

@@ -46,8 +46,8 @@ def _times_slope(name: str, d: np.ndarray, a: np.ndarray, slope: np.ndarray) -> 
 class PlainNumpy(Peer):
     """Examples are rows here; parameters, gradient and moments are rows of one array."""
 
-    def __init__(self, dtype: str = "float32", adam: str = "paper", rate: float = RATE) -> None:
-        self.dtype, self.adam, self.rate = dtype, adam, rate
+    def __init__(self, dtype: str = "float32", adam: str = "paper") -> None:
+        self.dtype, self.adam = dtype, adam
 
     def prepare(self, task: Task) -> None:
         """Parameters from the task, everything else zero."""
@@ -115,7 +115,7 @@ class PlainNumpy(Peer):
         theta, grad, m, v, scratch = self.flat
         self.t += 1
         first, second = 1.0 - BETA1**self.t, math.sqrt(1.0 - BETA2**self.t)
-        step, c = (self.rate / first, 1.0 / second) if self.adam == "paper" else (self.rate * second / first, 1.0)
+        step, c = (RATE / first, 1.0 / second) if self.adam == "paper" else (RATE * second / first, 1.0)
         m *= BETA1
         np.multiply(grad, 1.0 - BETA1, out=scratch)
         m += scratch
