@@ -20,7 +20,7 @@ from .data.sources import read_table
 from .data.splits import split_indices
 from .data.table import Table
 from .data.targets import TargetCodec
-from .errors import CheckpointError, ConfigError
+from .errors import CheckpointError, ConfigError, ParityError
 from .network.dense_net import DenseNet
 from .training.callbacks import Callback, JsonLines, to_json
 from .training.checkpoint import Extras, load_model, save_model
@@ -191,13 +191,18 @@ def read_split(config: Config) -> tuple[Table, Table | None, Table | None]:
     return train, validation, test
 
 
+def step_settings(config: Config) -> dict[str, Any]:
+    """Optimizer, penalties and ledger, as ``TrainingStep``, ``Trainer`` and ``parity.check`` take them."""
+    r = config.regularization
+    penalties = {"l1": r.l1, "l2": r.l2, "penalty_over": r.penalty_over, "clip_norm": r.clip_norm}
+    return {"optimizer": config.optimizer.model_dump(), **penalties, **config.ledger()}
+
+
 def _trainer(config: Config, net: DenseNet, progress: bool) -> Trainer:
-    t, r = config.training, config.regularization
-    settings: dict[str, Any] = {"l1": r.l1, "l2": r.l2, "penalty_over": r.penalty_over, "clip_norm": r.clip_norm}
+    t = config.training
     stopping = None if t.early_stopping is None else EarlyStopping(**t.early_stopping.model_dump())
     return Trainer(
         net,
-        optimizer=config.optimizer.model_dump(),
         schedule=config.schedule.model_dump(),
         epochs=t.epochs,
         batch_size=t.batch_size,
@@ -208,8 +213,7 @@ def _trainer(config: Config, net: DenseNet, progress: bool) -> Trainer:
         shuffle=t.shuffle,
         seed=config.seed,
         progress=progress,
-        **settings,
-        **config.ledger(),  # type: ignore[arg-type]
+        **step_settings(config),
     )
 
 
@@ -244,6 +248,7 @@ def run(experiment: Experiment, run_dir: Path, callbacks: Sequence[Callback] = (
     held_out = None if validation is None else (pre.transform(validation, dtype), pre.encode_target(validation, dtype))
     if test is not None:  # what is wrong with its rows is found now, not after the training
         pre.transform(test, dtype), pre.encode_target(test, dtype)
+    verified = [] if not config.verify else [_verified(experiment, X, y)]
     try:
         run_dir.mkdir(parents=True)
         (run_dir / CONFIG_FILE).write_text(config.to_yaml(), encoding="utf-8")
@@ -255,8 +260,29 @@ def run(experiment: Experiment, run_dir: Path, callbacks: Sequence[Callback] = (
         history = trainer.fit(X, y, validation=held_out)
     model.save(run_dir / MODEL_FILE)
     metrics = _metrics(experiment, history)
+    if config.verify:
+        metrics["parity"] = [*verified, _verified(experiment, X, y)]
     (run_dir / METRICS_FILE).write_text(to_json(metrics, indent=2) + "\n", encoding="utf-8")
     return Outcome(model, history, metrics, run_dir)
+
+
+def _verified(experiment: Experiment, X: np.ndarray, y: np.ndarray) -> str:
+    """Judge one step of the very network, data and device; its line for the table.
+
+    Raises
+    ------
+    ParityError
+        If the device computed something that its precision does not allow.
+    """
+    from .parity.check import check
+
+    m = min(experiment.config.training.batch_size, len(X))
+    net = experiment.model.net
+    settings = step_settings(experiment.config)
+    report = check(net, X[:m], y[:m], device=net.backend, kernels=net.kernels_kind, dtype=net.dtype, **settings)
+    if not report.ok:
+        raise ParityError(f"{net.backend.name}: {report.summary()}; `backprop-gpu parity run` shows every tensor")
+    return report.summary()
 
 
 def _metrics(experiment: Experiment, history: History) -> dict[str, Any]:

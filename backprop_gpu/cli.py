@@ -1,4 +1,4 @@
-"""``backprop-gpu``: train, evaluate, predict, gradcheck, devices, config, bench.
+"""``backprop-gpu``: train, evaluate, predict, gradcheck, parity, devices, config, bench.
 
 Exit codes: 0 done; 1 a check failed; 2 the input or the device is not usable, in one line; 130 interrupted.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .bench.command import add_bench, run_bench
+from .cli_parity import add_parity
 from .errors import BackpropError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a network and leave a run folder")
     _add_config(train)
     train.add_argument("--run-dir", metavar="DIR", help="where the run goes (default: runs/NAME-TIME)")
+    train.add_argument("--verify", action="store_true", help="judge a step on this device before and after (parity)")
     train.add_argument("--quiet", action="store_true", help="no progress bar and no tables")
     train.set_defaults(command=_train)
 
@@ -131,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=_config_validate if verb == "validate" else _config_show)
     verbs.add_parser("schema", help="print the JSON Schema, for editors").set_defaults(command=_config_schema)
     verbs.add_parser("list", help="name the configurations that come along").set_defaults(command=_config_list)
+    add_parity(commands.add_parser("parity", help="judge a device by bounds that are derived: run, probe, exact, diff"))
     bench = commands.add_parser("bench", help="measure beside other libraries, equal work verified first")
     add_bench(bench)
     bench.set_defaults(command=run_bench)
@@ -173,6 +176,8 @@ def _train(options: argparse.Namespace) -> int:
     from .build import new_run_dir, prepare, run
     from .report.curve import draw_curve
 
+    if options.verify:
+        options.set.append("verify=true")
     config = _load_config(options)
     run_dir = new_run_dir(config, options.run_dir)
     experiment = prepare(config, progress=not options.quiet)
@@ -197,6 +202,8 @@ def _report(outcome: Outcome, drawn: bool) -> None:
     matrix = parts.get("test", {}).get("confusion_matrix")
     if matrix is not None and len(matrix["classes"]) <= 12:
         out.print(terminal.confusion(matrix))
+    for when, line in zip(("before", "after"), m.get("parity", ()), strict=False):
+        print(f"{when} training: {line}")
     for note in m["notes"]:
         print(f"note: {note}")
     print(

@@ -190,6 +190,7 @@ class Config(_Section):
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
     kernels: Literal["auto", "reference", "host", "compiled"] = "auto"
+    verify: bool = Field(False, description="judge a step of this network, data and device before and after training")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     loss: _LossChoice = Field(None, description="default: that of the task")

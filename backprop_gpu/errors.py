@@ -30,6 +30,10 @@ class CheckpointError(BackpropError, ValueError):
     """A model file or run folder is missing, damaged or of another kind."""
 
 
+class ParityError(BackpropError, ArithmeticError):
+    """A device computed something that its precision does not allow."""
+
+
 class NonFiniteError(BackpropError, FloatingPointError):
     """Training produced NaN or infinity."""
 

@@ -31,11 +31,12 @@ FLOORS: dict[int, tuple[str, ...]] = {
     2: ("backends", "textbook"),
     3: ("network",),
     4: ("data", "training", "gradcheck"),
-    5: ("config", "config_errors", "safe_yaml", "build"),
-    6: ("report", "bench"),
-    7: ("cli", "__main__"),
+    5: ("parity",),
+    6: ("config", "config_errors", "safe_yaml", "build"),
+    7: ("report", "bench", "pytest_plugin"),
+    8: ("cli", "cli_parity", "__main__"),
 }
-ONE_ROOM = {0, 5, 7}
+ONE_ROOM = {0, 6, 8}
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 
 # The doors, which may load what reads configurations, and the kernels that numba compiles, which are loaded when they
@@ -48,7 +49,9 @@ LOADS_MORE = (
     ("report",),
     ("bench",),
     ("cli",),
+    ("cli_parity",),
     ("__main__",),
+    ("parity", "plugin"),
     ("backends", "host", "compiled"),
 )
 OPTIONAL = (

@@ -1,0 +1,44 @@
+"""Did a device compute what its precision allows? Every tensor of a step, judged by a bound that is derived, not tuned.
+
+``check`` judges a network on a device, ``probe`` and ``exact`` ask questions with one right answer, ``diff`` compares
+two devices, ``replay`` judges a saved case; ``check_step`` takes your own function, ``check_cost_gradient_pair`` any cost
+with its gradient.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "check": "check",
+    "exact": "exact",
+    "diff": "diff",
+    "replay": "case",
+    "probe": "probes",
+    "shapes_of": "probes",
+    "Report": "report",
+    "Finding": "findings",
+    "check_step": "functions",
+    "check_cost_gradient_pair": "cost_gradient",
+}
+
+__all__ = sorted(_HOMES)
+
+if TYPE_CHECKING:
+    from .case import replay as replay
+    from .check import check as check
+    from .cost_gradient import check_cost_gradient_pair as check_cost_gradient_pair
+    from .diff import diff as diff
+    from .exact import exact as exact
+    from .findings import Finding as Finding
+    from .functions import check_step as check_step
+    from .probes import probe as probe
+    from .probes import shapes_of as shapes_of
+    from .report import Report as Report
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,0 +1,149 @@
+"""A recorded step as one safetensors file, which judges the same on any machine, without the device.
+
+Never pickle: reading a case runs no code. The file carries a SHA-256 digest of its tensors and description.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import BackpropError, CheckpointError
+from .classify import classify
+from .replay import judge_step
+from .report import Report
+from .trace import Call, Recipe, StepTrace
+
+FORMAT = "backprop_gpu/parity-case/1"
+GROUPS = ("wrote", "numbers", "revealed")
+WHOLE = ("X", "Y", "weights", "theta", "grad", "value", "theta_after")
+
+
+def save_case(path: str | os.PathLike[str], report: Report) -> None:
+    """Write the recorded step of a report: what was asked and given, every tensor, and what was found.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be written, or the report holds no recorded step.
+    """
+    from safetensors.numpy import save
+
+    if report.trace is None:
+        raise CheckpointError("the report holds no recorded step to save")
+    tensors, described = _pack(report.trace)
+    content = {
+        "recipe": asdict(report.trace.recipe),
+        "t": report.trace.t,
+        "calls": described,
+        "about": report.about,
+        "summary": report.summary(),
+    }
+    description = json.dumps(content, sort_keys=True)
+    metadata = {"format": FORMAT, "description": description, "sha256": _digest(tensors, description)}
+    _write(Path(path), save(tensors, metadata))
+
+
+def replay(path: str | os.PathLike[str]) -> Report:
+    """Judge a case that :func:`save_case` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, not a case, damaged or written by another version.
+    """
+    metadata, tensors = _read(Path(path))
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a parity case (format {metadata.get('format')!r}, want {FORMAT!r})")
+    description = metadata.get("description", "")
+    if metadata.get("sha256") != _digest(tensors, description):
+        raise CheckpointError(f"{path} is damaged: its contents do not match its SHA-256 digest; copy it again")
+    try:
+        content = json.loads(description)
+        trace, about = _unpack(content, tensors), content["about"]
+        found = judge_step(trace, about["claim"])
+        causes = [classify(f, found.kept.get(f.tensor), trace) for f in found.findings]
+        findings = [replace(f, cause=cause) for f, cause in zip(found.findings, causes, strict=True)]
+    except (KeyError, TypeError, ValueError, IndexError, LookupError) as error:
+        raise CheckpointError(f"{path} was written by another version of backprop_gpu ({error!r})") from error
+    return Report([findings], found.inputs, about, [], trace, found.kept)
+
+
+def _pack(trace: StepTrace) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+    """Tensors by name, and what each call consists of."""
+    tensors = {name: getattr(trace, name) for name in WHOLE if getattr(trace, name) is not None}
+    tensors |= {f"slot{k}": s for k, s in enumerate(trace.slots)}
+    tensors |= {f"slot{k}_after": s for k, s in enumerate(trace.slots_after)}
+    described = []
+    for n, call in enumerate(trace.calls):
+        for group in GROUPS:
+            tensors |= {f"call{n}.{group}.{key}": x for key, x in getattr(call, group).items() if x is not None}
+        described.append({"name": call.name} | {group: list(getattr(call, group)) for group in GROUPS})
+    return {name: np.ascontiguousarray(x) for name, x in tensors.items()}, described
+
+
+def _unpack(content: dict[str, Any], tensors: dict[str, np.ndarray]) -> StepTrace:
+    recipe = content["recipe"]
+    recipe["sizes"] = tuple(recipe["sizes"])
+    recipe["layout"] = {name: (offset, tuple(shape)) for name, (offset, shape) in recipe["layout"].items()}
+    recipe["activations"] = [(name, parameters) for name, parameters in recipe["activations"]]
+    calls = []
+    for n, d in enumerate(content["calls"]):
+        parts = [{key: tensors.get(f"call{n}.{group}.{key}") for key in d[group]} for group in GROUPS]
+        calls.append(Call(d["name"], *parts))  # type: ignore[arg-type]
+    n_slots = sum(1 for name in tensors if name.startswith("slot") and not name.endswith("_after"))
+    whole = {name: tensors.get(name) for name in WHOLE}
+    return StepTrace(
+        recipe=Recipe(**recipe),
+        t=content["t"],
+        slots=[tensors[f"slot{k}"] for k in range(n_slots)],
+        slots_after=[tensors[f"slot{k}_after"] for k in range(n_slots)],
+        calls=calls,
+        **whole,  # type: ignore[arg-type]
+    )
+
+
+def _digest(tensors: dict[str, np.ndarray], description: str) -> str:
+    sha = hashlib.sha256(description.encode())
+    for name in sorted(tensors):
+        value = np.ascontiguousarray(tensors[name])
+        sha.update(f"{name} {value.dtype.str} {value.shape}".encode())
+        sha.update(value.tobytes())
+    return sha.hexdigest()
+
+
+def _write(target: Path, content: bytes) -> None:
+    """Put in place by a rename: a crash leaves the old file or the new one."""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise CheckpointError(f"cannot write {target}: {error.strerror}") from error
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise CheckpointError(f"no case file at {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except BackpropError:
+        raise
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error

@@ -1,0 +1,238 @@
+"""Does a device compute a network's training step as exactly as its precision allows? Every tensor of it is judged."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..backends import Backend, get_backend
+from ..errors import ConfigError
+from ..maths.random import host_generator
+from ..network.dense_net import DenseNet
+from ..network.step import TrainingStep
+from ..network.targets import check_rows, check_targets, check_weights
+from .claims import claim_of
+from .classify import classify
+from .findings import Finding
+from .judge import Judge
+from .probes import LayerShape, probe
+from .products import LONG
+from .replay import Replayed, judge_step
+from .report import Drift, Report
+from .trace import Recipe, StepTrace, trace_step
+
+STREAM = 3  # the part of the seed's randomness that this uses: the order of rows, biases and state that were all 0
+
+
+def check(
+    model: Any,
+    X: Any,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    device: str | Backend | None = None,
+    kernels: str | None = None,
+    dtype: str = "float32",
+    claim: str | None = None,
+    steps: int = 1,
+    optimizer: Any = "adam",
+    micro_batch: int | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> Report:
+    """Judge every tensor of a training step of this network, on these rows, on this device.
+
+    Parameters
+    ----------
+    model : DenseNet, or an object whose ``net`` is one
+        Not changed: a copy on the device is trained. Biases that are all 0 and the optimizer's state get small random
+        values there, since 0 would hide a missing term.
+    X, y, sample_weight : (n_samples, n_0), as for :meth:`DenseNet.cost`
+        One batch, in a random order that ``seed`` gives.
+    device, kernels : default those of the model; another device's fastest kernels
+    dtype : {"float32", "float64"}, default "float32"
+    claim : {"fp32", "tf32", "bf16", "fp16", "fp64"}, optional
+        The precision that the device is held to; left out, the one of ``dtype``.
+    steps : int, default 1
+        Each is judged from the device's own state; from two on, the drift from a float64 run is reported.
+    optimizer, micro_batch, **settings
+        As for :class:`~backprop_gpu.network.step.TrainingStep`.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ConfigError, ShapeError, DataError, DeviceError
+        For settings, rows or a device that the network would not take.
+    """
+    net = network_of(model)
+    claim = claim_of(dtype, claim)
+    if steps < 1:
+        raise ConfigError(f"steps must be at least 1, got {steps}")
+    run = _Run(net, X, y, sample_weight, device, kernels, dtype, seed, optimizer, settings)
+    wide = _in_float64(run.step, optimizer, settings) if steps > 1 else None
+    judged: list[Replayed] = []
+    drift: list[Drift] = []
+    trace = theta = None
+    for t in range(steps):
+        checks = Judge()
+        batch = run.batch(t, checks)
+        now = trace_step(run.step, *batch, micro_batch=micro_batch)
+        if theta is not None:
+            checks.same("step", "theta before", now.theta, theta)
+        trace, theta = now, now.theta_after
+        judged.append(_joined(checks, judge_step(now, claim)))
+        if wide is not None:
+            drift.append(_drift(now, wide))
+        if any(f.verdict == "wrong" for f in judged[-1].findings):
+            break
+    assert trace is not None
+    return _report(run, claim, judged, trace, drift)
+
+
+def network_of(model: Any) -> DenseNet:
+    """The network of a model."""
+    net = model if isinstance(model, DenseNet) else getattr(model, "net", None)
+    if not isinstance(net, DenseNet):
+        raise ConfigError(f"parity takes a DenseNet or a model with a net, got {type(model).__name__}")
+    return net
+
+
+class _Run:
+    """A copy of the network on the device, its rows there, and a float64 copy on NumPy for the drift."""
+
+    def __init__(
+        self,
+        net: DenseNet,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        device: str | Backend | None,
+        kernels: str | None,
+        dtype: str,
+        seed: int,
+        optimizer: Any,
+        settings: dict[str, Any],
+    ) -> None:
+        X = check_rows(X, net.sizes[0])
+        Y = check_targets(y, net.loss, net.sizes[-1], X.shape[0])
+        w = None if sample_weight is None else check_weights(sample_weight, X.shape[0])
+        self.rng, self.m = host_generator(seed, STREAM), X.shape[0]
+        backend = net.backend if device is None else get_backend(device)
+        kind = kernels or (net.kernels_kind if device is None else "auto")
+        self.net = _copy(net, dtype, backend, kind, self.rng)
+        self.step = TrainingStep(self.net, optimizer, **settings)
+        # As it is stored on the device: what float32 does to the rows is not the device's fault.
+        labels = net.loss.labels == "classes" and Y.dtype == np.int64
+        self.rows = [X.astype(dtype), Y if labels else Y.astype(dtype), None if w is None else w.astype(dtype)]
+        within = self.net.params.flat({name: np.ones(shape) for name, _, _, shape in self.net.params.spans})
+        with backend.activate():
+            for slot in self.step.slots:
+                state = np.resize(self.rng.uniform(0.0, 1e-3, 8191), slot.shape)
+                slot[...] = backend.asarray(state * within, dtype)  # what pads the tensors stays 0
+            self.sources = [None if x is None else backend.asarray(x, str(x.dtype)) for x in self.rows]
+
+    def batch(self, t: int, judge: Judge) -> list[Any]:
+        """All rows in a fresh order, gathered on the device as in training; columns, judged bit for bit."""
+        backend, order = self.net.backend, self.rng.permutation(self.m)
+        columns: list[Any] = []
+        with backend.activate():
+            counters = backend.zeros((2,), "int64")
+            place = backend.asarray(order, "int64")
+            for name, rows, source in zip(("X", "Y", "weights"), self.rows, self.sources, strict=True):
+                if rows is None:
+                    columns.append(None)
+                    continue
+                out = backend.zeros(rows.shape, str(rows.dtype))
+                self.net.kernels.gather(source, place, counters, self.m, out=out)
+                judge.same("upload" if t == 0 else "gather", name, backend.to_host(out), rows[order])
+                columns.append(out.T)
+        return columns
+
+
+def _copy(net: DenseNet, dtype: str, device: Backend | str, kernels: str, rng: np.random.Generator) -> DenseNet:
+    """The same network and parameters on a device; biases that are all 0 become small random numbers."""
+    copy = DenseNet(**(net.spec() | {"dtype": dtype, "initializer": "zeros"}), device=device, kernels=kernels)
+    named = net.parameters()
+    for name, value in named.items():
+        if name.startswith("b") and not value.any():
+            named[name] = rng.uniform(-0.1, 0.1, value.shape)
+    copy.set_parameters(named)
+    return copy
+
+
+def _in_float64(step: TrainingStep, optimizer: Any, settings: dict[str, Any]) -> TrainingStep:
+    """The same step, from the same state, on NumPy in float64."""
+    net = step.net
+    wide = DenseNet(**(net.spec() | {"dtype": "float64", "initializer": "zeros"}), device="numpy", kernels="reference")
+    wide.set_parameters(net.parameters())
+    twin = TrainingStep(wide, optimizer, **settings)
+    for slot, source in zip(twin.slots, step.slots, strict=True):
+        # Each dtype pads its tensors to another length.
+        slot[...] = wide.params.flat(net.params.named(net.backend.to_host(source)))
+    return twin
+
+
+def _drift(trace: StepTrace, wide: TrainingStep) -> Drift:
+    """Take the same step in float64, and see how far apart parameters and ReLUs are."""
+    X, Y, w = trace.X, trace.Y, trace.weights
+    Y = Y if Y.dtype == np.int64 else Y.astype(np.float64)
+    w = None if w is None else w.astype(np.float64)
+    other = trace_step(wide, X.astype(np.float64), Y, w, micro_batch=trace.recipe.micro_batch)
+    ours, theirs = (_named(t.recipe, t.theta_after) for t in (trace, other))
+    theta = max(float(np.max(np.abs(ours[name] - theirs[name]))) for name in ours)
+    flips = units = 0
+    names = [*(name for name, _ in trace.recipe.activations), "identity"]
+    here, there = ([c for c in t.calls if c.name == "dense"] for t in (trace, other))
+    for n, (a, b) in enumerate(zip(here, there, strict=False)):
+        if names[n % len(names)] in ("relu", "leaky_relu"):
+            flips += int(np.count_nonzero((a.wrote["A"] > 0) != (b.wrote["A"] > 0)))
+            units += a.wrote["A"].size
+    return Drift(trace.t + 1, theta, flips, units)
+
+
+def _named(recipe: Recipe, vector: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: vector[at : at + math.prod(shape)].astype(np.float64) for name, (at, shape) in recipe.layout.items()}
+
+
+def _joined(first: Judge, then: Replayed) -> Replayed:
+    """The findings about a step's data before those about the step."""
+    return Replayed([*first.findings.values(), *then.findings], first.inputs | then.inputs, first.kept | then.kept)
+
+
+def _suspects(net: DenseNet, m: int, findings: list[Finding]) -> list[LayerShape]:
+    """Layers whose sums are so long that the bound may hide a lower precision, and whose rms does not deny it."""
+    found = []
+    for f in findings:
+        silent = f.rms is None or f.rms > 1.0
+        if f.operation in ("dense", "dense_vjp_input", "dense_vjp_params") and f.k >= LONG and silent:
+            l = int(re.sub(r"\D", "", f.tensor)) + (f.operation == "dense_vjp_input")
+            if not f.tensor.startswith("db"):
+                found.append(LayerShape(net.sizes[l], net.sizes[l - 1], m))
+    return list(dict.fromkeys(found))
+
+
+def _report(run: _Run, claim: str, judged: list[Replayed], trace: StepTrace, drift: list[Drift]) -> Report:
+    steps = [r.findings for r in judged]
+    steps[-1] = [replace(f, cause=classify(f, judged[-1].kept.get(f.tensor), trace)) for f in steps[-1]]
+    if claim == "fp32":
+        shapes = _suspects(run.net, run.m, judged[-1].findings)
+        if shapes:
+            steps[-1] = steps[-1] + probe(run.net.backend, run.net.kernels, shapes, run.net.dtype)
+    inputs = {tensor: names for r in judged for tensor, names in r.inputs.items()}
+    about = {
+        "device": run.net.backend.name,
+        "kernels": trace.recipe.kernels,
+        "dtype": run.net.dtype,
+        "claim": claim,
+        "sizes": list(run.net.sizes),
+        "examples": run.m,
+        "steps": len(judged),
+    }
+    return Report(steps, inputs, about, drift, trace, judged[-1].kept)

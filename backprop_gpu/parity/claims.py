@@ -1,0 +1,99 @@
+"""What a device says of its precision, as numbers: a claim (fp32, tf32, ...) and its elementary functions' errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, did_you_mean
+from .bounds import Bounds
+
+# Units in the last place by which functions may miss, from each library's own documents.
+# numpy: at most 4 for its SIMD loops (the published figures are 2.52 for exp and 3.83 for log in float32).
+# compiled: measured for every float32 in tests/backends; log1p of [0, 1] and expm1 of x <= 0, which is all it takes.
+# torch: SLEEF's _u10 functions (1.0), and the 2 of its own exp_u20.
+# cuda: CUDA C++ Programming Guide, mathematical functions, full range, float32; float64 functions are all within 2.
+# erf is the package's own where the namespace has none: 2.
+ULPS: dict[str, dict[str, float]] = {
+    "numpy": {"exp": 4, "expm1": 4, "log": 4, "log1p": 4, "tanh": 4, "erf": 2},
+    "compiled": {"exp": 1.1, "expm1": 1.5, "log": 0.9, "log1p": 1.5, "tanh": 1.2, "erf": 1.2},
+    "torch": {"exp": 2, "expm1": 1, "log": 1, "log1p": 1, "tanh": 1, "erf": 2},
+    "cuda": {"exp": 2, "expm1": 1, "log": 1, "log1p": 1, "tanh": 1, "erf": 2},
+}
+_CUDA_DOUBLE = dict.fromkeys(ULPS["cuda"], 2.0)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A precision: unit roundoffs of operations, of operands on the way into products, and inside products."""
+
+    dtype: str
+    u: float
+    u_in: float = 0.0
+    eta_in: float = 0.0
+    u_sum: float | None = None
+    eta: float = 2.0**-126
+    largest: float = float(np.finfo("float32").max)
+
+
+# Tensor cores truncate where they sum, which is 2 u; their operands keep float32's exponent but for fp16's.
+# tf32 rounds operands alone; with bf16 and fp16 everything that a layer stores is rounded, while master weights, the
+# cost and the optimizer stay float32.
+CLAIMS: dict[str, Claim] = {
+    "fp32": Claim("float32", 2.0**-24),
+    "tf32": Claim("float32", 2.0**-24, u_in=2.0**-11, eta_in=2.0**-126, u_sum=2.0**-23),
+    "bf16": Claim("float32", 2.0**-8, u_in=2.0**-8, eta_in=2.0**-126, u_sum=2.0**-23, largest=(2.0 - 2.0**-7) * 2**127),
+    "fp16": Claim("float32", 2.0**-11, u_in=2.0**-11, eta_in=2.0**-25, u_sum=2.0**-23, eta=2.0**-14, largest=65504.0),
+    "fp64": Claim("float64", 2.0**-53, eta=2.0**-1022, largest=float(np.finfo("float64").max)),
+}
+
+
+def claim_of(dtype: str, claim: str | None = None) -> str:
+    """The claim by name, or the one that goes with a dtype.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such claim, or it is not one of this dtype.
+    """
+    if claim is None:
+        return "fp64" if dtype == "float64" else "fp32"
+    if claim not in CLAIMS:
+        raise ConfigError(f"unknown claim {claim!r}{did_you_mean(claim, CLAIMS)}; known: {', '.join(CLAIMS)}")
+    if CLAIMS[claim].dtype != dtype:
+        raise ConfigError(f"claim {claim!r} is about {CLAIMS[claim].dtype} arrays, and dtype is {dtype!r}")
+    return claim
+
+
+def kind_of(backend: Any, kernels: Any) -> str:
+    """Whose elementary functions a kernel set calls: a key of ``ULPS``."""
+    head = backend.name.partition(":")[0]
+    if type(kernels).__name__ == "CompiledKernels":
+        return "compiled"
+    return {"torch": "torch", "cupy": "cuda"}.get(head, "numpy")
+
+
+def bounds_of(kind: str, claim: str, *, master: bool = False) -> Bounds:
+    """The arithmetic of a device whose functions are of ``kind``; ``master``: of what stays float32 under any claim."""
+    c = CLAIMS["fp32" if master and claim in ("tf32", "bf16", "fp16") else claim]
+    # Compiled kernels are float32; anything else they leave to NumPy's.
+    kind = "numpy" if kind == "compiled" and c.dtype == "float64" else kind
+    ulps = _CUDA_DOUBLE if kind == "cuda" and c.dtype == "float64" else ULPS[kind]
+    return Bounds(
+        c.dtype,
+        u=c.u,
+        eta=c.eta,
+        largest=c.largest,
+        u_in=c.u_in,
+        eta_in=c.eta_in,
+        u_sum=c.u if c.u_sum is None else c.u_sum,
+        ulps=ulps,
+        reciprocal_first=kind == "torch",
+    )
+
+
+def exact_bounds(dtype: str = "float32") -> Bounds:
+    """Arithmetic without rounding: every bound is 0, so that every number must be the float64 one bit for bit."""
+    return Bounds(dtype, u=0.0, eta=0.0, largest=float(np.finfo(dtype).max), u_sum=0.0)

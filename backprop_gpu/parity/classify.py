@@ -1,0 +1,193 @@
+"""What kind of fault a wrong tensor looks like, with the number that gave it away.
+
+Each test is one hypothesis that, taken back, leaves a difference within the bound. They are asked from the most
+particular to the most general, and the first that fits is the answer; none is a proof.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from . import hypotheses as h
+from .findings import Finding
+from .hypotheses import fits, wrong_entries
+from .judge import Kept
+from .trace import StepTrace
+
+
+def classify(finding: Finding, kept: Kept | None, trace: StepTrace) -> str:
+    """The likely cause of a wrong finding, or an empty text."""
+    if finding.verdict != "wrong" or kept is None or kept.got.shape != kept.want.shape:
+        return finding.cause
+    with np.errstate(all="ignore"):
+        return next((cause for test in TESTS if (cause := test(finding, kept, trace))), "")
+
+
+def _not_finite(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    got, want = np.isfinite(kept.got), np.isfinite(kept.want)
+    hidden, made = int((got & ~want).sum()), int((~got & want).sum())
+    if hidden:
+        return f"{hidden} entries are finite where their inputs give NaN or infinity: something hides them"
+    return f"{made} entries are NaN or infinite where the reference is finite" if made else ""
+
+
+# -- constant factors -------------------------------------------------------------------------------------------------
+
+
+def _denominators(trace: StepTrace) -> Iterator[tuple[str, float]]:
+    """Factors by which a denominator, or a count, may be wrong."""
+    m, n_out, mean = trace.X.shape[1], trace.recipe.sizes[-1], trace.recipe.reduction == "mean"
+    D = float(m)
+    if trace.weights is not None:
+        D = float(trace.weights.sum(dtype=np.float64))
+        yield "divided by the number of examples, not by the sum of their weights", D / m
+    if mean:
+        yield "the 1/m is missing", D
+        yield "the 1/m is applied twice", 1.0 / D
+        yield "the 1/m is applied three times", 1.0 / D**2
+    if m > 1:
+        yield "divided by m - 1", m / (m - 1)
+        yield "one example of m is lost", (m - 1) / m
+    if n_out > 1:
+        yield f"summed over the {n_out} outputs, not averaged", float(n_out)
+        yield f"averaged over the {n_out} outputs, not summed", 1.0 / n_out
+    size = trace.recipe.micro_batch
+    if size and size < m:
+        for part in {size, m % size or size}:
+            yield "micro-batches of different sizes are weighted equally", m / (math.ceil(m / size) * part)
+        yield "divided by the micro-batch's examples, not by the batch's", m / size
+    yield "doubled: added up by 2 ranks or in 2 passes without dividing", 2.0
+    yield "halved", 0.5
+    for ranks in (3, 4, 8, 16):
+        yield f"added up over {ranks} ranks without dividing", float(ranks)
+        yield f"divided once too often by {ranks} ranks", 1.0 / ranks
+
+
+def _constant(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """got = c want everywhere."""
+    if kept.bound.max() == 0.0 or not np.all(np.isfinite(kept.want)):
+        return ""
+    score = np.abs(kept.want) / np.maximum(kept.bound, 1e-300)
+    # The entries that tell the factor most exactly.
+    clear = (score >= 0.5 * score.max()) & (score > 64.0)
+    if not clear.any() or np.count_nonzero(score > 4.0) < min(4, kept.want.size):
+        return ""
+    c = float(np.median(kept.got[clear] / kept.want[clear]))
+    if not math.isfinite(c) or not fits(kept, c * kept.want, c):
+        return ""
+    if c == 0.0:
+        return "all 0: never written, or multiplied with 0"
+    if abs(c - 1.0) <= 1e-3:
+        left = np.abs(kept.got - c * kept.want)[clear].mean() / np.abs(kept.got - kept.want)[clear].mean()
+        eps = float(np.finfo(trace.recipe.dtype).eps)
+        return f"a constant relative error of {c - 1.0:.3g}, {abs(c - 1.0) / eps:.3g} ulp" if left < 0.1 else ""
+    if abs(c + 1.0) < 1e-3:
+        return f"the sign is turned (got/want {c:.6g})"
+    for text, factor in _denominators(trace):
+        for sign, more in ((1.0, ""), (-1.0, ", and the sign is turned")):
+            if abs(c / (sign * factor) - 1.0) < 1e-3:
+                return f"{text}{more} (got/want {c:.6g})"
+    return f"a constant factor (got/want {c:.6g})"
+
+
+def _movement(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """What an update added, as a constant times what it should have added."""
+    if finding.tensor != "theta":
+        return ""
+    before = trace.theta.astype(np.float64)
+    cause = _constant(finding, replace(kept, got=kept.got - before, want=kept.want - before), trace)
+    return f"of the step that was taken, {cause}" if cause else ""
+
+
+# -- arrangement ------------------------------------------------------------------------------------------------------
+
+
+def _rearranged(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    got, want, bound = kept.got, kept.want, kept.bound
+    if want.ndim != 2 or want.size < 2:
+        return ""
+    if want.shape[0] == want.shape[1] > 1 and _near(got, want.T, bound.T):
+        return "equal to the transpose"
+    for axis, what in ((0, "rows"), (1, "columns")):
+        for shift in (1, -1):
+            if want.shape[axis] > 1 and _near(got, np.roll(want, shift, axis), np.roll(bound, shift, axis)):
+                return f"{what} are rolled by {shift}"
+        wrong = np.flatnonzero(wrong_entries(kept).any(axis=1 - axis))
+        if len(wrong) == 2:
+            order = np.arange(want.shape[axis])
+            order[wrong] = order[wrong[::-1]]
+            if _near(got, np.take(want, order, axis), np.take(bound, order, axis)):
+                return f"{what} {wrong[0]} and {wrong[1]} are swapped"
+    if min(want.shape) > 1:
+        misread, its_bound = (np.ascontiguousarray(x.T).reshape(x.shape) for x in (want, bound))
+        if _near(got, misread, its_bound):
+            return "written in the other memory order"
+    return ""
+
+
+def _near(got: np.ndarray, want: np.ndarray, bound: np.ndarray) -> bool:
+    return bool(np.all(np.abs(got - want) <= h.FITS * bound))
+
+
+def _edge(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """Wrong rows or columns: the last ones alone, or a single one."""
+    wrong = wrong_entries(kept)
+    if wrong.ndim != 2 or wrong.size < 4:
+        return ""
+    for axis, one, many in ((0, "row", "rows"), (1, "column", "columns")):
+        n, found = wrong.shape[axis], np.flatnonzero(wrong.any(axis=1 - axis))
+        if n < 3 or len(found) > n // 3 or float(wrong[found if axis == 0 else slice(None)].mean()) < 0.3 * axis:
+            continue
+        silent = bool((kept.got[wrong] == 0.0).all())
+        what = "not computed" if silent else "stale, or not written"
+        if found[0] == n - len(found):
+            count = f"last {one}" if len(found) == 1 else f"last {len(found)} {many}"
+            return f"wrong in the {count} of {n} alone: {what}, as at the edge of a tile"
+        if len(found) == 1:
+            return f"wrong in {one} {found[0]} of {n} alone: {what}"
+    return ""
+
+
+# -- the rest ---------------------------------------------------------------------------------------------------------
+
+
+def _small(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """An elementwise operation that is nearly right."""
+    clear = np.abs(kept.want) > 0.0
+    relative = np.abs(kept.got - kept.want)[clear] / np.abs(kept.want)[clear]
+    if kept.product is not None or relative.size == 0 or not float(np.median(relative)) < 1e-2:
+        return ""
+    eps, share = float(np.finfo(trace.recipe.dtype).eps), float(wrong_entries(kept).mean())
+    typical = float(np.max(relative[relative <= 64.0 * np.median(relative)], initial=0.0))
+    return f"an approximation: off by up to {typical:.2g} ({typical / eps:.3g} ulp), {share:.0%} of entries too far"
+
+
+def _how_many(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    wrong = wrong_entries(kept)
+    return f"{int(wrong.sum())} of {wrong.size} entries are too far off"
+
+
+TESTS: tuple[Callable[[Finding, Kept, StepTrace], str], ...] = (
+    _not_finite,
+    h.bias,
+    h.product_transposed,
+    h.other_derivative,
+    _rearranged,
+    h.lost_term,
+    h.part_of_the_examples,
+    h.one_operand,
+    h.kink,
+    _edge,
+    h.mask,
+    _movement,
+    h.step_numbers,
+    h.penalty_on_biases,
+    _constant,
+    h.operands,
+    _small,
+    _how_many,
+)

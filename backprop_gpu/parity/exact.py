@@ -1,0 +1,145 @@
+"""Training steps that need no rounding: whatever the order of summation, every bit must be the float64 one.
+
+A ReLU network with squared error over m = 2^k examples, whose weights are 0 but for at most two of -1 or 1 in each row
+and column: every product and every sum is a multiple of one power of two and fits float32's mantissa. In one step the
+activations need 12 bits and more and the deltas few, in another it is the other way round, so that a device which rounds
+operands to tf32 or bf16, or sums in fp16, is seen in each product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..backends import Backend, get_backend
+from ..errors import ConfigError
+from ..maths.random import host_generator
+from ..network.dense_net import DenseNet
+from ..network.step import TrainingStep
+from .check import STREAM, network_of
+from .claims import exact_bounds
+from .classify import classify
+from .findings import Finding
+from .judge import Judge
+from .replay import Replayed, judge_step
+from .report import Report
+from .trace import StepTrace, trace_step
+
+M = 16
+RATE = 2.0**-6
+WIDE = 2**11  # odd numbers from here on need 12 bits, one more than tf32 and fp16 have
+DEEP = 7  # layers from which on two weights to a row would let numbers outgrow float32's mantissa
+
+
+def exact(
+    model: Any,
+    device: str | Backend | None = None,
+    *,
+    kernels: str = "auto",
+    dtype: str = "float32",
+    one_over_m: str = "early",
+    seed: int = 0,
+) -> Report:
+    """Judge two lattice steps, bit for bit.
+
+    Parameters
+    ----------
+    model : DenseNet, an object whose ``net`` is one, or a sequence of int
+        Only its layer sizes matter; a number of outputs that is not a power of two is rounded down to one, since the
+        loss divides by it.
+    device, kernels, dtype, one_over_m : as for :func:`~.check.check`
+    seed : int, default 0
+        Of the integers.
+
+    Raises
+    ------
+    ConfigError, DeviceError
+        For sizes that are none, or a device that cannot be had.
+    """
+    sizes = [int(n) for n in model] if isinstance(model, Sequence) else list(network_of(model).sizes)
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ConfigError(f"sizes needs inputs and outputs of at least one unit, got {sizes}")
+    sizes[-1] = 2 ** (sizes[-1].bit_length() - 1)
+    rng, backend = host_generator(seed, STREAM), get_backend(device)
+    net = DenseNet(sizes, loss="squared_error", initializer="zeros", dtype=dtype, device=backend, kernels=kernels)
+    steps: list[list[Finding]] = []
+    found: Replayed | None = None
+    for wide in ("activations", "deltas"):
+        signs = (-1.0, 1.0, 1.0, 1.0) if wide == "activations" else (1.0,)
+        named = {n: _integers(n, x.shape, rng, signs, len(sizes) - 1) for n, x in net.parameters().items()}
+        net.set_parameters(named)
+        X = _inputs(sizes[0], wide, rng)
+        Y = _logits(X, named, len(sizes) - 1) - _deltas(sizes[-1], wide, rng)
+        findings, found, trace = _lattice(net, X.astype(dtype), Y.astype(dtype), one_over_m)
+        steps.append(findings)
+        if any(f.verdict == "wrong" for f in findings):
+            break
+    assert found is not None
+    about = {
+        "device": backend.name,
+        "kernels": trace.recipe.kernels,
+        "dtype": dtype,
+        "claim": "exact",
+        "sizes": sizes,
+        "examples": M,
+    }
+    return Report(steps, found.inputs, about, [], trace, found.kept)
+
+
+def _lattice(net: DenseNet, X: np.ndarray, Y: np.ndarray, one_over_m: str) -> tuple[list[Finding], Replayed, StepTrace]:
+    """One step on rows X and Y, and what is wrong with it."""
+    step = TrainingStep(net, {"name": "sgd", "learning_rate": RATE}, one_over_m=one_over_m)
+    judge, backend = Judge(), net.backend
+    with backend.activate():
+        columns = [net.upload_columns(x) for x in (X, Y)]
+    for name, x, host in zip(("X", "Y"), columns, (X, Y), strict=True):
+        judge.same("upload", name, backend.to_host(x), host.T)
+    trace = trace_step(step, *columns)
+    found = judge_step(trace, "fp64" if net.dtype == "float64" else "fp32", bounds=exact_bounds(net.dtype))
+    findings = [replace(f, cause=classify(f, found.kept.get(f.tensor), trace)) for f in found.findings]
+    return [*judge.findings.values(), *findings], found, trace
+
+
+def _integers(
+    name: str, shape: tuple[int, ...], rng: np.random.Generator, signs: tuple[float, ...], depth: int
+) -> np.ndarray:
+    """Biases of 0 and weights of 1, with signs; at most two weights (deep networks: one) to a row and to a column."""
+    if name.startswith("b"):
+        return rng.choice([0.0, *signs], shape)
+    matrix, count = np.zeros(shape), min(shape)
+    for _ in range(2 if depth < DEEP else 1):
+        at = rng.permutation(shape[0])[:count], rng.permutation(shape[1])[:count]
+        matrix[at] = rng.choice(signs, count)
+    return matrix
+
+
+def _inputs(n: int, wide: str, rng: np.random.Generator) -> np.ndarray:
+    """Rows (m, n): odd numbers of 12 bits, or 0 and 1, so that every unit is on and the deltas go all the way."""
+    if wide == "activations":
+        return (WIDE + 2 * rng.integers(0, WIDE // 2, (M, n)) + 1) * rng.choice([-1.0, 1.0], (M, n))
+    return rng.integers(0, 2, (M, n)).astype(np.float64)
+
+
+def _deltas(n: int, wide: str, rng: np.random.Generator) -> np.ndarray:
+    """Z - Y, rows (m, n): -1, 0 and 1, or one number of 12 bits in the first and the last example.
+
+    Two alone, because the cost squares them.
+    """
+    if wide == "activations":
+        return rng.integers(-1, 2, (M, n)).astype(np.float64)
+    deltas = np.zeros((M, n))
+    for example in (0, M - 1):
+        deltas[example, rng.integers(n)] = WIDE + 1
+    return deltas
+
+
+def _logits(X: np.ndarray, named: dict[str, np.ndarray], depth: int) -> np.ndarray:
+    """What the network gives for rows X, in float64, which is exact here."""
+    A = X.T
+    for l in range(1, depth + 1):
+        Z = named[f"W{l}"] @ A + named[f"b{l}"]
+        A = np.maximum(Z, 0.0)
+    return Z.T

@@ -1,0 +1,45 @@
+"""What a judgement says: one line per tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["ok", "warning", "wrong"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One tensor of one operation, compared with its reference.
+
+    Attributes
+    ----------
+    operation : str
+        The kernel or probe: ``"dense"``, ``"output_delta"``, ``"probe one-hot"``, ...
+    tensor : str
+        What was judged: ``"A1"``, ``"dW2"``, ``"theta"``, ...
+    shape : tuple of int
+    k : int
+        Terms in its longest sum; 1 for elementwise operations.
+    ratio : float
+        max |device - reference| / bound: at most 1 if the device computed what it should. Infinite where an exact
+        operation differs in any bit, or where NaN and infinities differ.
+    rms : float or None
+        Root mean square of the difference over what random rounding would give; above 1 is a warning. None: not judged.
+    worst : tuple of int or None
+        Index of the largest ratio, with ``got`` and ``want`` there.
+    cause : str
+        The likely kind of fault, with the number that gave it away; empty where there is none.
+    """
+
+    operation: str
+    tensor: str
+    shape: tuple[int, ...]
+    k: int
+    ratio: float
+    rms: float | None = None
+    worst: tuple[int, ...] | None = None
+    got: float = 0.0
+    want: float = 0.0
+    verdict: Verdict = "ok"
+    cause: str = ""

@@ -1,0 +1,294 @@
+"""Hypotheses about a wrong tensor that need to know the operation: biases, products, derivatives, masks, precision."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+
+from . import updates64 as u
+from .findings import Finding
+from .judge import Kept
+from .products import Product
+from .trace import Call, StepTrace
+
+FITS = 4.0  # bounds by which a hypothesis may miss, since its own numbers are rounded as well
+
+
+def fits(kept: Kept, hypothesis: np.ndarray, factor: float = 1.0) -> bool:
+    """Whether a hypothesis explains what the device has, to within the bound (``factor`` of it)."""
+    gap = np.abs(kept.got - hypothesis)
+    return bool(np.all(gap <= FITS * max(abs(factor), 1.0) * kept.bound + 1e-15 * np.abs(hypothesis)))
+
+
+def wrong_entries(kept: Kept) -> np.ndarray:
+    """Where the device is out of its bound."""
+    return np.asarray(kept.ratio() > 1.0)
+
+
+def _whole(p: Product) -> np.ndarray:
+    v = p.v * p.scale
+    return v if p.plus is None else v + p.plus
+
+
+def _itself(kept: Kept) -> Product | None:
+    """The product that the tensor is, if nothing follows it."""
+    p = kept.product
+    return p if p is not None and np.array_equal(_whole(p), kept.want) else None
+
+
+def _layer(finding: Finding) -> int:
+    return int(re.sub(r"\D", "", finding.tensor))
+
+
+# -- biases and products ----------------------------------------------------------------------------------------------
+
+
+def bias(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """Z off by its bias."""
+    p = _itself(kept)
+    if p is None or p.plus is None or p.plus.shape[1:] != (1,) or not np.any(p.plus):
+        return ""
+    b = p.plus.astype(np.float64)
+    if fits(kept, kept.want - b):
+        return "the bias is missing"
+    return "the bias is added twice" if fits(kept, kept.want + b) else ""
+
+
+def product_transposed(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """A matrix taken the other way round, before anything that follows the product."""
+    p = kept.product
+    if p is None:
+        return ""
+    others = {}
+    if p.P.x.shape[0] == p.P.x.shape[1]:
+        others["the matrix is transposed in the product"] = p.P.wide.T, p.Q.wide
+    others["the right operand is read in the other memory order"] = p.P.wide, _misread(p.Q.wide)
+    others["the left operand is read in the other memory order"] = _misread(p.P.wide), p.Q.wide
+    return next((text for text, (P, Q) in others.items() if _explains(kept, p, P @ Q)), "")
+
+
+def _misread(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x.T).reshape(x.shape)
+
+
+def _follows(kept: Kept, p: Product) -> np.ndarray:
+    """What each entry of the product is multiplied with afterwards: 1, ReLU's 0 or 1, or a derivative."""
+    whole = _whole(p)
+    return np.divide(kept.want, whole, out=np.zeros_like(whole), where=whole != 0.0)
+
+
+def _explains(kept: Kept, p: Product, product: np.ndarray) -> bool:
+    """Whether another product explains nine entries in ten to three digits; ReLU may have decided otherwise on some."""
+    hypothesis = product * p.scale + (0.0 if p.plus is None else p.plus)
+    hypothesis = hypothesis * _follows(kept, p)
+    gap, off = np.abs(kept.got - hypothesis), np.abs(kept.got - kept.want)
+    differs = off > 0.0
+    room = min(1e-3 * float(np.quantile(np.abs(hypothesis)[differs], 0.9)), 0.1 * float(np.quantile(off[differs], 0.9)))
+    return bool(np.quantile(gap[differs], 0.9) <= room and np.quantile(gap, 0.9) <= room)
+
+
+def lost_term(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """One term missing in every sum, or in one entry alone."""
+    p, wrong = _itself(kept), wrong_entries(kept)
+    if p is None:
+        return ""
+    rest = kept.want - kept.got
+    P, Q, what = p.P.wide * p.scale, p.Q.wide, "example" if finding.operation == "dense_vjp_params" else "term"
+    if wrong.sum() == 1:
+        at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        terms = P[at[0]] * Q[:, at[1]]
+        k = int(np.argmin(np.abs(terms - rest[at])))
+        lost = abs(terms[k] - rest[at]) <= FITS * kept.bound[at]
+        return f"entry {list(at)} alone lacks {what} {k} of its sum: a lost addition" if lost else ""
+    row = int(np.argmax(np.abs(rest).max(axis=1)))
+    k = int(np.argmin(np.sum((P[row][:, None] * Q - rest[row]) ** 2, axis=1)))
+    if fits(kept, kept.want - np.outer(P[:, k], Q[k])):
+        return f"{what} {k} of {p.k}{' (the last)' if k == p.k - 1 else ''} is missing in every sum"
+    return ""
+
+
+def one_operand(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """One row wrong by a multiple of one row of the right operand: one entry of the left one was another."""
+    p, wrong = _itself(kept), wrong_entries(kept)
+    if p is None or p.k < 2 or p.Q.x.shape[1] < 4:
+        return ""
+    rows = np.flatnonzero(wrong.any(axis=1))
+    if len(rows) != 1:
+        return ""
+    row, Q = int(rows[0]), p.Q.wide
+    rest = kept.got[row] - kept.want[row]
+    multiples = (Q @ rest) / np.maximum(np.einsum("km,km->k", Q, Q), 1e-300)
+    k = int(np.argmin(np.sum((multiples[:, None] * Q - rest) ** 2, axis=1)))
+    left = np.abs(rest - multiples[k] * Q[k])
+    if not np.all(left <= FITS * kept.bound[row]):
+        return ""
+    return f"entry [{row}, {k}] of the left operand is off by {multiples[k]:.3g} (it is {p.P.wide[row, k]:.6g})"
+
+
+def part_of_the_examples(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """db as a sum over fewer examples."""
+    if not re.fullmatch(r"db\d+", finding.tensor):
+        return ""
+    dZ = _written(trace, _layer(finding))
+    if dZ is None or dZ.shape[1] < 2:
+        return ""
+    scale = 1.0 if trace.recipe.one_over_m == "early" else 1.0 / _denominator(trace)
+    half = dZ.shape[1] // 2
+    parts = {
+        "every second example": dZ[:, ::2],
+        "the first half": dZ[:, :half],
+        "all examples but the last": dZ[:, :-1],
+    }
+    for text, part in parts.items():
+        if fits(kept, scale * part.sum(axis=1, keepdims=True, dtype=np.float64)):
+            return f"the sum is over {text} alone"
+    return ""
+
+
+def _denominator(trace: StepTrace) -> float:
+    if trace.recipe.reduction == "sum":
+        return 1.0
+    return float(trace.X.shape[1] if trace.weights is None else trace.weights.sum(dtype=np.float64))
+
+
+def _written(trace: StepTrace, l: int) -> np.ndarray | None:
+    """dZ of a layer, where the batch is in one piece."""
+    L = len(trace.recipe.sizes) - 1
+    if l == L:
+        found = [c.wrote["dZ"] for c in trace.calls if c.name == "output_delta"]
+        return found[0] if len(found) == 1 else None
+    found = [c.wrote["dZ_prev"] for c in trace.calls if c.name == "dense_vjp_input"]
+    return found[L - 1 - l] if len(found) == L - 1 else None
+
+
+# -- derivatives and masks --------------------------------------------------------------------------------------------
+
+
+def _forward(trace: StepTrace, l: int) -> Call | None:
+    """A layer's forward, where the batch is in one piece."""
+    found, L = [c for c in trace.calls if c.name == "dense"], len(trace.recipe.sizes) - 1
+    return found[l - 1] if len(found) == L else None
+
+
+def other_derivative(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """dZ with another factor than g'."""
+    p, call = kept.product, None
+    if finding.operation != "dense_vjp_input" or not finding.tensor.startswith("dZ") or p is None:
+        return ""
+    call = _forward(trace, _layer(finding))
+    if call is None or p.v.shape != kept.got.shape:
+        return ""
+    a = call.revealed.get("G", call.wrote["A"]).astype(np.float64)
+    z = call.revealed["Z"].astype(np.float64) if "Z" in call.revealed else None
+    dA = p.v
+    factors = {"g' is missing: dZ is dA": np.ones_like(a), "g' is taken as a": a, "g' is taken as 1 - a": 1.0 - a}
+    factors |= {"g' is taken as 1 - a^2": 1.0 - a * a, "g' is taken as a (1 - a)": a * (1.0 - a)}
+    factors["the mask is that of dA > 0, not of Z > 0"] = np.where(dA > 0.0, 1.0, 0.0)
+    if z is not None:
+        factors |= {"g' is taken as 1 - z^2": 1.0 - z * z, "g' is taken as z": z}
+    size = np.abs(dA) + kept.bound
+    for text, factor in factors.items():
+        # The bound is that of the right factor; another one may be larger.
+        room = FITS * kept.bound * np.maximum(1.0, np.abs(factor)) * 4.0 + 1e-6 * size * np.abs(factor)
+        if not np.array_equal(dA * factor, kept.want) and np.all(np.abs(kept.got - dA * factor) <= room):
+            return text
+    return ""
+
+
+def _sides(kept: Kept) -> np.ndarray | None:
+    """Wrong entries, if every one is 0 on one side and not on the other."""
+    wrong = wrong_entries(kept)
+    sides = wrong & ((kept.got == 0.0) != (kept.want == 0.0))
+    return sides if wrong.any() and not (wrong & ~sides).any() else None
+
+
+def kink(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """A few entries on the other side of a kink."""
+    sides = _sides(kept)
+    if sides is None or not (sides.sum() <= 3 or sides.mean() <= 0.02):
+        return ""
+    call = _forward(trace, _layer(finding)) if finding.tensor.startswith("dZ") else None
+    at_0 = call is not None and "Z" in call.revealed and bool((call.revealed["Z"][sides] == 0.0).all())
+    where = ", all where Z is exactly 0" if at_0 else ""
+    return f"{int(sides.sum())} of {sides.size} entries are on the other side of a kink{where}; all others are right"
+
+
+def mask(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """Many of them."""
+    sides = _sides(kept)
+    if sides is None:
+        return ""
+    extra = int((sides & (kept.want == 0.0)).sum())
+    missing = int(sides.sum()) - extra
+    return f"another mask: {extra} of {sides.size} entries should be 0 and are not, {missing} are 0 and should not be"
+
+
+# -- once per step ----------------------------------------------------------------------------------------------------
+
+
+def step_numbers(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """The optimizer's numbers of another step."""
+    if finding.tensor != "step numbers":
+        return ""
+    r, t = trace.recipe, trace.t + 1
+    p = r.optimizer_parameters
+    rate = p["learning_rate"] * u.schedule_factor(r.schedule, r.schedule_parameters, trace.t, r.total_steps)
+    for other in (t + 1, t - 1):
+        if other >= 1 and fits(kept, np.array(u.step_numbers(r.optimizer, p, other, rate))):
+            return f"the bias correction of step {other}, not of step {t}"
+    return ""
+
+
+def penalty_on_biases(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """The biases' gradient off by a multiple of the biases."""
+    if finding.tensor != "db applied":
+        return ""
+    b = trace.theta[trace.recipe.n_weights :].astype(np.float64)
+    off = kept.got - kept.want
+    c = float(off @ b / (b @ b)) if b.any() else 0.0
+    eps = float(np.finfo(trace.recipe.dtype).eps)
+    if c and np.all(np.abs(off - c * b) <= 8.0 * eps * (np.abs(kept.want) + np.abs(c * b))):
+        return f"the L2 penalty is put on biases too ({c:.6g} times b)"
+    return ""
+
+
+# -- precision --------------------------------------------------------------------------------------------------------
+
+PRECISIONS = {11: "tf32 or fp16", 8: "bf16"}
+
+
+def operands(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """The residual of a product as a rounding of its operands: rms = u_in q sqrt(2/3), q^2 = P^2 Q^2."""
+    p = kept.product
+    if p is None or p.bounds.u > 2.0**-20:
+        return ""
+    n, m = p.v.shape
+    across, down = np.einsum("nk,nk->k", p.P.wide, p.P.wide), np.einsum("km,km->k", p.Q.wide, p.Q.wide)
+    square = float(np.sum(across * down)) / (n * m) * float(np.mean(_follows(kept, p) ** 2))
+    q, rms = math.sqrt(square) * abs(p.scale), math.sqrt(float(np.mean(np.square(kept.got - kept.want))))
+    if q == 0.0 or rms == 0.0:
+        return ""
+    bits = -math.log2(rms / (q * math.sqrt(2.0 / 3.0)))
+    for kept_bits, name in PRECISIONS.items():
+        for rounded, how in ((_nearest, "rounded"), (_cut, "cut")):
+            if _explains(kept, p, rounded(p.P.wide, kept_bits) @ rounded(p.Q.wide, kept_bits)):
+                return f"operands {how} to {kept_bits} bits, as by {name} (residual 2^-{bits:.1f} of them)"
+    if bits < 4.0:
+        return f"an operand is another than was recorded: stale, or moved too early (off by {rms / q:.2g} of it)"
+    return (
+        f"a sum of lower precision, or an operand that is not quite the recorded one (residual 2^-{bits:.1f} of them)"
+    )
+
+
+def _nearest(x: np.ndarray, bits: int) -> np.ndarray:
+    """x with so many bits of mantissa."""
+    unit = np.ldexp(1.0, np.frexp(x)[1] - bits)
+    return np.asarray(np.rint(x / unit) * unit)
+
+
+def _cut(x: np.ndarray, bits: int) -> np.ndarray:
+    """x with its last bits cut off."""
+    unit = np.ldexp(1.0, np.frexp(x)[1] - bits)
+    return np.asarray(np.trunc(x / unit) * unit)

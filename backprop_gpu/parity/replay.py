@@ -1,0 +1,376 @@
+"""Replaying a recorded step in float64, one operation at a time, each from the device's own recorded inputs.
+
+The replay is its own statement of the training step: it walks the layers and micro-batches itself, takes X, Y and
+weights as they were handed over, and every other input from what an *earlier* operation is recorded to have written. So
+it sees a wrong formula, and also a wrong operand: a stale activation, rolled labels, weights that moved too early.
+Nothing compounds: every tensor is judged by the bound of the one operation that made it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import formulas64 as f
+from . import updates64 as u
+from .bounds import U64, Bounded, Bounds
+from .claims import bounds_of
+from .findings import Finding
+from .judge import Judge, Kept
+from .products import Product, Recorded, row_sums
+from .trace import Call, StepTrace
+
+TINY = 2.0**24
+LINEAR = ("identity", "relu")  # what they let through is the product itself
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a replay found.
+
+    Attributes
+    ----------
+    findings : list of Finding
+        One per tensor, in the order in which the step computes them.
+    inputs : dict
+        The tensors that each was computed from.
+    kept : dict
+        Whole comparisons of the wrong tensors and of those that were asked for.
+    """
+
+    findings: list[Finding]
+    inputs: dict[str, tuple[str, ...]]
+    kept: dict[str, Kept] = field(repr=False, default_factory=dict)
+
+
+class _BrokenStep(Exception):
+    """The step made other calls than it should have; what is left cannot be judged."""
+
+
+@dataclass
+class _Layer:
+    """What the backward pass needs of a layer's forward."""
+
+    A: Recorded
+    mask: np.ndarray | None = None
+    Z: Recorded | None = None
+    G: Recorded | None = None
+    product: Product | None = None
+
+
+def judge_step(trace: StepTrace, claim: str, *, keep: Sequence[str] = (), bounds: Bounds | None = None) -> Replayed:
+    """Judge a recorded step.
+
+    Parameters
+    ----------
+    trace : StepTrace
+    claim : str
+        A key of ``claims.CLAIMS``.
+    keep : sequence of str
+        Tensors whose whole comparison is wanted although they may be right.
+    bounds : Bounds, optional
+        In place of the claim's: ``exact_bounds()`` for a step that needs no rounding.
+    """
+    run = _Replay(trace, claim, keep, bounds)
+    with np.errstate(all="ignore"):
+        try:
+            run.step()
+        except _BrokenStep as broken:
+            run.judge.add(Finding("step", "calls", (), 1, math.inf, verdict="wrong", cause=str(broken)))
+    return Replayed(list(run.judge.findings.values()), run.judge.inputs, run.judge.kept)
+
+
+class _Replay:
+    def __init__(self, trace: StepTrace, claim: str, keep: Sequence[str], bounds: Bounds | None) -> None:
+        self.trace, self.recipe, self.L = trace, trace.recipe, len(trace.recipe.sizes) - 1
+        kind = self.recipe.kind
+        self.B = bounds or bounds_of(kind, claim)
+        self.master = bounds or bounds_of(kind, claim, master=True)
+        # Compiled kernels leave the literal form and odd layouts to NumPy, whose functions may miss by more.
+        self.output = self.B if kind != "compiled" else bounds or bounds_of("numpy", claim)
+        self.rms = claim != "fp64" and bounds is None
+        self.judge = Judge(keep)
+        self.queues: dict[str, Iterator[Call]] = {}
+        self.theta = {name: Recorded(self._part(trace.theta, name)) for name in self.recipe.layout}
+        self.dW: dict[int, np.ndarray] = {}
+        self.db: dict[int, np.ndarray] = {}
+        self.value = np.zeros(1)
+
+    def step(self) -> None:
+        trace, m = self.trace, self.trace.X.shape[1]
+        self.D, self.D_error = self._denominator()
+        size = self.recipe.micro_batch or m
+        for start in range(0, m, size):
+            part = slice(start, min(start + size, m))
+            w = None if trace.weights is None else trace.weights[:, part]
+            self._micro_batch(start, trace.X[:, part], trace.Y[:, part], w)
+        self._penalty()
+        self._update(self._clip())
+        left = [call.name for queue in self.queues.values() for call in queue]
+        if left:
+            raise _BrokenStep(f"the step made calls that it should not have made: {', '.join(left)}")
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    def _part(self, vector: np.ndarray, name: str) -> np.ndarray:
+        offset, shape = self.recipe.layout[name]
+        return vector[offset : offset + math.prod(shape)].reshape(shape)
+
+    def _next(self, name: str) -> Call:
+        if name not in self.queues:
+            self.queues[name] = iter([call for call in self.trace.calls if call.name == name])
+        call = next(self.queues[name], None)
+        if call is None:
+            raise _BrokenStep(f"the step made too few calls of {name}")
+        return call
+
+    def _activation(self, l: int) -> tuple[str, dict[str, float]]:
+        return self.recipe.activations[l - 1] if 0 < l < self.L else ("identity", {})
+
+    def _denominator(self) -> tuple[float, float]:
+        """D of the whole batch. m is exact; the sum of the weights was taken on the device, in any order."""
+        w, m = self.trace.weights, self.trace.X.shape[1]
+        if self.recipe.reduction == "sum":
+            return 1.0, 0.0
+        if w is None:
+            return float(m), 0.0
+        total = float(w.sum(dtype=np.float64))
+        return total, self.master.gamma(m - 1) * total
+
+    def _over_D(self, x: float, over: bool = True) -> Bounded:
+        """x / D, (1,): worked out on the host in float64 and rounded once."""
+        D, error = (self.D, self.D_error) if over else (1.0, 0.0)
+        B, v = self.master, np.array([x / D])
+        r = error / (D - error) + (B.u + 4.0 * U64 if B.u else 0.0)
+        return Bounded(B, v, float(abs(v[0])), r=r, a=B.eta * bool(x))
+
+    # -- forward ------------------------------------------------------------------------------------------------------
+
+    def _micro_batch(self, start: int, X: np.ndarray, Y: np.ndarray, w: np.ndarray | None) -> None:
+        r, m = self.recipe, X.shape[1]
+        layers = [_Layer(Recorded(X))]
+        for l in range(1, self.L + 1):
+            rate = r.dropout[l - 1] if l < self.L else 0.0
+            examples = start + np.arange(m)
+            mask = f.philox_mask(r.sizes[l], rate, r.seed, l, self.trace.t, examples) if rate else None
+            layers.append(self._forward(l, layers[l - 1], mask, rate))
+        dZ, late = self._output(layers[self.L].A, Y, w)
+        for l in range(self.L, 0, -1):
+            self._weights(l, dZ, layers[l - 1], late)
+            if l > 1:
+                dZ = self._backward(l, dZ, layers[l - 1], late)
+
+    def _forward(self, l: int, before: _Layer, mask: np.ndarray | None, rate: float) -> _Layer:
+        call, B, judge = self._next("dense"), self.B, self.judge
+        name, parameters = self._activation(l)
+        Z, G = (None if x is None else Recorded(x) for x in map(call.revealed.get, ("Z", "G")))
+        z = Product(B, self.theta[f"W{l}"], before.A, plus=self.theta[f"b{l}"].x)
+        rms = z.expected_rms() if self.rms else None
+        entered, layer = [f"A{l - 1}" if l > 1 else "X"], _Layer(Recorded(call.wrote["A"]), mask, Z, G)
+        if Z is not None:  # kept apart, judged apart
+            judge.compare("dense", f"Z{l}", Z.x, z.__getitem__, k=z.k, inputs=entered, expected_rms=rms, product=z)
+            entered = [f"Z{l}"]
+        elif name in f.NEEDS_Z or min(parameters.values(), default=0.0) < 0.0:
+            layer.product = z
+        if mask is not None and "mask" in call.revealed:
+            judge.same("dense", f"mask{l}", call.revealed["mask"], mask)
+        masked = [] if mask is None else [f"mask{l}"]
+        k = z.k if Z is None else 1
+
+        def activated(rows: slice) -> Bounded:
+            return f.activation(B, name, parameters, z[rows] if Z is None else Z.given(B, rows))
+
+        if G is not None:
+            judge.compare("dense", f"G{l}", G.x, activated, k=k, inputs=entered)
+            entered, k = [f"G{l}"], 1
+
+        def surviving(rows: slice) -> Bounded:
+            a = activated(rows) if G is None else G.given(B, rows)
+            return f.dropped(B, a, None if mask is None else mask[rows], rate)
+
+        rms = rms if name in LINEAR and mask is None and Z is None else None
+        product = z if name == "identity" and mask is None and Z is None else None
+        judge.compare(
+            "dense", f"A{l}", layer.A.x, surviving, k=k, inputs=entered + masked, expected_rms=rms, product=product
+        )
+        return layer
+
+    def _output(self, Z: Recorded, Y: np.ndarray, w: np.ndarray | None) -> tuple[Recorded, np.ndarray | None]:
+        """dZ[L] as recorded, and the late 1/D."""
+        r, B, judge, call = self.recipe, self.output, self.judge, self._next("output_delta")
+        inverse = call.numbers["inverse_denominator"]
+        if inverse is None:
+            raise _BrokenStep("output_delta was called without a denominator")
+        judge.compare("step", "1/D", inverse, self._over_D(1.0), inputs=["weights"])
+        early, late = (inverse, None) if r.one_over_m == "early" else (None, inverse)
+        labels, L = Y.shape[0] != r.sizes[-1], self.L
+
+        def targets(columns: slice) -> tuple[Bounded, Bounded, np.ndarray | None]:
+            y = f.one_hot(Y[:, columns], r.sizes[-1]) if labels else Y[:, columns]
+            weights = None if w is None else w[:, columns].astype(np.float64)
+            return Z.given(B, (slice(None), columns)), B.given(y), weights
+
+        def delta(columns: slice) -> Bounded:
+            z, y, weights = targets(columns)
+            factor = None if early is None else B.given(early)
+            return f.output_delta(B, r.loss, r.loss_parameters, r.form, z, y, weights, factor)
+
+        inputs = [f"A{L}", "Y", "weights", "1/D"]
+        judge.compare("output_delta", f"dZ{L}", call.wrote["dZ"], delta, inputs=inputs, axis=1)
+        loss = f.weighted_loss(B, r.loss, r.loss_parameters, *targets(slice(None)))
+        value = f.cost(loss, B.given(inverse), B.given(self.value))
+        judge.compare("output_delta", "value", call.wrote["value"], value, k=Z.x.size, inputs=inputs)
+        self.value = call.wrote["value"]
+        dZ = Recorded(call.wrote["dZ"])
+        self._bias(L, "output_delta", dZ, late, call.wrote["db"])
+        return dZ, late
+
+    # -- backward -----------------------------------------------------------------------------------------------------
+
+    def _bias(self, l: int, operation: str, dZ: Recorded, late: np.ndarray | None, written: np.ndarray) -> None:
+        sums = row_sums(dZ, self.B, plus=self.db.get(l), scale=_number(late))
+        self.judge.compare(operation, f"db{l}", written, sums, k=dZ.x.shape[1], inputs=[f"dZ{l}"])
+        self.db[l] = written
+
+    def _weights(self, l: int, dZ: Recorded, before: _Layer, late: np.ndarray | None) -> None:
+        written, old = self._next("dense_vjp_params").wrote["dW"], self.dW.get(l)
+        product = Product(self.B, dZ, before.A.T, plus=old, scale=_number(late))
+        rms = product.expected_rms() if self.rms and old is None else None
+        self.judge.compare(
+            "dense_vjp_params",
+            f"dW{l}",
+            written,
+            product.__getitem__,
+            k=product.k,
+            inputs=[f"dZ{l}", f"A{l - 1}" if l > 1 else "X"],
+            expected_rms=rms,
+            product=product,
+        )
+        self.dW[l] = written
+
+    def _backward(self, l: int, dZ: Recorded, before: _Layer, late: np.ndarray | None) -> Recorded:
+        """dZ[l-1] as recorded."""
+        call, B, mask = self._next("dense_vjp_input"), self.B, before.mask
+        (name, parameters), rate = self._activation(l - 1), self.recipe.dropout[l - 2]
+        dA = Product(B, self.theta[f"W{l}"].T, dZ)
+        rms = dA.expected_rms() if self.rms and name in LINEAR and mask is None else None
+
+        def delta(rows: slice) -> Bounded:
+            z = None if before.product is None else before.product[rows]
+            z = z if before.Z is None else before.Z.given(B, rows)
+            a = (before.A if before.G is None else before.G).given(B, rows)
+            if before.G is None and mask is not None:
+                a = f.undropped(B, a, rate)
+            d = f.dropped(B, dA[rows], None if mask is None else mask[rows], rate)
+            return f.activation_vjp(B, name, parameters, d, z, a)
+
+        written = Recorded(call.wrote["dZ_prev"])
+        inputs = [f"dZ{l}", f"A{l - 1}"]
+        self.judge.compare(
+            "dense_vjp_input", f"dZ{l - 1}", written.x, delta, k=dA.k, inputs=inputs, expected_rms=rms, product=dA
+        )
+        self._bias(l - 1, "dense_vjp_input", written, late, call.wrote["db_prev"])
+        return written
+
+    # -- once per step ------------------------------------------------------------------------------------------------
+
+    def _penalty(self) -> None:
+        """The gradient that is applied: the micro-batches' sum, with the penalty on weights alone, zero in between."""
+        r, B, trace, judge = self.recipe, self.master, self.trace, self.judge
+        gradient = np.zeros(trace.grad.shape, trace.grad.dtype)
+        for l in range(1, self.L + 1):
+            self._part(gradient, f"W{l}")[...] = self.dW[l]
+            self._part(gradient, f"b{l}")[...] = self.db[l]
+        n, names = r.n_weights, [f"{d}{l}" for d in ("dW", "db") for l in range(1, self.L + 1)]
+        if not (r.l1 or r.l2):
+            judge.same("step", "gradient", trace.grad, gradient, names)
+            judge.same("step", "J", trace.value, self.value, ["value"])
+            return
+        call, strengths = self._next("penalty"), []
+        for name, strength in (("l1", r.l1), ("l2", r.l2)):
+            given = call.numbers[name]
+            if (given is not None) != bool(strength):
+                raise _BrokenStep(f"the penalty {name} is {'there unasked' if given is not None else 'missing'}")
+            if given is not None:
+                over = r.penalty_over == "examples"
+                judge.compare("step", name, given, self._over_D(strength, over), inputs=["weights"])
+            strengths.append(None if given is None else B.given(given))
+
+        theta, before = Recorded(trace.theta), Recorded(gradient)
+
+        def penalized(rows: slice) -> Bounded:
+            return u.penalized(B, theta.given(B, rows), before.given(B, rows), *strengths)
+
+        judge.compare("penalty", "dW+penalty", trace.grad[:n], penalized, inputs=names)
+        judge.same("penalty", "db applied", trace.grad[n:], gradient[n:], names)
+        cost = u.penalty_cost(B, theta.given(B, slice(n)), B.given(self.value), *strengths)
+        judge.compare("penalty", "J", trace.value, cost, k=n, inputs=["value"])
+
+    def _clip(self) -> np.ndarray | None:
+        limit, B = self.recipe.clip_norm, self.master
+        if limit is None:
+            return None
+        wrote, grad = self._next("global_norm").wrote, self.trace.grad
+        gradients = ["gradient", "dW+penalty", "db applied"]
+        self.judge.compare(
+            "global_norm", "norm", wrote["norm"], u.global_norm(B.given(grad)), k=grad.size, inputs=gradients
+        )
+        factor = u.clip_factor(B, B.given(wrote["norm"]), limit)
+        self.judge.compare("global_norm", "clip factor", wrote["factor"], factor, inputs=["norm"])
+        return wrote["factor"]
+
+    def _numbers(self) -> np.ndarray:
+        """The step's numbers as recorded, after they were judged."""
+        r, B, t = self.recipe, self.master, self.trace.t
+        p, calls = r.optimizer_parameters, [call for call in self.trace.calls if call.name == "update"]
+        self.queues["update"] = iter(())
+        if not calls:
+            raise _BrokenStep("the step made too few calls of update")
+        rate = p["learning_rate"] * u.schedule_factor(r.schedule, r.schedule_parameters, t, r.total_steps)
+        numbers = np.array(u.step_numbers(r.optimizer, p, t + 1, rate))
+        wanted = Bounded(B, numbers, float(np.abs(numbers).max()), r=B.u + 64.0 * U64 if B.u else 0.0, a=B.eta)
+        for call in calls:
+            recorded = call.numbers["scalars"]
+            if recorded is None:
+                raise _BrokenStep("update was called without its numbers")
+            self.judge.compare("step", "step numbers", recorded, wanted)
+        return np.asarray(calls[0].numbers["scalars"])
+
+    def _update(self, factor: np.ndarray | None) -> None:
+        r, B, trace, judge = self.recipe, self.master, self.trace, self.judge
+        p, n, recorded = r.optimizer_parameters, r.n_weights, B.given(self._numbers())
+        numbers = [recorded[i : i + 1] for i in range(recorded.shape[0])]
+        inputs = ["gradient", "dW+penalty", "db applied", "clip factor", "step numbers"]
+        grad, before = Recorded(trace.grad), Recorded(trace.theta)
+        slots, slots_after = [Recorded(s) for s in trace.slots], [Recorded(s) for s in trace.slots_after]
+
+        clip = None if factor is None else B.given(factor)
+        if clip is not None and 0.0 < clip.top < TINY * B.eta:  # products with it underflow, in an order left open
+            clip = Bounded(B, clip.v, clip.top, e=np.full(1, np.inf))
+
+        def gradient(rows: slice) -> Bounded:
+            g = grad.given(B, rows)
+            return g if clip is None else g * clip
+
+        for k, after in enumerate(slots_after):
+
+            def slot(rows: slice, k: int = k) -> Bounded:
+                old = [s.given(B, rows) for s in slots]
+                return u.new_slot(B, r.optimizer, p, k, gradient(rows), old, numbers[0])
+
+            judge.compare("update", f"slot {k}", after.x, slot, inputs=inputs)
+
+        def theta(rows: slice) -> Bounded:
+            old, new = ([s.given(B, rows) for s in vectors] for vectors in (slots, slots_after))
+            decay = rows.stop <= n
+            return u.new_theta(B, r.optimizer, p, before.given(B, rows), gradient(rows), old, new, numbers, decay)
+
+        names = [f"slot {k}" for k in range(len(slots))]
+        judge.compare("update", "theta", trace.theta_after, theta, inputs=[*inputs, *names], cuts=(n,))
+
+
+def _number(late: np.ndarray | None) -> float:
+    return 1.0 if late is None else float(late[0])

@@ -1,0 +1,180 @@
+"""The outcome of a parity check: the first fault, a table, a picture, and a case that replays elsewhere."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .findings import Finding
+from .judge import Kept
+from .trace import StepTrace
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+RANK = {"ok": 0, "warning": 1, "wrong": 2}
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far a device is from a float64 run after a step; reported, not judged.
+
+    Attributes
+    ----------
+    step : int
+        From 1.
+    theta : float
+        Largest difference of a parameter.
+    flips : int
+        Units and examples whose ReLU (or leaky ReLU) is on here and off there, out of ``units``.
+    """
+
+    step: int
+    theta: float
+    flips: int
+    units: int
+
+
+@dataclass
+class Report:
+    """What :func:`~.check.check` returns.
+
+    Attributes
+    ----------
+    steps : list of list of Finding
+        Per step, in the order in which it computes its tensors.
+    inputs : dict
+        The tensors that each was computed from.
+    about : dict
+        Device, kernels, dtype, claim, layer sizes, examples: what was judged, JSON-able.
+    drift : list of Drift
+        Per step, if more than one was taken.
+    trace : StepTrace or None
+        The first wrong step, else the last: what ``save`` writes.
+    kept : dict
+        Whole comparisons of that step's wrong tensors, or of its worst.
+    """
+
+    steps: list[list[Finding]]
+    inputs: dict[str, tuple[str, ...]]
+    about: dict[str, Any]
+    drift: list[Drift] = field(default_factory=list)
+    trace: StepTrace | None = field(default=None, repr=False)
+    kept: dict[str, Kept] = field(default_factory=dict, repr=False)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """One per tensor, the worst over all steps, in dataflow order."""
+        worst: dict[str, Finding] = {}
+        for finding in (f for step in self.steps for f in step):
+            before = worst.get(finding.tensor)
+            if before is None or (RANK[finding.verdict], finding.ratio) > (RANK[before.verdict], before.ratio):
+                worst[finding.tensor] = finding
+        return list(worst.values())
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong; warnings do not count."""
+        return self.first is None
+
+    @property
+    def first(self) -> Finding | None:
+        """The first wrong tensor of the first wrong step: where the fault is."""
+        return next((f for step in self.steps for f in step if f.verdict == "wrong"), None)
+
+    @property
+    def apart(self) -> list[Finding]:
+        """Wrong tensors whose inputs were all right: as many faults, each of its own."""
+        wrong = {f.tensor for f in self.findings if f.verdict == "wrong"}
+        return [f for f in self.findings if f.tensor in wrong and not wrong.intersection(self.inputs.get(f.tensor, ()))]
+
+    @property
+    def worst(self) -> Finding:
+        """The finding nearest to its bound, or furthest above it."""
+        return max(self.findings, key=lambda f: f.ratio)
+
+    def summary(self) -> str:
+        """One line: ``parity ok, worst ratio 0.31 of the bound``, or the first fault with its likely cause."""
+        if self.first is None:
+            return f"parity ok, worst ratio {self.worst.ratio:.2g} of the bound ({self.worst.tensor})"
+        f = self.first
+        cause = f"; {f.cause}" if f.cause else ""
+        return f"parity wrong at {f.tensor} ({f.operation}), {f.ratio:.3g} of the bound{cause}"
+
+    def table(self) -> Table:
+        """A rich table: operation, tensor, shape, K, ratio, rms, worst entry, verdict and cause."""
+        from rich.table import Table
+        from rich.text import Text
+
+        a = self.about
+        title = f"{a.get('device', '')} {a.get('kernels', '')}, {a.get('dtype', '')} as {a.get('claim', '')}"
+        table = Table(title=title, title_justify="left", caption=self.summary(), caption_justify="left")
+        for name in ("operation", "tensor", "shape", "K", "ratio", "rms", "worst", "verdict"):
+            table.add_column(name, justify="right" if name in ("K", "ratio", "rms") else "left")
+        for f in self.findings:
+            worst = "" if f.worst is None or f.ratio == 0.0 else f"{list(f.worst)}: {f.got:.9g} for {f.want:.9g}"
+            verdict = {"ok": "ok", "warning": "warning", "wrong": "WRONG"}[f.verdict] + (f": {f.cause}" * bool(f.cause))
+            table.add_row(
+                f.operation,
+                f.tensor,
+                "x".join(map(str, f.shape)),
+                str(f.k),
+                _number(f.ratio),
+                "" if f.rms is None else _number(f.rms),
+                Text(worst),
+                Text(verdict, style={"ok": "", "warning": "yellow", "wrong": "bold red"}[f.verdict]),
+            )
+        return table
+
+    def to_json(self) -> str:
+        """Everything but the tensors, as JSON; an infinite ratio is the text "inf", a NaN the text "nan"."""
+        content = {
+            "ok": self.ok,
+            "summary": self.summary(),
+            "about": self.about,
+            "first": None if self.first is None else asdict(self.first),
+            "apart": [f.tensor for f in self.apart],
+            "findings": [asdict(f) for f in self.findings],
+            "drift": [asdict(d) for d in self.drift],
+        }
+        return json.dumps(_plain(content), allow_nan=False)
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Write a picture: the ratio of every tensor, and the worst tensor entry by entry.
+
+        Raises
+        ------
+        MissingDependencyError
+            Without matplotlib.
+        """
+        from .plot import draw
+
+        draw(self, path)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the recorded step as one safetensors file, which :func:`~.case.replay` judges anywhere.
+
+        Raises
+        ------
+        CheckpointError
+            If the file cannot be written, or there is no recorded step.
+        """
+        from .case import save_case
+
+        save_case(path, self)
+
+
+def _number(x: float) -> str:
+    return "0" if x == 0.0 else f"{x:.3f}" if 1e-3 <= x < 1e3 else f"{x:.1e}"
+
+
+def _plain(x: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    if isinstance(x, dict):
+        return {key: _plain(value) for key, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [_plain(value) for value in x]
+    return str(x) if isinstance(x, float) and not math.isfinite(x) else x

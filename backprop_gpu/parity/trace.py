@@ -1,0 +1,209 @@
+"""Recording a training step: a kernel set that passes every call on and keeps host copies of what it wrote.
+
+The recorder knows no formula and changes nothing of what is computed. ``replay`` recomputes each operation from what is
+recorded here and from what was asked for, which :class:`Recipe` says in plain words and numbers.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import Backend
+from ..backends.protocol import Kernels
+from ..network.step import TrainingStep
+from .claims import kind_of
+
+# What an operation writes, and the small inputs that change from step to step. The gradient that ``penalty`` writes and
+# the vectors that ``update`` writes are recorded once, when the step is over.
+WRITTEN: dict[str, tuple[str, ...]] = {
+    "dense": ("A",),
+    "dense_vjp_input": ("dZ_prev", "db_prev"),
+    "dense_vjp_params": ("dW",),
+    "output_delta": ("dZ", "db", "value"),
+    "penalty": ("value",),
+    "global_norm": ("norm", "factor"),
+    "update": (),
+}
+NUMBERS: dict[str, tuple[str, ...]] = {
+    "output_delta": ("inverse_denominator",),
+    "dense_vjp_input": ("scale",),
+    "dense_vjp_params": ("scale",),
+    "penalty": ("l1", "l2"),
+    "update": ("scalars",),
+}
+REVEALED = ("Z", "G", "mask")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What was asked for: a network and how it is trained. Everything here goes into JSON and back.
+
+    ``activations``: [name, parameters] of the hidden layers; ``layout``: name -> [offset, [rows, columns]] in the flat
+    vector; ``kind``: whose elementary functions are called (``claims.ULPS``).
+    """
+
+    sizes: tuple[int, ...]
+    activations: list[tuple[str, dict[str, float]]]
+    loss: str
+    loss_parameters: dict[str, float]
+    optimizer: str
+    optimizer_parameters: dict[str, Any]
+    schedule: str
+    schedule_parameters: dict[str, float]
+    total_steps: int
+    layout: dict[str, tuple[int, tuple[int, int]]]
+    dropout: list[float]
+    seed: int
+    form: str
+    one_over_m: str
+    reduction: str
+    l1: float
+    l2: float
+    penalty_over: str
+    clip_norm: float | None
+    micro_batch: int | None
+    dtype: str
+    device: str
+    kernels: str
+    kind: str
+
+    @property
+    def n_weights(self) -> int:
+        """Where the biases begin: weights come first in the flat vector."""
+        return min(offset for name, (offset, _) in self.layout.items() if name.startswith("b"))
+
+
+@dataclass
+class Call:
+    """One kernel call: copies of what it wrote, of its numbers, and of what ``reveal`` shows after a forward."""
+
+    name: str
+    wrote: dict[str, np.ndarray]
+    numbers: dict[str, np.ndarray | None] = field(default_factory=dict)
+    revealed: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass
+class StepTrace:
+    """One step: what was asked, what was given, and every tensor, as host copies.
+
+    Attributes
+    ----------
+    t : int
+        Optimizer steps that were taken before this one.
+    X, Y, weights : (n_0, m), (n_L, m) or (1, m) labels, (1, m) or None
+        As they were handed to the step.
+    theta, slots, theta_after, slots_after : (size,) each
+        The parameters and the optimizer's state before and after.
+    grad, value : (size,), (1,)
+        The gradient that was applied, and J.
+    """
+
+    recipe: Recipe
+    t: int
+    X: np.ndarray
+    Y: np.ndarray
+    weights: np.ndarray | None
+    theta: np.ndarray
+    slots: list[np.ndarray]
+    calls: list[Call]
+    grad: np.ndarray
+    value: np.ndarray
+    theta_after: np.ndarray
+    slots_after: list[np.ndarray]
+
+
+class Recorder:
+    """A kernel set around another; ``calls`` grows with every call."""
+
+    def __init__(self, kernels: Any, backend: Backend) -> None:
+        self.kernels, self.backend = kernels, backend
+        self.calls: list[Call] = []
+        self._signatures = {name: inspect.signature(getattr(Kernels, name)) for name in WRITTEN}
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        operation = getattr(self.kernels, name)
+        return self._recorded(name, operation) if name in WRITTEN else operation
+
+    def _recorded(self, name: str, operation: Callable[..., None]) -> Callable[..., None]:
+        def call(*args: Any, **kwargs: Any) -> None:
+            given = self._signatures[name].bind(self, *args, **kwargs).arguments
+            numbers = {key: self.copy(given[key]) for key in NUMBERS.get(name, ())}
+            operation(*args, **kwargs)
+            record = Call(name, {key: self.copy(given[key]) for key in WRITTEN[name]}, numbers)
+            if name == "dense":
+                found = self.kernels.reveal(given["saved"])
+                # A buffer that is A itself is not copied twice.
+                record.revealed = {
+                    key: self.copy(found[key])
+                    for key in REVEALED
+                    if found.get(key) is not None and found[key] is not given["A"]
+                }
+            self.calls.append(record)
+
+        return call
+
+    def copy(self, x: Any) -> Any:
+        """A host copy; None stays None."""
+        return None if x is None else self.backend.to_host(x)
+
+
+def recipe_of(step: TrainingStep, micro_batch: int | None = None) -> Recipe:
+    """What a step was asked to do, read off its settings."""
+    net = step.net
+    return Recipe(
+        sizes=tuple(net.sizes),
+        activations=[(a.name, dict(a.parameters)) for a in net.activations[1:-1]],
+        loss=net.loss.name,
+        loss_parameters=dict(vars(net.loss)),
+        optimizer=step.optimizer.name,
+        optimizer_parameters=dict(vars(step.optimizer)),
+        schedule=step.schedule.name,
+        schedule_parameters=dict(vars(step.schedule)),
+        total_steps=step.total_steps,
+        layout={name: (offset, shape) for name, _, offset, shape in net.params.spans},
+        dropout=list(net.dropout[1:-1]),
+        seed=net.seed,
+        form=step.delta,
+        one_over_m=step.one_over_m,
+        reduction=step.reduction,
+        l1=step.l1,
+        l2=step.l2,
+        penalty_over=step.penalty_over,
+        clip_norm=step.clip_norm,
+        micro_batch=micro_batch,
+        dtype=net.dtype,
+        device=net.backend.name,
+        kernels=type(net.kernels).__name__,
+        kind=kind_of(net.backend, net.kernels),
+    )
+
+
+def trace_step(step: TrainingStep, X: Any, Y: Any, weights: Any = None, *, micro_batch: int | None = None) -> StepTrace:
+    """Take one step with a recorder in place of the network's kernels, and put them back.
+
+    Parameters
+    ----------
+    step : TrainingStep
+        Its parameters move as they would without the recorder, bit for bit.
+    X, Y, weights : arrays of the device, as for :class:`TrainingStep`
+    micro_batch : int, optional
+    """
+    net = step.net
+    recorder, recipe, t = Recorder(net.kernels, net.backend), recipe_of(step, micro_batch), step.t
+    copy = recorder.copy
+    batch = copy(X), copy(Y), copy(weights)
+    theta, slots = copy(net.params.theta), [copy(s) for s in step.slots]
+    inner, net.kernels = net.kernels, recorder
+    try:
+        step(X, Y, weights, micro_batch=micro_batch)
+    finally:
+        net.kernels = inner
+    grad, value = copy(net.params.grad), copy(step.value)
+    after = copy(net.params.theta), [copy(s) for s in step.slots]
+    return StepTrace(recipe, t, *batch, theta, slots, recorder.calls, grad, value, *after)
