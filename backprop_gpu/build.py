@@ -274,7 +274,7 @@ def _verified(experiment: Experiment, X: np.ndarray, y: np.ndarray) -> str:
     ParityError
         If the device computed something that its precision does not allow.
     """
-    from .parity.check import check
+    from .parity.checking import check
 
     m = min(experiment.config.training.batch_size, len(X))
     net = experiment.model.net

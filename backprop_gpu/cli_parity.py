@@ -99,7 +99,7 @@ def _show(report: Any, options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from .build import step_settings
-    from .parity.check import check
+    from .parity.checking import check
 
     experiment = _experiment(options)
     report = check(
@@ -130,7 +130,7 @@ def _probe(options: argparse.Namespace) -> int:
 
 
 def _exact(options: argparse.Namespace) -> int:
-    from .parity.exact import exact
+    from .parity.lattice import exact
 
     net = _experiment(options).model.net
     return _show(exact(net, net.backend), options)
@@ -138,7 +138,7 @@ def _exact(options: argparse.Namespace) -> int:
 
 def _diff(options: argparse.Namespace) -> int:
     from .build import step_settings
-    from .parity.diff import diff
+    from .parity.compare import diff
 
     experiment = _experiment(options)
     devices = [name.strip() for name in options.devices.split(",")]

@@ -20,7 +20,7 @@ from ..maths.random import host_generator
 from .memory import FlatParams, Workspace
 from .targets import check_rows, check_targets, check_weights
 
-BLOCK_ROWS = 8192  # rows per pass at prediction, so that memory does not grow with the table
+BLOCK_ROWS = 2048  # rows per pass at prediction, so that memory does not grow with the table
 WEIGHT_STREAM = 1  # the part of the seed's randomness that initial weights use; shuffles have their own
 
 

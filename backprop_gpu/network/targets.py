@@ -28,7 +28,8 @@ def check_rows(X: Any, n_features: int, name: str = "X", dtype: str = "float64")
         raise DataError(f"{name} has no rows")
     _finite(X, name)
     largest = np.finfo(dtype).max
-    if np.max(np.abs(X), initial=0) > largest:
+    wider = np.result_type(X.dtype, dtype) != np.dtype(dtype)  # else it cannot be beyond
+    if wider and np.max(np.abs(X), initial=0) > largest:
         row, column = np.argwhere(np.abs(X) > largest)[0]
         raise DataError(f"{name} has {X[row, column]} at row {row}, column {column}, beyond {dtype}; change its unit")
     return _as_floats(X)

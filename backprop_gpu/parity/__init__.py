@@ -1,8 +1,8 @@
 """Did a device compute what its precision allows? Every tensor of a step, judged by a bound that is derived, not tuned.
 
 ``check`` judges a network on a device, ``probe`` and ``exact`` ask questions with one right answer, ``diff`` compares
-two devices, ``replay`` judges a saved case; ``check_step`` takes your own function, ``check_cost_gradient_pair`` any cost
-with its gradient.
+two devices, ``replay`` judges a saved case; ``check_step`` takes your own function, ``check_cost_gradient_pair`` any
+cost with its gradient.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
-    "check": "check",
-    "exact": "exact",
-    "diff": "diff",
+    "check": "checking",
+    "exact": "lattice",
+    "diff": "compare",
     "replay": "case",
     "probe": "probes",
     "shapes_of": "probes",
@@ -27,12 +27,12 @@ __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
     from .case import replay as replay
-    from .check import check as check
+    from .checking import check as check
+    from .compare import diff as diff
     from .cost_gradient import check_cost_gradient_pair as check_cost_gradient_pair
-    from .diff import diff as diff
-    from .exact import exact as exact
     from .findings import Finding as Finding
     from .functions import check_step as check_step
+    from .lattice import exact as exact
     from .probes import probe as probe
     from .probes import shapes_of as shapes_of
     from .report import Report as Report

@@ -284,18 +284,31 @@ def where(mask: Mask | np.ndarray, x: Bounded | Number, y: Bounded | Number, bou
     """x where the mask is true, else y; an undetermined mask allows either."""
     mask = mask if isinstance(mask, Mask) else Mask(np.asarray(mask))
     x, y = bounds.lift(x), bounds.lift(y)
+    if mask.undetermined is None and y.exact and y.top == 0.0 and x.shape == mask.value.shape:
+        return _or_zero(mask.value, x)
     v, top = np.where(mask.value, x.v, y.v), max(x.top, y.top)
-    zero = next((z for z, other in ((x, y), (y, x)) if z.exact and z.top == 0.0), None)
-    if mask.undetermined is None and (zero is not None or (x.r == y.r and x.e is None and y.e is None)):
-        other = y if zero is x else x
-        e = None if other.e is None else np.where(mask.value, *((0.0, y.e) if zero is x else (x.e, 0.0)))
-        return Bounded(bounds, v, top, r=other.r, a=max(x.a, y.a), e=e)
+    if mask.undetermined is None and x.exact and x.top == 0.0:
+        e = None if y.e is None else np.where(mask.value, 0.0, y.e)
+        return Bounded(bounds, v, top, r=y.r, a=y.a, e=e)
+    if mask.undetermined is None and x.r == y.r and x.e is None and y.e is None:
+        return Bounded(bounds, v, top, r=x.r, a=max(x.a, y.a))
     x_error, y_error = x.error(), y.error()
     e = np.where(mask.value, x_error, y_error)
     if mask.undetermined is not None:
         either = np.maximum(e, np.abs(x.v - y.v) + np.where(mask.value, y_error, x_error))
         e = np.where(mask.undetermined, either, e)
     return Bounded(bounds, v, top, e=e)
+
+
+def _or_zero(mask: np.ndarray, x: Bounded) -> Bounded:
+    """x where the mask is true, else exactly 0: by the bits, which is faster than a choice and keeps NaN out as well."""
+    bits = -np.ascontiguousarray(mask).view(np.int8).astype(np.int64)
+
+    def kept(y: np.ndarray) -> np.ndarray:
+        return np.bitwise_and(np.ascontiguousarray(y).view(np.int64), bits).view(np.float64)
+
+    e = None if x.e is None else kept(np.broadcast_to(x.e, x.shape))
+    return Bounded(x.bounds, kept(x.v), x.top, r=x.r, a=x.a, e=e)
 
 
 def largest(x: Bounded, axis: int) -> Bounded:

@@ -265,8 +265,8 @@ def operands(finding: Finding, kept: Kept, trace: StepTrace) -> str:
     if p is None or p.bounds.u > 2.0**-20:
         return ""
     n, m = p.v.shape
-    across, down = np.einsum("nk,nk->k", p.P.wide, p.P.wide), np.einsum("km,km->k", p.Q.wide, p.Q.wide)
-    square = float(np.sum(across * down)) / (n * m) * float(np.mean(_follows(kept, p) ** 2))
+    q2 = float(np.sum(p.P.column_squares * p.Q.row_squares)) / (n * m)
+    square = q2 * float(np.mean(_follows(kept, p) ** 2))
     q, rms = math.sqrt(square) * abs(p.scale), math.sqrt(float(np.mean(np.square(kept.got - kept.want))))
     if q == 0.0 or rms == 0.0:
         return ""

@@ -11,7 +11,7 @@ import numpy as np
 
 from .bounds import Bounded
 from .findings import Finding, Verdict
-from .products import Product
+from .products import Gate, Product
 
 BLOCK = 16_384  # entries: a dozen float64 arrays of them stay in a second-level cache
 
@@ -81,13 +81,17 @@ def _odd_ratios(got: np.ndarray, reference: Bounded, error: np.ndarray) -> tuple
 
 
 class Judge:
-    """Findings by tensor, in the order in which they are first judged, with the tensors that each was computed from."""
+    """Findings by tensor, in the order in which they are first judged, with the tensors that each was computed from.
+
+    ``tf32``: the rms of a product's difference, as a part of what operands rounded to tf32 would leave.
+    """
 
     def __init__(self, keep: Sequence[str] = ()) -> None:
         self.keep = set(keep)
         self.findings: dict[str, Finding] = {}
         self.inputs: dict[str, tuple[str, ...]] = {}
         self.kept: dict[str, Kept] = {}
+        self.tf32: dict[str, float] = {}
 
     def compare(
         self,
@@ -100,7 +104,7 @@ class Judge:
         inputs: Sequence[str] = (),
         axis: int = 0,
         cuts: Sequence[int] = (),
-        expected_rms: float | None = None,
+        gate: Gate | None = None,
         product: Product | None = None,
     ) -> Finding:
         """Judge a tensor by ``reference(rows)``, rows along ``axis``; of two judgements of one name the worse stays."""
@@ -110,10 +114,13 @@ class Judge:
             if whole.shape != got.shape:
                 return self.add(Finding(operation, tensor, got.shape, k, math.inf, verdict="wrong"), inputs)
             reference = _rows_of(whole, axis)
-        found = _Worst(axis, expected_rms is not None)
+        found = _Worst(axis, gate is not None)
         for rows in blocks(got.shape[axis], got.size // max(got.shape[axis], 1), cuts):
             found.add(rows, got[_part(rows, axis)].astype(np.float64), reference(rows))
-        finding = found.finding(operation, tensor, got.shape, k, expected_rms)
+        finding = found.finding(operation, tensor, got.shape, k, gate)
+        if gate is not None and found.alive:
+            part = found.rms / gate.as_tf32 if gate.as_tf32 else math.inf
+            self.tf32[tensor] = max(self.tf32.get(tensor, 0.0), part if math.isfinite(part) else math.inf)
         if finding.verdict == "wrong" or tensor in self.keep:
             better = tensor in self.kept and self.findings[tensor].ratio >= finding.ratio
             if not better:
@@ -194,14 +201,17 @@ class _Worst:
             self.ratio, self.got, self.want = ratio, float(got[here]), float(reference.v[here])
             self.at = tuple(i + rows.start * (n == self.axis) for n, i in enumerate(here))
 
-    def finding(
-        self, operation: str, tensor: str, shape: tuple[int, ...], k: int, expected_rms: float | None
-    ) -> Finding:
+    @property
+    def rms(self) -> float:
+        """Root mean square of the difference, of the entries that are not 0."""
+        return math.sqrt(self.square_sum / self.alive)
+
+    def finding(self, operation: str, tensor: str, shape: tuple[int, ...], k: int, gate: Gate | None) -> Finding:
         ratio, rms = max(self.ratio, 0.0), None
         verdict: Verdict = "ok" if ratio <= 1.0 else "wrong"
         cause = ""
-        if expected_rms and self.alive and math.isfinite(self.square_sum):
-            rms = math.sqrt(self.square_sum / self.alive) / expected_rms
+        if gate is not None and gate.expected and self.alive and math.isfinite(self.square_sum):
+            rms = self.rms / gate.expected
             # Few entries may all be unlucky: six standard deviations of the mean of n squares of a rounding error.
             if verdict == "ok" and rms > 1.0 + 6.0 / math.sqrt(self.alive):
                 verdict, cause = "warning", f"{rms:.3g} times what independent roundings would give"

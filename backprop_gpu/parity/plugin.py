@@ -14,7 +14,7 @@ from ..backends.base import Backend
 from ..backends.cuda.probe import installed_wheels
 from ..devices import parse
 from ..errors import BackpropError, DeviceError, MissingDependencyError
-from .check import check
+from .checking import check
 from .findings import Finding
 from .functions import backend_of, check_step
 from .report import Report

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .bounds import U64, Bounded, Bounds, weighed
 
-LONG = 1024
+LONG = 256
 """Sums from this length on have a bound that says little of precision: its factor |P| |Q| is then taken from norms."""
 
 
@@ -42,15 +42,39 @@ class Recorded:
         return float(max(self.x.max(), -self.x.min()))
 
     @cached_property
+    def row_squares(self) -> np.ndarray:
+        """Sums of squares along the rows, (n,)."""
+        return np.einsum("nk,nk->n", self.wide, self.wide)
+
+    @cached_property
+    def column_squares(self) -> np.ndarray:
+        """Sums of squares down the columns, (k,)."""
+        return np.einsum("nk,nk->k", self.wide, self.wide)
+
+    @cached_property
     def T(self) -> Recorded:
         """The transpose, which shares them."""
         turned = Recorded(self.x.T)
-        turned.__dict__.update(wide=self.wide.T, size=self.size.T)
+        turned.__dict__.update(wide=self.wide.T, row_squares=self.column_squares, column_squares=self.row_squares)
+        if "size" in self.__dict__:
+            turned.__dict__["size"] = self.size.T
         return turned
 
     def given(self, bounds: Bounds, part: Any = slice(None)) -> Bounded:
         """A part of it: exact."""
         return Bounded(bounds, self.x[part].astype(np.float64), self.top)
+
+
+class Gate(NamedTuple):
+    """What the root mean square of a difference should be, and what it would be had the operands been rounded to tf32."""
+
+    expected: float
+    as_tf32: float
+
+    def after(self, got: np.ndarray, product: np.ndarray) -> Gate:
+        """The gate of a function of the product, whose slope is taken as the ratio of their spreads; for tf32 alone."""
+        spread, before = float(np.std(got, dtype=np.float64)), float(np.std(product))
+        return Gate(0.0, self.as_tf32 * (spread / before if before else 0.0))
 
 
 class Product:
@@ -116,20 +140,21 @@ class Product:
         r = self.bounds.u if self.bounds.u > self.bounds.u_sum else 0.0
         return Bounded(self.bounds, v, self.top, r=r, e=e, zeros=False).checked()
 
-    def expected_rms(self) -> float:
-        """Root mean square of the difference over all entries, if roundings were independent.
+    def gate(self) -> Gate:
+        """Root mean squares of the difference over all entries, if roundings were independent.
 
         u sqrt(K (v^2/9 + q^2/6) + z^2/3) with q^2 = P^2 Q^2, whose mean needs no product, and z with what is added;
         operands that are rounded on the way in add 2 u_in^2 q^2/3, a stored result of lower precision u^2 z^2/3.
         """
         B, (n, m) = self.bounds, self.v.shape
-        across, down = np.einsum("nk,nk->k", self.P.wide, self.P.wide), np.einsum("km,km->k", self.Q.wide, self.Q.wide)
-        q2, v2 = float(np.sum(across * down)) / (n * m), float(np.einsum("nm,nm->", self.v, self.v)) / (n * m)
+        v2 = float(np.einsum("nm,nm->", self.v, self.v)) / (n * m)
+        q2 = float(np.sum(self.P.column_squares * self.Q.row_squares)) / (n * m)
         added = 0.0 if self.plus is None else float(np.mean(np.square(self.plus, dtype=np.float64)))
         z2 = v2 + added
         square = B.u_sum**2 * (self.k * (v2 / 9.0 + q2 / 6.0) + z2 / 3.0) + 2.0 * B.u_in**2 * q2 / 3.0
         square += B.u**2 * z2 / 3.0 if B.u > B.u_sum else 0.0
-        return abs(self.scale) * math.sqrt(square)
+        as_tf32 = 2.0**-11 * math.sqrt(2.0 * q2 / 3.0)
+        return Gate(abs(self.scale) * math.sqrt(square), abs(self.scale) * as_tf32)
 
 
 def row_sums(dZ: Recorded, bounds: Bounds, *, plus: np.ndarray | None = None, scale: float = 1.0) -> Bounded:
@@ -155,8 +180,7 @@ def _row_sizes(x: Recorded) -> np.ndarray:
 
 def _norms(P: Recorded, Q: Recorded) -> tuple[np.ndarray, np.ndarray]:
     """Cauchy-Schwarz in the place of |P| |Q|: norms of P's rows and of Q's columns."""
-    rows, columns = np.einsum("nk,nk->n", P.wide, P.wide), np.einsum("km,km->m", Q.wide, Q.wide)
-    return np.sqrt(rows)[:, None], np.sqrt(columns)[None, :] * (1.0 + 2.0**-30)
+    return np.sqrt(P.row_squares)[:, None], np.sqrt(Q.column_squares)[None, :] * (1.0 + 2.0**-30)
 
 
 def _size(P: Recorded, Q: Recorded) -> np.ndarray:

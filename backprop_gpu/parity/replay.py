@@ -39,11 +39,14 @@ class Replayed:
         The tensors that each was computed from.
     kept : dict
         Whole comparisons of the wrong tensors and of those that were asked for.
+    tf32 : dict
+        See :class:`~.judge.Judge`; a product that is not there was not looked at so.
     """
 
     findings: list[Finding]
     inputs: dict[str, tuple[str, ...]]
     kept: dict[str, Kept] = field(repr=False, default_factory=dict)
+    tf32: dict[str, float] = field(default_factory=dict)
 
 
 class _BrokenStep(Exception):
@@ -80,7 +83,7 @@ def judge_step(trace: StepTrace, claim: str, *, keep: Sequence[str] = (), bounds
             run.step()
         except _BrokenStep as broken:
             run.judge.add(Finding("step", "calls", (), 1, math.inf, verdict="wrong", cause=str(broken)))
-    return Replayed(list(run.judge.findings.values()), run.judge.inputs, run.judge.kept)
+    return Replayed(list(run.judge.findings.values()), run.judge.inputs, run.judge.kept, run.judge.tf32)
 
 
 class _Replay:
@@ -168,10 +171,10 @@ class _Replay:
         name, parameters = self._activation(l)
         Z, G = (None if x is None else Recorded(x) for x in map(call.revealed.get, ("Z", "G")))
         z = Product(B, self.theta[f"W{l}"], before.A, plus=self.theta[f"b{l}"].x)
-        rms = z.expected_rms() if self.rms else None
+        gate = z.gate() if self.rms else None
         entered, layer = [f"A{l - 1}" if l > 1 else "X"], _Layer(Recorded(call.wrote["A"]), mask, Z, G)
         if Z is not None:  # kept apart, judged apart
-            judge.compare("dense", f"Z{l}", Z.x, z.__getitem__, k=z.k, inputs=entered, expected_rms=rms, product=z)
+            judge.compare("dense", f"Z{l}", Z.x, z.__getitem__, k=z.k, inputs=entered, gate=gate, product=z)
             entered = [f"Z{l}"]
         elif name in f.NEEDS_Z or min(parameters.values(), default=0.0) < 0.0:
             layer.product = z
@@ -191,11 +194,12 @@ class _Replay:
             a = activated(rows) if G is None else G.given(B, rows)
             return f.dropped(B, a, None if mask is None else mask[rows], rate)
 
-        rms = rms if name in LINEAR and mask is None and Z is None else None
+        if Z is not None:
+            gate = None
+        elif gate is not None and (name not in LINEAR or mask is not None):
+            gate = gate.after(layer.A.x, z.v)
         product = z if name == "identity" and mask is None and Z is None else None
-        judge.compare(
-            "dense", f"A{l}", layer.A.x, surviving, k=k, inputs=entered + masked, expected_rms=rms, product=product
-        )
+        judge.compare("dense", f"A{l}", layer.A.x, surviving, k=k, inputs=entered + masked, gate=gate, product=product)
         return layer
 
     def _output(self, Z: Recorded, Y: np.ndarray, w: np.ndarray | None) -> tuple[Recorded, np.ndarray | None]:
@@ -238,7 +242,7 @@ class _Replay:
     def _weights(self, l: int, dZ: Recorded, before: _Layer, late: np.ndarray | None) -> None:
         written, old = self._next("dense_vjp_params").wrote["dW"], self.dW.get(l)
         product = Product(self.B, dZ, before.A.T, plus=old, scale=_number(late))
-        rms = product.expected_rms() if self.rms and old is None else None
+        gate = product.gate() if self.rms and old is None else None
         self.judge.compare(
             "dense_vjp_params",
             f"dW{l}",
@@ -246,7 +250,7 @@ class _Replay:
             product.__getitem__,
             k=product.k,
             inputs=[f"dZ{l}", f"A{l - 1}" if l > 1 else "X"],
-            expected_rms=rms,
+            gate=gate,
             product=product,
         )
         self.dW[l] = written
@@ -256,7 +260,7 @@ class _Replay:
         call, B, mask = self._next("dense_vjp_input"), self.B, before.mask
         (name, parameters), rate = self._activation(l - 1), self.recipe.dropout[l - 2]
         dA = Product(B, self.theta[f"W{l}"].T, dZ)
-        rms = dA.expected_rms() if self.rms and name in LINEAR and mask is None else None
+        gate = dA.gate() if self.rms else None
 
         def delta(rows: slice) -> Bounded:
             z = None if before.product is None else before.product[rows]
@@ -268,9 +272,11 @@ class _Replay:
             return f.activation_vjp(B, name, parameters, d, z, a)
 
         written = Recorded(call.wrote["dZ_prev"])
+        if gate is not None and (name not in LINEAR or mask is not None):
+            gate = gate.after(written.x, dA.v)
         inputs = [f"dZ{l}", f"A{l - 1}"]
         self.judge.compare(
-            "dense_vjp_input", f"dZ{l - 1}", written.x, delta, k=dA.k, inputs=inputs, expected_rms=rms, product=dA
+            "dense_vjp_input", f"dZ{l - 1}", written.x, delta, k=dA.k, inputs=inputs, gate=gate, product=dA
         )
         self._bias(l - 1, "dense_vjp_input", written, late, call.wrote["db_prev"])
         return written

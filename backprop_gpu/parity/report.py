@@ -40,7 +40,7 @@ class Drift:
 
 @dataclass
 class Report:
-    """What :func:`~.check.check` returns.
+    """What :func:`~.checking.check` returns.
 
     Attributes
     ----------

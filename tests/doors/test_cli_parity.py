@@ -64,7 +64,7 @@ def test_a_case_and_a_picture_are_written_and_the_case_replays(command: Command,
 
 def test_a_case_of_a_wrong_device_says_so_elsewhere(command: Command, tmp_path: Path) -> None:
     """A fault seen here is judged the same from the file alone, with exit code 1."""
-    from backprop_gpu.parity.check import check
+    from backprop_gpu.parity.checking import check
 
     class NoScale(ReferenceKernels):
         def dense_vjp_params(self, dZ, A_prev, *, scale, dW, accumulate):  # type: ignore[no-untyped-def]

@@ -237,7 +237,7 @@ def bit_of_a_weight_flipped(c: Any) -> None:
 
 def rounded_to(x: np.ndarray, bits: int) -> np.ndarray:
     """With only so many bits of mantissa."""
-    unit = np.ldexp(np.ones_like(x), np.frexp(x)[1] - 1 - bits)
+    unit = np.ldexp(1.0, np.frexp(x)[1] - 1 - bits)  # float64: the unit of a tiny number is not even subnormal
     return (np.round(x / unit) * unit).astype(x.dtype)
 
 

@@ -14,7 +14,7 @@ from parity.metamorphic import broken
 
 from backprop_gpu.backends import Backend, get_backend
 from backprop_gpu.gradcheck import gradcheck
-from backprop_gpu.parity.check import check
+from backprop_gpu.parity.checking import check
 from backprop_gpu.parity.probes import probe, shapes_of
 from backprop_gpu.parity.report import Report
 

@@ -16,7 +16,7 @@ import numpy as np
 from support.orders import ORDERS, HalfKernels, With, with_product
 
 from backprop_gpu.network.dense_net import DenseNet
-from backprop_gpu.parity.check import check
+from backprop_gpu.parity.checking import check
 from backprop_gpu.parity.report import Report
 
 EXAMPLES = (1, 2, 3, 5, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 61, 63, 65)

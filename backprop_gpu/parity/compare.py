@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backends import Backend
 from ..errors import ConfigError
-from .check import check
+from .checking import check
 from .report import Report
 from .trace import StepTrace
 
@@ -73,7 +73,7 @@ def diff(model: Any, X: Any, y: Any, devices: Sequence[str | Backend], **setting
     Parameters
     ----------
     model, X, y, **settings
-        As for :func:`~.check.check`; ``kernels`` may be a pair too.
+        As for :func:`~.checking.check`; ``kernels`` may be a pair too.
     devices : two device names or Backends
 
     Raises

@@ -19,7 +19,7 @@ from ..errors import ConfigError
 from ..maths.random import host_generator
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
-from .check import STREAM, network_of
+from .checking import STREAM, network_of
 from .claims import exact_bounds
 from .classify import classify
 from .findings import Finding
@@ -50,7 +50,7 @@ def exact(
     model : DenseNet, an object whose ``net`` is one, or a sequence of int
         Only its layer sizes matter; a number of outputs that is not a power of two is rounded down to one, since the
         loss divides by it.
-    device, kernels, dtype, one_over_m : as for :func:`~.check.check`
+    device, kernels, dtype, one_over_m : as for :func:`~.checking.check`
     seed : int, default 0
         Of the integers.
 

@@ -17,7 +17,6 @@ from ..network.step import TrainingStep
 from ..network.targets import check_rows, check_targets, check_weights
 from .claims import claim_of
 from .classify import classify
-from .findings import Finding
 from .judge import Judge
 from .probes import LayerShape, probe
 from .products import LONG
@@ -26,6 +25,7 @@ from .report import Drift, Report
 from .trace import Recipe, StepTrace, trace_step
 
 STREAM = 3  # the part of the seed's randomness that this uses: the order of rows, biases and state that were all 0
+CLEARED = 0.25  # of the difference that tf32 would leave
 
 
 def check(
@@ -203,18 +203,18 @@ def _named(recipe: Recipe, vector: np.ndarray) -> dict[str, np.ndarray]:
 
 def _joined(first: Judge, then: Replayed) -> Replayed:
     """The findings about a step's data before those about the step."""
-    return Replayed([*first.findings.values(), *then.findings], first.inputs | then.inputs, first.kept | then.kept)
+    findings = [*first.findings.values(), *then.findings]
+    return Replayed(findings, first.inputs | then.inputs, first.kept | then.kept, then.tf32)
 
 
-def _suspects(net: DenseNet, m: int, findings: list[Finding]) -> list[LayerShape]:
-    """Layers whose sums are so long that the bound may hide a lower precision, and whose rms does not deny it."""
+def _suspects(net: DenseNet, m: int, judged: Replayed) -> list[LayerShape]:
+    """Layers with sums so long that the bound may hide a lower precision, unless their rms is far below what tf32 leaves."""
     found = []
-    for f in findings:
-        silent = f.rms is None or f.rms > 1.0
-        if f.operation in ("dense", "dense_vjp_input", "dense_vjp_params") and f.k >= LONG and silent:
+    for f in judged.findings:
+        product = f.operation in ("dense", "dense_vjp_input", "dense_vjp_params") and not f.tensor.startswith("db")
+        if product and f.k >= LONG and judged.tf32.get(f.tensor, math.inf) > CLEARED:
             l = int(re.sub(r"\D", "", f.tensor)) + (f.operation == "dense_vjp_input")
-            if not f.tensor.startswith("db"):
-                found.append(LayerShape(net.sizes[l], net.sizes[l - 1], m))
+            found.append(LayerShape(net.sizes[l], net.sizes[l - 1], m))
     return list(dict.fromkeys(found))
 
 
@@ -222,7 +222,7 @@ def _report(run: _Run, claim: str, judged: list[Replayed], trace: StepTrace, dri
     steps = [r.findings for r in judged]
     steps[-1] = [replace(f, cause=classify(f, judged[-1].kept.get(f.tensor), trace)) for f in steps[-1]]
     if claim == "fp32":
-        shapes = _suspects(run.net, run.m, judged[-1].findings)
+        shapes = _suspects(run.net, run.m, judged[-1])
         if shapes:
             steps[-1] = steps[-1] + probe(run.net.backend, run.net.kernels, shapes, run.net.dtype)
     inputs = {tensor: names for r in judged for tensor, names in r.inputs.items()}
