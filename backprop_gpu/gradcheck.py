@@ -198,20 +198,13 @@ def _gradient(
     return twin.params.named(whole), twin.params.named(size)
 
 
-class _ComplexBackend(Backend):
-    """NumPy's arrays under the complex-step namespace."""
-
-    def owns(self, x: Any) -> bool:
-        return isinstance(x, np.ndarray)
-
-
 class _ComplexCost:
     """J(theta + i h d) through the same layer loop and reference kernels, in complex128."""
 
     def __init__(
         self, net: DenseNet, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, settings: dict[str, Any]
     ) -> None:
-        self.twin = _twin(net, "complex128", _ComplexBackend("numpy", ComplexStepNamespace()), "reference")
+        self.twin = _twin(net, "complex128", Backend("numpy", ComplexStepNamespace()), "reference")
         self.theta = {name: value.copy() for name, value in self.twin.parameters().items()}
         self.step = TrainingStep(self.twin, "sgd", **settings)
         self.X, self.Y = self.twin.upload_columns(X), self.twin.upload_columns(Y)

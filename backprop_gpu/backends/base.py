@@ -57,7 +57,8 @@ class Backend:
 
     def owns(self, x: Array) -> bool:
         """Whether ``x`` is an array of this namespace (on any of its devices)."""
-        return isinstance(x, np.ndarray) if self.xp is np else not isinstance(x, np.ndarray) and hasattr(x, "shape")
+        on_host = isinstance(x, np.ndarray)
+        return on_host if self.name == "numpy" else not on_host and hasattr(x, "shape")
 
     def activate(self) -> contextlib.AbstractContextManager[Any]:
         """A context in which the namespace's default device is this one."""

@@ -45,8 +45,9 @@ def requirements() -> list[Requirement]:
     """Everything pyproject.toml asks for: to run, in each extra, and to build."""
     project = PROJECT["project"]
     texts = [*project["dependencies"], *PROJECT["build-system"]["requires"]]
-    for extra in project["optional-dependencies"].values():
-        texts += extra
+    for name, extra in project["optional-dependencies"].items():
+        # The peers of the benchmarks are gigabytes that no script installs; their versions stand in BENCHMARKS.md.
+        texts += [] if name == "bench" else extra
     return [requirement for requirement in map(Requirement, texts) if requirement.name != OWN]
 
 
