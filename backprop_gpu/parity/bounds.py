@@ -301,7 +301,7 @@ def where(mask: Mask | np.ndarray, x: Bounded | Number, y: Bounded | Number, bou
 
 
 def _or_zero(mask: np.ndarray, x: Bounded) -> Bounded:
-    """x where the mask is true, else exactly 0: by the bits, which is faster than a choice and keeps NaN out as well."""
+    """x where the mask is true, else exactly 0: by the bits, which is faster than a choice and keeps NaN out."""
     bits = -np.ascontiguousarray(mask).view(np.int8).astype(np.int64)
 
     def kept(y: np.ndarray) -> np.ndarray:

@@ -77,23 +77,7 @@ def check(
         raise ConfigError(f"steps must be at least 1, got {steps}")
     run = _Run(net, X, y, sample_weight, device, kernels, dtype, seed, optimizer, settings)
     wide = _in_float64(run.step, optimizer, settings) if steps > 1 else None
-    judged: list[Replayed] = []
-    drift: list[Drift] = []
-    trace = theta = None
-    for t in range(steps):
-        checks = Judge()
-        batch = run.batch(t, checks)
-        now = trace_step(run.step, *batch, micro_batch=micro_batch)
-        if theta is not None:
-            checks.same("step", "theta before", now.theta, theta)
-        trace, theta = now, now.theta_after
-        judged.append(_joined(checks, judge_step(now, claim)))
-        if wide is not None:
-            drift.append(_drift(now, wide))
-        if any(f.verdict == "wrong" for f in judged[-1].findings):
-            break
-    assert trace is not None
-    return _report(run, claim, judged, trace, drift)
+    return _report(run, claim, *_take(run, claim, steps, micro_batch, wide))
 
 
 def network_of(model: Any) -> DenseNet:
@@ -104,8 +88,29 @@ def network_of(model: Any) -> DenseNet:
     return net
 
 
+def _take(
+    run: _Run, claim: str, steps: int, micro_batch: int | None, wide: TrainingStep | None
+) -> tuple[list[Replayed], StepTrace, list[Drift]]:
+    """Steps up to the first wrong one: what was found of each, the last one's trace, and how far each has drifted."""
+    judged: list[Replayed] = []
+    drift: list[Drift] = []
+    trace: StepTrace | None = None
+    for t in range(steps):
+        checks, before = Judge(), trace
+        trace = trace_step(run.step, *run.batch(t, checks), micro_batch=micro_batch)
+        if before is not None:
+            checks.same("step", "theta before", trace.theta, before.theta_after)
+        judged.append(_joined(checks, judge_step(trace, claim)))
+        if wide is not None:
+            drift.append(_drift(trace, wide))
+        if any(f.verdict == "wrong" for f in judged[-1].findings):
+            break
+    assert trace is not None
+    return judged, trace, drift
+
+
 class _Run:
-    """A copy of the network on the device, its rows there, and a float64 copy on NumPy for the drift."""
+    """A copy of the network on the device, and the rows there."""
 
     def __init__(
         self,
@@ -208,7 +213,7 @@ def _joined(first: Judge, then: Replayed) -> Replayed:
 
 
 def _suspects(net: DenseNet, m: int, judged: Replayed) -> list[LayerShape]:
-    """Layers with sums so long that the bound may hide a lower precision, unless their rms is far below what tf32 leaves."""
+    """Layers with sums so long that the bound may hide a lower precision, unless the rms is far below tf32's."""
     found = []
     for f in judged.findings:
         product = f.operation in ("dense", "dense_vjp_input", "dense_vjp_params") and not f.tensor.startswith("db")

@@ -140,7 +140,7 @@ def _edge(finding: Finding, kept: Kept, trace: StepTrace) -> str:
         return ""
     for axis, one, many in ((0, "row", "rows"), (1, "column", "columns")):
         n, found = wrong.shape[axis], np.flatnonzero(wrong.any(axis=1 - axis))
-        if n < 3 or len(found) > n // 3 or float(wrong[found if axis == 0 else slice(None)].mean()) < 0.3 * axis:
+        if n < 3 or not 0 < len(found) <= n // 3 or float(np.take(wrong, found, axis).mean()) < 0.3:
             continue
         silent = bool((kept.got[wrong] == 0.0).all())
         what = "not computed" if silent else "stale, or not written"
@@ -182,11 +182,11 @@ TESTS: tuple[Callable[[Finding, Kept, StepTrace], str], ...] = (
     h.one_operand,
     h.kink,
     _edge,
-    h.mask,
     _movement,
     h.step_numbers,
     h.penalty_on_biases,
     _constant,
+    h.mask,
     h.operands,
     _small,
     _how_many,

@@ -2,7 +2,7 @@
 
 A ReLU network with squared error over m = 2^k examples, whose weights are 0 but for at most two of -1 or 1 in each row
 and column: every product and every sum is a multiple of one power of two and fits float32's mantissa. In one step the
-activations need 12 bits and more and the deltas few, in another it is the other way round, so that a device which rounds
+activations need 12 bits and more and the deltas few, in another it is the other way round: a device that rounds its
 operands to tf32 or bf16, or sums in fp16, is seen in each product.
 """
 
@@ -20,7 +20,6 @@ from ..maths.random import host_generator
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
 from .checking import STREAM, network_of
-from .claims import exact_bounds
 from .classify import classify
 from .findings import Finding
 from .judge import Judge
@@ -98,7 +97,7 @@ def _lattice(net: DenseNet, X: np.ndarray, Y: np.ndarray, one_over_m: str) -> tu
     for name, x, host in zip(("X", "Y"), columns, (X, Y), strict=True):
         judge.same("upload", name, backend.to_host(x), host.T)
     trace = trace_step(step, *columns)
-    found = judge_step(trace, "fp64" if net.dtype == "float64" else "fp32", bounds=exact_bounds(net.dtype))
+    found = judge_step(trace, "exact")
     findings = [replace(f, cause=classify(f, found.kept.get(f.tensor), trace)) for f in found.findings]
     return [*judge.findings.values(), *findings], found, trace
 

@@ -66,7 +66,7 @@ class Recorded:
 
 
 class Gate(NamedTuple):
-    """What the root mean square of a difference should be, and what it would be had the operands been rounded to tf32."""
+    """What the root mean square of a difference should be, and what it would be had operands been rounded to tf32."""
 
     expected: float
     as_tf32: float

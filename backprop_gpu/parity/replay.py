@@ -9,21 +9,20 @@ Nothing compounds: every tensor is judged by the bound of the one operation that
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from . import formulas64 as f
-from . import updates64 as u
-from .bounds import U64, Bounded, Bounds
-from .claims import bounds_of
+from .bounds import Bounded
+from .claims import bounds_of, exact_bounds
 from .findings import Finding
 from .judge import Judge, Kept
 from .products import Product, Recorded, row_sums
-from .trace import Call, StepTrace
+from .step_end import BrokenStep, Calls, StepEnd
+from .trace import StepTrace
 
-TINY = 2.0**24
 LINEAR = ("identity", "relu")  # what they let through is the product itself
 
 
@@ -49,10 +48,6 @@ class Replayed:
     tf32: dict[str, float] = field(default_factory=dict)
 
 
-class _BrokenStep(Exception):
-    """The step made other calls than it should have; what is left cannot be judged."""
-
-
 @dataclass
 class _Layer:
     """What the backward pass needs of a layer's forward."""
@@ -64,39 +59,40 @@ class _Layer:
     product: Product | None = None
 
 
-def judge_step(trace: StepTrace, claim: str, *, keep: Sequence[str] = (), bounds: Bounds | None = None) -> Replayed:
+def judge_step(trace: StepTrace, claim: str, *, keep: Sequence[str] = ()) -> Replayed:
     """Judge a recorded step.
 
     Parameters
     ----------
     trace : StepTrace
     claim : str
-        A key of ``claims.CLAIMS``.
+        A key of ``claims.CLAIMS``, or ``"exact"`` for a step that needs no rounding.
     keep : sequence of str
         Tensors whose whole comparison is wanted although they may be right.
-    bounds : Bounds, optional
-        In place of the claim's: ``exact_bounds()`` for a step that needs no rounding.
     """
-    run = _Replay(trace, claim, keep, bounds)
+    run = _Replay(trace, claim, keep)
     with np.errstate(all="ignore"):
         try:
             run.step()
-        except _BrokenStep as broken:
+        except BrokenStep as broken:
             run.judge.add(Finding("step", "calls", (), 1, math.inf, verdict="wrong", cause=str(broken)))
     return Replayed(list(run.judge.findings.values()), run.judge.inputs, run.judge.kept, run.judge.tf32)
 
 
 class _Replay:
-    def __init__(self, trace: StepTrace, claim: str, keep: Sequence[str], bounds: Bounds | None) -> None:
+    def __init__(self, trace: StepTrace, claim: str, keep: Sequence[str]) -> None:
         self.trace, self.recipe, self.L = trace, trace.recipe, len(trace.recipe.sizes) - 1
         kind = self.recipe.kind
-        self.B = bounds or bounds_of(kind, claim)
-        self.master = bounds or bounds_of(kind, claim, master=True)
-        # Compiled kernels leave the literal form and odd layouts to NumPy, whose functions may miss by more.
-        self.output = self.B if kind != "compiled" else bounds or bounds_of("numpy", claim)
-        self.rms = claim != "fp64" and bounds is None
+        self.rms = claim not in ("fp64", "exact")
+        if claim == "exact":
+            self.B = self.master = self.output = exact_bounds(self.recipe.dtype)
+        else:
+            self.B, self.master = bounds_of(kind, claim), bounds_of(kind, claim, master=True)
+            # Compiled kernels leave the literal form and odd layouts to NumPy, whose functions may miss by more.
+            self.output = bounds_of("numpy", claim) if kind == "compiled" else self.B
         self.judge = Judge(keep)
-        self.queues: dict[str, Iterator[Call]] = {}
+        self.calls = Calls(trace.calls)
+        self.end = StepEnd(trace, self.master, self.judge, self.calls)
         self.theta = {name: Recorded(self._part(trace.theta, name)) for name in self.recipe.layout}
         self.dW: dict[int, np.ndarray] = {}
         self.db: dict[int, np.ndarray] = {}
@@ -104,17 +100,13 @@ class _Replay:
 
     def step(self) -> None:
         trace, m = self.trace, self.trace.X.shape[1]
-        self.D, self.D_error = self._denominator()
         size = self.recipe.micro_batch or m
         for start in range(0, m, size):
             part = slice(start, min(start + size, m))
             w = None if trace.weights is None else trace.weights[:, part]
             self._micro_batch(start, trace.X[:, part], trace.Y[:, part], w)
-        self._penalty()
-        self._update(self._clip())
-        left = [call.name for queue in self.queues.values() for call in queue]
-        if left:
-            raise _BrokenStep(f"the step made calls that it should not have made: {', '.join(left)}")
+        self.end(self._gradient(), self.value)
+        self.calls.none_left()
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
@@ -122,33 +114,16 @@ class _Replay:
         offset, shape = self.recipe.layout[name]
         return vector[offset : offset + math.prod(shape)].reshape(shape)
 
-    def _next(self, name: str) -> Call:
-        if name not in self.queues:
-            self.queues[name] = iter([call for call in self.trace.calls if call.name == name])
-        call = next(self.queues[name], None)
-        if call is None:
-            raise _BrokenStep(f"the step made too few calls of {name}")
-        return call
+    def _gradient(self) -> np.ndarray:
+        """What the micro-batches left, as one vector: zero between the tensors."""
+        gradient = np.zeros(self.trace.grad.shape, self.trace.grad.dtype)
+        for l in range(1, self.L + 1):
+            self._part(gradient, f"W{l}")[...] = self.dW[l]
+            self._part(gradient, f"b{l}")[...] = self.db[l]
+        return gradient
 
     def _activation(self, l: int) -> tuple[str, dict[str, float]]:
         return self.recipe.activations[l - 1] if 0 < l < self.L else ("identity", {})
-
-    def _denominator(self) -> tuple[float, float]:
-        """D of the whole batch. m is exact; the sum of the weights was taken on the device, in any order."""
-        w, m = self.trace.weights, self.trace.X.shape[1]
-        if self.recipe.reduction == "sum":
-            return 1.0, 0.0
-        if w is None:
-            return float(m), 0.0
-        total = float(w.sum(dtype=np.float64))
-        return total, self.master.gamma(m - 1) * total
-
-    def _over_D(self, x: float, over: bool = True) -> Bounded:
-        """x / D, (1,): worked out on the host in float64 and rounded once."""
-        D, error = (self.D, self.D_error) if over else (1.0, 0.0)
-        B, v = self.master, np.array([x / D])
-        r = error / (D - error) + (B.u + 4.0 * U64 if B.u else 0.0)
-        return Bounded(B, v, float(abs(v[0])), r=r, a=B.eta * bool(x))
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -167,7 +142,7 @@ class _Replay:
                 dZ = self._backward(l, dZ, layers[l - 1], late)
 
     def _forward(self, l: int, before: _Layer, mask: np.ndarray | None, rate: float) -> _Layer:
-        call, B, judge = self._next("dense"), self.B, self.judge
+        call, B, judge = self.calls.next("dense"), self.B, self.judge
         name, parameters = self._activation(l)
         Z, G = (None if x is None else Recorded(x) for x in map(call.revealed.get, ("Z", "G")))
         z = Product(B, self.theta[f"W{l}"], before.A, plus=self.theta[f"b{l}"].x)
@@ -204,11 +179,11 @@ class _Replay:
 
     def _output(self, Z: Recorded, Y: np.ndarray, w: np.ndarray | None) -> tuple[Recorded, np.ndarray | None]:
         """dZ[L] as recorded, and the late 1/D."""
-        r, B, judge, call = self.recipe, self.output, self.judge, self._next("output_delta")
+        r, B, judge, call = self.recipe, self.output, self.judge, self.calls.next("output_delta")
         inverse = call.numbers["inverse_denominator"]
         if inverse is None:
-            raise _BrokenStep("output_delta was called without a denominator")
-        judge.compare("step", "1/D", inverse, self._over_D(1.0), inputs=["weights"])
+            raise BrokenStep("output_delta was called without a denominator")
+        judge.compare("step", "1/D", inverse, self.end.over_D(1.0), inputs=["weights"])
         early, late = (inverse, None) if r.one_over_m == "early" else (None, inverse)
         labels, L = Y.shape[0] != r.sizes[-1], self.L
 
@@ -240,7 +215,7 @@ class _Replay:
         self.db[l] = written
 
     def _weights(self, l: int, dZ: Recorded, before: _Layer, late: np.ndarray | None) -> None:
-        written, old = self._next("dense_vjp_params").wrote["dW"], self.dW.get(l)
+        written, old = self.calls.next("dense_vjp_params").wrote["dW"], self.dW.get(l)
         product = Product(self.B, dZ, before.A.T, plus=old, scale=_number(late))
         gate = product.gate() if self.rms and old is None else None
         self.judge.compare(
@@ -257,7 +232,7 @@ class _Replay:
 
     def _backward(self, l: int, dZ: Recorded, before: _Layer, late: np.ndarray | None) -> Recorded:
         """dZ[l-1] as recorded."""
-        call, B, mask = self._next("dense_vjp_input"), self.B, before.mask
+        call, B, mask = self.calls.next("dense_vjp_input"), self.B, before.mask
         (name, parameters), rate = self._activation(l - 1), self.recipe.dropout[l - 2]
         dA = Product(B, self.theta[f"W{l}"].T, dZ)
         gate = dA.gate() if self.rms else None
@@ -280,102 +255,6 @@ class _Replay:
         )
         self._bias(l - 1, "dense_vjp_input", written, late, call.wrote["db_prev"])
         return written
-
-    # -- once per step ------------------------------------------------------------------------------------------------
-
-    def _penalty(self) -> None:
-        """The gradient that is applied: the micro-batches' sum, with the penalty on weights alone, zero in between."""
-        r, B, trace, judge = self.recipe, self.master, self.trace, self.judge
-        gradient = np.zeros(trace.grad.shape, trace.grad.dtype)
-        for l in range(1, self.L + 1):
-            self._part(gradient, f"W{l}")[...] = self.dW[l]
-            self._part(gradient, f"b{l}")[...] = self.db[l]
-        n, names = r.n_weights, [f"{d}{l}" for d in ("dW", "db") for l in range(1, self.L + 1)]
-        if not (r.l1 or r.l2):
-            judge.same("step", "gradient", trace.grad, gradient, names)
-            judge.same("step", "J", trace.value, self.value, ["value"])
-            return
-        call, strengths = self._next("penalty"), []
-        for name, strength in (("l1", r.l1), ("l2", r.l2)):
-            given = call.numbers[name]
-            if (given is not None) != bool(strength):
-                raise _BrokenStep(f"the penalty {name} is {'there unasked' if given is not None else 'missing'}")
-            if given is not None:
-                over = r.penalty_over == "examples"
-                judge.compare("step", name, given, self._over_D(strength, over), inputs=["weights"])
-            strengths.append(None if given is None else B.given(given))
-
-        theta, before = Recorded(trace.theta), Recorded(gradient)
-
-        def penalized(rows: slice) -> Bounded:
-            return u.penalized(B, theta.given(B, rows), before.given(B, rows), *strengths)
-
-        judge.compare("penalty", "dW+penalty", trace.grad[:n], penalized, inputs=names)
-        judge.same("penalty", "db applied", trace.grad[n:], gradient[n:], names)
-        cost = u.penalty_cost(B, theta.given(B, slice(n)), B.given(self.value), *strengths)
-        judge.compare("penalty", "J", trace.value, cost, k=n, inputs=["value"])
-
-    def _clip(self) -> np.ndarray | None:
-        limit, B = self.recipe.clip_norm, self.master
-        if limit is None:
-            return None
-        wrote, grad = self._next("global_norm").wrote, self.trace.grad
-        gradients = ["gradient", "dW+penalty", "db applied"]
-        self.judge.compare(
-            "global_norm", "norm", wrote["norm"], u.global_norm(B.given(grad)), k=grad.size, inputs=gradients
-        )
-        factor = u.clip_factor(B, B.given(wrote["norm"]), limit)
-        self.judge.compare("global_norm", "clip factor", wrote["factor"], factor, inputs=["norm"])
-        return wrote["factor"]
-
-    def _numbers(self) -> np.ndarray:
-        """The step's numbers as recorded, after they were judged."""
-        r, B, t = self.recipe, self.master, self.trace.t
-        p, calls = r.optimizer_parameters, [call for call in self.trace.calls if call.name == "update"]
-        self.queues["update"] = iter(())
-        if not calls:
-            raise _BrokenStep("the step made too few calls of update")
-        rate = p["learning_rate"] * u.schedule_factor(r.schedule, r.schedule_parameters, t, r.total_steps)
-        numbers = np.array(u.step_numbers(r.optimizer, p, t + 1, rate))
-        wanted = Bounded(B, numbers, float(np.abs(numbers).max()), r=B.u + 64.0 * U64 if B.u else 0.0, a=B.eta)
-        for call in calls:
-            recorded = call.numbers["scalars"]
-            if recorded is None:
-                raise _BrokenStep("update was called without its numbers")
-            self.judge.compare("step", "step numbers", recorded, wanted)
-        return np.asarray(calls[0].numbers["scalars"])
-
-    def _update(self, factor: np.ndarray | None) -> None:
-        r, B, trace, judge = self.recipe, self.master, self.trace, self.judge
-        p, n, recorded = r.optimizer_parameters, r.n_weights, B.given(self._numbers())
-        numbers = [recorded[i : i + 1] for i in range(recorded.shape[0])]
-        inputs = ["gradient", "dW+penalty", "db applied", "clip factor", "step numbers"]
-        grad, before = Recorded(trace.grad), Recorded(trace.theta)
-        slots, slots_after = [Recorded(s) for s in trace.slots], [Recorded(s) for s in trace.slots_after]
-
-        clip = None if factor is None else B.given(factor)
-        if clip is not None and 0.0 < clip.top < TINY * B.eta:  # products with it underflow, in an order left open
-            clip = Bounded(B, clip.v, clip.top, e=np.full(1, np.inf))
-
-        def gradient(rows: slice) -> Bounded:
-            g = grad.given(B, rows)
-            return g if clip is None else g * clip
-
-        for k, after in enumerate(slots_after):
-
-            def slot(rows: slice, k: int = k) -> Bounded:
-                old = [s.given(B, rows) for s in slots]
-                return u.new_slot(B, r.optimizer, p, k, gradient(rows), old, numbers[0])
-
-            judge.compare("update", f"slot {k}", after.x, slot, inputs=inputs)
-
-        def theta(rows: slice) -> Bounded:
-            old, new = ([s.given(B, rows) for s in vectors] for vectors in (slots, slots_after))
-            decay = rows.stop <= n
-            return u.new_theta(B, r.optimizer, p, before.given(B, rows), gradient(rows), old, new, numbers, decay)
-
-        names = [f"slot {k}" for k in range(len(slots))]
-        judge.compare("update", "theta", trace.theta_after, theta, inputs=[*inputs, *names], cuts=(n,))
 
 
 def _number(late: np.ndarray | None) -> float:

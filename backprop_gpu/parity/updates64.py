@@ -6,11 +6,14 @@ Written apart from ``maths``, as ``formulas64`` is; see there for what the argum
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .bounds import Bounded, Bounds, absolute, maximum, sign, sum_over, where
 from .elementary64 import sqrt
 from .formulas64 import Parameters
+
+State = Callable[[int], Bounded]
+"""Vector k of an optimizer's state."""
 
 
 def _half_cosine(start: float, end: float, part: float) -> float:
@@ -86,26 +89,24 @@ def _mix(B: Bounds, rate: float, old: Bounded, new: Bounded, same_sign: bool = F
     return B.total(rate * old, B.constant(1.0 - rate) * new, same_sign=same_sign)
 
 
-def new_slot(
-    B: Bounds, optimizer: str, p: Parameters, k: int, g: Bounded, slots: Sequence[Bounded], lr: Bounded
-) -> Bounded:
-    """Vector k of the optimizer's state after the step."""
+def new_slot(B: Bounds, optimizer: str, p: Parameters, k: int, g: Bounded, slots: State, lr: Bounded) -> Bounded:
+    """Vector k of the optimizer's state after the step, from the state before it."""
     if optimizer == "momentum" and p["variant"] == "average":
-        return _mix(B, p["momentum"], slots[0], g)
+        return _mix(B, p["momentum"], slots(0), g)
     if optimizer in ("momentum", "nesterov"):
-        return p["momentum"] * slots[0] - lr * g
+        return p["momentum"] * slots(0) - lr * g
     if optimizer == "rmsprop":
-        return _mix(B, p["rho"], slots[0], g * g, same_sign=True)
+        return _mix(B, p["rho"], slots(0), g * g, same_sign=True)
     if optimizer == "adagrad":
-        return B.total(slots[0], g * g, same_sign=True)
+        return B.total(slots(0), g * g, same_sign=True)
     if optimizer == "lion":
-        return _mix(B, p["beta2"], slots[0], g)
+        return _mix(B, p["beta2"], slots(0), g)
     if optimizer not in ("adam", "adamw", "amsgrad"):
         raise LookupError(optimizer)
     if k == 0:
-        return _mix(B, p["beta1"], slots[0], g)
-    second = _mix(B, p["beta2"], slots[1], g * g, same_sign=True)
-    return second if k == 1 else maximum(slots[2], second)
+        return _mix(B, p["beta1"], slots(0), g)
+    second = _mix(B, p["beta2"], slots(1), g * g, same_sign=True)
+    return second if k == 1 else maximum(slots(2), second)
 
 
 def new_theta(
@@ -114,8 +115,8 @@ def new_theta(
     p: Parameters,
     theta: Bounded,
     g: Bounded,
-    old: Sequence[Bounded],
-    new: Sequence[Bounded],
+    old: State,
+    new: State,
     numbers: Sequence[Bounded],
     decay: bool,
 ) -> Bounded:
@@ -124,16 +125,16 @@ def new_theta(
     if optimizer == "sgd":
         return theta - lr * g
     if optimizer == "momentum":
-        return theta - lr * new[0] if p["variant"] == "average" else theta + new[0]
+        return theta - lr * new(0) if p["variant"] == "average" else theta + new(0)
     if optimizer == "nesterov":
-        return B.total(theta, p["momentum"] * new[0], -(lr * g))
+        return B.total(theta, p["momentum"] * new(0), -(lr * g))
     if optimizer in ("rmsprop", "adagrad"):
-        return theta - lr * g / B.total(sqrt(new[0]), p["epsilon"], same_sign=True)
+        return theta - lr * g / B.total(sqrt(new(0)), p["epsilon"], same_sign=True)
     if optimizer == "lion":
-        direction = sign(_mix(B, p["beta1"], old[0], g))
+        direction = sign(_mix(B, p["beta1"], old(0), g))
         return (numbers[1] * theta if decay else theta) - lr * direction
     if optimizer not in ("adam", "adamw", "amsgrad"):
         raise LookupError(optimizer)
     kept = numbers[2] * theta if optimizer == "adamw" and decay else theta
-    root = numbers[1] * sqrt(new[2 if optimizer == "amsgrad" else 1])
-    return kept - lr * new[0] / B.total(root, p["epsilon"], same_sign=True)
+    root = numbers[1] * sqrt(new(2 if optimizer == "amsgrad" else 1))
+    return kept - lr * new(0) / B.total(root, p["epsilon"], same_sign=True)

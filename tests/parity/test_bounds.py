@@ -123,7 +123,8 @@ def test_a_comparison_of_uncertain_numbers_allows_both_branches() -> None:
     assert mask.undetermined is not None
     np.testing.assert_array_equal(mask.undetermined, [False, True, False])
     chosen = where(mask, 5.0, 0.0, B)
-    assert worst([5.0, 5.0, 0.0], chosen) == worst([5.0, 0.0, 0.0], chosen) <= 1.0
+    assert worst([5.0, 5.0, 0.0], chosen) <= 1.0
+    assert worst([5.0, 0.0, 0.0], chosen) <= 1.0
     assert worst([0.0, 5.0, 0.0], chosen) > 1.0
 
 
@@ -142,13 +143,12 @@ def test_nan_and_infinity_must_be_in_the_same_places() -> None:
 
 def test_a_number_beyond_float32_may_be_infinite_or_not() -> None:
     x = B.given(np.array([1e30], F)) * B.given(np.array([1e30], F))
-    got, open_ = ratios(np.array([np.inf]), np.array([np.inf]), x)
-    assert got[0] == 0.0
+    assert worst([np.inf], x) == 0.0
     product = x * B.given(np.array([1e-30], F))  # finite again, on a device that kept more
-    for device in (np.inf, 1e30):
+    for device, undecided in ((np.inf, 0), (2e30, 1), (float(product.v[0]), 0)):
         got, open_ = ratios(np.abs(np.array([device]) - product.v), np.array([device]), product)
         assert got[0] == 0.0
-        assert open_ == 1
+        assert open_ == undecided
 
 
 def test_python_numbers_are_rounded_as_the_device_rounds_them() -> None:
@@ -169,7 +169,7 @@ def test_products_in_any_order(k: int) -> None:
     for got in (P @ Q + b, P[:, ::-1] @ Q[::-1] + b, plain):
         assert worst(got, product[:]) <= 1.0
     dropped = P[:, :-1] @ Q[:-1] + b
-    assert worst(dropped, product[:]) > 100.0
+    assert worst(dropped, product[:]) > 50.0
 
 
 def test_a_scaled_and_accumulated_product() -> None:
@@ -204,7 +204,7 @@ def test_sums_of_few_terms_in_any_order() -> None:
 def test_a_sum_too_long_for_a_bound_is_a_warning_and_no_verdict() -> None:
     coarse = Bounds(u=2.0**-4, u_sum=2.0**-4, ulps=B.ulps)
     judge = Judge()
-    found = judge.compare("sum", "s", np.array([[9.0]]), sum_over(coarse.given(np.ones((1, 9), F)), axis=1))
+    found = judge.compare("sum", "s", np.array([[9.5]]), sum_over(coarse.given(np.ones((1, 9), F)), axis=1))
     assert found.verdict == "warning"
     assert "no finite bound" in found.cause
 

@@ -124,6 +124,64 @@ def test_which_tool_catches_which_fault() -> None:
         assert "metamorphic" in tools[name]
 
 
+# What the classifier must say of them, as far as a fault gives itself away by a number.
+CAUSES = {
+    "one_over_m_missing_in_dW": "the 1/m is missing (got/want 20)",
+    "one_over_m_missing_in_db": "the 1/m is missing (got/want 20)",
+    "one_over_m_twice": "the 1/m is applied twice (got/want 0.05)",
+    "one_over_m_minus_1": "divided by m - 1 (got/want 1.05263)",
+    "sign_of_dZ": "the sign is turned (got/want -1)",
+    "sign_of_the_update": "of the step that was taken, the sign is turned (got/want -1)",
+    "W_not_transposed_in_backward": "the matrix is transposed in the product",
+    "transposed_W_in_forward": "the matrix is transposed in the product",
+    "dW_transposed": "equal to the transpose",
+    "last_example_dropped": "example 19 of 20 (the last) is missing in every sum",
+    "last_term_of_the_product_dropped": "term 5 of 6 (the last) is missing in every sum",
+    "edge_of_the_tile_left_out": "the last row of 6 alone: not computed, as at the edge of a tile",
+    "db_over_half_the_batch": "the sum is over every second example alone",
+    "stale_A_in_dW": "an operand is another than was recorded: stale",
+    "wrong_cached_Z": "another mask: ",
+    "g_prime_missing": "g' is missing: dZ is dA",
+    "relu_mask_from_dA": "the mask is that of dA > 0",
+    "tanh_prime_from_Z": "g' is taken as 1 - z^2",
+    "sigmoid_prime_is_A": "g' is taken as a",
+    "bias_missing": "the bias is missing",
+    "bias_twice": "the bias is added twice",
+    "W_updated_before_dA": "an operand that is not quite the recorded one",
+    "addition_lost_in_a_race": "entry [0, 3] alone lacks example ",
+    "stale_row": "wrong in row 1 of 4 alone: stale, or not written",
+    "sum_of_losses_for_their_mean": "the 1/m is missing (got/want 20)",
+    "labels_rolled": "rows are rolled by 1",
+    "two_rows_swapped": "rows 0 and 1 are swapped",
+    "learning_rate_in_fp16": "of the step that was taken, a constant relative error of ",
+    "bit_of_a_weight_flipped": "entry [3, 5] of the left operand is off by ",
+    "product_in_tf32": "operands rounded to 11 bits, as by tf32 or fp16",
+    "product_in_bf16": "operands rounded to 8 bits, as by bf16",
+    "sum_in_fp16": "a sum of lower precision",
+    "fast_exp": "an approximation: off by up to 1.",
+    "approximate_tanh": "an approximation: off by up to 0.000",
+    "tanh_off_by_ten_ulp": "an approximation: off by up to 1.2e-06 (10",
+    "leaky_in_forward_only": "another mask: ",
+    "scaled_by_64_ulp": "a constant relative error of 7.6",
+    "relu_prime_is_1_at_0": "on the other side of a kink, all where Z is exactly 0; all others are right",
+    "adams_bias_correction_off_by_one": "the bias correction of step 2, not of step 1",
+    "l2_on_biases": "the L2 penalty is put on biases too (0.015 times b)",
+    "read_before_it_is_written": "wrong in the last row of 4 alone: stale",
+    "generator_not_restored": "another mask: ",
+    "ragged_micro_batch_weighted_equally": "micro-batches of different sizes are weighted equally (got/want 1.11111)",
+    "nan_hidden_by_maximum": "20 entries are finite where their inputs give NaN or infinity",
+    "memory_order_misread": "the right operand is read in the other memory order",
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_cause_is_named(name: str) -> None:
+    with seeded(FAULTS[name]) as device:
+        first = replayed(FAULTS[name].plan, device).first
+    assert first is not None
+    assert CAUSES[name] in first.cause
+
+
 def test_two_faults_in_one_step_are_told_apart() -> None:
     both = FAULTS["bias_missing"], FAULTS["db_over_half_the_batch"]
 

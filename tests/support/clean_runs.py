@@ -1,7 +1,7 @@
 """Random networks on honest devices: whatever parity finds wrong with one of them is a false alarm.
 
-Run number ``i`` of a seed is always the same run. The standard library and NumPy are enough; array_api_strict, torch
-and numba take part where they are installed.
+Run number ``i`` of a seed is always the same network and data. The standard library and NumPy are enough;
+array_api_strict, torch and numba take part where they are installed.
 """
 
 from __future__ import annotations
@@ -69,16 +69,19 @@ SCHEDULES: tuple[Any, ...] = (
 )
 
 
+ALWAYS = ("numpy reference", "numpy host", *(f"order {name}" for name in ORDERS), "fp16 emulated")
+# Name of a device -> what must be installed.
+OPTIONAL = {
+    "array_api_strict reference": ("array_api_strict",),
+    "torch:cpu reference": ("torch", "array_api_compat"),
+    "numpy compiled": ("numba",),
+}
+FLOAT64 = ("numpy reference", "numpy host", "array_api_strict reference", "torch:cpu reference")
+
+
 def devices() -> list[str]:
     """What can be had here: names that :func:`run` knows."""
-    found = ["numpy reference", "numpy host", *(f"order {name}" for name in ORDERS), "fp16 emulated"]
-    if importlib.util.find_spec("array_api_strict"):
-        found.append("array_api_strict reference")
-    if importlib.util.find_spec("torch") and importlib.util.find_spec("array_api_compat"):
-        found.append("torch:cpu reference")
-    if importlib.util.find_spec("numba"):
-        found.append("numpy compiled")
-    return found
+    return [*ALWAYS, *(n for n, needs in OPTIONAL.items() if all(importlib.util.find_spec(m) for m in needs))]
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,9 @@ class Run:
 def plan(i: int, seed: int = 0, only: Sequence[str] | None = None) -> Run:
     """Run number i of a seed."""
     rng = np.random.default_rng([seed, i])
-    device = str(rng.choice(list(only or devices())))
+    device = str(rng.choice(list(only or [*ALWAYS, *OPTIONAL])))
+    if device not in devices():  # the run stays the same, but for where it takes place
+        device = "numpy reference"
 
     def one(options: Sequence[Any]) -> Any:
         return options[int(rng.integers(len(options)))]
@@ -134,8 +139,7 @@ def plan(i: int, seed: int = 0, only: Sequence[str] | None = None) -> Run:
     sizes = [int(one(WIDTHS)) for _ in range(depth + 1)]
     if (isinstance(loss, dict) and loss["name"].startswith("cat")) or loss == "categorical_cross_entropy":
         sizes[-1] = max(sizes[-1], 2)
-    float64 = device in ("numpy reference", "numpy host", "array_api_strict reference", "torch:cpu reference")
-    dtype = "float64" if float64 and rng.random() < 0.3 else "float32"
+    dtype = "float64" if rng.random() < 0.4 and device in FLOAT64 else "float32"
     m = int(one(EXAMPLES))
     settings: dict[str, Any] = {
         "optimizer": one(OPTIMIZERS),
@@ -156,6 +160,9 @@ def plan(i: int, seed: int = 0, only: Sequence[str] | None = None) -> Run:
         "dropout": [one((0.0, 0.0, 0.2, 0.5)) for _ in range(depth - 1)] or 0.0,
         "seed": int(rng.integers(2**40)),
     }
+    if device == "numpy compiled" and loss == "poisson":
+        # Compiled kernels multiply what was dropped with 0, which is NaN where a delta has overflowed (test_clean.py).
+        net["dropout"] = 0.0
     claim = "fp16" if half else "fp64" if dtype == "float64" else "fp32"
     scale = float(one((1.0,) if half else (1.0, 1.0, 1e-4, 30.0)))
     steps = int(one((1, 2, 3)))

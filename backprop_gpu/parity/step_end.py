@@ -1,0 +1,159 @@
+"""What a step does once, in the replay: penalty, clipping, the optimizer's numbers, its state and the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import updates64 as u
+from .bounds import U64, Bounded, Bounds
+from .judge import Judge
+from .products import Recorded
+from .trace import Call, StepTrace
+
+TINY = 2.0**24
+
+
+class BrokenStep(Exception):
+    """The step made other calls than it should have; what is left cannot be judged."""
+
+
+class Calls:
+    """The recorded calls, by name, each taken once and in order."""
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self.queues: dict[str, list[Call]] = {}
+        for call in calls:
+            self.queues.setdefault(call.name, []).append(call)
+
+    def next(self, name: str) -> Call:
+        """The next call of a kernel."""
+        if not self.queues.get(name):
+            raise BrokenStep(f"the step made too few calls of {name}")
+        return self.queues[name].pop(0)
+
+    def all(self, name: str) -> list[Call]:
+        """The calls that are left of a kernel, at least one."""
+        return [self.next(name), *self.queues.pop(name)]
+
+    def none_left(self) -> None:
+        """Every call was one that the step should make."""
+        left = [name for name, queue in self.queues.items() for _ in queue]
+        if left:
+            raise BrokenStep(f"the step made calls that it should not have made: {', '.join(left)}")
+
+
+class StepEnd:
+    """Judges what comes after the last backward pass; ``bounds`` are those of the master weights."""
+
+    def __init__(self, trace: StepTrace, bounds: Bounds, judge: Judge, calls: Calls) -> None:
+        self.trace, self.recipe, self.B, self.judge, self.calls = trace, trace.recipe, bounds, judge, calls
+
+    def __call__(self, gradient: np.ndarray, value: np.ndarray) -> None:
+        """``gradient`` and ``value`` as the micro-batches left them."""
+        self._penalty(gradient, value)
+        self._update(self._clip())
+
+    def _denominator(self) -> tuple[float, float]:
+        """D of the whole batch. m is exact; the sum of the weights was taken on the device, in any order."""
+        w, m = self.trace.weights, self.trace.X.shape[1]
+        if self.recipe.reduction == "sum":
+            return 1.0, 0.0
+        if w is None:
+            return float(m), 0.0
+        total = float(w.sum(dtype=np.float64))
+        return total, self.B.gamma(m - 1) * total
+
+    def over_D(self, x: float, over: bool = True) -> Bounded:
+        """x / D, (1,): worked out on the host in float64 and rounded once."""
+        D, error = self._denominator() if over else (1.0, 0.0)
+        B, v = self.B, np.array([x / D])
+        r = error / (D - error) + (B.u + 4.0 * U64 if B.u else 0.0)
+        return Bounded(B, v, float(abs(v[0])), r=r, a=B.eta * bool(x))
+
+    def _penalty(self, gradient: np.ndarray, value: np.ndarray) -> None:
+        """The gradient that is applied: the micro-batches' sum, with the penalty on weights alone."""
+        r, B, trace, judge = self.recipe, self.B, self.trace, self.judge
+        n, names = r.n_weights, [f"d{name}" for name in r.layout]
+        if not (r.l1 or r.l2):
+            judge.same("step", "gradient", trace.grad, gradient, names)
+            judge.same("step", "J", trace.value, value, ["value"])
+            return
+        call, strengths = self.calls.next("penalty"), []
+        for name, strength in (("l1", r.l1), ("l2", r.l2)):
+            given = call.numbers[name]
+            if (given is not None) != bool(strength):
+                raise BrokenStep(f"the penalty {name} is {'there unasked' if given is not None else 'missing'}")
+            if given is not None:
+                over = r.penalty_over == "examples"
+                judge.compare("step", name, given, self.over_D(strength, over), inputs=["weights"])
+            strengths.append(None if given is None else B.given(given))
+
+        theta, before = Recorded(trace.theta), Recorded(gradient)
+
+        def penalized(rows: slice) -> Bounded:
+            return u.penalized(B, theta.given(B, rows), before.given(B, rows), *strengths)
+
+        judge.compare("penalty", "dW+penalty", trace.grad[:n], penalized, inputs=names)
+        judge.same("penalty", "db applied", trace.grad[n:], gradient[n:], names)
+        cost = u.penalty_cost(B, theta.given(B, slice(n)), B.given(value), *strengths)
+        judge.compare("penalty", "J", trace.value, cost, k=n, inputs=["value"])
+
+    def _clip(self) -> np.ndarray | None:
+        limit, B = self.recipe.clip_norm, self.B
+        if limit is None:
+            return None
+        wrote, grad = self.calls.next("global_norm").wrote, self.trace.grad
+        gradients = ["gradient", "dW+penalty", "db applied"]
+        self.judge.compare(
+            "global_norm", "norm", wrote["norm"], u.global_norm(B.given(grad)), k=grad.size, inputs=gradients
+        )
+        factor = u.clip_factor(B, B.given(wrote["norm"]), limit)
+        self.judge.compare("global_norm", "clip factor", wrote["factor"], factor, inputs=["norm"])
+        return wrote["factor"]
+
+    def _numbers(self) -> np.ndarray:
+        """The step's numbers as recorded, after they were judged."""
+        r, B, t = self.recipe, self.B, self.trace.t
+        p, calls = r.optimizer_parameters, self.calls.all("update")
+        rate = p["learning_rate"] * u.schedule_factor(r.schedule, r.schedule_parameters, t, r.total_steps)
+        numbers = np.array(u.step_numbers(r.optimizer, p, t + 1, rate))
+        wanted = Bounded(B, numbers, float(np.abs(numbers).max()), r=B.u + 64.0 * U64 if B.u else 0.0, a=B.eta)
+        for call in calls:
+            recorded = call.numbers["scalars"]
+            if recorded is None:
+                raise BrokenStep("update was called without its numbers")
+            self.judge.compare("step", "step numbers", recorded, wanted)
+        return np.asarray(calls[0].numbers["scalars"])
+
+    def _update(self, factor: np.ndarray | None) -> None:
+        r, B, trace, judge = self.recipe, self.B, self.trace, self.judge
+        p, n, recorded = r.optimizer_parameters, r.n_weights, B.given(self._numbers())
+        numbers = [recorded[i : i + 1] for i in range(recorded.shape[0])]
+        inputs = ["gradient", "dW+penalty", "db applied", "clip factor", "step numbers"]
+        grad, before = Recorded(trace.grad), Recorded(trace.theta)
+        slots, slots_after = [Recorded(s) for s in trace.slots], [Recorded(s) for s in trace.slots_after]
+
+        clip = None if factor is None else B.given(factor)
+        if clip is not None and 0.0 < clip.top < TINY * B.eta:  # products with it underflow, in an order left open
+            clip = Bounded(B, clip.v, clip.top, e=np.full(1, np.inf))
+
+        def gradient(rows: slice) -> Bounded:
+            g = grad.given(B, rows)
+            return g if clip is None else g * clip
+
+        for k, after in enumerate(slots_after):
+
+            def slot(rows: slice, k: int = k) -> Bounded:
+                return u.new_slot(B, r.optimizer, p, k, gradient(rows), lambda i: slots[i].given(B, rows), numbers[0])
+
+            judge.compare("update", f"slot {k}", after.x, slot, inputs=inputs)
+
+        def theta(rows: slice) -> Bounded:
+            old, new = (lambda i: slots[i].given(B, rows)), (lambda i: slots_after[i].given(B, rows))
+            decay = rows.stop <= n
+            return u.new_theta(B, r.optimizer, p, before.given(B, rows), gradient(rows), old, new, numbers, decay)
+
+        names = [f"slot {k}" for k in range(len(slots))]
+        judge.compare("update", "theta", trace.theta_after, theta, inputs=[*inputs, *names], cuts=(n,))
