@@ -58,7 +58,6 @@ def test_compiled_kernels_are_in_the_sample() -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed: no compiled kernels")
-@pytest.mark.xfail(reason="compiled kernels: 0 times an infinite delta, of a unit that was dropped, is NaN and not 0")
 def test_compiled_kernels_drop_an_infinite_delta() -> None:
     sizes, rows = [4, 8, 3], np.full((6, 4), 40.0)
     net = DenseNet(sizes, loss="poisson", dropout=0.5, device="numpy", kernels="compiled", seed=1)

@@ -111,7 +111,9 @@ class CompiledKernels(HostKernels):
 
     def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
         """The derivative's buffer where it is needed; NumPy's buffers for another dtype."""
-        if dtype != "float32" or activation.name not in layers.CODES:
+        # A negative slope or alpha would hide the side of the kink, which is read off A.
+        negative = any(value < 0.0 for _, value in activation.parameters)
+        if dtype != "float32" or activation.name not in layers.CODES or negative:
             return super().saved(n, m, dtype, activation, dropout)
         saved = CompiledSaved(parameter=np.array([v for _, v in activation.parameters] or [0.0], np.float32))
         if dropout is not None or layers.CODES[activation.name] > layers.LAST_FROM_A:
@@ -194,7 +196,7 @@ class CompiledKernels(HostKernels):
             layers.dense_vjp_input,
             *(self.blas.sgemm, W, dZ, A_prev, dZ_prev, db_prev, n, k, m),
             *(layers.CODES[activation_prev.name], saved_prev.parameter, saved_prev.derivative),
-            *(scale, int(accumulate)),
+            *(scale, int(accumulate), saved_prev.kept),
         )
 
     def dense_vjp_params(

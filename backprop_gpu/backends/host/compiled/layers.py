@@ -195,20 +195,26 @@ def dense(address):
 
 
 # Row: 0 sgemm, 1 W, 2 dZ, 3 A_prev, 4 dZ_prev, 5 db_prev, 6 n, 7 k, 8 m, 9 code, 10 parameter, 11 derivative or 0,
-# 12 scale or 0, 13 accumulate?
+# 12 scale or 0, 13 accumulate?, 14 kept units or 0.
 @kernel
 def dense_vjp_input(address):
     """dZ_prev <- (W^T dZ) * drop * g';  db_prev <- (+) scale * row sums, while the row is in the cache."""
-    a = integers(address, 14)
+    a = integers(address, 15)
     n, k, m, code, p, scale = a[6], a[7], a[8], a[9], scalar(a[10], f(0.0)), scalar(a[12], f(1.0))
     sgemm(a[0], TRANSPOSED, PLAIN, k, m, n, f(1.0), a[1], k, a[2], m, f(0.0), a[4], m)
     db = floats(a[5], k)
     for r in range(k):
         d = floats(a[4] + 4 * r * m, m)
         if a[11]:
-            kept = floats(a[11] + 4 * r * m, m)
-            for c in range(m):
-                d[c] *= kept[c]
+            slope = floats(a[11] + 4 * r * m, m)
+            if a[14]:  # a dropped unit, like a dead one of relu, gives 0 whatever comes in, infinity too
+                kept = nb.carray(pointer(a[14] + r * m), m, np.uint8)
+                for c in range(m):
+                    alive = kept[c] != 0 and (slope[c] != f(0.0) or code != RELU)
+                    d[c] = d[c] * slope[c] if alive else f(0.0)
+            else:
+                for c in range(m):
+                    d[c] *= slope[c]
         else:
             _times_derivative(code, p, floats(a[3] + 4 * r * m, m), d, m)
         total = f(0.0)
