@@ -268,15 +268,15 @@ posix = pytest.mark.skipif(os.name == "nt", reason="users, limits and signals as
 
 @posix
 def test_a_folder_without_permission_to_write(tmp_path: Path) -> None:
-    path = tmp_path / "m"
-    save_model(path, tiny())
+    path, net = tmp_path / "m", tiny()  # built now: another user may not read the package
+    save_model(path, net)
     before, user = path.read_bytes(), os.geteuid()
     os.chmod(tmp_path, 0o555)
     try:
         if user == 0:  # permissions do not bind root
             os.seteuid(65534)
         with pytest.raises(CheckpointError, match="Permission denied"):
-            save_model(path, tiny())
+            save_model(path, net)
     finally:
         os.seteuid(user)
         os.chmod(tmp_path, 0o755)
