@@ -9,6 +9,7 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
 
 
 def is_missing(cell: str) -> bool:
+    """Whether a cell says that there is no value: empty, NA, NaN, null or ?."""
     return cell.lower() in MISSING
 
 

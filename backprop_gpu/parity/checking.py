@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from ..maths.random import host_generator
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
 from ..network.targets import check_rows, check_targets, check_weights
+from ..training.checkpoint import load_model
 from .claims import claim_of
 from .classify import classify
 from .judge import Judge
@@ -48,7 +51,7 @@ def check(
 
     Parameters
     ----------
-    model : DenseNet, or an object whose ``net`` is one
+    model : DenseNet, an object whose ``net`` is one, or a run folder or model file
         Not changed: a copy on the device is trained. Biases that are all 0 and the optimizer's state get small random
         values there, since 0 would hide a missing term.
     X, y, sample_weight : (n_samples, n_0), as for :meth:`DenseNet.cost`
@@ -81,10 +84,20 @@ def check(
 
 
 def network_of(model: Any) -> DenseNet:
-    """The network of a model."""
-    net = model if isinstance(model, DenseNet) else getattr(model, "net", None)
+    """The network of a DenseNet, of an object whose ``net`` is one, or of a run folder or model file.
+
+    Raises
+    ------
+    ConfigError, CheckpointError
+        For anything else.
+    """
+    if isinstance(model, str | os.PathLike):
+        path = Path(model)
+        return load_model(path / "model.safetensors" if path.is_dir() else path, "numpy")[0]
+    net = getattr(model, "net", model)
     if not isinstance(net, DenseNet):
-        raise ConfigError(f"parity takes a DenseNet or a model with a net, got {type(model).__name__}")
+        kind = type(model).__name__
+        raise ConfigError(f"parity takes a DenseNet, a model with a net, or a run folder, got {kind}")
     return net
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from parity.faults import EARLY, FAULTS, FaultyBackend, seeded
 
-from backprop_gpu.errors import BackpropError, ConfigError, DataError, ShapeError
+from backprop_gpu.errors import BackpropError, CheckpointError, ConfigError, DataError, ShapeError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.parity.checking import check
+from backprop_gpu.training.checkpoint import save_model
 
 
 def net(**settings: object) -> DenseNet:
@@ -54,7 +56,7 @@ def test_the_model_is_not_changed(kernels: str, dtype: str) -> None:
 def test_a_model_with_a_net_is_taken_by_its_net() -> None:
     assert check(SimpleNamespace(net=net()), *rows()).ok
     for wrong in (SimpleNamespace(), 3, "run/"):
-        with pytest.raises(ConfigError, match="a DenseNet or a model with a net"):
+        with pytest.raises(ConfigError, match="a DenseNet, a model with a net"):
             check(wrong, *rows())
 
 
@@ -157,3 +159,20 @@ def test_a_numpy_network_is_checked_on_another_device() -> None:
     report = check(net(kernels="host"), *rows(), device="array_api_strict")
     assert report.ok
     assert report.about["device"].startswith("array_api_strict")
+
+
+def test_a_run_folder_and_a_model_file_are_models(tmp_path: Path) -> None:
+    """X is then what the network takes: rows as the run's preprocessor encodes them."""
+    net = DenseNet([3, 5, 2], loss="squared_error", device="numpy", seed=4)
+    save_model(tmp_path / "model.safetensors", net)
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((16, 3)), rng.standard_normal((16, 2))
+    wanted = check(net, X, y, kernels="host")
+    for model in (tmp_path, str(tmp_path / "model.safetensors")):
+        report = check(model, X, y, kernels="host")
+        assert report.ok
+        assert [f.got for f in report.findings] == [f.got for f in wanted.findings]
+    with pytest.raises(CheckpointError, match="no model file"):
+        check(tmp_path / "elsewhere", X, y)
+    with pytest.raises(ConfigError, match="or a run folder"):
+        check(3, X, y)

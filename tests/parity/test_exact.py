@@ -137,5 +137,5 @@ def test_sizes_that_are_none_are_refused() -> None:
     for wrong in ([3], [3, 0, 1], []):
         with pytest.raises(ConfigError, match="sizes needs inputs and outputs"):
             exact(wrong, "numpy")
-    with pytest.raises(ConfigError, match="a DenseNet or a model with a net"):
+    with pytest.raises(ConfigError, match="a DenseNet, a model with a net"):
         exact(3, "numpy")
