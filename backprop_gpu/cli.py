@@ -311,7 +311,7 @@ def _gradcheck(options: argparse.Namespace) -> int:
     report = gradcheck(net, X, y, **settings)
     title = f"Gradient of {config.name} on {net.backend.name} against the complex step, {rows.n_samples} rows"
     terminal.console().print(terminal.gradients(report, title))
-    print(f"{'ok' if report.ok else 'WRONG'}: largest relative error {report.error:.1e}")
+    print(report.summary())
     return 0 if report.ok else 1
 
 

@@ -89,7 +89,7 @@ def _show(report: Any, options: argparse.Namespace) -> int:
         print(report.to_json())
     else:
         terminal.console().print(report.table())
-        print(report.summary())
+        print("\n".join(report.lines()))
         for drift in report.drift:
             print(
                 f"step {drift.step}: drift {drift.theta:.2g} from float64, {drift.flips} of {drift.units} masks flipped"
@@ -160,6 +160,6 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from .parity.case import replay
+    from .parity.checking import replay
 
     return _show(replay(options.case), options)

@@ -14,7 +14,7 @@ _HOMES = {
     "check": "checking",
     "exact": "lattice",
     "diff": "compare",
-    "replay": "case",
+    "replay": "checking",
     "probe": "probes",
     "shapes_of": "probes",
     "Report": "report",
@@ -26,8 +26,8 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
-    from .case import replay as replay
     from .checking import check as check
+    from .checking import replay as replay
     from .compare import diff as diff
     from .cost_gradient import check_cost_gradient_pair as check_cost_gradient_pair
     from .findings import Finding as Finding

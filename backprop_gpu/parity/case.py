@@ -9,16 +9,15 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import BackpropError, CheckpointError
-from .classify import classify
-from .replay import judge_step
-from .report import Report
 from .trace import Call, Recipe, StepTrace
 
 FORMAT = "backprop_gpu/parity-case/1"
@@ -26,33 +25,31 @@ GROUPS = ("wrote", "numbers", "revealed")
 WHOLE = ("X", "Y", "weights", "theta", "grad", "value", "theta_after")
 
 
-def save_case(path: str | os.PathLike[str], report: Report) -> None:
-    """Write the recorded step of a report: what was asked and given, every tensor, and what was found.
+def save_case(path: str | os.PathLike[str], trace: StepTrace, about: dict[str, Any], summary: str) -> None:
+    """Write a recorded step: what was asked and given, every tensor, and what was found.
 
     Raises
     ------
     CheckpointError
-        If the file cannot be written, or the report holds no recorded step.
+        If the file cannot be written.
     """
     from safetensors.numpy import save
 
-    if report.trace is None:
-        raise CheckpointError("the report holds no recorded step to save")
-    tensors, described = _pack(report.trace)
+    tensors, described = _pack(trace)
     content = {
-        "recipe": asdict(report.trace.recipe),
-        "t": report.trace.t,
+        "recipe": asdict(trace.recipe),
+        "t": trace.t,
         "calls": described,
-        "about": report.about,
-        "summary": report.summary(),
+        "about": about,
+        "summary": summary,
     }
     description = json.dumps(content, sort_keys=True)
     metadata = {"format": FORMAT, "description": description, "sha256": _digest(tensors, description)}
     _write(Path(path), save(tensors, metadata))
 
 
-def replay(path: str | os.PathLike[str]) -> Report:
-    """Judge a case that :func:`save_case` wrote.
+def read_case(path: str | os.PathLike[str]) -> tuple[StepTrace, dict[str, Any]]:
+    """The step that :func:`save_case` wrote, and what the report said it was about.
 
     Raises
     ------
@@ -65,15 +62,18 @@ def replay(path: str | os.PathLike[str]) -> Report:
     description = metadata.get("description", "")
     if metadata.get("sha256") != _digest(tensors, description):
         raise CheckpointError(f"{path} is damaged: its contents do not match its SHA-256 digest; copy it again")
-    try:
+    with of_another_version(path):
         content = json.loads(description)
-        trace, about = _unpack(content, tensors), content["about"]
-        found = judge_step(trace, about["claim"])
-        causes = [classify(f, found.kept.get(f.tensor), trace) for f in found.findings]
-        findings = [replace(f, cause=cause) for f, cause in zip(found.findings, causes, strict=True)]
+        return _unpack(content, tensors), content["about"]
+
+
+@contextmanager
+def of_another_version(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What does not fit together in an undamaged case was written by other code."""
+    try:
+        yield
     except (KeyError, TypeError, ValueError, IndexError, LookupError) as error:
         raise CheckpointError(f"{path} was written by another version of backprop_gpu ({error!r})") from error
-    return Report([findings], found.inputs, about, [], trace, found.kept)
 
 
 def _pack(trace: StepTrace) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:

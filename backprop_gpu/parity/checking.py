@@ -18,8 +18,10 @@ from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
 from ..network.targets import check_rows, check_targets, check_weights
 from ..training.checkpoint import load_model
+from .case import of_another_version, read_case
 from .claims import claim_of
 from .classify import classify
+from .findings import Finding
 from .judge import Judge
 from .probes import LayerShape, probe
 from .products import LONG
@@ -81,6 +83,20 @@ def check(
     run = _Run(net, X, y, sample_weight, device, kernels, dtype, seed, optimizer, settings)
     wide = _in_float64(run.step, optimizer, settings) if steps > 1 else None
     return _report(run, claim, *_take(run, claim, steps, micro_batch, wide))
+
+
+def replay(path: str | os.PathLike[str]) -> Report:
+    """Judge a case that :meth:`Report.save` wrote, on any machine, without the device.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, not a case, damaged or written by another version.
+    """
+    trace, about = read_case(path)
+    with of_another_version(path):
+        found = judge_step(trace, about["claim"])
+        return Report([_explained(found, trace)], found.inputs, about, [], trace, found.kept)
 
 
 def network_of(model: Any) -> DenseNet:
@@ -236,9 +252,14 @@ def _suspects(net: DenseNet, m: int, judged: Replayed) -> list[LayerShape]:
     return list(dict.fromkeys(found))
 
 
+def _explained(judged: Replayed, trace: StepTrace) -> list[Finding]:
+    """The findings of a step with their likely causes."""
+    return [replace(f, cause=classify(f, judged.kept.get(f.tensor), trace)) for f in judged.findings]
+
+
 def _report(run: _Run, claim: str, judged: list[Replayed], trace: StepTrace, drift: list[Drift]) -> Report:
     steps = [r.findings for r in judged]
-    steps[-1] = [replace(f, cause=classify(f, judged[-1].kept.get(f.tensor), trace)) for f in steps[-1]]
+    steps[-1] = _explained(judged[-1], trace)
     if claim == "fp32":
         shapes = _suspects(run.net, run.m, judged[-1])
         if shapes:

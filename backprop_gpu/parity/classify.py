@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..gradcheck.causes import Batch, denominators, repetitions
 from . import hypotheses as h
 from .findings import Finding
 from .hypotheses import fits, wrong_entries
@@ -40,31 +41,14 @@ def _not_finite(finding: Finding, kept: Kept, trace: StepTrace) -> str:
 
 def _denominators(trace: StepTrace) -> Iterator[tuple[str, float]]:
     """Factors by which a denominator, or a count, may be wrong."""
-    m, n_out, mean = trace.X.shape[1], trace.recipe.sizes[-1], trace.recipe.reduction == "mean"
-    D = float(m)
-    if trace.weights is not None:
-        D = float(trace.weights.sum(dtype=np.float64))
-        yield "divided by the number of examples, not by the sum of their weights", D / m
-    if mean:
-        yield "the 1/m is missing", D
-        yield "the 1/m is applied twice", 1.0 / D
-        yield "the 1/m is applied three times", 1.0 / D**2
-    if m > 1:
-        yield "divided by m - 1", m / (m - 1)
-        yield "one example of m is lost", (m - 1) / m
-    if n_out > 1:
-        yield f"summed over the {n_out} outputs, not averaged", float(n_out)
-        yield f"averaged over the {n_out} outputs, not summed", 1.0 / n_out
+    m, weights_sum = trace.X.shape[1], None if trace.weights is None else float(trace.weights.sum(dtype=np.float64))
+    yield from denominators(Batch(m, trace.recipe.sizes[-1], trace.recipe.reduction == "mean", weights_sum))
     size = trace.recipe.micro_batch
     if size and size < m:
         for part in {size, m % size or size}:
             yield "micro-batches of different sizes are weighted equally", m / (math.ceil(m / size) * part)
         yield "divided by the micro-batch's examples, not by the batch's", m / size
-    yield "doubled: added up by 2 ranks or in 2 passes without dividing", 2.0
-    yield "halved", 0.5
-    for ranks in (3, 4, 8, 16):
-        yield f"added up over {ranks} ranks without dividing", float(ranks)
-        yield f"divided once too often by {ranks} ranks", 1.0 / ranks
+    yield from repetitions()
 
 
 def _constant(finding: Finding, kept: Kept, trace: StepTrace) -> str:

@@ -84,9 +84,9 @@ def erf(x: Bounded) -> Bounded:
 
 
 def sqrt(x: Bounded) -> Bounded:
-    """The square root, correctly rounded like an arithmetic operation."""
+    """The square root: correctly rounded like an arithmetic operation, but for torch's."""
     B, v = x.bounds, np.sqrt(x.v)
-    r, top = B.rounding, math.sqrt(x.top)
+    r, top = (2.0 * B.ulps["sqrt"] * B.u + U64 if B.u else 0.0), math.sqrt(x.top)
     if x.exact:
         return Bounded(B, v, top, r=r)
     error = x.error()

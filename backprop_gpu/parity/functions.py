@@ -19,11 +19,10 @@ from ..errors import BackpropError, CheckpointError, ConfigError, DataError, Mis
 from .bounded_array import BoundedArray, MaskArray, Untraceable, received
 from .bounded_namespace import BoundedNamespace
 from .bounds import Bounds
-from .claims import CLAIMS, claim_of
+from .claims import CLAIMS, arithmetic_of, claim_of
 from .findings import Finding
 from .judge import Kept
 from .report import Report
-from .ulps import arithmetic_of
 
 # A bound as large as this part of the largest number of an output decides little: the judgement says so.
 LOOSE = 1e-2

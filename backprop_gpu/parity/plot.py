@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ..errors import MissingDependencyError
 from .findings import Finding
 from .judge import Kept
-from .replay import judge_step
-
-if TYPE_CHECKING:
-    from .report import Report
 
 FLOOR, CEILING = 1e-4, 1e4  # ratios outside are drawn at the edge
 LARGEST = 256  # rows and columns of the heat map; larger tensors show the largest ratio of each tile
 COLOURS = {"ok": "tab:blue", "warning": "tab:orange", "wrong": "tab:red"}
 
 
-def draw(report: Report, path: str | os.PathLike[str]) -> None:
-    """Write the picture; its format is that of the file name's ending.
+def draw(
+    path: str | os.PathLike[str], title: str, findings: Sequence[Finding], shown: Finding, whole: Kept | None
+) -> None:
+    """Write the picture; its format is that of the file name's ending. ``whole``: the comparison behind ``shown``.
 
     Raises
     ------
@@ -34,17 +33,16 @@ def draw(report: Report, path: str | os.PathLike[str]) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingDependencyError("a picture needs matplotlib; pip install 'backprop-gpu[plot]'") from None
-    findings = report.findings
     figure = Figure(figsize=(12, max(4.0, 0.2 * len(findings) + 1.5)), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    figure.suptitle(report.summary(), fontsize=10)
+    figure.suptitle(title, fontsize=10)
     _ratios(left, findings)
-    _heat(right, figure, report)
+    _heat(right, figure, shown, whole)
     figure.savefig(path, dpi=120)
 
 
-def _ratios(axes: Any, findings: list[Finding]) -> None:
+def _ratios(axes: Any, findings: Sequence[Finding]) -> None:
     places = np.arange(len(findings))
     shown = [min(max(f.ratio, FLOOR), CEILING) for f in findings]
     axes.barh(places, [s - FLOOR for s in shown], left=FLOOR, color=[COLOURS[f.verdict] for f in findings], height=0.7)
@@ -55,9 +53,7 @@ def _ratios(axes: Any, findings: list[Finding]) -> None:
     axes.invert_yaxis()
 
 
-def _heat(axes: Any, figure: Any, report: Report) -> None:
-    finding = report.first or report.worst
-    kept = _whole(report, finding.tensor)
+def _heat(axes: Any, figure: Any, finding: Finding, kept: Kept | None) -> None:
     if kept is None:
         axes.set_axis_off()
         axes.text(0.5, 0.5, f"{finding.tensor}: not recorded entry by entry", ha="center", va="center")
@@ -73,15 +69,6 @@ def _heat(axes: Any, figure: Any, report: Report) -> None:
     axes.set_title(f"{finding.tensor} ({shape}): difference / bound", fontsize=9)
     axes.set(xlabel="column", ylabel="row")
     figure.colorbar(image, ax=axes)
-
-
-def _whole(report: Report, tensor: str) -> Kept | None:
-    """The comparison entry by entry; judged once more where it was not kept."""
-    if tensor in report.kept:
-        return report.kept[tensor]
-    if report.trace is None:
-        return None
-    return judge_step(report.trace, report.about["claim"], keep=[tensor]).kept.get(tensor)
 
 
 def _tiles(ratio: np.ndarray) -> np.ndarray:

@@ -8,14 +8,19 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..errors import CheckpointError
+from .case import save_case
 from .findings import Finding
 from .judge import Kept
+from .plot import draw
+from .replay import judge_step
 from .trace import StepTrace
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 RANK = {"ok": 0, "warning": 1, "wrong": 2}
+VERDICTS = {"ok": "ok", "warning": "warn", "wrong": "WRONG"}
 
 
 @dataclass(frozen=True)
@@ -104,19 +109,27 @@ class Report:
         cause = f"; {f.cause}" if f.cause else ""
         return f"parity wrong at {f.tensor} ({f.operation}), {f.ratio:.3g} of the bound{cause}"
 
+    def lines(self) -> list[str]:
+        """The summary, and a line for every tensor that is not ok: where, what is there, what should be, why."""
+        lines = [self.summary()]
+        for f in self.findings:
+            if f.verdict != "ok":
+                at = "" if f.worst is None or f.ratio == 0.0 else f" {list(f.worst)}: {f.got:.9g} for {f.want:.9g}"
+                lines.append(f"{f.verdict} {f.tensor}{at}" + f"; {f.cause}" * bool(f.cause))
+        return lines
+
     def table(self) -> Table:
-        """A rich table: operation, tensor, shape, K, ratio, rms, worst entry, verdict and cause."""
+        """A rich table, 80 columns wide at most: operation, tensor, shape, K, ratio, rms, worst entry, verdict."""
+        from rich import box
         from rich.table import Table
         from rich.text import Text
 
         a = self.about
         title = f"{a.get('device', '')} {a.get('kernels', '')}, {a.get('dtype', '')} as {a.get('claim', '')}"
-        table = Table(title=title, title_justify="left", caption=self.summary(), caption_justify="left")
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for name in ("operation", "tensor", "shape", "K", "ratio", "rms", "worst", "verdict"):
-            table.add_column(name, justify="right" if name in ("K", "ratio", "rms") else "left")
+            table.add_column(name, justify="right" if name in ("K", "ratio", "rms") else "left", no_wrap=True)
         for f in self.findings:
-            worst = "" if f.worst is None or f.ratio == 0.0 else f"{list(f.worst)}: {f.got:.9g} for {f.want:.9g}"
-            verdict = {"ok": "ok", "warning": "warning", "wrong": "WRONG"}[f.verdict] + (f": {f.cause}" * bool(f.cause))
             table.add_row(
                 f.operation,
                 f.tensor,
@@ -124,8 +137,8 @@ class Report:
                 str(f.k),
                 _number(f.ratio),
                 "" if f.rms is None else _number(f.rms),
-                Text(worst),
-                Text(verdict, style={"ok": "", "warning": "yellow", "wrong": "bold red"}[f.verdict]),
+                Text("" if f.worst is None or f.ratio == 0.0 else str(list(f.worst))),
+                Text(VERDICTS[f.verdict], style={"ok": "", "warning": "yellow", "wrong": "bold red"}[f.verdict]),
             )
         return table
 
@@ -150,21 +163,26 @@ class Report:
         MissingDependencyError
             Without matplotlib.
         """
-        from .plot import draw
+        finding = self.first or self.worst
+        draw(path, self.summary(), self.findings, finding, self._whole(finding.tensor))
 
-        draw(self, path)
+    def _whole(self, tensor: str) -> Kept | None:
+        """A comparison entry by entry; judged once more where it was not kept."""
+        if tensor in self.kept or self.trace is None:
+            return self.kept.get(tensor)
+        return judge_step(self.trace, self.about["claim"], keep=[tensor]).kept.get(tensor)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the recorded step as one safetensors file, which :func:`~.case.replay` judges anywhere.
+        """Write the recorded step as one safetensors file, which :func:`~.checking.replay` judges anywhere.
 
         Raises
         ------
         CheckpointError
             If the file cannot be written, or there is no recorded step.
         """
-        from .case import save_case
-
-        save_case(path, self)
+        if self.trace is None:
+            raise CheckpointError("the report holds no recorded step to save")
+        save_case(path, self.trace, self.about, self.summary())
 
 
 def _number(x: float) -> str:

@@ -16,7 +16,7 @@ import pytest
 from backprop_gpu.maths.special import erf
 from backprop_gpu.parity.bounded_array import BoundedArray, MaskArray, as_mask, received
 from backprop_gpu.parity.bounded_namespace import BoundedNamespace
-from backprop_gpu.parity.ulps import arithmetic_of
+from backprop_gpu.parity.claims import arithmetic_of
 
 BOUNDS = arithmetic_of("numpy", "fp64")
 XP = BoundedNamespace(BOUNDS)

@@ -12,8 +12,8 @@ from parity.faults import DROPOUT, EARLY, FAULTS, LATE, MICRO, FaultyBackend, se
 from safetensors.numpy import load_file, save_file
 
 from backprop_gpu.errors import CheckpointError
-from backprop_gpu.parity.case import FORMAT, replay, save_case
-from backprop_gpu.parity.checking import check
+from backprop_gpu.parity.case import FORMAT
+from backprop_gpu.parity.checking import check, replay
 from backprop_gpu.parity.report import Report
 
 PLANS = {"early": EARLY, "late": LATE, "micro": MICRO, "dropout": DROPOUT}
@@ -47,7 +47,7 @@ def test_a_failing_case_replays_with_its_cause(tmp_path: Path, name: str) -> Non
     with seeded(fault) as device:
         X, y = fault.plan.rows()
         report = check(fault.plan.net(device), X, y, steps=3, **fault.plan.settings)
-    save_case(tmp_path / "case", report)
+    report.save(tmp_path / "case")
     again = replay(tmp_path / "case")  # the fault is gone: only the file knows of it
     assert report.first is not None
     assert again.first == report.first

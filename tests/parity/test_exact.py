@@ -15,7 +15,7 @@ from backprop_gpu.backends.base import Backend
 from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.errors import ConfigError
 from backprop_gpu.network.dense_net import DenseNet
-from backprop_gpu.parity.case import replay
+from backprop_gpu.parity.checking import replay
 from backprop_gpu.parity.lattice import exact
 from backprop_gpu.parity.trace import StepTrace
 

@@ -1,0 +1,167 @@
+"""Where a function of the network cannot take the complex step, central differences decide, clear of kinks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from support.small_nets import LOSS_CASES, ROWS, rows, small_net
+
+from backprop_gpu.backends.base import Backend
+from backprop_gpu.backends.reference import ReferenceKernels
+from backprop_gpu.gradcheck import gradcheck
+from backprop_gpu.gradcheck.costs import CentralCost, ComplexCost, Rows
+from backprop_gpu.maths.activations import Activation
+from backprop_gpu.maths.losses import SquaredError
+from backprop_gpu.network.dense_net import DenseNet
+
+CENTRAL = "central difference"
+
+
+def refuses(xp: Any, Z: Any) -> Any:
+    """softsign, for real numbers alone."""
+    if np.iscomplexobj(Z):
+        raise TypeError("real numbers only")
+    return Z / (1.0 + np.abs(Z))
+
+
+def drops(xp: Any, Z: Any) -> Any:
+    """softsign with NumPy's own |z|, which is not analytic."""
+    return Z / (1.0 + np.abs(Z))
+
+
+def softsign_vjp(xp: Any, dA: Any, Z: Any, A: Any) -> Any:
+    return dA / (1.0 + np.abs(Z)) ** 2
+
+
+def too_steep_vjp(xp: Any, dA: Any, Z: Any, A: Any) -> Any:
+    return 1.001 * softsign_vjp(xp, dA, Z, A)
+
+
+def hard_tanh(xp: Any, Z: Any) -> Any:
+    """min(max(z, -1), 1) for real numbers alone: kinks that are not at 0."""
+    if np.iscomplexobj(Z):
+        raise TypeError("real numbers only")
+    return np.clip(Z, -1.0, 1.0)
+
+
+def hard_tanh_vjp(xp: Any, dA: Any, Z: Any, A: Any) -> Any:
+    return np.where(np.abs(Z) < 1.0, dA, 0.0)
+
+
+def net_with(forward: Any, vjp: Any, sizes: list[int] | None = None) -> DenseNet:
+    own = Activation("own", forward, vjp)
+    return small_net(sizes or [4, 5, 2], activation=own, loss="squared_error", kernels="reference")
+
+
+@pytest.mark.parametrize("forward", [refuses, drops])
+def test_differences_decide_where_the_complex_step_cannot(forward: Any) -> None:
+    report = gradcheck(net_with(forward, softsign_vjp), rows(4), LOSS_CASES["squared"][2], l2=0.1)
+    assert report.ok, report
+    assert report.tensors[0].method == report.tensors[1].method == CENTRAL
+    assert 0.0 < report.error <= 1e-6
+
+
+@pytest.mark.parametrize("forward", [refuses, drops])
+def test_and_they_find_a_wrong_derivative(forward: Any) -> None:
+    report = gradcheck(net_with(forward, too_steep_vjp), rows(4), LOSS_CASES["squared"][2])
+    assert [t.name for t in report.tensors if not t.ok] == ["W1", "b1"]
+    assert report.tensors[0].method == CENTRAL
+    assert "constant factor (got/want 1.001" in report.tensors[0].cause
+
+
+@dataclass(frozen=True)
+class RealOnly(SquaredError):
+    """The squared error for real numbers alone."""
+
+    def value(self, xp: Any, Z: Any, Y: Any) -> Any:
+        return super().value(xp, Z, Y) + 0.0 * np.floor(Z).sum()  # floor refuses complex numbers
+
+
+def test_a_loss_of_ones_own() -> None:
+    net = small_net([4, 5, 2], activation="relu", loss=RealOnly(), kernels="reference")
+    report = gradcheck(net, rows(4), LOSS_CASES["squared"][2], np.arange(1.0, 1.0 + ROWS), l1=0.1)
+    assert report.ok, report
+    assert {t.method for t in report.tensors} == {CENTRAL}
+
+
+def test_a_right_gradient_stays_with_the_complex_step_and_its_threshold() -> None:
+    class Slightly(ReferenceKernels):
+        def dense_vjp_params(self, dZ: Any, A_prev: Any, *, scale: Any, dW: Any, accumulate: bool) -> None:
+            super().dense_vjp_params(dZ, A_prev, scale=scale, dW=dW, accumulate=accumulate)
+            dW *= 1.0 + 1e-9  # far below what differences can see
+
+    class Slight(Backend):
+        def kernels(self, kind: str = "auto") -> Any:
+            return Slightly(self)
+
+    net = small_net([4, 5, 2], activation="tanh", loss="squared_error", device=Slight("numpy", np))
+    report = gradcheck(net, rows(4), LOSS_CASES["squared"][2])
+    assert [t.name for t in report.tensors if not t.ok] == ["W1", "W2"]
+    assert {t.method for t in report.tensors} == {"complex step"}
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "leaky_relu"])
+def test_both_ways_to_differentiate_agree(activation: str) -> None:
+    net = small_net([4, 5, 2], activation=activation, loss="huber")
+    given = Rows(rows(4), LOSS_CASES["squared"][2], None)
+    central, sharp = CentralCost(net, given, {"l2": 0.3}), ComplexCost(net, given, {"l2": 0.3})
+    rng = np.random.default_rng(0)
+    for name, value in net.parameters().items():
+        d = rng.standard_normal(value.shape)
+        assert central.derivative(name, d) == pytest.approx(sharp.derivative(name, d), rel=1e-7, abs=1e-9)
+
+
+# --- kinks ---------------------------------------------------------------------------------------------------------
+
+
+def on_a_kink(at: float) -> tuple[DenseNet, Rows]:
+    """Two hidden units; the pre-activation of the first is ``at`` in the first row, whatever W2 and b2."""
+    net = net_with(hard_tanh, hard_tanh_vjp, [1, 2, 1])
+    named = net.parameters() | {"W1": np.array([[1.0], [0.5]]), "b1": np.zeros((2, 1))}
+    net.set_parameters(named)
+    return net, Rows(np.array([[at], [0.3], [-0.4]]), np.array([[0.2], [0.1], [-2.0]]), None)
+
+
+def test_a_direction_that_crosses_a_kink_is_rejected() -> None:
+    net, given = on_a_kink(1.0)
+    cost = CentralCost(net, given, {})
+    assert math.isnan(cost.derivative("W1", np.array([[1.0], [0.0]])))  # Z goes through 1
+    assert math.isnan(cost.derivative("b1", np.array([[1.0], [0.5]])))
+    assert not math.isnan(cost.derivative("W1", np.array([[0.0], [1.0]])))  # the other unit's Z is 0.5
+    assert not math.isnan(cost.derivative("W2", np.array([[1.0, 1.0]])))
+
+
+def test_near_a_kink_a_smaller_step_is_taken() -> None:
+    net, given = on_a_kink(1.0 - 2e-6)  # a step of 1e-5 goes past it, one of 1e-6 does not
+    d = np.array([[1.0], [0.0]])
+    want = CentralCost(net, given, {}).derivative("W1", d)
+    step, h = net.parameters(), 1e-7
+    costs = []
+    for side in (1.0, -1.0):
+        net.set_parameters(step | {"W1": step["W1"] + side * h * d})
+        costs.append(net.cost(given.X, given.Y))
+    assert want == pytest.approx((costs[0] - costs[1]) / (2 * h), rel=1e-6)
+
+
+def test_where_no_direction_is_clear_the_report_says_so() -> None:
+    net, given = on_a_kink(1.0)
+    report = gradcheck(net, given.X, given.Y)
+    assert [t.name for t in report.tensors if not t.ok] == ["W1", "b1"]
+    assert report.tensors[0].cause == "a kink lies in every direction"
+    assert math.isnan(report.error)
+
+
+def test_zero_weights_under_l1_lie_on_a_kink_of_the_penalty() -> None:
+    net = small_net([4, 5, 2], activation="tanh", loss="squared_error")
+    named = net.parameters()
+    named["W1"][0, 0] = 0.0
+    net.set_parameters(named)
+    cost = CentralCost(net, Rows(rows(4), LOSS_CASES["squared"][2], None), {"l1": 0.1})
+    entry = np.zeros((5, 4))
+    entry[0, 0] = 1.0
+    assert math.isnan(cost.derivative("W1", entry))
+    assert not math.isnan(cost.derivative("W1", np.roll(entry, 1)))
