@@ -13,6 +13,7 @@ _TEXT = """what to measure:
   epoch      an epoch, the drawing of its order included
   fit        a whole fit: digits to 97% test accuracy; 20 epochs of 100,000 rows
   inference  100,000 rows
+  parity     parity.check beside the step that it checks: time and memory
   startup    imports, first step, whole processes
   growth     step time against width, depth, batch and rows
 
@@ -27,7 +28,12 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, _TEXT
     add = parser.add_argument
-    add("what", choices=("step", "epoch", "fit", "inference", "startup", "growth"), metavar="WHAT", help="see below")
+    add(
+        "what",
+        choices=("step", "epoch", "fit", "inference", "parity", "startup", "growth"),
+        metavar="WHAT",
+        help="see below",
+    )
     add("--workloads", type=_names, default=[], metavar="W1,W2", help="default: all of them")
     add("--peers", type=_names, default=[], metavar="NAME,NAME", help="default: all that are installed")
     add("--rounds", type=int, default=7, help="default: 7")
@@ -78,14 +84,17 @@ def run_bench(options: argparse.Namespace) -> int:
 def _rows(options: argparse.Namespace, context: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The rows of a measurement as they become known; what the thread pools were goes into the context."""
     from ..errors import ConfigError, did_you_mean
-    from . import growth, startup
-    from .measure import Measurement
+    from . import growth, parity_cost, startup
+    from .measure import UNSET, Measurement
     from .peers import chosen
     from .workloads import WORKLOADS
 
     kind = options.what
     if kind == "startup":
         yield from startup.rows(options.rounds)
+        return
+    if kind == "parity":
+        yield from parity_cost.rows(options.rounds, options.slice, UNSET if options.unset_openblas else {})
         return
     if kind == "growth":
         yield from growth.rows(options.rounds, options.slice)

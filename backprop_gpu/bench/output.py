@@ -24,6 +24,7 @@ _COMPARED = ("workload", "peer", "median", "quartiles", "ratio", "% of floor", "
 HEADINGS = {
     **dict.fromkeys(("step", "epoch", "fit", "inference"), _COMPARED),
     "startup": ("what", "median", "quartiles"),
+    "parity": ("kernels", "what", "median", "quartiles", "ratio", "peak", "of the step's", "note"),
     "growth": ("axis", "value", "FLOP", "median", "quartiles", "exponent"),
 }
 
@@ -43,6 +44,8 @@ def cells(kind: str, row: Row) -> list[str]:
         "quartiles": f"{duration(row['q1'])} - {duration(row['q3'])}" if "median" in row else "",
         "ratio": f"{row['ratio']:.2f}" if "ratio" in row else "",
         "% of floor": f"{100 * row['of_floor']:.0f}%" if row.get("of_floor") is not None else "",
+        "peak": f"{row['peak'] / 2**20:.0f} MiB" if "peak" in row else "",
+        "of the step's": f"{row['peak_ratio']:.2f}" if "peak" in row else "",
         "value": f"{row.get('value', 0):,}",
         "FLOP": f"{row.get('flops', 0):.3g}",
         "exponent": f"{row['exponent']:.2f}" if row.get("exponent") is not None else "",
@@ -55,7 +58,7 @@ def table(kind: str, rows: Sequence[Row]) -> Table:
     found = Table(title=f"bench {kind}", title_justify="left")
     for heading in HEADINGS[kind]:
         found.add_column(heading, overflow="fold")
-    groups = [row.get("workload", row.get("axis")) for row in rows]
+    groups = [row.get("workload", row.get("axis", row.get("kernels"))) for row in rows]
     for row, group, following in zip(rows, groups, [*groups[1:], None], strict=True):
         found.add_row(*(Text(cell) for cell in cells(kind, row)), end_section=group != following)
     return found
@@ -73,6 +76,10 @@ def markdown(kind: str, rows: Sequence[Row], context: Row) -> str:
     lines += [f"* Ratio: time over that of {base} in the same round; median of the rounds"] if base else []
     lines += ["", _line(HEADINGS[kind]), "|" + "---|" * len(HEADINGS[kind])]
     return "\n".join([*lines, *(_line(cells(kind, row)) for row in rows), ""])
+
+
+def _name(row: Row) -> str:
+    return " ".join(row[key] for key in ("kernels", "what", "workload", "peer") if key in row)
 
 
 def _line(texts: Sequence[str]) -> str:
@@ -140,7 +147,7 @@ def draw(kind: str, rows: Sequence[Row], path: str) -> None:
         axes.set(xlabel="FLOP", ylabel="seconds")
         axes.legend()
     else:
-        names, at = [row.get("what") or f"{row['workload']} {row['peer']}" for row in timed], range(len(timed))
+        names, at = [_name(row) for row in timed], range(len(timed))
         spread = [[abs(row[q] - row["median"]) for row in timed] for q in ("q1", "q3")]
         axes.barh(at, medians, xerr=spread)
         axes.set(xscale="log", xlabel=f"{kind}: seconds, median and quartiles", yticks=at, yticklabels=names)
