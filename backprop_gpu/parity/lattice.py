@@ -19,6 +19,8 @@ from ..errors import ConfigError
 from ..maths.random import host_generator
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
+from ..training.batches import Batches
+from ..training.passes import Pass
 from .checking import STREAM, network_of
 from .classify import classify
 from .findings import Finding
@@ -42,7 +44,7 @@ def exact(
     one_over_m: str = "early",
     seed: int = 0,
 ) -> Report:
-    """Judge two lattice steps, bit for bit.
+    """Judge two lattice steps, bit for bit, called outright and as training plays them.
 
     Parameters
     ----------
@@ -72,7 +74,10 @@ def exact(
         net.set_parameters(named)
         X = _inputs(sizes[0], wide, rng)
         Y = _logits(X, named, len(sizes) - 1) - _deltas(sizes[-1], wide, rng)
-        findings, found, trace = _lattice(net, X.astype(dtype), Y.astype(dtype), one_over_m)
+        rows = X.astype(dtype), Y.astype(dtype)
+        findings, found, trace = _lattice(net, *rows, one_over_m)
+        net.set_parameters(named)
+        findings += _recorded(net, *rows, one_over_m, trace)
         steps.append(findings)
         if any(f.verdict == "wrong" for f in findings):
             break
@@ -90,7 +95,7 @@ def exact(
 
 def _lattice(net: DenseNet, X: np.ndarray, Y: np.ndarray, one_over_m: str) -> tuple[list[Finding], Replayed, StepTrace]:
     """One step on rows X and Y, and what is wrong with it."""
-    step = TrainingStep(net, {"name": "sgd", "learning_rate": RATE}, one_over_m=one_over_m)
+    step = _step(net, one_over_m)
     judge, backend = Judge(), net.backend
     with backend.activate():
         columns = [net.upload_columns(x) for x in (X, Y)]
@@ -100,6 +105,19 @@ def _lattice(net: DenseNet, X: np.ndarray, Y: np.ndarray, one_over_m: str) -> tu
     found = judge_step(trace, "exact")
     findings = [replace(f, cause=classify(f, found.kept.get(f.tensor), trace)) for f in found.findings]
     return [*judge.findings.values(), *findings], found, trace
+
+
+def _recorded(net: DenseNet, X: np.ndarray, Y: np.ndarray, one_over_m: str, trace: StepTrace) -> list[Finding]:
+    """The same step as training plays it, gathered and recorded: the bits of the one that was called outright."""
+    epoch = Pass(_step(net, one_over_m), Batches(net, X, Y, None, batch_size=M, shuffle=False, seed=0), None)
+    judge, cost = Judge(), epoch.run(0)
+    judge.same("recorded step", "J recorded", cost, trace.value)
+    judge.same("recorded step", "theta recorded", net.backend.to_host(net.params.theta), trace.theta_after)
+    return list(judge.findings.values())
+
+
+def _step(net: DenseNet, one_over_m: str) -> TrainingStep:
+    return TrainingStep(net, {"name": "sgd", "learning_rate": RATE}, one_over_m=one_over_m)
 
 
 def _integers(

@@ -52,6 +52,34 @@ def test_float64_is_exact_too() -> None:
     assert exact((5, 6, 6, 2), "numpy", dtype="float64").ok
 
 
+class Forgets(ReferenceKernels):
+    """A recording that leaves out what came first, as a graph would that was captured too late."""
+
+    def capture(self, program: Any) -> Any:
+        def replay(times: int) -> None:
+            for _ in range(times):
+                program()
+            self.last[0][...] = 0.0
+
+        return replay
+
+    def dense(self, W: Any, *given: Any, **out: Any) -> None:
+        self.last = [W]
+        super().dense(W, *given, **out)
+
+
+def test_a_recording_that_differs_from_the_step_is_seen() -> None:
+    class Late(Backend):
+        def kernels(self, kind: str = "auto") -> Any:
+            return Forgets(self)
+
+    report = exact((5, 6, 6, 2), Late("numpy", np))
+    assert report.first is not None
+    assert (report.first.operation, report.first.tensor) == ("recorded step", "theta recorded")
+    names = {f.tensor for f in exact((5, 6, 6, 2), "numpy").findings}
+    assert {"J recorded", "theta recorded"} <= names
+
+
 class Rounding(ReferenceKernels):
     """One operation alone rounds its operands."""
 
