@@ -28,7 +28,11 @@ ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112  # of cblas.h
 # "contract" and "reassoc" let sums become vector code with FMA; NaN and infinities keep their meaning.
 FLAGS: dict[str, Any] = {"fastmath": {"contract", "reassoc"}, "error_model": "numpy"}
 
-inline = nb.njit(forceinline=True, **FLAGS)
+# Parts of kernels have no callers but compiled ones: without wrappers they compile faster.
+_PART: dict[str, Any] = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+inline = nb.njit(**_PART, **FLAGS)
+# For functions that rely on the order of operations; "contract" allows FMA.
+in_order = nb.njit(**_PART, **{**FLAGS, "fastmath": {"contract"}})
 
 
 @intrinsic

@@ -1,23 +1,25 @@
-"""Dropout inside a layer's forward pass: Philox words drawn where they are used (``maths.random``)."""
+"""Dropout of a layer: Philox words drawn where they are used (``maths.random``)."""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
 
 import numba as nb
 import numpy as np
 
-from .calling import REALS, inline, integers, pointer
+from .calling import REALS, Kernel, inline, integers, pointer
 
 
-def drop_layer(dtype: str) -> Any:
-    """``drop(a)``: drop the units of a whole layer, A and its kept derivative; ``a`` is the row of ``layers.dense``."""
+# Row: 0 A, 1 derivative, 2 kept units, 3 step, 4 key (k0, k1, layer, threshold), 5 scale, 6 words, 7 first example,
+# 8 n, 9 m, 10 ld, 11 first column.
+@functools.cache
+def drop(dtype: str) -> Kernel:
+    """A, g' <- A, g' times 1/(1 - rate) where a unit survives, else 0; which ones do is kept."""
     f, size = REALS[dtype].f, REALS[dtype].size
     floats, scalar = REALS[dtype].floats, REALS[dtype].scalar
 
     @inline
     def survivors(a, d, kept, words, keep, scale, m):
-        """a, d <- a, d * scale where the unit survives, else 0."""
         for c in range(m):
             alive = np.uint64(words[c]) < keep
             kept[c] = np.uint8(1) if alive else np.uint8(0)
@@ -25,18 +27,19 @@ def drop_layer(dtype: str) -> Any:
             d[c] = d[c] * scale if alive else f(0.0)
 
     @inline
-    def drop(a):
-        n, m, ld, key, scale = a[6], a[8], a[9], integers(a[14], 4), scalar(a[15], f(1.0))
-        step, first, threshold = integers(a[13], 1)[0], integers(a[17], 1)[0] + a[18], np.uint64(key[3])
+    def body(address):
+        a = integers(address, 12)
+        n, m, ld, key, scale = a[8], a[9], a[10], integers(a[4], 4), scalar(a[5], f(1.0))
+        step, first, threshold = integers(a[3], 1)[0], integers(a[7], 1)[0] + a[11], np.uint64(key[3])
         for r in range(n):
             if r & 3 == 0:
-                _philox_words(np.uint64(r >> 2), first, step, key, a[16], ld, m)
-            kept = nb.carray(pointer(a[12] + r * ld), m, np.uint8)
-            lane = nb.carray(pointer(a[16] + 4 * (r & 3) * ld), m, np.uint32)
+                _philox_words(np.uint64(r >> 2), first, step, key, a[6], ld, m)
+            kept = nb.carray(pointer(a[2] + r * ld), m, np.uint8)
+            lane = nb.carray(pointer(a[6] + 4 * (r & 3) * ld), m, np.uint32)
             at = size * r * ld
-            survivors(floats(a[5] + at, m), floats(a[11] + at, m), kept, lane, threshold, scale, m)
+            survivors(floats(a[0] + at, m), floats(a[1] + at, m), kept, lane, threshold, scale, m)
 
-    return drop
+    return Kernel("drop", dtype, body)
 
 
 @inline

@@ -11,14 +11,10 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-import numba as nb
 import numpy as np
 
 from ....maths.special import INNER, TAIL
-from .calling import REALS, Real, bits_of_float, float_of_bits
-
-# No reassociation here: the reductions of the argument rely on the order of operations. "contract" allows FMA.
-_jit = nb.njit(forceinline=True, fastmath={"contract"}, error_model="numpy")
+from .calling import REALS, Real, bits_of_float, float_of_bits, in_order
 
 
 @dataclass(frozen=True)
@@ -133,7 +129,7 @@ def _polynomial(real: Real, coefficients: tuple[float, ...]) -> Any:
     """Horner's rule; LLVM unrolls the loop."""
     c = tuple(real.f(x) for x in coefficients)
 
-    @_jit
+    @in_order
     def polynomial(x: Any) -> Any:
         total = c[0]
         for k in range(1, len(c)):
@@ -148,7 +144,7 @@ def _exp(real: Real, table: Table) -> Any:
     log2e, (low, high), (ln2, rest) = f(1.4426950408889634), map(f, table.exp_range), map(f, table.ln2)
     one, P = real.integer(1), _polynomial(real, table.exp)
 
-    @_jit
+    @in_order
     def exp(x: Any) -> Any:
         """e^x: x = n log 2 + r, |r| <= (log 2)/2; e^r = 1 + r + r^2 P(r); times 2^n.
 
@@ -171,7 +167,7 @@ def _exp(real: Real, table: Table) -> Any:
 def _tanh(real: Real, table: Table, exp: Any) -> Any:
     f, P = real.f, _polynomial(real, table.tanh)
 
-    @_jit
+    @in_order
     def tanh(x: Any) -> Any:
         """x + x^3 P(x^2) below 0.625, else 1 - 2/(e^(2|x|) + 1) with the sign of x."""
         size = -x if x < f(0.0) else x
@@ -187,7 +183,7 @@ def _tanh(real: Real, table: Table, exp: Any) -> Any:
 def _sigmoid(real: Real, exp: Any) -> Any:
     f = real.f
 
-    @_jit
+    @in_order
     def sigmoid(x: Any) -> Any:
         """1/(1 + e^-|x|), or e^-|x| times that for x <= 0."""
         e = exp(-x if x > f(0.0) else x)
@@ -200,7 +196,7 @@ def _sigmoid(real: Real, exp: Any) -> Any:
 def _erf(real: Real, table: Table, exp: Any) -> Any:
     f, one, P, Q = real.f, real.f(table.erf_is_one), _polynomial(real, table.erf), _polynomial(real, table.erfc)
 
-    @_jit
+    @in_order
     def erf(x: Any) -> Any:
         """x + x P(x^2) up to 1, beyond it 1 - e^(-x^2) Q(t), t = 1/(1 + |x|/2), with the sign of x."""
         size = -x if x < f(0.0) else x
@@ -216,7 +212,7 @@ def _erf(real: Real, table: Table, exp: Any) -> Any:
 def _log1p_unit(real: Real, table: Table) -> Any:
     P = _polynomial(real, table.log1p)
 
-    @_jit
+    @in_order
     def log1p_unit(e: Any) -> Any:
         """log(1 + e) for e in [0, 1]: e + e^2 P(e)."""
         return P(e) * (e * e) + e
@@ -230,7 +226,7 @@ def _log(real: Real, table: Table) -> Any:
     root = f(np.sqrt(0.5)).view(wide)  # the bits of sqrt(1/2)
     below = wide((1 << real.mantissa) - 1)
 
-    @_jit
+    @in_order
     def log(x: Any) -> Any:
         """log x for normal positive x: x = 2^n (1 + d), log(1 + d) = d - d^2/2 + d^3 P(d); 0 gives -inf."""
         bits = wide(bits_of_float(x) - root)  # so that 1 + d lies in [sqrt(1/2), sqrt 2)
@@ -248,7 +244,7 @@ def _log(real: Real, table: Table) -> Any:
 def _expm1_negative(real: Real, table: Table, exp: Any) -> Any:
     f, P = real.f, _polynomial(real, table.expm1)
 
-    @_jit
+    @in_order
     def expm1_negative(x: Any) -> Any:
         """e^x - 1 for x <= 0: x + x^2 P(x) from -1/2 on, e^x - 1 below, where nothing cancels."""
         near = P(x) * (x * x) + x

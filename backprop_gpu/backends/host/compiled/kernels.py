@@ -21,6 +21,7 @@ from ..kernels import HostKernels
 from ..openblas import OpenBlas
 from . import activations, data, layers, losses, updates
 from .calling import REALS, Kernel
+from .dropout import drop
 from .recording import Along, Argument, Call, NotRecordableError, Tape
 
 # Below this many floating-point operations in its largest product, a network is faster with one BLAS thread.
@@ -135,12 +136,16 @@ class CompiledKernels(HostKernels):
         (n, k), m, step = W.shape, A_prev.shape[1], A.itemsize
         self._largest_product = max(self._largest_product, 2 * n * k * m)
         self._run(
-            layers.dense(A.dtype.name, activation.name, saved.derivative is not None, dropout is not None),
+            layers.dense(A.dtype.name, activation.name, saved.derivative is not None),
             *(self.blas.gemm[A.dtype.name], W, *stored, b, Along(A, step), n, k, m, m),
-            *(saved.parameter, Along(saved.derivative, step), Along(saved.kept, 1)),
-            *(None if dropout is None else dropout.step, saved.key, saved.scale, Along(saved.words, 4)),
-            *(None if dropout is None else dropout.first, 0),
+            *(saved.parameter, Along(saved.derivative, step)),
         )
+        if dropout is not None:
+            self._run(
+                drop(A.dtype.name),
+                *(Along(A, step), Along(saved.derivative, step), Along(saved.kept, 1)),
+                *(dropout.step, saved.key, saved.scale, Along(saved.words, 4), dropout.first, n, m, m, 0),
+            )
 
     def dense_vjp_input(
         self,

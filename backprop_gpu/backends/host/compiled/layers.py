@@ -13,54 +13,51 @@ import numpy as np
 
 from . import activations
 from .calling import PLAIN, REALS, TRANSPOSED, Kernel, gemm, inline, integers, pointer
-from .dropout import drop_layer
 
 
-# Row: 0 gemm, 1 W, 2 A_prev transposed?, 3 A_prev, 4 b, 5 A, 6 n, 7 k, 8 m, 9 ld, 10 parameter, 11 derivative or 0,
-# 12 kept units, 13 step, 14 key (k0, k1, layer, threshold), 15 scale, 16 words, 17 first example, 18 first column.
+# Row: 0 gemm, 1 W, 2 A_prev transposed?, 3 A_prev, 4 b, 5 A, 6 n, 7 k, 8 m, 9 ld, 10 parameter, 11 derivative or 0.
 @functools.cache
-def dense(dtype: str, activation: str, keeps: bool, drops: bool) -> Kernel:
-    """A <- drop(g(W A_prev + b)); ``keeps``: g' goes to its buffer; ``drops``: units are dropped."""
+def dense(dtype: str, activation: str, keeps: bool) -> Kernel:
+    """A <- g(W A_prev + b); ``keeps``: g' goes to its buffer."""
     real, row = REALS[dtype], activations.forward_row(dtype, activation, keeps)
     f, size, floats, scalar = real.f, real.size, real.floats, real.scalar
-    drop = drop_layer(dtype) if drops else _nothing
 
     @inline
     def body(address):
-        a = integers(address, 19)
+        a = integers(address, 12)
         n, k, m, ld, p = a[6], a[7], a[8], a[9], scalar(a[10], f(0.0))
         trans, ld_prev = (TRANSPOSED, k) if a[2] else (PLAIN, ld)
         gemm(a[0], PLAIN, trans, n, m, k, f(1.0), a[1], k, a[3], ld_prev, f(0.0), a[5], ld)
-        bias = floats(a[4], n)
-        kept_from = a[11] if a[11] else a[5]
+        bias, slopes = floats(a[4], n), a[11] if keeps else a[5]
         for r in range(n):
-            row(p, floats(a[5] + size * r * ld, m), bias[r], floats(kept_from + size * r * ld, m), m)
-        drop(a)
+            row(p, floats(a[5] + size * r * ld, m), bias[r], floats(slopes + size * r * ld, m), m)
 
-    kind = f"{activation}{'_keeping' if keeps else ''}{'_dropping' if drops else ''}"
-    return Kernel(f"dense_{kind}", dtype, body)
-
-
-@inline
-def _nothing(a):
-    pass
+    return Kernel(f"dense_{activation}{'_keeping' if keeps else ''}", dtype, body)
 
 
 # Row: 0 gemm, 1 W, 2 dZ, 3 A_prev, 4 dZ_prev, 5 db_prev, 6 n, 7 k, 8 m, 9 ld, 10 parameter, 11 derivative or 0,
 # 12 scale or 0, 13 accumulate?, 14 kept units or 0.
-@functools.cache
 def dense_vjp_input(dtype: str, activation: str, keeps: bool, drops: bool) -> Kernel:
-    """dZ_prev <- (W^T dZ) * drop * g';  db_prev <- (+) scale * row sums, while the row is in the cache."""
-    real, slope = REALS[dtype], _slope_row(dtype, activation, keeps, drops)
-    f, size, floats, scalar = real.f, real.size, real.floats, real.scalar
+    """dZ_prev <- (W^T dZ) * drop * g';  db_prev <- (+) scale * row sums, while the row is in the cache.
+
+    ``keeps``: g' (times drop) is in its buffer; it is always with ``drops``.
+    """
+    if not keeps:
+        return _vjp_input(dtype, activation)
+    return _vjp_input(dtype, "kept" if not drops else "dropped_relu" if activation == "relu" else "dropped")
+
+
+@functools.cache
+def _vjp_input(dtype: str, how: str) -> Kernel:
+    real, slope = REALS[dtype], _slope_row(dtype, how)
+    f, size, floats, scalar, from_a = real.f, real.size, real.floats, real.scalar, how in activations.FROM_A
 
     @inline
     def body(address):
         a = integers(address, 15)
         n, k, m, ld, p, scale = a[6], a[7], a[8], a[9], scalar(a[10], f(0.0)), scalar(a[12], f(1.0))
         gemm(a[0], TRANSPOSED, PLAIN, k, m, n, f(1.0), a[1], k, a[2], ld, f(0.0), a[4], ld)
-        db = floats(a[5], k)
-        known = a[11] if a[11] else a[3]
+        db, known = floats(a[5], k), a[3] if from_a else a[11]
         for r in range(k):
             d = floats(a[4] + size * r * ld, m)
             slope(p, floats(known + size * r * ld, m), nb.carray(pointer(a[14] + r * ld), m, np.uint8), d, m)
@@ -69,19 +66,12 @@ def dense_vjp_input(dtype: str, activation: str, keeps: bool, drops: bool) -> Ke
                 total += d[c]
             db[r] = (db[r] if a[13] else f(0.0)) + scale * total
 
-    # Where the derivative is kept, only relu's zeros matter beside the numbers themselves.
-    kind = f"{activation}{'_keeping' if keeps else ''}{'_dropping' if drops else ''}"
-    return Kernel(f"dense_vjp_input_{kind}", dtype, body)
+    return Kernel(f"dense_vjp_input_{how}", dtype, body)
 
 
-def _slope_row(dtype: str, activation: str, keeps: bool, drops: bool) -> Any:
+def _slope_row(dtype: str, how: str) -> Any:
     """``row(p, known, kept, d, m)``: d <- d * g' (* drop), from a row of A or of the kept derivative."""
-    f, from_a = REALS[dtype].f, None if keeps else activations.derivative_row(dtype, activation)
-    zero_stops = activation == "relu"
-
-    @inline
-    def of_a(p, known, kept, d, m):
-        from_a(p, known, d, m)
+    f, zero_stops = REALS[dtype].f, how == "dropped_relu"
 
     @inline
     def kept_slope(p, known, kept, d, m):
@@ -94,7 +84,15 @@ def _slope_row(dtype: str, activation: str, keeps: bool, drops: bool) -> Any:
             alive = kept[c] != 0 and (known[c] != f(0.0) or not zero_stops)
             d[c] = d[c] * known[c] if alive else f(0.0)
 
-    return dropped if drops else kept_slope if keeps else of_a
+    if how in activations.FROM_A:
+        from_a = activations.derivative_row(dtype, how)
+
+        @inline
+        def of_a(p, known, kept, d, m):
+            from_a(p, known, d, m)
+
+        return of_a
+    return kept_slope if how == "kept" else dropped
 
 
 # Row: 0 gemm, 1 dZ, 2 A_prev transposed?, 3 A_prev, 4 dW, 5 n, 6 k, 7 m, 8 ld, 9 scale or 0, 10 accumulate?
