@@ -6,7 +6,7 @@ from .._typing import Array, Namespace
 
 # erf(x) = x + x P(x^2) for |x| <= 1: P by interpolation of erf(sqrt u)/sqrt u - 1 at the 12 Chebyshev points of
 # [0, 1] in 40-digit arithmetic; relative error 4.4e-17 before rounding.
-_P = (
+INNER = (
     0.12837916709551257,
     -0.37612638903183543,
     0.11283791670945006,
@@ -22,7 +22,7 @@ _P = (
 )
 # erfc(x) = e^(-x^2) Q(t), t = 1/(1 + x/2), for 1 < x <= 6: Q by interpolation at 15 Chebyshev points of t in
 # [1/4, 2/3]; error 1.1e-17 in erf before rounding. Beyond 6, erf rounds to 1 in float64.
-_Q = (
+TAIL = (
     1.6242284740077591e-07,
     0.2820885729320229,
     0.2822051417376623,
@@ -60,7 +60,7 @@ def erf(xp: Namespace, x: Array) -> Array:
         return own(x)
     magnitude = xp.abs(x)
     inner = xp.minimum(magnitude, 1.0)
-    small = inner + inner * _polynomial(_P, inner * inner)
+    small = inner + inner * _polynomial(INNER, inner * inner)
     tail = xp.minimum(magnitude, 6.0)
-    large = 1.0 - xp.exp(-(tail * tail)) * _polynomial(_Q, 1.0 / (1.0 + 0.5 * tail))
+    large = 1.0 - xp.exp(-(tail * tail)) * _polynomial(TAIL, 1.0 / (1.0 + 0.5 * tail))
     return xp.sign(x) * xp.where(xp.less_equal(magnitude, 1.0), small, large)

@@ -1,4 +1,4 @@
-"""The float32 functions of the compiled kernels against 40 digits, and at the edges of the number line."""
+"""The functions of the compiled kernels against 40 digits, and at the edges of the number line."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 nb = pytest.importorskip("numba", reason="numba is not installed; pip install 'backprop-gpu[fast]'")
-functions = pytest.importorskip("backprop_gpu.backends.host.compiled.functions")
+compiled = pytest.importorskip("backprop_gpu.backends.host.compiled.functions")
+DTYPES = ("float32", "float64")
 
 
-def applied(name: str) -> Callable[[np.ndarray], np.ndarray]:
+def applied(name: str, dtype: str) -> Callable[[np.ndarray], np.ndarray]:
     """The function over an array, compiled as the kernels compile their loops."""
-    scalar = getattr(functions, name)
+    scalar = getattr(compiled.functions(dtype), name)
 
     @nb.njit(fastmath={"contract", "reassoc"}, error_model="numpy")
     def loop(x: Any, out: Any) -> None:
@@ -30,10 +31,11 @@ def applied(name: str) -> Callable[[np.ndarray], np.ndarray]:
     return apply
 
 
-def spread(low: float, high: float) -> np.ndarray:
+def spread(dtype: str, low: float, high: float) -> np.ndarray:
     """Even steps, and every size down to the smallest normal number, within [low, high]."""
-    sizes = np.logspace(-37.9, np.log10(max(abs(low), abs(high), 1e-37)), 1500)
-    x = np.unique(np.concatenate([np.linspace(low, high, 4000), sizes, -sizes]).astype(np.float32))
+    smallest = np.log10(float(np.finfo(dtype).smallest_normal)) + 0.03
+    sizes = np.logspace(smallest, np.log10(max(abs(low), abs(high), 10.0**smallest)), 1500)
+    x = np.unique(np.concatenate([np.linspace(low, high, 4000), sizes, -sizes]).astype(dtype))
     return x[(x >= low) & (x <= high)]
 
 
@@ -41,29 +43,31 @@ def sigmoid(x: Any) -> Any:
     return 1 / (1 + mpmath.exp(-x))
 
 
-CASES = [
-    ("exp", spread(-87.3, 88.7), mpmath.exp, 1.1),
-    ("tanh", spread(-12.0, 12.0), mpmath.tanh, 1.2),
-    ("sigmoid", spread(-87.0, 30.0), sigmoid, 2.2),
-    ("erf", spread(-6.0, 6.0), mpmath.erf, 1.2),
-    ("log1p_unit", spread(0.0, 1.0), mpmath.log1p, 1.5),
-    ("expm1_negative", spread(-90.0, 0.0), mpmath.expm1, 1.5),
-    (
-        "log",
-        np.concatenate([np.logspace(-37.9, 38.5, 3000), np.linspace(0.5, 2.0, 3000)]).astype("f4"),
-        mpmath.log,
-        0.9,
-    ),
+# Name, the range in float32 and in float64 (results are normal numbers), the function, units in the last place.
+CASES: list[tuple[str, tuple[float, float], tuple[float, float], Callable[[Any], Any], float]] = [
+    ("exp", (-87.3, 88.7), (-708.3, 709.7), mpmath.exp, 1.1),
+    ("tanh", (-12.0, 12.0), (-22.0, 22.0), mpmath.tanh, 1.2),
+    ("sigmoid", (-87.0, 30.0), (-708.0, 60.0), sigmoid, 2.2),
+    ("erf", (-6.0, 6.0), (-8.0, 8.0), mpmath.erf, 1.2),
+    ("log1p_unit", (0.0, 1.0), (0.0, 1.0), mpmath.log1p, 1.5),
+    ("expm1_negative", (-90.0, 0.0), (-745.0, 0.0), mpmath.expm1, 1.5),
+    ("log", (1.3e-38, 3e38), (2.3e-308, 1.7e308), mpmath.log, 0.9),
 ]
 
 
-@pytest.mark.parametrize(("name", "x", "exact", "ulps"), CASES, ids=[c[0] for c in CASES])
-def test_within_the_stated_ulps(name: str, x: np.ndarray, exact: Callable[[Any], Any], ulps: float) -> None:
-    got = applied(name)(x)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "single", "double", "exact", "ulps"), CASES, ids=[c[0] for c in CASES])
+def test_within_the_stated_ulps(
+    name: str, single: Any, double: Any, exact: Callable[[Any], Any], ulps: float, dtype: str
+) -> None:
+    x = spread(dtype, *(single if dtype == "float32" else double))
+    if name == "log":
+        x = np.concatenate([x, np.linspace(0.5, 2.0, 3000).astype(dtype)])
+    got = applied(name, dtype)(x)
     with mpmath.workdps(40):
         for value, result in zip(x, got, strict=True):
             wanted = exact(mpmath.mpf(float(value)))
-            unit = float(np.spacing(np.float32(abs(float(wanted)))))
+            unit = float(np.spacing(np.dtype(dtype).type(abs(float(wanted)))))
             assert abs(mpmath.mpf(float(result)) - wanted) <= ulps * unit, (name, value, result, wanted)
 
 
@@ -77,25 +81,34 @@ LIMITS = {
 }
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", LIMITS)
-def test_nan_stays_and_infinities_have_their_limits(name: str) -> None:
-    got = applied(name)(np.array([np.nan, np.inf, -np.inf, 0.0], np.float32))
+def test_nan_stays_and_infinities_have_their_limits(name: str, dtype: str) -> None:
+    got = applied(name, dtype)(np.array([np.nan, np.inf, -np.inf, 0.0], dtype))
     if name != "log":  # the logarithm is only ever taken of sums of exponentials, which a NaN reaches another way
         assert np.isnan(got[0])
     for result, wanted in zip(got[1:], LIMITS[name], strict=True):
-        assert wanted is None or result == np.float32(wanted)
+        assert wanted is None or result == np.dtype(dtype).type(wanted)
 
 
 def test_exp_runs_out_gracefully() -> None:
     """Results below the smallest normal number are right to their last bit or so, and then 0."""
     x = np.linspace(-104.5, -87.0, 2001).astype(np.float32)
-    got = applied("exp")(x).astype(np.float64)
+    got = applied("exp", "float32")(x).astype(np.float64)
     assert np.all(np.abs(got - np.exp(x.astype(np.float64))) <= 1.1 * np.maximum(np.spacing(np.float32(got)), 1.4e-45))
+    assert got[0] == 0.0
+    assert np.all(np.diff(got) >= 0.0)
+    x = np.linspace(-746.5, -708.0, 2001)
+    got = applied("exp", "float64")(x)
+    with mpmath.workdps(40):
+        for value, result in zip(x, got, strict=True):
+            assert abs(mpmath.mpf(result) - mpmath.exp(mpmath.mpf(value))) <= 1.1 * max(np.spacing(result), 5e-324)
     assert got[0] == 0.0
     assert np.all(np.diff(got) >= 0.0)
 
 
-def test_odd_functions_are_odd() -> None:
-    x = spread(0.0, 9.0)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_odd_functions_are_odd(dtype: str) -> None:
+    x = spread(dtype, 0.0, 9.0)
     for name in ("tanh", "erf"):
-        np.testing.assert_array_equal(applied(name)(-x), -applied(name)(x))
+        np.testing.assert_array_equal(applied(name, dtype)(-x), -applied(name, dtype)(x))

@@ -1,4 +1,4 @@
-"""The OpenBLAS that NumPy has loaded, called by address: its single-precision product and its thread count.
+"""The OpenBLAS that NumPy has loaded, called by address: its products and its thread count.
 
 NumPy's wheels bring OpenBLAS under prefixed names with 64-bit integers. Compiled kernels call it straight, so that a
 product inside a recorded step costs no Python; nothing else is loaded, so there is never a second thread pool.
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 _PREFIX, _SUFFIX = "scipy_", "64_"
+_LETTERS = {"float32": "s", "float64": "d"}
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,12 @@ class OpenBlas:
 
     Attributes
     ----------
-    sgemm : int
-        Address of ``cblas_sgemm`` with 64-bit integers.
+    gemm : dict
+        Addresses of ``cblas_sgemm`` and ``cblas_dgemm`` with 64-bit integers, by dtype name.
     """
 
     library: Any
-    sgemm: int
+    gemm: dict[str, int]
 
     def _function(self, name: str) -> Any:
         return getattr(self.library, f"{_PREFIX}openblas_{name}{_SUFFIX}")
@@ -62,6 +63,10 @@ def numpys_openblas() -> OpenBlas | None:
         for path in sorted(folder.glob("*openblas*")):
             with contextlib.suppress(OSError, AttributeError):
                 library = ctypes.CDLL(str(path))
-                gemm = getattr(library, f"{_PREFIX}cblas_sgemm{_SUFFIX}")
-                return OpenBlas(library, ctypes.cast(gemm, ctypes.c_void_p).value or 0)
+                gemm = {dtype: _address(library, f"cblas_{letter}gemm") for dtype, letter in _LETTERS.items()}
+                return OpenBlas(library, gemm)
     return None
+
+
+def _address(library: Any, name: str) -> int:
+    return ctypes.cast(getattr(library, f"{_PREFIX}{name}{_SUFFIX}"), ctypes.c_void_p).value or 0

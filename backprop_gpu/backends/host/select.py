@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import sys
-from pathlib import Path
 
 from ...errors import DeviceError, MissingDependencyError
 from ..protocol import Device, Kernels
@@ -20,13 +17,6 @@ def compiled_obstacle() -> tuple[type[Exception], str] | None:
     if numpys_openblas() is None:
         return DeviceError, "NumPy does not use the OpenBLAS of its PyPI wheels; use kernels: host"
     return None
-
-
-def _announce() -> None:
-    """Say that the first import compiles, which takes seconds; numba keeps the result beside the package."""
-    cache = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent / "compiled")
-    if sys.stderr and not any(cache.rglob("layers.dense-*.nbi")):
-        sys.stderr.write("backprop_gpu: compiling kernels for this machine, once: about 10 seconds\n")
 
 
 def host_kernels(backend: Device, kind: str) -> Kernels:
@@ -44,7 +34,6 @@ def host_kernels(backend: Device, kind: str) -> Kernels:
         if kind == "compiled" and obstacle is not None:
             raise obstacle[0](f"compiled kernels cannot run: {obstacle[1]}")
         return HostKernels(backend)
-    _announce()
     from .compiled.kernels import CompiledKernels
 
     return CompiledKernels(backend, blas)

@@ -1,4 +1,4 @@
-"""The kernel set that calls compiled code: float32 runs here, anything else falls back to NumPy's kernels.
+"""The kernel set that calls compiled code, in float32 and float64; what it lacks falls back to NumPy's kernels.
 
 An operation is a compiled kernel and a row of int64: addresses and sizes. Called outright, it is run; while a program
 is being captured it is written down instead, and the replay is one compiled loop over what was written.
@@ -6,9 +6,8 @@ is being captured it is written down instead, and the replay is one compiled loo
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,16 +19,13 @@ from ....maths.optimizers import Optimizer
 from ...protocol import Device, Dropout
 from ..kernels import HostKernels
 from ..openblas import OpenBlas
-from . import data, layers, losses, updates
-from .calling import play
+from . import activations, data, layers, losses, updates
+from .calling import REALS, Kernel
+from .dropout import drop
+from .recording import Along, Argument, Call, NotRecordableError, Tape
 
-CHUNK_SECONDS = 0.1  # Python looks at signals between chunks, so Ctrl-C is answered within this
 # Below this many floating-point operations in its largest product, a network is faster with one BLAS thread.
 SMALL_PRODUCT = 10_000_000
-
-
-class NotRecordableError(Exception):
-    """An operation has no compiled form, so the program that holds it is played by Python."""
 
 
 @dataclass
@@ -44,21 +40,10 @@ class CompiledSaved:
     key: np.ndarray | None = None
 
 
-@dataclass
-class _Recording:
-    kernels: list[int] = field(default_factory=list)
-    rows: list[np.ndarray] = field(default_factory=list)
-    kept: list[Any] = field(default_factory=list)  # arrays whose addresses the rows hold
-
-
-def _address(x: np.ndarray | None) -> int:
-    assert x is None or x.flags.c_contiguous, "a row holds an address and no strides"
-    return 0 if x is None else x.ctypes.data
-
-
-def _single(*arrays: np.ndarray | None) -> bool:
-    """Whether all are float32 (or left out)."""
-    return all(x is None or x.dtype == np.float32 for x in arrays)
+def _one_real(*arrays: np.ndarray | None) -> bool:
+    """Whether all (but those left out) are of one floating type that kernels are made for."""
+    names = {x.dtype.name for x in arrays if x is not None}
+    return len(names) == 1 and names <= REALS.keys()
 
 
 class CompiledKernels(HostKernels):
@@ -67,20 +52,18 @@ class CompiledKernels(HostKernels):
     def __init__(self, backend: Device, blas: OpenBlas) -> None:
         super().__init__(backend)
         self.blas = blas
-        self._recording: _Recording | None = None
-        self._scratch: dict[int, np.ndarray] = {}
+        self._recording: list[Call] | None = None
+        self._scratch: dict[tuple[int, str], np.ndarray] = {}
         self._largest_product = 0
 
     # -- calling and recording -----------------------------------------------------------------------------------
 
-    def _run(self, kernel: Any, *arguments: int | np.ndarray | None) -> None:
-        row = np.array([a if isinstance(a, int) else _address(a) for a in arguments], np.int64)
+    def _run(self, kernel: Kernel, *arguments: Argument) -> None:
+        made = Call(kernel, arguments)
         if self._recording is None:
-            kernel.ctypes(row.ctypes.data)
-            return
-        self._recording.kernels.append(kernel.address)
-        self._recording.rows.append(row)
-        self._recording.kept.append(arguments)
+            made.run()
+        else:
+            self._recording.append(made)
 
     def _fall_back(self) -> None:
         """Called before NumPy's kernel is used: fine outright, the end of a recording."""
@@ -89,21 +72,19 @@ class CompiledKernels(HostKernels):
 
     def capture(self, program: Program) -> Replay:
         """One compiled loop over the program's kernels, in chunks; the Python itself if something is not compiled."""
-        self._recording = recording = _Recording()
+        calls: list[Call] = []
+        self._recording = calls
         try:
             program()
         except NotRecordableError:
             return super().capture(program)
         finally:
             self._recording = None
-        kernels = np.array(recording.kernels, np.int64)
-        rows = np.array([row.ctypes.data for row in recording.rows], np.int64)
-        threads = 1 if self._largest_product < SMALL_PRODUCT else self.blas.threads
+        tape, threads = Tape(calls), 1 if self._largest_product < SMALL_PRODUCT else self.blas.threads
 
         def replay(times: int) -> None:
-            assert recording.kept is not None  # the arrays behind the addresses live as long as the replay
             with self.blas.using_threads(threads):
-                _play_in_chunks(kernels, rows, times)
+                tape.play(times)
 
         return replay
 
@@ -113,14 +94,15 @@ class CompiledKernels(HostKernels):
         """The derivative's buffer where it is needed; NumPy's buffers for another dtype."""
         # A negative slope or alpha would hide the side of the kink, which is read off A.
         negative = any(value < 0.0 for _, value in activation.parameters)
-        if dtype != "float32" or activation.name not in layers.CODES or negative:
+        known = activation.name in (*activations.FROM_A, *activations.KEEPING)
+        if dtype not in REALS or not known or negative:
             return super().saved(n, m, dtype, activation, dropout)
-        saved = CompiledSaved(parameter=np.array([v for _, v in activation.parameters] or [0.0], np.float32))
-        if dropout is not None or layers.CODES[activation.name] > layers.LAST_FROM_A:
-            saved.derivative = np.zeros((n, m), np.float32)
+        saved = CompiledSaved(parameter=np.array([v for _, v in activation.parameters] or [0.0], dtype))
+        if dropout is not None or activation.name in activations.KEEPING:
+            saved.derivative = np.zeros((n, m), dtype)
         if dropout is not None:
             saved.kept, saved.words = np.zeros((n, m), np.bool_), np.zeros((4, m), np.uint32)
-            saved.scale = np.array([1.0 / (1.0 - dropout.rate)], np.float32)
+            saved.scale = np.array([1.0 / (1.0 - dropout.rate)], dtype)
             seed, threshold = dropout.seed, round((1.0 - dropout.rate) * 2**32)
             saved.key = np.array([seed & 0xFFFFFFFF, seed >> 32, dropout.layer, threshold], np.int64)
         return saved
@@ -143,23 +125,27 @@ class CompiledKernels(HostKernels):
         saved: Any,
     ) -> None:
         """A <- drop(g(W A_prev + b)): the product, then one pass."""
-        stored = _stored(A_prev)
-        if stored is None and isinstance(saved, CompiledSaved):
-            self._fall_back()
-            stored = 0, np.ascontiguousarray(A_prev, np.float32)
-        if not isinstance(saved, CompiledSaved) or stored is None:
+        if not isinstance(saved, CompiledSaved):
             self._fall_back()
             super().dense(W, A_prev, b, activation, dropout, A=A, saved=saved)
             return
-        (n, k), m = W.shape, A_prev.shape[1]
+        stored = _stored(A_prev, A)
+        if stored is None:
+            self._fall_back()
+            stored = 0, Along(np.ascontiguousarray(A_prev, A.dtype), A.itemsize)
+        (n, k), m, step = W.shape, A_prev.shape[1], A.itemsize
         self._largest_product = max(self._largest_product, 2 * n * k * m)
         self._run(
-            layers.dense,
-            *(self.blas.sgemm, W, *stored, b, A, n, k, m),
-            *(layers.CODES[activation.name], saved.parameter, saved.derivative),
-            *(saved.kept, None if dropout is None else dropout.step, saved.key, saved.scale, saved.words),
-            None if dropout is None else dropout.first,
+            layers.dense(A.dtype.name, activation.name, saved.derivative is not None),
+            *(self.blas.gemm[A.dtype.name], W, *stored, b, Along(A, step), n, k, m, m),
+            *(saved.parameter, Along(saved.derivative, step)),
         )
+        if dropout is not None:
+            self._run(
+                drop(A.dtype.name),
+                *(Along(A, step), Along(saved.derivative, step), Along(saved.kept, 1)),
+                *(dropout.step, saved.key, saved.scale, Along(saved.words, 4), dropout.first, n, m, m, 0),
+            )
 
     def dense_vjp_input(
         self,
@@ -191,25 +177,28 @@ class CompiledKernels(HostKernels):
                 accumulate=accumulate,
             )
             return
-        (n, k), m = W.shape, dZ.shape[1]
+        (n, k), m, step, keeps = W.shape, dZ.shape[1], dZ.itemsize, saved_prev.derivative is not None
         self._run(
-            layers.dense_vjp_input,
-            *(self.blas.sgemm, W, dZ, A_prev, dZ_prev, db_prev, n, k, m),
-            *(layers.CODES[activation_prev.name], saved_prev.parameter, saved_prev.derivative),
-            *(scale, int(accumulate), saved_prev.kept),
+            layers.dense_vjp_input(dZ.dtype.name, activation_prev.name, keeps, saved_prev.kept is not None),
+            *(self.blas.gemm[dZ.dtype.name], W, Along(dZ, step), Along(A_prev, step), Along(dZ_prev, step), db_prev),
+            *(n, k, m, m, saved_prev.parameter, Along(saved_prev.derivative, step)),
+            *(scale, int(accumulate), Along(saved_prev.kept, 1)),
         )
 
     def dense_vjp_params(
         self, dZ: np.ndarray, A_prev: np.ndarray, *, scale: np.ndarray | None, dW: np.ndarray, accumulate: bool
     ) -> None:
         """dW <- (+) scale * dZ A_prev^T."""
-        stored = _stored(A_prev)
-        if not _single(dZ, A_prev, dW) or stored is None:
+        stored = _stored(A_prev, dW)
+        if not _one_real(dZ, dW) or stored is None:
             self._fall_back()
             super().dense_vjp_params(dZ, A_prev, scale=scale, dW=dW, accumulate=accumulate)
             return
         (n, k), m = dW.shape, dZ.shape[1]
-        self._run(layers.dense_vjp_params, self.blas.sgemm, dZ, *stored, dW, n, k, m, scale, int(accumulate))
+        self._run(
+            layers.dense_vjp_params(dW.dtype.name),
+            *(self.blas.gemm[dW.dtype.name], Along(dZ, dZ.itemsize), *stored, dW, n, k, m, m, scale, int(accumulate)),
+        )
 
     def output_delta(
         self,
@@ -232,8 +221,8 @@ class CompiledKernels(HostKernels):
         if not rows.flags.c_contiguous or not (weights is None or weights.flags.c_contiguous):
             self._fall_back()
             rows, weights = np.ascontiguousarray(rows), None if weights is None else np.ascontiguousarray(weights)
-        fits = labels or (_single(Y) and Y.shape == Z.shape)
-        if form != "fused" or not _single(Z, weights) or not fits:
+        fits = labels or (Y.dtype == Z.dtype and Y.shape == Z.shape)
+        if form != "fused" or not _one_real(Z, weights) or not fits:
             self._fall_back()
             super().output_delta(
                 loss,
@@ -249,15 +238,16 @@ class CompiledKernels(HostKernels):
                 accumulate=accumulate,
             )
             return
-        n, m = Z.shape
-        if m not in self._scratch:
-            self._scratch[m] = np.zeros((5, m), np.float32)
-        scratch = self._scratch[m]
-        parameter = np.array([next(iter(vars(loss).values()), 0.0)], np.float32)
+        (n, m), dtype, step = Z.shape, Z.dtype.name, Z.itemsize
+        if (m, dtype) not in self._scratch:
+            self._scratch[m, dtype] = np.zeros((5, m), dtype)
+        parameter = np.array([next(iter(vars(loss).values()), 0.0)], dtype)
         self._run(
-            losses.output_delta,
-            *(losses.CODES[loss.name], Z, dZ, rows, int(labels), weights),
-            *(inverse_denominator, int(early), db, int(accumulate), *scratch[:4], value, n, m, parameter, scratch[4]),
+            losses.output_delta(dtype, loss.name, labels),
+            *(Along(Z, step), Along(dZ, step), Along(rows, rows.shape[1] * rows.itemsize), Along(weights, step)),
+            *(inverse_denominator, int(early), db, int(accumulate)),
+            *(Along(part, step) for part in self._scratch[m, dtype]),
+            *(value, n, m, m, parameter),
         )
 
     # -- the flat vector -----------------------------------------------------------------------------------------
@@ -268,19 +258,20 @@ class CompiledKernels(HostKernels):
         """grad += l2 theta + l1 sign(theta);  value += l2/2 |theta|^2 + l1 |theta|_1."""
         if l1 is None and l2 is None:
             return
-        if not _single(theta):
+        if not _one_real(theta):
             self._fall_back()
             super().penalty(theta, grad, l1=l1, l2=l2, value=value)
             return
-        self._run(updates.penalty, theta, grad, l1, l2, value, theta.shape[0])
+        self._run(updates.penalty(theta.dtype.name), theta, grad, l1, l2, value, theta.shape[0])
 
     def global_norm(self, grad: np.ndarray, max_norm: float, *, norm: np.ndarray, factor: np.ndarray) -> None:
         """norm <- |grad|_2;  factor <- min(1, max_norm / norm)."""
-        if not _single(grad):
+        if not _one_real(grad):
             self._fall_back()
             super().global_norm(grad, max_norm, norm=norm, factor=factor)
             return
-        self._run(updates.global_norm, grad, grad.shape[0], np.array([max_norm], np.float32), norm, factor)
+        limit = np.array([max_norm], grad.dtype)
+        self._run(updates.global_norm(grad.dtype.name), grad, grad.shape[0], limit, norm, factor)
 
     def update(
         self,
@@ -294,16 +285,15 @@ class CompiledKernels(HostKernels):
         decay: bool,
     ) -> None:
         """theta, slots <- optimizer(theta, factor * grad, slots; scalars), in one pass."""
-        if not _single(theta):
+        if not _one_real(theta):
             self._fall_back()
             super().update(optimizer, theta, grad, slots, scalars=scalars, factor=factor, decay=decay)
             return
-        code, constants = _rule(optimizer)
+        rule, constants = updates.rule_of(optimizer, decay)
         three = (*slots, None, None, None)[:3]
         self._run(
-            updates.update,
-            *(code, theta, grad, *three, scalars, np.array(constants, np.float32)),
-            *(factor, int(decay), theta.shape[0]),
+            updates.update(theta.dtype.name, rule),
+            *(theta, grad, *three, scalars, np.array(constants, theta.dtype), factor, theta.shape[0]),
         )
 
     # -- batches -------------------------------------------------------------------------------------------------
@@ -312,56 +302,29 @@ class CompiledKernels(HostKernels):
         self, source: np.ndarray, order: np.ndarray, counters: np.ndarray, stride: int, *, out: np.ndarray
     ) -> None:
         """out[i] <- source[order[stride k + i]], k = counters[0]."""
-        kernel = {np.dtype(np.float32): data.gather, np.dtype(np.int64): data.gather_labels}.get(source.dtype)
-        if kernel is None:
+        if source.dtype.name not in (*REALS, "int64"):
             self._fall_back()
             super().gather(source, order, counters, stride, out=out)
             return
-        self._run(kernel, source, order, counters, stride, out, out.shape[0], out.shape[1])
+        m, width = out.shape
+        rows = Along(out, width * out.itemsize)
+        self._run(data.gather(source.dtype.name), source, order, counters, stride, rows, m, width, 0)
 
     def advance(
         self, counters: np.ndarray, table: np.ndarray, values: np.ndarray, *, hyper: np.ndarray, value: np.ndarray
     ) -> None:
         """values[k] <- value;  counters += 1;  value <- 0;  hyper <- table[counters[0]]."""
-        if not _single(table):
+        if not _one_real(table):
             self._fall_back()
             super().advance(counters, table, values, hyper=hyper, value=value)
             return
-        self._run(data.advance, counters, table, values, hyper, value, table.shape[1])
+        self._run(data.advance(table.dtype.name), counters, table, values, hyper, value, table.shape[1])
 
 
-def _stored(A: np.ndarray) -> tuple[int, np.ndarray] | None:
-    """(0, A), or (1, A^T) for a transposed view of contiguous examples; None for any other layout or dtype."""
-    if A.dtype != np.float32:
+def _stored(A: np.ndarray, like: np.ndarray) -> tuple[int, Along] | None:
+    """(0, A), or (1, A^T) for a transposed view of contiguous examples; None for another layout or dtype."""
+    if A.dtype != like.dtype:
         return None
     if A.flags.c_contiguous:
-        return 0, A
-    return (1, A.T) if A.T.flags.c_contiguous else None
-
-
-def _rule(optimizer: Optimizer) -> tuple[int, list[float]]:
-    """The code of an optimizer and up to five constants, each rounded once from float64."""
-    o: Any = optimizer
-    code = updates.CODES[o.name]
-    if o.name == "momentum" and o.variant == "average":
-        return updates.MOMENTUM_AVERAGE, [o.momentum, 1.0 - o.momentum, 0.0, 0.0, 0.0]
-    if o.name in ("sgd", "momentum", "nesterov"):
-        return code, [getattr(o, "momentum", 0.0), 0.0, 0.0, 0.0, 0.0]
-    if o.name == "lion":
-        return code, [o.beta1, 1.0 - o.beta1, o.beta2, 1.0 - o.beta2, 0.0]
-    if o.name in ("rmsprop", "adagrad"):
-        rho = getattr(o, "rho", 0.0)
-        return code, [rho, 1.0 - rho, 0.0, 0.0, o.epsilon]
-    return code, [o.beta1, 1.0 - o.beta1, o.beta2, 1.0 - o.beta2, o.epsilon]
-
-
-def _play_in_chunks(kernels: np.ndarray, rows: np.ndarray, times: int) -> None:
-    """Play, a tenth of a second at a time; the first chunk is one step, which tells how long a step takes."""
-    chunk = 1
-    while times > 0:
-        now = min(chunk, times)
-        start = time.perf_counter()
-        play(kernels, rows, now)
-        seconds = (time.perf_counter() - start) / now
-        times -= now
-        chunk = max(1, int(CHUNK_SECONDS / max(seconds, 1e-7)))
+        return 0, Along(A, A.itemsize)
+    return (1, Along(A.T, A.shape[0] * A.itemsize)) if A.T.flags.c_contiguous else None

@@ -2,169 +2,213 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 
-from . import functions as fn
-from .calling import floats, inline, integers, kernel, scalar
-
-f = np.float32
-
-BINARY_CROSS_ENTROPY, SQUARED_ERROR, ABSOLUTE_ERROR, HUBER, POISSON, CATEGORICAL_CROSS_ENTROPY = range(6)
-CODES = {
-    "binary_cross_entropy": BINARY_CROSS_ENTROPY,
-    "squared_error": SQUARED_ERROR,
-    "absolute_error": ABSOLUTE_ERROR,
-    "huber": HUBER,
-    "poisson": POISSON,
-    "categorical_cross_entropy": CATEGORICAL_CROSS_ENTROPY,
-}
+from .calling import REALS, Kernel, inline, integers
+from .functions import functions
 
 
-@inline
-def _row_losses(code, p, z, y, d, loss, m):
-    """d <- dl/dz and loss += l for one output's row, not yet averaged over outputs."""
-    if code == BINARY_CROSS_ENTROPY:
+# Row: 0 Z, 1 dZ, 2 Y (examples contiguous), 3 weights or 0, 4 1/D, 5 early?, 6 db, 7 accumulate?, 8-12 scratch (m each;
+# 10 holds the losses), 13 value, 14 n, 15 m, 16 ld, 17 parameter.
+@functools.cache
+def output_delta(dtype: str, loss: str, labels: bool) -> Kernel:
+    """dZ <- w dL/dZ (times 1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L.
+
+    ``labels``: Y holds int64 class labels.
+    """
+    real, softmax = REALS[dtype], loss == "categorical_cross_entropy"
+    f, size, floats, scalar = real.f, real.size, real.floats, real.scalar
+    sweep = _softmax(dtype, labels) if softmax else _elementwise(dtype, loss)
+
+    @inline
+    def body(address):
+        a = integers(address, 18)
+        n, m, ld = a[14], a[15], a[16]
+        sweep(a, n, m, ld, scalar(a[17], f(0.0)))
+        inverse, loss, factor = scalar(a[4], f(1.0)), floats(a[10], m), floats(a[9], m)
+        early = inverse if a[5] else f(1.0)
+        late = f(1.0) if a[5] else inverse
+        if a[3]:
+            w = floats(a[3], m)
+            for c in range(m):
+                factor[c] = w[c] * early
+                loss[c] = loss[c] * w[c] if w[c] != f(0.0) else f(0.0)
+        total = np.float64(0.0)
+        for c in range(m):
+            total += np.float64(loss[c])
+        value = floats(a[13], 1)
+        value[0] += f(np.float64(inverse) * total)
+        db = floats(a[6], n)
+        for r in range(n):
+            d = floats(a[1] + size * r * ld, m)
+            if a[3]:
+                w = floats(a[3], m)
+                for c in range(m):
+                    d[c] = d[c] * factor[c] if w[c] != f(0.0) else f(0.0)
+            elif a[5]:
+                for c in range(m):
+                    d[c] *= early
+            row = f(0.0)
+            for c in range(m):
+                row += d[c]
+            db[r] = (db[r] if a[7] else f(0.0)) + late * row
+
+    return Kernel(f"output_delta_{loss}{'_labels' if labels else ''}", dtype, body)
+
+
+def _softmax(dtype: str, labels: bool) -> Any:
+    """dZ <- AL sum_k T - T and loss <- sum_k T (log sum_j e^S - S), S = Z - max Z, column by column."""
+    real, fn, targets_row = REALS[dtype], functions(dtype), _targets(dtype, labels)
+    f, size, floats, exp, log = real.f, real.size, real.floats, fn.exp, fn.log
+
+    @inline
+    def exponentials(a, n, m, ld, top, total):
+        first = floats(a[0], m)
+        for c in range(m):
+            top[c] = first[c]
+            total[c] = f(0.0)
+        for r in range(1, n):
+            z = floats(a[0] + size * r * ld, m)
+            for c in range(m):
+                top[c] = top[c] if top[c] > z[c] else z[c]
+        for r in range(n):
+            z, d = floats(a[0] + size * r * ld, m), floats(a[1] + size * r * ld, m)
+            for c in range(m):
+                e = exp(z[c] - top[c])
+                d[c] = e
+                total[c] += e
+
+    @inline
+    def sweep(a, n, m, ld, p):
+        top, total, loss, targets, row = (
+            floats(a[8], m),
+            floats(a[9], m),
+            floats(a[10], m),
+            floats(a[11], m),
+            floats(a[12], m),
+        )
+        exponentials(a, n, m, ld, top, total)
+        smooth, rest = p / f(n), f(1.0) - p
+        for c in range(m):
+            targets[c] = f(0.0)
+        for r in range(n):
+            targets_row(a, r, n, m, rest, smooth, row)
+            for c in range(m):
+                targets[c] += row[c]
+        for c in range(m):
+            loss[c] = targets[c] * log(total[c])
+            total[c] = targets[c] / total[c]
+        for r in range(n):
+            z, d = floats(a[0] + size * r * ld, m), floats(a[1] + size * r * ld, m)
+            targets_row(a, r, n, m, rest, smooth, row)
+            for c in range(m):
+                d[c] = d[c] * total[c] - row[c]
+                loss[c] -= row[c] * (z[c] - top[c])
+
+    return sweep
+
+
+def _targets(dtype: str, labels: bool) -> Any:
+    """Output r's row of T = (1 - p) Y + p/n, from labels or from columns: the same bits either way."""
+    f, floats = REALS[dtype].f, REALS[dtype].floats
+
+    @inline
+    def from_labels(a, r, n, m, rest, smooth, row):
+        label = integers(a[2], m)
+        for c in range(m):
+            row[c] = rest * (f(1.0) if label[c] == r else f(0.0)) + smooth
+
+    @inline
+    def from_columns(a, r, n, m, rest, smooth, row):
+        y = floats(a[2], n * m)
+        for c in range(m):
+            row[c] = rest * y[c * n + r] + smooth
+
+    return from_labels if labels else from_columns
+
+
+def _elementwise(dtype: str, name: str) -> Any:
+    """The losses whose outputs stand alone: dZ unweighted, loss summed or averaged over outputs."""
+    f, size, floats = REALS[dtype].f, REALS[dtype].size, REALS[dtype].floats
+    row_losses = (_entropies if name in ("binary_cross_entropy", "poisson") else _distances)(dtype)[name]
+    summed = name == "binary_cross_entropy"
+
+    @inline
+    def sweep(a, n, m, ld, p):
+        loss, row, y = floats(a[10], m), floats(a[11], m), floats(a[2], n * m)
+        share = f(1.0) if summed else f(1.0) / f(n)
+        for c in range(m):
+            loss[c] = f(0.0)
+        for r in range(n):
+            d = floats(a[1] + size * r * ld, m)
+            for c in range(m):
+                row[c] = y[c * n + r]
+            row_losses(p, floats(a[0] + size * r * ld, m), row, d, loss, m)
+            if share != f(1.0):
+                for c in range(m):
+                    d[c] *= share
+        for c in range(m):
+            loss[c] *= share
+
+    return sweep
+
+
+# Of one output's row, not yet averaged over outputs: d <- dl/dz and loss += l.
+
+
+def _entropies(dtype: str) -> dict[str, Any]:
+    f, fn, smallest = REALS[dtype].f, functions(dtype), REALS[dtype].f(np.finfo(dtype).smallest_normal)
+    exp, log, log1p_unit = fn.exp, fn.log, fn.log1p_unit
+
+    @inline
+    def binary_cross_entropy(p, z, y, d, loss, m):
         for c in range(m):
             x = z[c]
-            e = fn.exp(-x if x > f(0.0) else x)
+            e = exp(-x if x > f(0.0) else x)
             s = f(1.0) / (f(1.0) + e)
             d[c] = (s if x > f(0.0) else e * s) - y[c]
-            loss[c] += ((x if x > f(0.0) else f(0.0)) - x * y[c]) + fn.log1p_unit(e)
-    elif code == SQUARED_ERROR:
+            loss[c] += ((x if x > f(0.0) else f(0.0)) - x * y[c]) + log1p_unit(e)
+
+    @inline
+    def poisson(p, z, y, d, loss, m):
+        for c in range(m):
+            x = z[c]
+            mean = exp(x)
+            t = y[c]
+            d[c] = mean - t
+            guarded = t if t > smallest else smallest
+            loss[c] += mean - x * t + (t * log(guarded) - t)
+
+    return {"binary_cross_entropy": binary_cross_entropy, "poisson": poisson}
+
+
+def _distances(dtype: str) -> dict[str, Any]:
+    f = REALS[dtype].f
+
+    @inline
+    def squared_error(p, z, y, d, loss, m):
         for c in range(m):
             x = z[c] - y[c]
             d[c] = x
             loss[c] += f(0.5) * (x * x)
-    elif code == ABSOLUTE_ERROR:
+
+    @inline
+    def absolute_error(p, z, y, d, loss, m):
         for c in range(m):
             x = z[c] - y[c]
             d[c] = f(1.0) if x > f(0.0) else (f(-1.0) if x < f(0.0) else x)
             loss[c] += abs(x)
-    elif code == HUBER:
+
+    @inline
+    def huber(p, z, y, d, loss, m):
         for c in range(m):
             x = z[c] - y[c]
             size = abs(x)
             inner = p if size > p else size
             d[c] = p if x > p else (-p if x < -p else x)
             loss[c] += inner * (size - f(0.5) * inner)
-    elif code == POISSON:
-        for c in range(m):
-            x = z[c]
-            mean = fn.exp(x)
-            t = y[c]
-            d[c] = mean - t
-            guarded = t if t > f(1.1754944e-38) else f(1.1754944e-38)
-            loss[c] += mean - x * t + (t * fn.log(guarded) - t)
 
-
-@inline
-def _softmax(a, z_at, dz_at, n, m, p):
-    """dZ <- AL sum_k T - T and loss <- sum_k T (log sum_j e^S - S), S = Z - max Z, column by column.
-
-    T = (1 - p) Y + p/n. Targets are labels (``a[4]`` is 1) or columns of numbers.
-    """
-    top, total, loss, targets = floats(a[10], m), floats(a[11], m), floats(a[12], m), floats(a[13], m)
-    row = floats(a[18], m)
-    first = floats(z_at, m)
-    for c in range(m):
-        top[c] = first[c]
-        total[c] = f(0.0)
-        loss[c] = f(0.0)
-    for r in range(1, n):
-        z = floats(z_at + 4 * r * m, m)
-        for c in range(m):
-            top[c] = top[c] if top[c] > z[c] else z[c]
-    for r in range(n):
-        z, d = floats(z_at + 4 * r * m, m), floats(dz_at + 4 * r * m, m)
-        for c in range(m):
-            e = fn.exp(z[c] - top[c])
-            d[c] = e
-            total[c] += e
-    smooth, rest = p / f(n), f(1.0) - p
-    for c in range(m):
-        targets[c] = f(0.0)
-    for r in range(n):
-        _targets_row(a, r, n, m, rest, smooth, row)
-        for c in range(m):
-            targets[c] += row[c]
-    for c in range(m):
-        loss[c] = targets[c] * fn.log(total[c])
-        total[c] = targets[c] / total[c]
-    for r in range(n):
-        z, d = floats(z_at + 4 * r * m, m), floats(dz_at + 4 * r * m, m)
-        _targets_row(a, r, n, m, rest, smooth, row)
-        for c in range(m):
-            d[c] = d[c] * total[c] - row[c]
-            loss[c] -= row[c] * (z[c] - top[c])
-
-
-@inline
-def _targets_row(a, r, n, m, rest, smooth, row):
-    """Output r's row of T = (1 - p) Y + p/n, from labels or from columns: the same bits either way."""
-    if a[4]:
-        labels = integers(a[3], m)
-        for c in range(m):
-            row[c] = rest * (f(1.0) if labels[c] == r else f(0.0)) + smooth
-    else:
-        y = floats(a[3], n * m)
-        for c in range(m):
-            row[c] = rest * y[c * n + r] + smooth
-
-
-@inline
-def _elementwise(a, code, p, n, m):
-    """The losses whose outputs stand alone: dZ unweighted, loss summed or averaged over outputs."""
-    loss, row, y = floats(a[12], m), floats(a[13], m), floats(a[3], n * m)
-    share = f(1.0) if code == BINARY_CROSS_ENTROPY else f(1.0) / f(n)
-    for c in range(m):
-        loss[c] = f(0.0)
-    for r in range(n):
-        d = floats(a[2] + 4 * r * m, m)
-        for c in range(m):
-            row[c] = y[c * n + r]
-        _row_losses(code, p, floats(a[1] + 4 * r * m, m), row, d, loss, m)
-        if share != f(1.0):
-            for c in range(m):
-                d[c] *= share
-    for c in range(m):
-        loss[c] *= share
-
-
-# Row: 0 code, 1 Z, 2 dZ, 3 Y (examples contiguous), 4 labels?, 5 weights or 0, 6 1/D, 7 early?, 8 db, 9 accumulate?,
-# 10-13 scratch (m each), 14 value, 15 n, 16 m, 17 parameter, 18 scratch.
-@kernel
-def output_delta(address):
-    """dZ <- w dL/dZ (times 1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L."""
-    a = integers(address, 19)
-    code, n, m, p = a[0], a[15], a[16], scalar(a[17], f(0.0))
-    if code == CATEGORICAL_CROSS_ENTROPY:
-        _softmax(a, a[1], a[2], n, m, p)
-    else:
-        _elementwise(a, code, p, n, m)
-    inverse, loss, factor = scalar(a[6], f(1.0)), floats(a[12], m), floats(a[11], m)
-    early = inverse if a[7] else f(1.0)
-    late = f(1.0) if a[7] else inverse
-    if a[5]:
-        w = floats(a[5], m)
-        for c in range(m):
-            factor[c] = w[c] * early
-            loss[c] = loss[c] * w[c] if w[c] != f(0.0) else f(0.0)
-    total = np.float64(0.0)
-    for c in range(m):
-        total += np.float64(loss[c])
-    value = floats(a[14], 1)
-    value[0] += f(np.float64(inverse) * total)
-    db = floats(a[8], n)
-    for r in range(n):
-        d = floats(a[2] + 4 * r * m, m)
-        if a[5]:
-            w = floats(a[5], m)
-            for c in range(m):
-                d[c] = d[c] * factor[c] if w[c] != f(0.0) else f(0.0)
-        elif a[7]:
-            for c in range(m):
-                d[c] *= early
-        row = f(0.0)
-        for c in range(m):
-            row += d[c]
-        db[r] = (db[r] if a[9] else f(0.0)) + late * row
+    return {"squared_error": squared_error, "absolute_error": absolute_error, "huber": huber}

@@ -2,130 +2,190 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 
-from .calling import floats, inline, integers, kernel, scalar
-
-f = np.float32
-
-SGD, MOMENTUM, MOMENTUM_AVERAGE, NESTEROV, RMSPROP, ADAGRAD, ADAM, ADAMW, AMSGRAD, LION = range(10)
-CODES = {
-    "sgd": SGD,
-    "momentum": MOMENTUM,
-    "nesterov": NESTEROV,
-    "rmsprop": RMSPROP,
-    "adagrad": ADAGRAD,
-    "adam": ADAM,
-    "adamw": ADAMW,
-    "amsgrad": AMSGRAD,
-    "lion": LION,
-}
+from ....maths.optimizers import Optimizer
+from .calling import REALS, Kernel, inline, integers
 
 
-@inline
-def _first_order(code, theta, g, v, s, c, k, factor, n):
-    """SGD and the momentum family; c[0] is mu."""
-    lr, mu, rest = s[0], c[0], c[1]
-    if code == SGD:
+def rule_of(optimizer: Optimizer, decay: bool) -> tuple[str, list[float]]:
+    """The pass that an optimizer needs, by name, and its five constants, each rounded once from float64."""
+    o: Any = optimizer
+    if o.name == "momentum" and o.variant == "average":
+        return "momentum_average", [o.momentum, 1.0 - o.momentum, 0.0, 0.0, 0.0]
+    if o.name in ("sgd", "momentum", "nesterov"):
+        return o.name, [getattr(o, "momentum", 0.0), 0.0, 0.0, 0.0, 0.0]
+    if o.name in ("rmsprop", "adagrad"):
+        rho = getattr(o, "rho", 0.0)
+        return o.name, [rho, 1.0 - rho, 0.0, 0.0, o.epsilon]
+    constants = [o.beta1, 1.0 - o.beta1, o.beta2, 1.0 - o.beta2, getattr(o, "epsilon", 0.0)]
+    if o.name == "adamw":
+        return "adamw" if decay else "adam", constants
+    return "lion_decaying" if o.name == "lion" and decay else o.name, constants
+
+
+# Row: 0 theta, 1 grad, 2-4 slots or 0, 5 scalars, 6 constants (5), 7 factor or 0, 8 n.
+@functools.cache
+def update(dtype: str, rule: str) -> Kernel:
+    """theta, slots <- optimizer(theta, factor * grad, slots; scalars)."""
+    real, one_pass = REALS[dtype], {**_first_order(dtype), **_second_order(dtype), **_signed(dtype)}[rule]
+    f, floats, scalar = real.f, real.floats, real.scalar
+
+    @inline
+    def body(address):
+        a = integers(address, 9)
+        n, factor, s, c = a[8], scalar(a[7], f(1.0)), floats(a[5], 4), floats(a[6], 5)
+        one_pass(floats(a[0], n), floats(a[1], n), floats(a[2], n), floats(a[3], n), floats(a[4], n), s, c, factor, n)
+
+    return Kernel(f"update_{rule}", dtype, body)
+
+
+def _first_order(dtype: str) -> dict[str, Any]:
+    """SGD and the momentum family; c holds mu, 1 - mu."""
+
+    @inline
+    def sgd(theta, g, v, unused, none, s, c, factor, n):
+        lr = s[0]
         for i in range(n):
             theta[i] -= lr * (factor * g[i])
-    elif code == MOMENTUM:
+
+    @inline
+    def momentum(theta, g, v, unused, none, s, c, factor, n):
+        lr, mu = s[0], c[0]
         for i in range(n):
             v[i] = mu * v[i] - lr * (factor * g[i])
             theta[i] += v[i]
-    elif code == MOMENTUM_AVERAGE:
+
+    @inline
+    def momentum_average(theta, g, v, unused, none, s, c, factor, n):
+        lr, mu, rest = s[0], c[0], c[1]
         for i in range(n):
             v[i] = mu * v[i] + rest * (factor * g[i])
             theta[i] -= lr * v[i]
-    elif code == NESTEROV:
+
+    @inline
+    def nesterov(theta, g, v, unused, none, s, c, factor, n):
+        lr, mu = s[0], c[0]
         for i in range(n):
             step = lr * (factor * g[i])
             v[i] = mu * v[i] - step
             theta[i] += mu * v[i] - step
-    elif code == LION:
-        shrink = s[1] if k else f(1.0)
-        for i in range(n):
-            x = factor * g[i]
-            d = mu * v[i] + rest * x
-            v[i] = c[2] * v[i] + c[3] * x
-            sign = f(1.0) if d > f(0.0) else (f(-1.0) if d < f(0.0) else d)
-            theta[i] = shrink * theta[i] - lr * sign
+
+    return {"sgd": sgd, "momentum": momentum, "momentum_average": momentum_average, "nesterov": nesterov}
 
 
-@inline
-def _second_order(code, theta, g, m, v, top, s, c, k, factor, n):
-    """RMSprop, Adagrad and the Adam family; c holds b1, 1-b1, b2, 1-b2, epsilon."""
-    lr, b1, r1, b2, r2, epsilon = s[0], c[0], c[1], c[2], c[3], c[4]
-    if code == RMSPROP:
+def _second_order(dtype: str) -> dict[str, Any]:
+    """RMSprop, Adagrad and the Adam family; c holds b1, 1 - b1, b2, 1 - b2, epsilon."""
+
+    @inline
+    def rmsprop(theta, g, m, unused, none, s, c, factor, n):
+        lr, rho, rest, epsilon = s[0], c[0], c[1], c[4]
         for i in range(n):
             x = factor * g[i]
-            m[i] = b1 * m[i] + r1 * (x * x)
+            m[i] = rho * m[i] + rest * (x * x)
             theta[i] -= lr * x / (np.sqrt(m[i]) + epsilon)
-    elif code == ADAGRAD:
+
+    @inline
+    def adagrad(theta, g, m, unused, none, s, c, factor, n):
+        lr, epsilon = s[0], c[4]
         for i in range(n):
             x = factor * g[i]
             m[i] += x * x
             theta[i] -= lr * x / (np.sqrt(m[i]) + epsilon)
-    elif code == AMSGRAD:
+
+    @inline
+    def adam(theta, g, m, v, none, s, c, factor, n):
+        lr, b1, r1, b2, r2, epsilon, correction = s[0], c[0], c[1], c[2], c[3], c[4], s[1]
+        for i in range(n):
+            x = factor * g[i]
+            m[i] = b1 * m[i] + r1 * x
+            v[i] = b2 * v[i] + r2 * (x * x)
+            theta[i] -= lr * m[i] / (correction * np.sqrt(v[i]) + epsilon)
+
+    @inline
+    def adamw(theta, g, m, v, none, s, c, factor, n):
+        lr, b1, r1, b2, r2, epsilon, correction = s[0], c[0], c[1], c[2], c[3], c[4], s[1]
+        shrink = s[2]
+        for i in range(n):
+            x = factor * g[i]
+            m[i] = b1 * m[i] + r1 * x
+            v[i] = b2 * v[i] + r2 * (x * x)
+            theta[i] = shrink * theta[i] - lr * m[i] / (correction * np.sqrt(v[i]) + epsilon)
+
+    @inline
+    def amsgrad(theta, g, m, v, top, s, c, factor, n):
+        lr, b1, r1, b2, r2, epsilon, correction = s[0], c[0], c[1], c[2], c[3], c[4], s[1]
         for i in range(n):
             x = factor * g[i]
             m[i] = b1 * m[i] + r1 * x
             v[i] = b2 * v[i] + r2 * (x * x)
             top[i] = v[i] if not top[i] > v[i] else top[i]
-            theta[i] -= lr * m[i] / (s[1] * np.sqrt(top[i]) + epsilon)
-    elif code == ADAMW and k:
-        for i in range(n):
-            x = factor * g[i]
-            m[i] = b1 * m[i] + r1 * x
-            v[i] = b2 * v[i] + r2 * (x * x)
-            theta[i] = s[2] * theta[i] - lr * m[i] / (s[1] * np.sqrt(v[i]) + epsilon)
-    else:
-        for i in range(n):
-            x = factor * g[i]
-            m[i] = b1 * m[i] + r1 * x
-            v[i] = b2 * v[i] + r2 * (x * x)
-            theta[i] -= lr * m[i] / (s[1] * np.sqrt(v[i]) + epsilon)
+            theta[i] -= lr * m[i] / (correction * np.sqrt(top[i]) + epsilon)
+
+    return {"rmsprop": rmsprop, "adagrad": adagrad, "adam": adam, "adamw": adamw, "amsgrad": amsgrad}
 
 
-# Row: 0 code, 1 theta, 2 grad, 3-5 slots or 0, 6 scalars, 7 constants (5), 8 factor or 0, 9 decay?, 10 n.
-@kernel
-def update(address):
-    """theta, slots <- optimizer(theta, factor * grad, slots; scalars)."""
-    a = integers(address, 11)
-    code, n, factor = a[0], a[10], scalar(a[8], f(1.0))
-    theta, g, s, c = floats(a[1], n), floats(a[2], n), floats(a[6], 4), floats(a[7], 5)
-    if code in (SGD, MOMENTUM, MOMENTUM_AVERAGE, NESTEROV, LION):
-        _first_order(code, theta, g, floats(a[3], n), s, c, a[9], factor, n)
-    else:
-        _second_order(code, theta, g, floats(a[3], n), floats(a[4], n), floats(a[5], n), s, c, a[9], factor, n)
+def _signed(dtype: str) -> dict[str, Any]:
+    """Lion, with and without decay; c holds b1, 1 - b1, b2, 1 - b2."""
+    f = REALS[dtype].f
+
+    def lion(decays: bool) -> Any:
+        @inline
+        def one_pass(theta, g, v, unused, none, s, c, factor, n):
+            lr, b1, r1, b2, r2, shrink = s[0], c[0], c[1], c[2], c[3], s[1] if decays else f(1.0)
+            for i in range(n):
+                x = factor * g[i]
+                d = b1 * v[i] + r1 * x
+                v[i] = b2 * v[i] + r2 * x
+                sign = f(1.0) if d > f(0.0) else (f(-1.0) if d < f(0.0) else d)
+                theta[i] = shrink * theta[i] - lr * sign
+
+        return one_pass
+
+    return {"lion": lion(False), "lion_decaying": lion(True)}
 
 
 # Row: 0 theta, 1 grad, 2 l1 or 0, 3 l2 or 0, 4 value, 5 n.
-@kernel
-def penalty(address):
+@functools.cache
+def penalty(dtype: str) -> Kernel:
     """grad += l2 theta + l1 sign(theta);  value += l2/2 |theta|^2 + l1 |theta|_1."""
-    a = integers(address, 6)
-    n, l1, l2 = a[5], scalar(a[2], f(0.0)), scalar(a[3], f(0.0))
-    theta, g = floats(a[0], n), floats(a[1], n)
-    squares, sizes = np.float64(0.0), np.float64(0.0)
-    for i in range(n):
-        x = theta[i]
-        sign = f(1.0) if x > f(0.0) else (f(-1.0) if x < f(0.0) else x)
-        g[i] += l2 * x + l1 * sign
-        squares += np.float64(x) * np.float64(x)
-        sizes += np.float64(abs(x))
-    value = floats(a[4], 1)
-    value[0] += f(np.float64(0.5) * np.float64(l2) * squares + np.float64(l1) * sizes)
+    f, floats, scalar = REALS[dtype].f, REALS[dtype].floats, REALS[dtype].scalar
+
+    @inline
+    def body(address):
+        a = integers(address, 6)
+        n, l1, l2 = a[5], scalar(a[2], f(0.0)), scalar(a[3], f(0.0))
+        theta, g = floats(a[0], n), floats(a[1], n)
+        squares, sizes = np.float64(0.0), np.float64(0.0)
+        for i in range(n):
+            x = theta[i]
+            sign = f(1.0) if x > f(0.0) else (f(-1.0) if x < f(0.0) else x)
+            g[i] += l2 * x + l1 * sign
+            squares += np.float64(x) * np.float64(x)
+            sizes += np.float64(abs(x))
+        value = floats(a[4], 1)
+        value[0] += f(np.float64(0.5) * np.float64(l2) * squares + np.float64(l1) * sizes)
+
+    return Kernel("penalty", dtype, body)
 
 
 # Row: 0 grad, 1 n, 2 limit, 3 norm, 4 factor.
-@kernel
-def global_norm(address):
+@functools.cache
+def global_norm(dtype: str) -> Kernel:
     """norm <- |grad|_2;  factor <- min(1, limit / norm)."""
-    a = integers(address, 5)
-    g, total = floats(a[0], a[1]), np.float64(0.0)
-    for i in range(a[1]):
-        total += np.float64(g[i]) * np.float64(g[i])
-    size, limit = f(np.sqrt(total)), floats(a[2], 1)[0]
-    floats(a[3], 1)[0] = size
-    floats(a[4], 1)[0] = limit / size if size > limit else f(1.0)
+    f, floats = REALS[dtype].f, REALS[dtype].floats
+
+    @inline
+    def body(address):
+        a = integers(address, 5)
+        g, total = floats(a[0], a[1]), np.float64(0.0)
+        for i in range(a[1]):
+            total += np.float64(g[i]) * np.float64(g[i])
+        size, limit = f(np.sqrt(total)), floats(a[2], 1)[0]
+        floats(a[3], 1)[0] = size
+        floats(a[4], 1)[0] = limit / size if size > limit else f(1.0)
+
+    return Kernel("global_norm", dtype, body)

@@ -1,0 +1,82 @@
+"""A recorded step: calls of compiled kernels, each an address and a row of numbers, and the loop that plays them."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numba as nb
+import numpy as np
+
+from .calling import Kernel, call, compiled
+
+CHUNK_SECONDS = 0.1  # Python looks at signals between chunks, so Ctrl-C is answered within this
+
+
+class NotRecordableError(Exception):
+    """An operation has no compiled form, so the program that holds it is played by Python."""
+
+
+@dataclass(frozen=True)
+class Along:
+    """An array whose columns (examples) begin ``step`` bytes apart."""
+
+    array: np.ndarray | None
+    step: int
+
+
+Argument = int | np.ndarray | Along | None
+
+
+class Call:
+    """A kernel with its arguments, whose arrays it keeps alive: its row holds their addresses."""
+
+    def __init__(self, kernel: Kernel, arguments: tuple[Argument, ...]) -> None:
+        self.kernel, self.arguments = kernel, arguments
+        self.row = np.array([_number(a) for a in arguments], np.int64)
+
+    def run(self) -> None:
+        """Outright."""
+        self.kernel(self.row.ctypes.data)
+
+
+def _number(argument: Argument) -> int:
+    x = argument.array if isinstance(argument, Along) else argument
+    if x is None or isinstance(x, int):
+        return x or 0
+    assert x.flags.c_contiguous, "a row holds an address and no strides"
+    return x.ctypes.data
+
+
+def play(kernels: Any, rows: Any, times: Any) -> None:
+    """Call each kernel with its row, in order, ``times`` times over."""
+    for _ in range(times):
+        for i in range(kernels.size):
+            call(kernels[i], rows[i])
+
+
+@functools.cache
+def _player() -> Any:
+    return compiled(nb.njit, play)
+
+
+class Tape:
+    """The calls of a program, in order."""
+
+    def __init__(self, calls: list[Call]) -> None:
+        self.calls = calls
+        self._kernels = np.array([c.kernel.address for c in calls], np.int64)
+        self._rows = np.array([c.row.ctypes.data for c in calls], np.int64)
+
+    def play(self, times: int) -> None:
+        """Play, a tenth of a second at a time; the first chunk is one step, which tells how long a step takes."""
+        chunk, player = 1, _player()
+        while times > 0:
+            now = min(chunk, times)
+            start = time.perf_counter()
+            player(self._kernels, self._rows, now)
+            seconds = (time.perf_counter() - start) / now
+            times -= now
+            chunk = max(1, int(CHUNK_SECONDS / max(seconds, 1e-7)))
