@@ -12,7 +12,7 @@ from .bounds import Bounds
 
 # Units in the last place by which functions may miss, from each library's own documents.
 # numpy: at most 4 for its SIMD loops (the published figures are 2.52 for exp and 3.83 for log in float32).
-# compiled: measured for every float32 in tests/backends; log1p of [0, 1] and expm1 of x <= 0, which is all it takes.
+# compiled: measured in both dtypes in tests/backends; log1p of [0, 1] and expm1 of x <= 0, which is all it takes.
 # torch: SLEEF's _u10 functions (1.0), and the 2 of its own exp_u20.
 # cuda: CUDA C++ Programming Guide, mathematical functions, full range, float32; float64 functions are all within 2.
 # erf is the package's own where the namespace has none: 2.
@@ -78,8 +78,6 @@ def kind_of(backend: Any, kernels: Any) -> str:
 def bounds_of(kind: str, claim: str, *, master: bool = False) -> Bounds:
     """The arithmetic of a device whose functions are of ``kind``; ``master``: of what stays float32 under any claim."""
     c = CLAIMS["fp32" if master and claim in ("tf32", "bf16", "fp16") else claim]
-    # Compiled kernels are float32; anything else they leave to NumPy's.
-    kind = "numpy" if kind == "compiled" and c.dtype == "float64" else kind
     ulps = _CUDA_DOUBLE if kind == "cuda" and c.dtype == "float64" else ULPS[kind]
     return Bounds(
         c.dtype,
