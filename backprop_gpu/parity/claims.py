@@ -13,7 +13,7 @@ from .bounds import Bounds
 # Units in the last place by which functions may miss, from each library's own documents.
 # numpy: at most 4 for its SIMD loops (the published figures are 2.52 for exp and 3.83 for log in float32); its square
 # root and its square are correctly rounded, as the standard asks.
-# compiled: measured for every float32 in tests/backends; log1p of [0, 1] and expm1 of x <= 0, which is all it takes.
+# compiled: measured in both dtypes in tests/backends; log1p of [0, 1] and expm1 of x <= 0, which is all it takes.
 # torch: SLEEF's _u10 functions (1.0), and the 2 of its own exp_u20; its vectorized square root is not correctly
 # rounded: measured 0.75 on an AVX-512 CPU.
 # cuda: CUDA C++ Programming Guide, mathematical functions, full range, float32; float64 functions are all within 2. Its
@@ -106,8 +106,6 @@ def arithmetic_of(namespace: str, claim: str) -> Bounds:
 def bounds_of(kind: str, claim: str, *, master: bool = False) -> Bounds:
     """The arithmetic of a device whose functions are of ``kind``; ``master``: of what stays float32 under any claim."""
     c = CLAIMS["fp32" if master and claim in ("tf32", "bf16", "fp16") else claim]
-    # Compiled kernels are float32; anything else they leave to NumPy's.
-    kind = "numpy" if kind == "compiled" and c.dtype == "float64" else kind
     return Bounds(
         c.dtype,
         u=c.u,
