@@ -236,8 +236,10 @@ class Trainer:
         y, task = np.asarray(y), task_of(self.net)
         result = {COST: self.net.cost(X, y)}
         if self.metrics:
-            truth = class_indices(y) if task == "multiclass" else y
-            result |= evaluate(self.metrics, task, truth, self.net.predict_proba(X))
+            loss, AL = self.net.loss, self.net.predict_proba(X)
+            if task == "regression":  # quantiles are judged by the one in the middle
+                y, AL = (loss.point(v) for v in (check_targets(y, loss, AL.shape[1], len(AL)), AL))
+            result |= evaluate(self.metrics, task, class_indices(y) if task == "multiclass" else y, AL)
         return result
 
 

@@ -36,7 +36,7 @@ ACTIVATIONS: tuple[Any, ...] = (
     "silu",
     "softplus",
 )
-LOSSES: tuple[Any, ...] = (
+PLAIN: tuple[Any, ...] = (
     "binary_cross_entropy",
     "categorical_cross_entropy",
     {"name": "categorical_cross_entropy", "label_smoothing": 0.1},
@@ -45,6 +45,12 @@ LOSSES: tuple[Any, ...] = (
     {"name": "huber", "threshold": 0.7},
     "poisson",
 )
+# What every second run has in the place of a plain loss.
+VARIANTS: dict[str, Any] = {
+    "binary_cross_entropy": {"name": "binary_cross_entropy", "label_smoothing": 0.2},
+    "absolute_error": {"name": "quantile", "quantiles": [0.07, 0.5]},
+}
+LOSSES: tuple[Any, ...] = (*PLAIN, *VARIANTS.values())
 OPTIMIZERS: tuple[Any, ...] = (
     "sgd",
     {"name": "momentum", "momentum": 0.8},
@@ -134,11 +140,14 @@ def plan(i: int, seed: int = 0, only: Sequence[str] | None = None) -> Run:
     def one(options: Sequence[Any]) -> Any:
         return options[int(rng.integers(len(options)))]
 
-    loss, half = one(LOSSES), device == "fp16 emulated"
+    loss, half = one(PLAIN), device == "fp16 emulated"
+    loss = VARIANTS.get(str(loss), loss) if i % 2 else loss
     depth = int(rng.integers(1, 5))
     sizes = [int(one(WIDTHS)) for _ in range(depth + 1)]
     if (isinstance(loss, dict) and loss["name"].startswith("cat")) or loss == "categorical_cross_entropy":
         sizes[-1] = max(sizes[-1], 2)
+    if isinstance(loss, dict) and loss["name"] == "quantile":
+        sizes[-1] += sizes[-1] % 2
     dtype = "float64" if rng.random() < 0.4 and device in FLOAT64 else "float32"
     m = int(one(EXAMPLES))
     settings: dict[str, Any] = {

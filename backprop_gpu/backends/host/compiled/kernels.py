@@ -253,11 +253,13 @@ class CompiledKernels(HostKernels):
         if m not in self._scratch:
             self._scratch[m] = np.zeros((5, m), np.float32)
         scratch = self._scratch[m]
-        parameter = np.array([next(iter(vars(loss).values()), 0.0)], np.float32)
+        parameters = np.atleast_1d(np.array(next(iter(vars(loss).values()), 0.0), np.float64))
+        pairs = np.stack([parameters, 1.0 - parameters], axis=1).astype(np.float32)
         self._run(
             losses.output_delta,
             *(losses.CODES[loss.name], Z, dZ, rows, int(labels), weights),
-            *(inverse_denominator, int(early), db, int(accumulate), *scratch[:4], value, n, m, parameter, scratch[4]),
+            *(inverse_denominator, int(early), db, int(accumulate), *scratch[:4], value, n, m),
+            *(pairs, scratch[4], parameters.size),
         )
 
     # -- the flat vector -----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from .calling import floats, inline, integers, kernel, scalar
 
 f = np.float32
 
-BINARY_CROSS_ENTROPY, SQUARED_ERROR, ABSOLUTE_ERROR, HUBER, POISSON, CATEGORICAL_CROSS_ENTROPY = range(6)
+BINARY_CROSS_ENTROPY, SQUARED_ERROR, ABSOLUTE_ERROR, HUBER, POISSON, CATEGORICAL_CROSS_ENTROPY, QUANTILE = range(7)
 CODES = {
     "binary_cross_entropy": BINARY_CROSS_ENTROPY,
     "squared_error": SQUARED_ERROR,
@@ -17,12 +17,13 @@ CODES = {
     "huber": HUBER,
     "poisson": POISSON,
     "categorical_cross_entropy": CATEGORICAL_CROSS_ENTROPY,
+    "quantile": QUANTILE,
 }
 
 
 @inline
-def _row_losses(code, p, z, y, d, loss, m):
-    """d <- dl/dz and loss += l for one output's row, not yet averaged over outputs."""
+def _row_losses(code, p, rest, z, y, d, loss, m):
+    """d <- dl/dz and loss += l for one output's row, not yet averaged over outputs; ``rest`` is 1 - p."""
     if code == BINARY_CROSS_ENTROPY:
         for c in range(m):
             x = z[c]
@@ -47,6 +48,11 @@ def _row_losses(code, p, z, y, d, loss, m):
             inner = p if size > p else size
             d[c] = p if x > p else (-p if x < -p else x)
             loss[c] += inner * (size - f(0.5) * inner)
+    elif code == QUANTILE:
+        for c in range(m):
+            x = z[c] - y[c]
+            d[c] = rest if x > f(0.0) else (-p if x < f(0.0) else x)
+            loss[c] += rest * x if x > f(0.0) else -p * x
     elif code == POISSON:
         for c in range(m):
             x = z[c]
@@ -58,7 +64,7 @@ def _row_losses(code, p, z, y, d, loss, m):
 
 
 @inline
-def _softmax(a, z_at, dz_at, n, m, p):
+def _softmax(a, z_at, dz_at, n, m, p, rest):
     """dZ <- AL sum_k T - T and loss <- sum_k T (log sum_j e^S - S), S = Z - max Z, column by column.
 
     T = (1 - p) Y + p/n. Targets are labels (``a[4]`` is 1) or columns of numbers.
@@ -80,7 +86,7 @@ def _softmax(a, z_at, dz_at, n, m, p):
             e = fn.exp(z[c] - top[c])
             d[c] = e
             total[c] += e
-    smooth, rest = p / f(n), f(1.0) - p
+    smooth = p / f(n)
     for c in range(m):
         targets[c] = f(0.0)
     for r in range(n):
@@ -112,17 +118,22 @@ def _targets_row(a, r, n, m, rest, smooth, row):
 
 
 @inline
-def _elementwise(a, code, p, n, m):
-    """The losses whose outputs stand alone: dZ unweighted, loss summed or averaged over outputs."""
+def _elementwise(a, code, n, m):
+    """The losses whose outputs stand alone: dZ unweighted, loss summed or averaged over outputs.
+
+    Output r has parameter r mod their number: quantiles take turns, every other loss has one.
+    """
+    parameters, binary = floats(a[17], 2 * a[19]), code == BINARY_CROSS_ENTROPY
     loss, row, y = floats(a[12], m), floats(a[13], m), floats(a[3], n * m)
-    share = f(1.0) if code == BINARY_CROSS_ENTROPY else f(1.0) / f(n)
+    share = f(1.0) if binary else f(1.0) / f(n)
     for c in range(m):
         loss[c] = f(0.0)
     for r in range(n):
         d = floats(a[2] + 4 * r * m, m)
-        for c in range(m):
-            row[c] = y[c * n + r]
-        _row_losses(code, p, floats(a[1] + 4 * r * m, m), row, d, loss, m)
+        p, rest = parameters[2 * (r % a[19])], parameters[2 * (r % a[19]) + 1]
+        for c in range(m):  # T = (1 - p) Y + p/2
+            row[c] = rest * y[c * n + r] + f(0.5) * p if binary else y[c * n + r]
+        _row_losses(code, p, rest, floats(a[1] + 4 * r * m, m), row, d, loss, m)
         if share != f(1.0):
             for c in range(m):
                 d[c] *= share
@@ -131,16 +142,17 @@ def _elementwise(a, code, p, n, m):
 
 
 # Row: 0 code, 1 Z, 2 dZ, 3 Y (examples contiguous), 4 labels?, 5 weights or 0, 6 1/D, 7 early?, 8 db, 9 accumulate?,
-# 10-13 scratch (m each), 14 value, 15 n, 16 m, 17 parameter, 18 scratch.
+# 10-13 scratch (m each), 14 value, 15 n, 16 m, 17 pairs p, 1 - p, 18 scratch,
+# 19 number of pairs.
 @kernel
 def output_delta(address):
     """dZ <- w dL/dZ (times 1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L."""
-    a = integers(address, 19)
-    code, n, m, p = a[0], a[15], a[16], scalar(a[17], f(0.0))
+    a = integers(address, 20)
+    code, n, m = a[0], a[15], a[16]
     if code == CATEGORICAL_CROSS_ENTROPY:
-        _softmax(a, a[1], a[2], n, m, p)
+        _softmax(a, a[1], a[2], n, m, scalar(a[17], f(0.0)), scalar(a[17] + 4, f(1.0)))
     else:
-        _elementwise(a, code, p, n, m)
+        _elementwise(a, code, n, m)
     inverse, loss, factor = scalar(a[6], f(1.0)), floats(a[12], m), floats(a[11], m)
     early = inverse if a[7] else f(1.0)
     late = f(1.0) if a[7] else inverse
