@@ -90,6 +90,8 @@ class Trainer:
     net : DenseNet
         Trained in place.
     optimizer : str, dict or Optimizer, default "adam"
+        With ``average`` (0.999, say) the moving average of the weights is what is validated, and what the network holds
+        in the end; a further ``fit`` starts from there.
     schedule : str, dict or Schedule, default "constant"
     epochs : int, default 100
     batch_size : int, default 32
@@ -205,17 +207,20 @@ class Trainer:
             for number in range(1, self.epochs + 1):
                 cost = self._epoch(epochs, number)
                 epoch = Epoch(number, self.step.t, cost, self.step.learning_rate)
+                out_of_patience = False
                 if validation is not None:
-                    epoch.validation = self.evaluate(*validation)
+                    with self.step.averaged():
+                        epoch.validation = self.evaluate(*validation)
+                        out_of_patience = best.done(epoch, self.net)
                 epoch.seconds = time.perf_counter() - start
                 history.epochs.append(epoch)
                 for callback in callbacks:
                     callback.on_epoch(epoch)
-                out_of_patience = validation is not None and best.done(epoch, self.net)
                 if out_of_patience and self.early_stopping is not None:
                     history.stopped = "early stopping"
                     break
         history.best_epoch = len(history.epochs)
+        self.step.adopt_average()
         if validation is not None and self.restore_best and best.theta is not None:
             best.restore(self.net)
             history.best_epoch = best.epoch

@@ -51,7 +51,7 @@ VARIANTS: dict[str, Any] = {
     "absolute_error": {"name": "quantile", "quantiles": [0.07, 0.5]},
 }
 LOSSES: tuple[Any, ...] = (*PLAIN, *VARIANTS.values())
-OPTIMIZERS: tuple[Any, ...] = (
+RULES: tuple[Any, ...] = (
     "sgd",
     {"name": "momentum", "momentum": 0.8},
     {"name": "momentum", "variant": "average"},
@@ -64,6 +64,9 @@ OPTIMIZERS: tuple[Any, ...] = (
     "amsgrad",
     {"name": "lion", "weight_decay": 0.1},
 )
+# What every second run has in the place of a plain rule.
+AVERAGED: dict[str, Any] = {name: {"name": name, "average": 0.9} for name in ("sgd", "adam", "amsgrad")}
+OPTIMIZERS: tuple[Any, ...] = (*RULES, *AVERAGED.values())
 SCHEDULES: tuple[Any, ...] = (
     "constant",
     {"name": "step", "every": 2, "gamma": 0.3},
@@ -151,7 +154,7 @@ def plan(i: int, seed: int = 0, only: Sequence[str] | None = None) -> Run:
     dtype = "float64" if rng.random() < 0.4 and device in FLOAT64 else "float32"
     m = int(one(EXAMPLES))
     settings: dict[str, Any] = {
-        "optimizer": one(OPTIMIZERS),
+        "optimizer": one(RULES),
         "schedule": one(SCHEDULES),
         "total_steps": 4,
         "delta": one(("fused", "fused", "literal")),
@@ -163,6 +166,8 @@ def plan(i: int, seed: int = 0, only: Sequence[str] | None = None) -> Run:
         "clip_norm": one((None, None, 0.05, 100.0)),
         "micro_batch": one((None, None, max(1, m // 3), max(1, m - 1))),
     }
+    if i % 2:
+        settings["optimizer"] = AVERAGED.get(str(settings["optimizer"]), settings["optimizer"])
     net = {
         "activation": [one(ACTIVATIONS) for _ in range(depth - 1)],
         "loss": loss,

@@ -20,7 +20,7 @@ from ....maths.optimizers import Optimizer
 from ...protocol import Device, Dropout
 from ..kernels import HostKernels
 from ..openblas import OpenBlas
-from . import data, layers, losses, updates
+from . import averaging, data, layers, losses, updates
 from .calling import play
 
 CHUNK_SECONDS = 0.1  # Python looks at signals between chunks, so Ctrl-C is answered within this
@@ -301,12 +301,14 @@ class CompiledKernels(HostKernels):
             super().update(optimizer, theta, grad, slots, scalars=scalars, factor=factor, decay=decay)
             return
         code, constants = _rule(optimizer)
-        three = (*slots, None, None, None)[:3]
+        three = (*slots[: len(optimizer.slots)], None, None, None)[:3]
         self._run(
             updates.update,
             *(code, theta, grad, *three, scalars, np.array(constants, np.float32)),
             *(factor, int(decay), theta.shape[0]),
         )
+        if optimizer.average:
+            self._run(averaging.average, theta, slots[-1], scalars[-1:], theta.shape[0])
 
     # -- batches -------------------------------------------------------------------------------------------------
 
