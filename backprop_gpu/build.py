@@ -21,6 +21,7 @@ from .data.splits import split_indices
 from .data.table import Table
 from .data.targets import TargetCodec
 from .errors import CheckpointError, ConfigError, ParityError
+from .maths.losses import get_loss
 from .network.dense_net import DenseNet
 from .training.callbacks import Callback, JsonLines, to_json
 from .training.checkpoint import Extras, load_model, save_model
@@ -72,7 +73,7 @@ class Model:
         result: dict[str, Any] = {"rows": table.n_samples, "cost": self.net.cost(X, y)}
         truth, outputs = y, AL
         if codec.task in ("regression", "count"):
-            truth, outputs = codec.decode(y), codec.decode(AL)
+            truth, outputs = codec.decode(y), codec.decode(self.net.loss.point(AL))
         elif codec.task == "multiclass":
             truth = class_indices(y)
         result |= evaluate(metrics or default_metrics(codec.task), codec.task, truth, outputs)
@@ -143,7 +144,8 @@ def prepare(config: Config, *, progress: bool = True) -> Experiment:
         standardize_target=d.standardize_target,
     )
     assert preprocessor.target is not None, "fitted with a task"
-    sizes = (len(preprocessor.feature_names), *config.model.hidden, preprocessor.target.n_outputs)
+    n_outputs = preprocessor.target.n_outputs * get_loss(config.loss_spec()).per_target
+    sizes = (len(preprocessor.feature_names), *config.model.hidden, n_outputs)
     batch_size = min(config.training.batch_size, train.n_samples)
     workload = Workload(sizes, batch_size, config.dtype)
     backend = get_backend(config.device, workload=workload)

@@ -281,6 +281,8 @@ def _prediction_columns(model: Model, table: Any, proba: bool) -> tuple[list[str
     predicted = model.preprocessor.decode(AL)
     predicted = predicted.reshape(len(predicted), -1)
     header, columns = list(codec.names), list(predicted.T)
+    if len(columns) > len(header):
+        header = [f"{name} q{q:g}" for name in codec.names for q in vars(model.net.loss)["quantiles"]]
     if proba:
         if codec.task in ("regression", "count"):
             raise ConfigError("--proba is for classes; this model predicts values")

@@ -55,7 +55,8 @@ def _chosen(registry: Mapping[str, type], default: str, extra: dict[str, Any] | 
     for name, cls in registry.items():
         hints = get_type_hints(cls)
         own: dict[str, Any] = {"name": (Literal[name], name if default in (name, "") else ...)}
-        own |= {f.name: (hints[f.name], f.default) for f in fields(cls)}
+        for f in fields(cls):  # YAML has lists where a frozen dataclass has tuples
+            own[f.name] = hints[f.name], list(f.default) if isinstance(f.default, tuple) else f.default
         models.append(
             create_model(
                 f"{cls.__name__}Config",

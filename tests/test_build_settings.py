@@ -38,7 +38,7 @@ def test_every_setting_reaches_its_place() -> None:
         },
         "loss": {"label_smoothing": 0.1, "delta": "literal", "one_over_m": "late", "reduction": "sum"},
         "regularization": {"l1": 0.01, "l2": 0.02, "penalty_over": "none", "clip_norm": 3.0},
-        "optimizer": {"name": "lion", "beta1": 0.8},
+        "optimizer": {"name": "lion", "beta1": 0.8, "average": 0.9},
         "schedule": {"name": "step", "every": 7},
         "training": {
             "epochs": 2,

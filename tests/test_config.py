@@ -16,7 +16,7 @@ from support.json_schema import Schema
 
 from backprop_gpu.config import DEFAULT, Config, carried, find, load_config, validate
 from backprop_gpu.errors import ConfigError
-from backprop_gpu.maths.losses import LOSSES
+from backprop_gpu.maths.losses import LOSSES, get_loss
 from backprop_gpu.maths.optimizers import OPTIMIZERS
 from backprop_gpu.maths.schedules import SCHEDULES
 from backprop_gpu.network.dense_net import DenseNet
@@ -139,7 +139,8 @@ def test_a_choice_has_the_defaults_of_its_formula(section: str, name: str, formu
 def test_a_loss_has_the_defaults_of_its_formula_and_of_the_step(name: str, cls: Any) -> None:
     task = {"binary": "binary", "classes": "multiclass", "values": "regression"}[cls.labels]
     config = validate({"data": {"task": task}, "loss": name})
-    assert config.loss_spec() == {"name": name} | {f.name: f.default for f in fields(cls)}
+    assert get_loss(config.loss_spec()) == cls()
+    assert set(config.loss_spec()) == {"name", *(f.name for f in fields(cls))}
     for key, value in config.ledger().items():
         assert value == inspect.signature(TrainingStep).parameters[key].default
 

@@ -130,7 +130,10 @@ class Kernels(Protocol):
         factor: Array | None,
         decay: bool,
     ) -> None:
-        """theta, slots <- optimizer(theta, factor * grad, slots; scalars), in place; ``decay``: decay weights?"""
+        """theta, slots <- optimizer(theta, factor * grad, slots; scalars), in place; ``decay``: decay weights?
+
+        ``slots`` and ``scalars`` are the optimizer's ``state`` and ``numbers``: with the average where it keeps one.
+        """
 
     def gather(self, source: Array, order: Array, counters: Array, stride: int, *, out: Array) -> None:
         """out[i] <- source[order[stride k + i]], k = counters[0]: batch k from example-contiguous storage."""

@@ -167,7 +167,7 @@ class ReferenceKernels:
         """theta, slots <- optimizer(theta, factor * grad, slots; scalars)."""
         numbers: list[Any] = [scalars[i : i + 1] for i in range(scalars.shape[0])]
         scaled = grad if factor is None else grad * factor
-        new_theta, new_slots = optimizer.apply(self.xp, theta, scaled, slots, numbers, decay=decay)
+        new_theta, new_slots = optimizer.step(self.xp, theta, scaled, slots, numbers, decay=decay)
         theta[...] = new_theta
         for slot, new in zip(slots, new_slots, strict=True):
             slot[...] = new

@@ -132,9 +132,12 @@ class TargetCodec:
             values = (outputs > 0.5).astype(np.int64)
         else:
             values = outputs.astype(np.float64)
+            values = values.reshape(len(values), -1)
             if self.mean is not None and self.scale is not None:
-                values = values.reshape(len(values), -1) * self.scale + self.mean
-        return values.reshape(len(values)) if self.flat else values.reshape(len(values), -1)
+                each = values.shape[1] // len(self.names)
+                values = values * np.repeat(self.scale, each) + np.repeat(self.mean, each)
+        values = values.reshape(len(values), -1)
+        return values[:, 0] if self.flat and values.shape[1] == 1 else values
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return (tensors, JSON-able dict) from which :meth:`from_state` makes the same codec, to the bit."""

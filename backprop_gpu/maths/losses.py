@@ -5,12 +5,14 @@ Z (n_L, m) are the logits (the last layer's pre-activations), Y has Z's shape (c
 activation that turns logits into predictions AL, and ``literal_dAL`` is dL/dAL as it is written on paper.
 
 The cost is J = (1/D) sum_i w_i L_i: example weights and 1/D are applied by the caller (``ledger``), never here.
-Outputs are *summed* in the two cross-entropies (a joint log-likelihood) and *averaged* in the four regression losses.
+Outputs are *summed* in the two cross-entropies (a joint log-likelihood) and *averaged* in the regression losses.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -43,6 +45,15 @@ class Loss:
         """The activation that maps logits to predictions AL."""
         return ACTIVATIONS[self.link_name]
 
+    @property
+    def per_target(self) -> int:
+        """Outputs for each target column; those of one column stand together."""
+        return 1
+
+    def point(self, AL: Any) -> Any:
+        """One prediction per target column, for metrics: (m, n_L) host rows -> (m, n_L / per_target)."""
+        return AL
+
     def value(self, xp: Namespace, Z: Array, Y: Array) -> Array:
         """L, (1, m)."""
         raise NotImplementedError
@@ -62,10 +73,27 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class BinaryCrossEntropy(Loss):
-    """L = -sum_k [Y log AL + (1 - Y) log(1 - AL)], AL = sigmoid(Z); several outputs are independent labels.
+class _CrossEntropy(Loss):
+    """A loss over classes whose targets may be smoothed: T = (1 - s) Y + s/K, K classes (Szegedy et al. 2016, 7)."""
 
-    Source: course week 4, ``compute_cost``. Y may lie anywhere in [0, 1].
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (is_number(self.label_smoothing) and 0.0 <= self.label_smoothing < 1.0):
+            raise ConfigError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
+
+    def _smoothed(self, Y: Array, classes: int) -> Array:
+        if not self.label_smoothing:
+            return Y
+        return (1.0 - self.label_smoothing) * Y + self.label_smoothing / classes
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy(_CrossEntropy):
+    """L = -sum_k [T log AL + (1 - T) log(1 - AL)], AL = sigmoid(Z); several outputs are independent labels.
+
+    T = (1 - s) Y + s/2 with label smoothing s: each label is one of two classes. Source: course week 4,
+    ``compute_cost``. Y may lie anywhere in [0, 1].
     """
 
     name = "binary_cross_entropy"
@@ -73,59 +101,50 @@ class BinaryCrossEntropy(Loss):
     labels = "binary"
 
     def value(self, xp: Namespace, Z: Array, Y: Array) -> Array:
-        """L = sum_k [max(Z, 0) - Z Y + log1p(e^-|Z|)]: the same number, without log of a rounded AL."""
-        # Z Y is taken from the maximum first: for a large logit on the right side they cancel and leave log1p alone.
+        """L = sum_k [max(Z, 0) - Z T + log1p(e^-|Z|)]: the same number, without log of a rounded AL."""
+        # Z T is taken from the maximum first: for a large logit on the right side they cancel and leave log1p alone.
         tail = xp.log1p(xp.exp(xp.minimum(Z, -Z)))
-        return xp.sum((xp.maximum(Z, 0.0) - Z * Y) + tail, axis=0, keepdims=True)
+        return xp.sum((xp.maximum(Z, 0.0) - Z * self._smoothed(Y, 2)) + tail, axis=0, keepdims=True)
 
     def delta(self, xp: Namespace, Z: Array, Y: Array) -> Array:
-        """dL/dZ = AL - Y."""
-        return sigmoid(xp, Z) - Y
+        """dL/dZ = AL - T."""
+        return sigmoid(xp, Z) - self._smoothed(Y, 2)
 
     def literal_dAL(self, xp: Namespace, AL: Array, Y: Array) -> Array:
-        """dAL = -(Y/AL - (1 - Y)/(1 - AL)) (course week 4, ``L_model_backward``).
+        """dAL = -(T/AL - (1 - T)/(1 - AL)) (course week 4, ``L_model_backward``).
 
         At AL exactly 0 or 1 on the wrong side the true derivative is infinite; the guard returns a large finite number,
         which g' = AL (1 - AL) = 0 then turns into dZ = 0: finite, but not the derivative. ``delta`` is.
         """
-        return -(Y / _away_from_zero(xp, AL) - (1.0 - Y) / _away_from_zero(xp, 1.0 - AL))
+        T = self._smoothed(Y, 2)
+        return -(T / _away_from_zero(xp, AL) - (1.0 - T) / _away_from_zero(xp, 1.0 - AL))
 
 
 @dataclass(frozen=True)
-class CategoricalCrossEntropy(Loss):
+class CategoricalCrossEntropy(_CrossEntropy):
     """L = -sum_k T log AL, AL = softmax(Z), T = (1 - s) Y + s/n_L with label smoothing s.
 
-    Source: course 2, week 3; label smoothing: Szegedy et al. 2016, section 7.
+    Source: course 2, week 3.
     """
 
     name = "categorical_cross_entropy"
     link_name = "softmax"
     labels = "classes"
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not (is_number(self.label_smoothing) and 0.0 <= self.label_smoothing < 1.0):
-            raise ConfigError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
-
-    def _targets(self, Y: Array) -> Array:
-        if not self.label_smoothing:
-            return Y
-        return (1.0 - self.label_smoothing) * Y + self.label_smoothing / Y.shape[0]
 
     def value(self, xp: Namespace, Z: Array, Y: Array) -> Array:
         """L = -sum_k T (S - log sum_j e^S), S = Z - max Z: the same number, from shifted logits."""
         S = Z - xp.max(Z, axis=0, keepdims=True)
         log_sum = xp.log(xp.sum(xp.exp(S), axis=0, keepdims=True))
-        return xp.sum(self._targets(Y) * (log_sum - S), axis=0, keepdims=True)
+        return xp.sum(self._smoothed(Y, Y.shape[0]) * (log_sum - S), axis=0, keepdims=True)
 
     def delta(self, xp: Namespace, Z: Array, Y: Array) -> Array:
         """dL/dZ = AL sum_k T - T  (= AL - T where the targets sum to 1)."""
-        T = self._targets(Y)
+        T = self._smoothed(Y, Y.shape[0])
         return softmax(xp, Z) * xp.sum(T, axis=0, keepdims=True) - T
 
     def literal_dAL(self, xp: Namespace, AL: Array, Y: Array) -> Array:
         """dL/dAL = -T / AL."""
-        return -(self._targets(Y) / _away_from_zero(xp, AL))
+        return -(self._smoothed(Y, Y.shape[0]) / _away_from_zero(xp, AL))
 
 
 @dataclass(frozen=True)
@@ -220,8 +239,60 @@ class Poisson(_Regression):
         return (1.0 - Y / xp.maximum(AL, guard)) * (1.0 / AL.shape[0])
 
 
+@dataclass(frozen=True)
+class Quantile(_Regression):
+    """The pinball loss: L = 1/n_L sum_k w |Z - Y|, w = 1 - q where Z > Y, else q; the minimizer is Y's q-quantile.
+
+    ``quantiles``: increasing, within (0, 1). With K of them each target column has K outputs, which stand together:
+    output j K + i is quantile i of column j, and Y holds each column K times. Nothing keeps the outputs of a column
+    from crossing. Source: Koenker & Bassett 1978; twice the loss of q = 1/2 is the absolute error.
+    """
+
+    name = "quantile"
+    quantiles: Sequence[float] = (0.5,)
+
+    def __post_init__(self) -> None:
+        given = self.quantiles
+        listed = isinstance(given, list | tuple) and len(given) > 0 and all(is_number(q) for q in given)
+        if not listed or not all(p < q for p, q in itertools.pairwise((0.0, *given, 1.0))):
+            raise ConfigError(f"quantile: quantiles must be an increasing list of numbers between 0 and 1, got {given}")
+        object.__setattr__(self, "quantiles", tuple(float(q) for q in given))
+
+    @property
+    def per_target(self) -> int:
+        """The number of quantiles."""
+        return len(self.quantiles)
+
+    def point(self, AL: Any) -> Any:
+        """The quantile nearest to the median."""
+        middle = min(range(self.per_target), key=lambda i: abs(self.quantiles[i] - 0.5))
+        return AL[:, middle :: self.per_target]
+
+    def _tilted(self, xp: Namespace, d: Array, of: Callable[[Namespace, Array], Array]) -> Array:
+        """w of(d), row by row of its own quantile."""
+        rows = []
+        for i, q in enumerate(self.quantiles):
+            part = d[i :: self.per_target, :]
+            rows.append(xp.where(xp.greater(part, 0.0), (1.0 - q) * of(xp, part), q * of(xp, part)))
+        return xp.reshape(xp.stack(rows, axis=1), d.shape)
+
+    def value(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """L = 1/n_L sum_k w |Z - Y|."""
+        each = self._tilted(xp, Z - Y, lambda xp, d: xp.abs(d))
+        return xp.sum(each, axis=0, keepdims=True) * (1.0 / Z.shape[0])
+
+    def delta(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """dL/dZ = w sign(Z - Y) / n_L, 0 where they are equal."""
+        return self._tilted(xp, Z - Y, lambda xp, d: xp.sign(d)) * (1.0 / Z.shape[0])
+
+    def spec(self) -> dict[str, Any]:
+        """What :func:`get_loss` takes back."""
+        return {"name": self.name, "quantiles": list(self.quantiles)}
+
+
 LOSSES: dict[str, type[Loss]] = {
-    c.name: c for c in (BinaryCrossEntropy, CategoricalCrossEntropy, SquaredError, AbsoluteError, Huber, Poisson)
+    c.name: c
+    for c in (BinaryCrossEntropy, CategoricalCrossEntropy, SquaredError, AbsoluteError, Huber, Poisson, Quantile)
 }
 
 

@@ -5,13 +5,16 @@ step, in float64 on the host (so that 1 - beta^t keeps its digits in float32), a
 that returns the new theta and the new slots. ``t`` counts steps from 1.
 
 Weight decay is a number in ``scalars`` as well; ``apply`` is called with ``decay=False`` for biases.
+
+Any of them may keep an average of the parameters over the steps (``average``): ``state``, ``numbers`` and ``step`` are
+``slots``, ``scalars`` and ``apply`` with it, and are what a training step uses.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from .._typing import Array, Namespace
@@ -23,12 +26,18 @@ Slots = tuple[Array, ...]
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Base. ``slots`` names the state vectors; they start at 0."""
+    """Base. ``slots`` names the state vectors; they start at 0.
+
+    ``average`` d, if it is not 0, keeps the exponential moving average of the parameters, corrected for its start: with
+    m <- d m + (1 - d) theta from m = 0, it is m/(1 - d^t), which is the plain mean of the first few steps (Polyak &
+    Juditsky 1992; the correction of Kingma & Ba 2015, section 7.2). It is what is evaluated and saved in the end.
+    """
 
     name: ClassVar[str]
     slots: ClassVar[tuple[str, ...]] = ()
     decays: ClassVar[bool] = False  # whether ``apply`` looks at ``decay``
     learning_rate: float = 1e-3
+    average: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -38,14 +47,14 @@ class Optimizer:
             if not is_number(value):
                 raise ConfigError(f"optimizer {self.name}: {f.name} must be a number, got {value!r}")
             lowest_allowed = f.name not in ("learning_rate", "epsilon")
-            below_one = f.name in ("momentum", "beta1", "beta2", "rho")
+            below_one = f.name in ("momentum", "beta1", "beta2", "rho", "average")
             fine = math.isfinite(value) and (value >= 0.0 if lowest_allowed else value > 0.0)
             if not fine or (below_one and value >= 1.0):
                 limits = f"{'at least 0' if lowest_allowed else 'positive'}{' and below 1' if below_one else ''}"
                 raise ConfigError(f"optimizer {self.name}: {f.name} must be {limits}, got {value}")
 
     def scalars(self, t: int, learning_rate: float) -> tuple[float, ...]:
-        """The numbers of step t (from 1), at most four, in the order in which ``apply`` unpacks them."""
+        """The numbers of step t (from 1), at most three, in the order in which ``apply`` unpacks them."""
         return (learning_rate,)
 
     def apply(
@@ -53,6 +62,26 @@ class Optimizer:
     ) -> tuple[Array, Slots]:
         """One step: (theta, grad, slots) -> (theta, slots), all of one shape, nothing written in place."""
         raise NotImplementedError
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """``slots``, and the average where one is kept."""
+        return (*self.slots, "average") if self.average else self.slots
+
+    def numbers(self, t: int, learning_rate: float) -> tuple[float, ...]:
+        """``scalars``, and the share of the newest parameters in their average: (1 - d)/(1 - d^t), 1 at first."""
+        own = self.scalars(t, learning_rate)
+        return (*own, (1.0 - self.average) / (1.0 - self.average**t)) if self.average else own
+
+    def step(
+        self, xp: Namespace, theta: Array, grad: Array, state: Sequence[Array], numbers: Sequence[Any], *, decay: bool
+    ) -> tuple[Array, Slots]:
+        """``apply``, then average <- average + share (theta - average)."""
+        n = len(self.slots)
+        if not self.average:
+            return self.apply(xp, theta, grad, state, numbers, decay=decay)
+        theta, slots = self.apply(xp, theta, grad, state[:n], numbers[:-1], decay=decay)
+        return theta, (*slots, state[n] + numbers[-1] * (theta - state[n]))
 
     def spec(self) -> dict[str, Any]:
         """What :func:`get_optimizer` takes back."""

@@ -71,6 +71,9 @@ class DenseNet:
         self.loss = get_loss(loss)
         if self.loss.labels == "classes" and self.sizes[-1] < 2:
             raise ConfigError("categorical_cross_entropy needs at least 2 outputs; for one use binary_cross_entropy")
+        if self.sizes[-1] % self.loss.per_target:
+            n, each = self.sizes[-1], self.loss.per_target
+            raise ConfigError(f"{each} quantiles need {each} outputs per target column; {n} outputs are no multiple")
         self.activations = self._per_layer_activations(activation)
         self.dropout = self._per_layer_dropout(dropout)
         if dtype not in ("float32", "float64", "complex128"):

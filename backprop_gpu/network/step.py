@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -103,14 +104,15 @@ class TrainingStep:
         backend, dtype = self.net.backend, self.net.dtype
         with backend.activate():
             self._counters = backend.zeros((2,), "int64")
-            n_scalars = len(self.optimizer.scalars(1, self.optimizer.learning_rate))
+            n_scalars = len(self.optimizer.numbers(1, self.optimizer.learning_rate))
             self._hyper = backend.zeros((3 + n_scalars,), dtype)
             self._inverse, self._l1, self._l2 = (self._hyper[i : i + 1] for i in range(3))
             self._scalars = self._hyper[3:]
             self.value = backend.zeros((1,), dtype)
             self._table, self._values = backend.zeros((1, 3 + n_scalars), dtype), backend.zeros((1,), dtype)
             self.norm, self._factor = backend.zeros((1,), dtype), backend.zeros((1,), dtype)
-            self.slots = [backend.zeros(self.net.params.theta.shape, dtype) for _ in self.optimizer.slots]
+            self.slots = [backend.zeros(self.net.params.theta.shape, dtype) for _ in self.optimizer.state]
+            self._kept = backend.zeros(self.net.params.theta.shape if self.optimizer.average else (1,), dtype)
 
     @property
     def learning_rate(self) -> float:
@@ -196,7 +198,7 @@ class TrainingStep:
         for k, D in enumerate(denominators):
             over = D.inverse if self.penalty_over == "examples" else 1.0
             rate = self.optimizer.learning_rate * self.schedule.factor(self.t + k, self.total_steps)
-            rows.append([D.inverse, self.l1 * over, self.l2 * over, *self.optimizer.scalars(self.t + k + 1, rate)])
+            rows.append([D.inverse, self.l1 * over, self.l2 * over, *self.optimizer.numbers(self.t + k + 1, rate)])
         backend = self.net.backend
         self._counters[...] = backend.asarray([-1, self.t - 1], "int64")
         table[...] = backend.asarray(rows, self.net.dtype)
@@ -275,6 +277,27 @@ class TrainingStep:
                 factor=factor,
                 decay=decay,
             )
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it the network has the average of its parameters, if the optimizer keeps one and a step was taken."""
+        theta, there = self.net.params.theta, self.optimizer.average and self.t
+        if there:
+            with self.net.backend.activate():
+                self._kept[...] = theta
+            self.adopt_average()
+        try:
+            yield
+        finally:
+            if there:
+                with self.net.backend.activate():
+                    theta[...] = self._kept
+
+    def adopt_average(self) -> None:
+        """theta <- the average of the parameters, if the optimizer keeps one and a step was taken."""
+        if self.optimizer.average and self.t:
+            with self.net.backend.activate():
+                self.net.params.theta[...] = self.slots[-1]
 
     def cost(self) -> float:
         """J of the last batch, read from the device."""

@@ -38,6 +38,8 @@ def check_rows(X: Any, n_features: int, name: str = "X", dtype: str = "float64")
 def check_targets(y: Any, loss: Loss, n_outputs: int, n_samples: int) -> np.ndarray:
     """y as (n_samples, k): floats, or int64 class labels (n_samples, 1) for a loss over classes.
 
+    With several outputs per target column (quantiles), each column is repeated for its outputs.
+
     Raises
     ------
     ShapeError, DataError
@@ -46,10 +48,11 @@ def check_targets(y: Any, loss: Loss, n_outputs: int, n_samples: int) -> np.ndar
     y = _numbers(y, "y")
     y = y[:, None] if y.ndim == 1 else y
     classes = loss.labels == "classes"
-    widths = {1, n_outputs} if classes else {n_outputs}
+    n_columns = n_outputs // loss.per_target
+    widths = {1, n_outputs} if classes else {n_columns, n_outputs}
     if y.ndim != 2 or y.shape[0] != n_samples or y.shape[1] not in widths:
         wanted = f"({n_samples},) class labels or " if classes else ""
-        raise ShapeError(f"y must be {wanted}({n_samples}, {n_outputs}) for loss {loss.name!r}, got {_shape(y)}")
+        raise ShapeError(f"y must be {wanted}({n_samples}, {n_columns}) for loss {loss.name!r}, got {_shape(y)}")
     _finite(y, "y")
     if classes and y.shape[1] == 1 and n_outputs > 1:
         bad = (y != np.floor(y)) | (y < 0) | (y >= n_outputs)
@@ -59,6 +62,8 @@ def check_targets(y: Any, loss: Loss, n_outputs: int, n_samples: int) -> np.ndar
         _reject(y, (y < 0) | (y > 1), "between 0 and 1")
     if loss.name == "poisson":
         _reject(y, y < 0, "at least 0 for the poisson loss")
+    if not classes and y.shape[1] < n_outputs:
+        y = np.repeat(y, loss.per_target, axis=1)
     return _as_floats(y)
 
 

@@ -8,7 +8,7 @@ of the published formula; a bound holds for any device that evaluates it so, in 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -141,20 +141,28 @@ def one_hot(labels: np.ndarray, n: int) -> np.ndarray:
     return np.where(np.arange(n)[:, None] == labels, 1.0, 0.0)
 
 
-def _smoothed(B: Bounds, parameters: Parameters, y: Bounded) -> Bounded:
+def _smoothed(B: Bounds, parameters: Parameters, y: Bounded, classes: int) -> Bounded:
     s = parameters.get("label_smoothing", 0.0)
     if s == 0.0:
         return y
-    return B.total(B.constant(1.0 - s) * y, B.constant(s / y.shape[0]), same_sign=True)
+    return B.total(B.constant(1.0 - s) * y, B.constant(s / classes), same_sign=True)
+
+
+def _tilted(B: Bounds, parameters: Parameters, d: Bounded, of: Callable[[Bounded], Bounded]) -> Bounded:
+    """(1 - q) of(d) where d > 0, else q of(d); row i has quantile i mod K."""
+    q = np.resize(np.array(parameters["quantiles"], np.float64), d.shape[0])[:, None]
+    above, below = (Bounded(B, v, 1.0, r=B.rounding) for v in (1.0 - q, q))
+    return where(d > 0.0, above * of(d), below * of(d), B)
 
 
 def loss_value(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Bounded) -> Bounded:
     """L (1, m): one number per example."""
     if name == "binary_cross_entropy":
-        return sum_over(B.total(maximum(z, 0.0), -(z * y), log1p(exp(-absolute(z)))), axis=0)
+        zt = z * _smoothed(B, parameters, y, 2)
+        return sum_over(B.total(maximum(z, 0.0), -zt, log1p(exp(-absolute(z)))), axis=0)
     if name == "categorical_cross_entropy":
         s = z - largest(z, axis=0)
-        return sum_over(_smoothed(B, parameters, y) * (log(sum_over(exp(s), axis=0)) - s), axis=0)
+        return sum_over(_smoothed(B, parameters, y, y.shape[0]) * (log(sum_over(exp(s), axis=0)) - s), axis=0)
     each = B.constant(1.0 / z.shape[0])
     if name == "squared_error":
         d = z - y
@@ -165,6 +173,8 @@ def loss_value(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Boun
         size = absolute(z - y)
         c = minimum(size, parameters["threshold"])
         return sum_over(c * (size - 0.5 * c), axis=0) * each
+    if name == "quantile":
+        return sum_over(_tilted(B, parameters, z - y, absolute), axis=0) * each
     if name == "poisson":
         return sum_over(B.total(exp(z), -(y * z), y * log(maximum(y, B.eta)), -y), axis=0) * each
     raise LookupError(name)
@@ -173,9 +183,9 @@ def loss_value(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Boun
 def loss_delta(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Bounded) -> Bounded:
     """dL/dZ (n_L, m)."""
     if name == "binary_cross_entropy":
-        return sigmoid(z) - y
+        return sigmoid(z) - _smoothed(B, parameters, y, 2)
     if name == "categorical_cross_entropy":
-        t = _smoothed(B, parameters, y)
+        t = _smoothed(B, parameters, y, y.shape[0])
         return activation(B, "softmax", {}, z) * sum_over(t, axis=0) - t
     each = B.constant(1.0 / z.shape[0])
     if name == "squared_error":
@@ -184,6 +194,8 @@ def loss_delta(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Boun
         return sign(z - y) * each
     if name == "huber":
         return minimum(maximum(z - y, -parameters["threshold"]), parameters["threshold"]) * each
+    if name == "quantile":
+        return _tilted(B, parameters, z - y, sign) * each
     if name == "poisson":
         return (exp(z) - y) * each
     raise LookupError(name)
@@ -208,10 +220,10 @@ def literal_delta(
     """
     if name == "binary_cross_entropy":
         a = sigmoid(z)
-        rest = sigmoid(-z)
+        rest, y = sigmoid(-z), _smoothed(B, parameters, y, 2)
         away = 1.0 - y
         v, size = away.v * a.v - y.v * rest.v, np.abs(away.v) * a.v + np.abs(y.v) * rest.v
-        e = B.gamma(10) * size + (np.abs(away.v) + np.abs(y.v)) * a.error()
+        e = B.gamma(10) * size + (np.abs(away.v) + np.abs(y.v)) * a.error() + (a.v + rest.v) * y.error()
         silent = (rest.v <= a.error() + 2.0 * B.u) | (a.v <= a.error() + B.eta)
         dZ = Bounded(B, v, float(np.max(np.abs(v))), a=B.eta, e=np.where(silent, np.maximum(e, np.abs(v)), e))
         for factor in factors:
@@ -219,7 +231,7 @@ def literal_delta(
         return dZ
     a = activation(B, LINKS.get(name, "identity"), {}, z)
     if name == "categorical_cross_entropy":
-        dA = -_guarded(_smoothed(B, parameters, y), a, B.eta)
+        dA = -_guarded(_smoothed(B, parameters, y, y.shape[0]), a, B.eta)
     elif name == "poisson":
         dA = (1.0 - _guarded(y, a, np.maximum(y.v, 1.0) * 4.0 * B.eta)) * B.constant(1.0 / z.shape[0])
     else:

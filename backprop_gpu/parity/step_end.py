@@ -143,7 +143,9 @@ class StepEnd:
             g = grad.given(B, rows)
             return g if clip is None else g * clip
 
-        for k, after in enumerate(slots_after):
+        averaged = bool(p.get("average", 0.0))
+        n_slots = len(slots_after) - averaged
+        for k, after in enumerate(slots_after[:n_slots]):
 
             def slot(rows: slice, k: int = k) -> Bounded:
                 return u.new_slot(B, r.optimizer, p, k, gradient(rows), lambda i: slots[i].given(B, rows), numbers[0])
@@ -155,5 +157,13 @@ class StepEnd:
             decay = rows.stop <= n
             return u.new_theta(B, r.optimizer, p, before.given(B, rows), gradient(rows), old, new, numbers, decay)
 
-        names = [f"slot {k}" for k in range(len(slots))]
+        names = [f"slot {k}" for k in range(n_slots)]
         judge.compare("update", "theta", trace.theta_after, theta, inputs=[*inputs, *names], cuts=(n,))
+        if not averaged:
+            return
+        moved = Recorded(trace.theta_after)
+
+        def average(rows: slice) -> Bounded:
+            return u.new_average(B, slots[-1].given(B, rows), moved.given(B, rows), numbers[-1])
+
+        judge.compare("update", "average", slots_after[-1].x, average, inputs=["theta", "step numbers"])

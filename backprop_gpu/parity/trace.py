@@ -50,7 +50,7 @@ class Recipe:
     sizes: tuple[int, ...]
     activations: list[tuple[str, dict[str, float]]]
     loss: str
-    loss_parameters: dict[str, float]
+    loss_parameters: dict[str, Any]
     optimizer: str
     optimizer_parameters: dict[str, Any]
     schedule: str

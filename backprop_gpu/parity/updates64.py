@@ -73,7 +73,17 @@ def clip_factor(B: Bounds, norm: Bounded, max_norm: float) -> Bounded:
 
 
 def step_numbers(optimizer: str, p: Parameters, t: int, learning_rate: float) -> list[float]:
-    """What changes from step to step (t from 1), in float64: the step size, then what the rule multiplies with."""
+    """What changes from step to step (t from 1), in float64: the rule's numbers, then the share of the newest weights.
+
+    Their average with decay d is m_t/(1 - d^t), m_t = (1 - d) sum of d^(t - i) theta_i, so that share is
+    (1 - d)/(1 - d^t).
+    """
+    numbers, d = _rule_numbers(optimizer, p, t, learning_rate), p.get("average", 0.0)
+    return [*numbers, (1.0 - d) / (1.0 - d**t)] if d else numbers
+
+
+def _rule_numbers(optimizer: str, p: Parameters, t: int, learning_rate: float) -> list[float]:
+    """The step size, then what the rule multiplies with."""
     if optimizer in ("adam", "adamw", "amsgrad"):
         first, second = 1.0 - p["beta1"] ** t, math.sqrt(1.0 - p["beta2"] ** t)
         hat = p["variant"] == "epsilon_hat"
@@ -107,6 +117,11 @@ def new_slot(B: Bounds, optimizer: str, p: Parameters, k: int, g: Bounded, slots
         return _mix(B, p["beta1"], slots(0), g)
     second = _mix(B, p["beta2"], slots(1), g * g, same_sign=True)
     return second if k == 1 else maximum(slots(2), second)
+
+
+def new_average(B: Bounds, average: Bounded, theta: Bounded, share: Bounded) -> Bounded:
+    """The average of the parameters after the step, from what it was and the parameters after the step."""
+    return average + share * (theta - average)
 
 
 def new_theta(

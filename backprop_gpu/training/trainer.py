@@ -90,6 +90,8 @@ class Trainer:
     net : DenseNet
         Trained in place.
     optimizer : str, dict or Optimizer, default "adam"
+        With ``average`` (0.999, say) the moving average of the weights is what is validated, and what the network holds
+        in the end; a further ``fit`` starts from there.
     schedule : str, dict or Schedule, default "constant"
     epochs : int, default 100
     batch_size : int, default 32
@@ -205,17 +207,20 @@ class Trainer:
             for number in range(1, self.epochs + 1):
                 cost = self._epoch(epochs, number)
                 epoch = Epoch(number, self.step.t, cost, self.step.learning_rate)
+                out_of_patience = False
                 if validation is not None:
-                    epoch.validation = self.evaluate(*validation)
+                    with self.step.averaged():
+                        epoch.validation = self.evaluate(*validation)
+                        out_of_patience = best.done(epoch, self.net)
                 epoch.seconds = time.perf_counter() - start
                 history.epochs.append(epoch)
                 for callback in callbacks:
                     callback.on_epoch(epoch)
-                out_of_patience = validation is not None and best.done(epoch, self.net)
                 if out_of_patience and self.early_stopping is not None:
                     history.stopped = "early stopping"
                     break
         history.best_epoch = len(history.epochs)
+        self.step.adopt_average()
         if validation is not None and self.restore_best and best.theta is not None:
             best.restore(self.net)
             history.best_epoch = best.epoch
@@ -236,8 +241,10 @@ class Trainer:
         y, task = np.asarray(y), task_of(self.net)
         result = {COST: self.net.cost(X, y)}
         if self.metrics:
-            truth = class_indices(y) if task == "multiclass" else y
-            result |= evaluate(self.metrics, task, truth, self.net.predict_proba(X))
+            loss, AL = self.net.loss, self.net.predict_proba(X)
+            if task == "regression":  # quantiles are judged by the one in the middle
+                y, AL = (loss.point(v) for v in (check_targets(y, loss, AL.shape[1], len(AL)), AL))
+            result |= evaluate(self.metrics, task, class_indices(y) if task == "multiclass" else y, AL)
         return result
 
 

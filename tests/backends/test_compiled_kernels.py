@@ -26,6 +26,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"optimizer": "adamw", "dropout": 0.3, "activation": "gelu", "l2": 0.1, "clip_norm": 0.5},
     {"optimizer": "nesterov", "activation": "tanh", "one_over_m": "late", "micro_batch": 5, "weighted": True},
     {"optimizer": "lion", "activation": ["elu", "silu"], "l1": 0.01, "schedule": "cosine"},
+    {"optimizer": {"name": "amsgrad", "average": 0.9}},
+    {"optimizer": {"name": "adamw", "average": 0.99}, "weighted": True},
     {"optimizer": "sgd", "activation": "softplus", "micro_batch": 7, "dropout": [0.2, 0.5], "reduction": "sum"},
 ]
 

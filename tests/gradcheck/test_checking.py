@@ -14,6 +14,7 @@ from backprop_gpu.maths.activations import ACTIVATIONS, Activation, tanh
 from backprop_gpu.maths.losses import SquaredError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
+from backprop_gpu.network.targets import check_targets
 
 HIDDEN = [
     *(name for name, a in ACTIVATIONS.items() if not a.output_only),
@@ -216,7 +217,7 @@ def test_central_differences_of_the_reported_cost_agree_with_the_gradient(case: 
     loss, outputs, y = LOSS_CASES[case]
     net, X = small_net([4, 3, outputs], activation="tanh", loss=loss), rows(4)
     step = TrainingStep(net, "sgd")
-    targets = y[:, None] if y.ndim == 1 else y
+    targets = check_targets(y, net.loss, outputs, ROWS)
     step.gradient(net.upload_columns(X), net.upload_columns(targets))
     gradient = net.params.named(net.params.grad.copy())
     named, h = net.parameters(), 1e-5

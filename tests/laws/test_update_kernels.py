@@ -23,6 +23,9 @@ ALL: list[Optimizer] = [
     get_optimizer({"name": "amsgrad", "variant": "epsilon_hat"}),
     get_optimizer({"name": "lion", "weight_decay": 0.3}),
     get_optimizer({"name": "adamw", "weight_decay": 0.5, "learning_rate": 0.1}),
+    get_optimizer({"name": "sgd", "average": 0.9}),
+    get_optimizer({"name": "adamw", "weight_decay": 0.5, "average": 0.75}),
+    get_optimizer({"name": "amsgrad", "average": 0.999}),
 ]
 SIZES = (1, 7, 64, 997)
 
@@ -45,7 +48,7 @@ def sparse(bench: Bench, rng: np.random.Generator, size: int) -> np.ndarray:
 
 def scalars(optimizer: Optimizer, t: int, dtype: str) -> np.ndarray:
     """Step t's numbers as the device gets them, checked against their formula."""
-    given = optimizer.scalars(t, optimizer.learning_rate)
+    given = optimizer.numbers(t, optimizer.learning_rate)
     wanted = uf.step_numbers(optimizer.name, vars(optimizer), t, optimizer.learning_rate)
     # Both in float64: a power, two roundings and a square root (Higham, 2.2), and cancellation in 1 - beta^t.
     np.testing.assert_allclose(given, wanted, rtol=16 * 2.0**-53 / (1.0 - vars(optimizer).get("beta2", 0.0)))
@@ -62,7 +65,7 @@ def test_update(bench: Bench, optimizer: Optimizer, decay: bool) -> None:
         rng = np.random.default_rng([size, decay])
         state: dict[str, Any] = {
             "theta": sparse(bench, rng, size),
-            "slots": [np.zeros(size, bench.dtype) for _ in optimizer.slots],
+            "slots": [np.zeros(size, bench.dtype) for _ in optimizer.state],
         }
         for t in range(1, 6):
             grad = sparse(bench, rng, size)

@@ -26,8 +26,12 @@ SPECS: list[dict[str, Any]] = [
     {"name": "huber"},
     {"name": "huber", "threshold": 0.3},
     {"name": "poisson"},
+    {"name": "binary_cross_entropy", "label_smoothing": 0.2},
+    {"name": "quantile"},
+    {"name": "quantile", "quantiles": [0.9]},
 ]
-REGRESSION = ("squared_error", "absolute_error", "huber", "poisson")
+SEVERAL = {"name": "quantile", "quantiles": [0.1, 0.5, 0.9]}
+REGRESSION = ("squared_error", "absolute_error", "huber", "poisson", "quantile")
 
 
 def targets(loss: Loss, kind: str, n: int, m: int) -> np.ndarray:
@@ -67,7 +71,8 @@ def roundings(loss: Loss, A: np.ndarray, Y: np.ndarray) -> np.ndarray:
     over n, with 5 roundings either side.
     """
     if loss.name == "binary_cross_entropy":
-        return 8 * U * (Y * (1.0 - A) + (1.0 - Y) * A)
+        T = (1.0 - loss.label_smoothing) * Y + loss.label_smoothing / 2
+        return 8 * U * (T * (1.0 - A) + (1.0 - T) * A) + 4 * U * T
     if loss.name == "categorical_cross_entropy":
         T = (1.0 - loss.label_smoothing) * Y + loss.label_smoothing / len(Y)
         return U * (8 * T + (2 * len(Y) + 8) * A * np.sum(T, axis=0))
@@ -101,7 +106,8 @@ def test_the_literal_form_is_the_derivative_by_the_predictions(spec: dict[str, A
 
     def written(xp: Any, A: Any) -> Any:
         if loss.name == "binary_cross_entropy":
-            return -(Y * xp.log(A) + (1.0 - Y) * xp.log(1.0 - A))
+            T = (1.0 - loss.label_smoothing) * Y + loss.label_smoothing / 2
+            return -(T * xp.log(A) + (1.0 - T) * xp.log(1.0 - A))
         if loss.name == "categorical_cross_entropy":
             return -((1.0 - loss.label_smoothing) * Y + loss.label_smoothing / len(Y)) * xp.log(A)
         if loss.name == "poisson":
@@ -172,6 +178,24 @@ HAND = [
         0.9 * math.log(4.0) + 0.1 * math.log(2.0),
         [-0.55, 0.15, 0.4],
     ),
+    # Smoothing 0.2: the target 1 becomes 0.9, 0 becomes 0.1; sigmoid(log 3) = 3/4.
+    (
+        {"name": "binary_cross_entropy", "label_smoothing": 0.2},
+        [math.log(3.0), 0.0],
+        [1.0, 0.0],
+        0.9 * math.log(4.0 / 3.0) + 0.1 * math.log(4.0) + math.log(2.0),
+        [-0.15, 0.4],
+    ),
+    # Too low by 2 costs q 2, too high by 3 costs (1 - q) 3, averaged over outputs.
+    ({"name": "quantile", "quantiles": [0.9]}, [1.0, 5.0], [3.0, 2.0], (1.8 + 0.3) / 2, [-0.45, 0.05]),
+    # Two columns of targets, two quantiles each, side by side.
+    (
+        {"name": "quantile", "quantiles": [0.25, 0.75]},
+        [1.0, 1.0, 5.0, 2.0],
+        [0.0, 0.0, 2.0, 2.0],
+        (0.75 + 0.25 + 0.75 * 3.0) / 4,
+        [0.75 / 4, 0.25 / 4, 0.75 / 4, 0.0],
+    ),
     # Targets that sum to 2 count twice: -2 log softmax.
     ("categorical_cross_entropy", [0.0, 0.0], [1.0, 1.0], 2.0 * math.log(2.0), [0.0, 0.0]),
 ]
@@ -223,7 +247,7 @@ def test_values_are_never_negative(spec: dict[str, Any], dtype: str) -> None:
             assert np.all(value >= -slack)
 
 
-@pytest.mark.parametrize("name", ["squared_error", "absolute_error", "huber"])
+@pytest.mark.parametrize("name", ["squared_error", "absolute_error", "huber", "quantile"])
 def test_perfect_predictions_cost_exactly_nothing(name: str) -> None:
     loss, Z = get_loss(name), logits(3, 4)
     assert np.array_equal(loss.value(np, Z, Z), np.zeros((1, 4)))
@@ -359,6 +383,7 @@ def test_links_and_label_kinds() -> None:
         "absolute_error": ("identity", "values"),
         "huber": ("identity", "values"),
         "poisson": ("exponential", "values"),
+        "quantile": ("identity", "values"),
     }
     assert all(get_loss(name).link.name == c.link_name for name, c in LOSSES.items())
 
@@ -375,12 +400,66 @@ def test_specs_name_their_parameters() -> None:
     assert get_loss({"name": "huber", "threshold": 0.5}).spec() == {"name": "huber", "threshold": 0.5}
     smoothed = {"name": "categorical_cross_entropy", "label_smoothing": 0.1}
     assert get_loss(smoothed).spec() == smoothed
+    assert get_loss(SEVERAL).spec() == SEVERAL
 
 
+@pytest.mark.parametrize("name", ["binary_cross_entropy", "categorical_cross_entropy"])
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, 2.0, math.nan, math.inf, -math.inf])
-def test_label_smoothing_is_a_fraction(smoothing: float) -> None:
+def test_label_smoothing_is_a_fraction(smoothing: float, name: str) -> None:
     with pytest.raises(ConfigError, match="label_smoothing must be at least 0 and below 1"):
-        get_loss({"name": "categorical_cross_entropy", "label_smoothing": smoothing})
+        get_loss({"name": name, "label_smoothing": smoothing})
+
+
+@pytest.mark.parametrize("name", ["binary_cross_entropy", "categorical_cross_entropy"])
+def test_smoothed_labels_are_soft_labels(name: str) -> None:
+    """A smoothed loss is the plain loss of (1 - s) Y + s/K, to the bit."""
+    smoothed, plain = get_loss({"name": name, "label_smoothing": 0.25}), get_loss(name)
+    Z, Y = logits(4, 7), targets(plain, "hard", 4, 7)
+    soft = 0.75 * Y + (0.125 if name == "binary_cross_entropy" else 0.0625)
+    assert np.array_equal(smoothed.value(np, Z, Y), plain.value(np, Z, soft))
+    assert np.array_equal(smoothed.delta(np, Z, Y), plain.delta(np, Z, soft))
+
+
+@pytest.mark.parametrize(
+    "quantiles", [[], [0.0], [1.0], [0.5, 0.5], [0.9, 0.1], [math.nan], ["0.5"], 0.5, "0.5", None, [True]], ids=str
+)
+def test_quantiles_increase_within_0_and_1(quantiles: Any) -> None:
+    with pytest.raises(ConfigError, match="quantiles must be an increasing list of numbers between 0 and 1"):
+        get_loss({"name": "quantile", "quantiles": quantiles})
+
+
+def test_the_median_is_half_the_absolute_error() -> None:
+    Z, Y = logits(3, 8), logits(3, 8, 2.0)
+    half, whole = get_loss("quantile"), get_loss("absolute_error")
+    assert np.array_equal(2.0 * half.value(np, Z, Y), whole.value(np, Z, Y))
+    assert np.array_equal(2.0 * half.delta(np, Z, Y), whole.delta(np, Z, Y))
+
+
+def test_several_quantiles_are_the_mean_of_each_alone() -> None:
+    """Two target columns with three outputs each: outputs of a column stand together."""
+    several, Z = get_loss(SEVERAL), logits(6, 5)
+    Y = np.repeat(logits(2, 5, 2.0), 3, axis=0)
+    alone = [get_loss({"name": "quantile", "quantiles": [q]}) for q in (0.1, 0.5, 0.9)]
+    values = [loss.value(np, Z[i::3], Y[i::3]) for i, loss in enumerate(alone)]
+    assert np.allclose(several.value(np, Z, Y), sum(values) / 3, rtol=1e-14)
+    for i, loss in enumerate(alone):
+        assert np.allclose(several.delta(np, Z, Y)[i::3], loss.delta(np, Z[i::3], Y[i::3]) / 3, rtol=1e-14)
+
+
+@pytest.mark.parametrize("q", [0.05, 0.5, 0.8])
+def test_the_minimizer_is_the_quantile(q: float) -> None:
+    """Of 101 targets the cost of a constant prediction is least at the one that 100 q of the others are below."""
+    Y = np.random.default_rng(3).permutation(np.arange(101.0))[None, :] ** 1.5
+    loss, ordered = get_loss({"name": "quantile", "quantiles": [q]}), np.sort(Y[0])
+    costs = [float(loss.value(np, np.full_like(Y, z), Y).sum()) for z in ordered]
+    assert int(np.argmin(costs)) == round(100 * q)
+
+
+def test_the_quantile_in_the_middle_stands_for_its_column() -> None:
+    AL = np.arange(12.0).reshape(2, 6)
+    assert np.array_equal(get_loss(SEVERAL).point(AL), AL[:, [1, 4]])
+    assert np.array_equal(get_loss({"name": "quantile", "quantiles": [0.1, 0.9]}).point(AL), AL[:, [0, 2, 4]])
+    assert get_loss("huber").point(AL) is AL
 
 
 @pytest.mark.parametrize("threshold", [0.0, -1.0, math.nan, math.inf, -math.inf])

@@ -178,7 +178,7 @@ def run(
     theta, slots, out = move(START), tuple(move(np.zeros(3)) for _ in optimizer.slots), []
     for t in range(1, STEPS + 1):
         scalars: Any = optimizer.scalars(t, RATES[t - 1])
-        assert len(scalars) <= 4
+        assert len(scalars) <= 3
         scalars = [move([s]) for s in scalars] if buffers else scalars
         theta, slots = optimizer.apply(xp, theta, move(GRADIENTS[t - 1]), slots, scalars, decay=decay)
         assert len(slots) == len(optimizer.slots)
@@ -326,7 +326,7 @@ def test_the_ends_of_the_ranges_are_allowed(name: str) -> None:
     numeric = [f.name for f in fields(OPTIMIZERS[name]) if not isinstance(f.default, str)]
     lowest = {n: 1e-300 if n in ("learning_rate", "epsilon") else 0 for n in numeric}
     assert get_optimizer({"name": name, **lowest}).spec().items() >= lowest.items()
-    highest = {n: math.nextafter(1.0, 0.0) for n in numeric if n in ("momentum", "beta1", "beta2", "rho")}
+    highest = {n: math.nextafter(1.0, 0.0) for n in numeric if n in ("momentum", "beta1", "beta2", "rho", "average")}
     assert get_optimizer({"name": name, **highest}).spec().items() >= highest.items()
 
 
@@ -352,7 +352,9 @@ def test_slots_and_published_defaults() -> None:
         "lion": ("m",),
     }
     moments = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "variant": "paper"}
-    assert {name: vars(get_optimizer(name)) for name in OPTIMIZERS} == {
+    assert {get_optimizer(name).average for name in OPTIMIZERS} == {0.0}
+    found = {name: {k: v for k, v in vars(get_optimizer(name)).items() if k != "average"} for name in OPTIMIZERS}
+    assert found == {
         "sgd": {"learning_rate": 1e-2},
         "momentum": {"learning_rate": 1e-2, "momentum": 0.9, "variant": "velocity"},
         "nesterov": {"learning_rate": 1e-2, "momentum": 0.9},
@@ -364,3 +366,54 @@ def test_slots_and_published_defaults() -> None:
         "lion": {"learning_rate": 1e-4, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.0},
     }
     assert get_optimizer("sgd").scalars(1, 0.5) == (0.5,)
+
+
+def averages(optimizer: Optimizer, dtype: str = "float64", xp: Any = np, device: str = "device1") -> list[np.ndarray]:
+    """The average after each of the ten steps; ``run`` with all that a training step asks of an optimizer."""
+
+    def move(x: Any) -> Any:
+        return np.asarray(x, dtype) if xp is np else to_strict(np.asarray(x, dtype), device)
+
+    # What the slot holds at the start must not matter.
+    theta, state, out = move(START), tuple(move(np.full(3, float(i))) for i in range(len(optimizer.state))), []
+    state = tuple(move(np.zeros(3)) for _ in optimizer.slots) + state[len(optimizer.slots) :]
+    for t in range(1, STEPS + 1):
+        numbers = [move([x]) for x in optimizer.numbers(t, RATES[t - 1])]
+        theta, state = optimizer.step(xp, theta, move(GRADIENTS[t - 1]), state, numbers, decay=True)
+        assert len(state) == len(optimizer.state)
+        out.append(state[-1] if xp is np else to_host(state[-1], device))
+    return out
+
+
+@pytest.mark.parametrize("average", [0.5, 0.9, 0.999])
+@pytest.mark.parametrize("spec", [c[0] for c in CASES], ids=str)
+def test_the_average_is_the_weighted_mean_of_all_steps(spec: dict[str, Any], average: float) -> None:
+    """Step i counts d^(t - i), the weights made to sum to 1, whatever the rule and its own state."""
+    optimizer = get_optimizer(spec | {"average": average})
+    thetas = np.array(run(get_optimizer(spec), "float64", buffers=True))
+    for t, found in enumerate(averages(optimizer), 1):
+        weights = average ** np.arange(t - 1, -1, -1.0)
+        np.testing.assert_allclose(found, weights @ thetas[:t] / weights.sum(), rtol=1e-12)
+
+
+def test_the_average_begins_with_the_first_parameters_and_then_their_plain_mean() -> None:
+    optimizer = get_optimizer({"name": "sgd", "average": math.nextafter(1.0, 0.0)})
+    assert optimizer.numbers(1, 0.1) == (0.1, 1.0)
+    found, thetas = averages(optimizer), np.array(run(optimizer, "float64", buffers=True))
+    assert np.array_equal(found[0], thetas[0])
+    np.testing.assert_allclose(found[3], thetas[:4].mean(axis=0), rtol=1e-12)
+
+
+def test_without_an_average_a_step_is_the_rule_alone() -> None:
+    plain = get_optimizer("adam")
+    assert (plain.state, plain.numbers(3, 0.1)) == (plain.slots, plain.scalars(3, 0.1))
+    averaged_too = get_optimizer({"name": "adam", "average": 0.9})
+    assert averaged_too.state == ("m", "v", "average")
+    assert averaged_too.numbers(3, 0.1) == (*plain.scalars(3, 0.1), (1 - 0.9) / (1 - 0.9**3))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_array_api_strict_averages_to_numpys_bits(device: str) -> None:
+    optimizer = get_optimizer({"name": "adam", "average": 0.9})
+    strict = averages(optimizer, "float32", array_api_strict, device)
+    assert np.array_equal(strict, averages(optimizer, "float32"))

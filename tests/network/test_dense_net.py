@@ -50,6 +50,7 @@ from backprop_gpu.network.step import TrainingStep
         ([3, 2, 1], {"loss": {"name": "huber", "threshold": 0.0}}, "threshold must be positive"),
         ([3, 2, 1], {"loss": {"name": "huber", "threshold": "1"}}, "huber: threshold must be positive and finite"),
         ([3, 2, 1], {"loss": None}, "loss"),
+        ([3, 4], {"loss": {"name": "quantile", "quantiles": [0.1, 0.5, 0.9]}}, "3 quantiles need 3 outputs per target"),
         ([3, 2, 1], {"loss": "categorical_cross_entropy"}, "needs at least 2 outputs"),
         ([3, 2, 1], {"initializer": "he_norml"}, "did you mean 'he_normal'?"),
         ([3, 2, 1], {"initializer": None}, "unknown initializer None"),

@@ -13,6 +13,8 @@ from backprop_gpu.network.targets import check_rows, check_targets, check_weight
 
 ONES = np.ones((4, 3))
 
+THREE = {"name": "quantile", "quantiles": [0.1, 0.5, 0.9]}
+
 
 def with_cell(row: int, column: int, value: float) -> np.ndarray:
     x = ONES.copy()
@@ -75,12 +77,17 @@ def test_the_name_of_the_rows_is_told() -> None:
         ("squared_error", 1, [0.5, -3.0, 1e9, 0.0], (4, 1), "float"),
         ("huber", 2, np.ones((4, 2)), (4, 2), "float"),
         ("poisson", 1, [0, 3, 1, 2], (4, 1), "int"),
+        (THREE, 3, [0.5, 3.0, 1.0, 2.0], (4, 3), "float"),
+        (THREE, 6, np.ones((4, 2)), (4, 6), "float"),
+        (THREE, 6, np.ones((4, 6)), (4, 6), "float"),
     ],
 )
-def test_targets(loss: str, n: int, y: Any, shape: tuple[int, int], dtype: str) -> None:
+def test_targets(loss: Any, n: int, y: Any, shape: tuple[int, int], dtype: str) -> None:
     found = check_targets(y, get_loss(loss), n, 4)
     assert found.shape == shape
-    np.testing.assert_array_equal(found, np.asarray(y).reshape(shape))
+    given = np.asarray(y).reshape(4, -1)
+    np.testing.assert_array_equal(found, np.repeat(given, shape[1] // given.shape[1], axis=1))
+    np.testing.assert_array_equal(check_targets(found, get_loss(loss), n, 4), found)
     assert found.dtype == np.int64 if dtype == "labels" else found.dtype.kind == "f"
 
 

@@ -36,7 +36,7 @@ ACTIVATIONS: tuple[Any, ...] = (
     "silu",
     "softplus",
 )
-LOSSES: tuple[Any, ...] = (
+PLAIN: tuple[Any, ...] = (
     "binary_cross_entropy",
     "categorical_cross_entropy",
     {"name": "categorical_cross_entropy", "label_smoothing": 0.1},
@@ -45,7 +45,13 @@ LOSSES: tuple[Any, ...] = (
     {"name": "huber", "threshold": 0.7},
     "poisson",
 )
-OPTIMIZERS: tuple[Any, ...] = (
+# What every second run has in the place of a plain loss.
+VARIANTS: dict[str, Any] = {
+    "binary_cross_entropy": {"name": "binary_cross_entropy", "label_smoothing": 0.2},
+    "absolute_error": {"name": "quantile", "quantiles": [0.07, 0.5]},
+}
+LOSSES: tuple[Any, ...] = (*PLAIN, *VARIANTS.values())
+RULES: tuple[Any, ...] = (
     "sgd",
     {"name": "momentum", "momentum": 0.8},
     {"name": "momentum", "variant": "average"},
@@ -58,6 +64,9 @@ OPTIMIZERS: tuple[Any, ...] = (
     "amsgrad",
     {"name": "lion", "weight_decay": 0.1},
 )
+# What every second run has in the place of a plain rule.
+AVERAGED: dict[str, Any] = {name: {"name": name, "average": 0.9} for name in ("sgd", "adam", "amsgrad")}
+OPTIMIZERS: tuple[Any, ...] = (*RULES, *AVERAGED.values())
 SCHEDULES: tuple[Any, ...] = (
     "constant",
     {"name": "step", "every": 2, "gamma": 0.3},
@@ -134,15 +143,18 @@ def plan(i: int, seed: int = 0, only: Sequence[str] | None = None) -> Run:
     def one(options: Sequence[Any]) -> Any:
         return options[int(rng.integers(len(options)))]
 
-    loss, half = one(LOSSES), device == "fp16 emulated"
+    loss, half = one(PLAIN), device == "fp16 emulated"
+    loss = VARIANTS.get(str(loss), loss) if i % 2 else loss
     depth = int(rng.integers(1, 5))
     sizes = [int(one(WIDTHS)) for _ in range(depth + 1)]
     if (isinstance(loss, dict) and loss["name"].startswith("cat")) or loss == "categorical_cross_entropy":
         sizes[-1] = max(sizes[-1], 2)
+    if isinstance(loss, dict) and loss["name"] == "quantile":
+        sizes[-1] += sizes[-1] % 2
     dtype = "float64" if rng.random() < 0.4 and device in FLOAT64 else "float32"
     m = int(one(EXAMPLES))
     settings: dict[str, Any] = {
-        "optimizer": one(OPTIMIZERS),
+        "optimizer": one(RULES),
         "schedule": one(SCHEDULES),
         "total_steps": 4,
         "delta": one(("fused", "fused", "literal")),
@@ -154,6 +166,8 @@ def plan(i: int, seed: int = 0, only: Sequence[str] | None = None) -> Run:
         "clip_norm": one((None, None, 0.05, 100.0)),
         "micro_batch": one((None, None, max(1, m // 3), max(1, m - 1))),
     }
+    if i % 2:
+        settings["optimizer"] = AVERAGED.get(str(settings["optimizer"]), settings["optimizer"])
     net = {
         "activation": [one(ACTIVATIONS) for _ in range(depth - 1)],
         "loss": loss,

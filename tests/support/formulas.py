@@ -183,18 +183,24 @@ def one_hot(labels: np.ndarray, n: int) -> np.ndarray:
     return np.where(np.arange(n)[:, None] == labels, 1.0, 0.0)
 
 
-def _smoothed(B: Bounds, parameters: Parameters, y: Bounded) -> Bounded:
+def _smoothed(B: Bounds, parameters: Parameters, y: Bounded, classes: int) -> Bounded:
     s = parameters.get("label_smoothing", 0.0)
-    return y if s == 0.0 else B.constant(1.0 - s) * y + B.constant(s / y.shape[0])
+    return y if s == 0.0 else B.constant(1.0 - s) * y + B.constant(s / classes)
+
+
+def _tilted(B: Bounds, parameters: Parameters, d: Bounded, x: Bounded) -> Bounded:
+    """(1 - q) x where d > 0, else q x; row i has quantile i mod K."""
+    q = np.resize(parameters["quantiles"], d.shape[0])[:, None]
+    return B.where(d > 0.0, B.rounded(1.0 - q, 0.0) * x, B.rounded(q, 0.0) * x)
 
 
 def loss_value(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Bounded) -> Bounded:
     """L (1, m): one number per example."""
     if name == "binary_cross_entropy":
-        return B.sum((B.maximum(z, 0.0) - z * y) + B.log1p(B.exp(-B.abs(z))), axis=0)
+        return B.sum((B.maximum(z, 0.0) - z * _smoothed(B, parameters, y, 2)) + B.log1p(B.exp(-B.abs(z))), axis=0)
     if name == "categorical_cross_entropy":
         s = z - B.max(z, axis=0)
-        return B.sum(_smoothed(B, parameters, y) * (B.log(B.sum(B.exp(s), axis=0)) - s), axis=0)
+        return B.sum(_smoothed(B, parameters, y, y.shape[0]) * (B.log(B.sum(B.exp(s), axis=0)) - s), axis=0)
     if name == "squared_error":
         d = z - y
         return B.sum(d * d, axis=0) * B.constant(0.5 / z.shape[0])
@@ -205,6 +211,8 @@ def loss_value(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Boun
         size = B.abs(z - y)
         c = B.minimum(size, parameters["threshold"])
         return B.sum(c * (size - 0.5 * c), axis=0) * each
+    if name == "quantile":
+        return B.sum(_tilted(B, parameters, z - y, B.abs(z - y)), axis=0) * each
     if name == "poisson":
         entropy = y * B.log(B.maximum(y, B.eta)) - y
         return B.sum(B.exp(z) - y * z + entropy, axis=0) * each
@@ -214,9 +222,9 @@ def loss_value(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Boun
 def loss_delta(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Bounded) -> Bounded:
     """dL/dZ (n_L, m)."""
     if name == "binary_cross_entropy":
-        return _sigmoid(B, z) - y
+        return _sigmoid(B, z) - _smoothed(B, parameters, y, 2)
     if name == "categorical_cross_entropy":
-        t = _smoothed(B, parameters, y)
+        t = _smoothed(B, parameters, y, y.shape[0])
         return activation(B, "softmax", {}, z) * B.sum(t, axis=0) - t
     each = B.constant(1.0 / z.shape[0])
     if name == "squared_error":
@@ -225,6 +233,8 @@ def loss_delta(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Boun
         return B.sign(z - y) * each
     if name == "huber":
         return B.minimum(B.maximum(z - y, -parameters["threshold"]), parameters["threshold"]) * each
+    if name == "quantile":
+        return _tilted(B, parameters, z - y, B.sign(z - y)) * each
     if name == "poisson":
         return (B.exp(z) - y) * each
     raise LookupError(name)
@@ -233,9 +243,10 @@ def loss_delta(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Boun
 def loss_literal(B: Bounds, name: str, parameters: Parameters, a: Bounded, y: Bounded) -> Bounded:
     """dL/dAL (n_L, m) as it is written on paper, guarded against a division by 0."""
     if name == "binary_cross_entropy":
+        y = _smoothed(B, parameters, y, 2)
         return -(y / B.maximum(a, B.eta) - (1.0 - y) / B.maximum(1.0 - a, B.eta))
     if name == "categorical_cross_entropy":
-        return -(_smoothed(B, parameters, y) / B.maximum(a, B.eta))
+        return -(_smoothed(B, parameters, y, y.shape[0]) / B.maximum(a, B.eta))
     if name == "poisson":
         guard = B.maximum(y, 1.0) * (4.0 * B.eta)
         return (1.0 - y / B.maximum(a, guard)) * B.constant(1.0 / a.shape[0])

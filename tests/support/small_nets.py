@@ -25,6 +25,8 @@ LOSS_CASES: dict[str, tuple[Any, int, np.ndarray]] = {
     "squared": ("squared_error", 2, _rng.normal(size=(ROWS, 2))),
     "absolute": ("absolute_error", 2, _rng.normal(size=(ROWS, 2)) + 1.0),
     "huber": ({"name": "huber", "threshold": 0.5}, 2, _rng.normal(size=(ROWS, 2)) * 2.0),
+    "binary-smoothed": ({"name": "binary_cross_entropy", "label_smoothing": 0.2}, 1, np.array([1.0, 0, 1, 1, 0, 0])),
+    "quantile": ({"name": "quantile", "quantiles": [0.1, 0.5, 0.9]}, 6, _rng.normal(size=(ROWS, 2))),
     "poisson": ("poisson", 2, _rng.poisson(2.0, (ROWS, 2)).astype(float)),
 }
 

@@ -37,6 +37,12 @@ def clip_factor(B: Bounds, norm: Bounded, max_norm: float) -> Bounded:
 
 def step_numbers(optimizer: str, p: Parameters, t: int, learning_rate: float) -> list[float]:
     """What changes from step to step (t from 1), in float64: the step size first, then further factors."""
+    d = p.get("average", 0.0)
+    share = [(1.0 - d) / (1.0 - d**t)] if d else []
+    return [*_factors(optimizer, p, t, learning_rate), *share]
+
+
+def _factors(optimizer: str, p: Parameters, t: int, learning_rate: float) -> list[float]:
     if optimizer in ("adam", "adamw", "amsgrad"):
         first, second = 1.0 - p["beta1"] ** t, math.sqrt(1.0 - p["beta2"] ** t)
         hat = p["variant"] == "epsilon_hat"
@@ -63,6 +69,9 @@ def update(
     decayed: np.ndarray,
 ) -> tuple[Bounded, list[Bounded]]:
     """theta and slots after one step; ``decayed``: where weight decay applies."""
+    if p.get("average", 0.0):
+        theta, own = update(B, optimizer, p | {"average": 0.0}, theta, g, slots[:-1], numbers[:-1], decayed)
+        return theta, [*own, slots[-1] + numbers[-1] * (theta - slots[-1])]
     lr = numbers[0]
     if optimizer == "sgd":
         return theta - lr * g, []

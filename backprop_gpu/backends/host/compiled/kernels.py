@@ -19,7 +19,7 @@ from ....maths.optimizers import Optimizer
 from ...protocol import Device, Dropout
 from ..kernels import HostKernels
 from ..openblas import OpenBlas
-from . import activations, data, layers, losses, updates
+from . import activations, averaging, data, layers, losses, updates
 from .calling import REALS, Kernel
 from .dropout import drop
 from .recording import Along, Argument, Call, NotRecordableError, Tape
@@ -241,13 +241,14 @@ class CompiledKernels(HostKernels):
         (n, m), dtype, step = Z.shape, Z.dtype.name, Z.itemsize
         if (m, dtype) not in self._scratch:
             self._scratch[m, dtype] = np.zeros((5, m), dtype)
-        parameter = np.array([next(iter(vars(loss).values()), 0.0)], dtype)
+        parameters = np.atleast_1d(np.array(next(iter(vars(loss).values()), 0.0), np.float64))
+        pairs = np.stack([parameters, 1.0 - parameters], axis=1).astype(dtype)
         self._run(
             losses.output_delta(dtype, loss.name, labels),
             *(Along(Z, step), Along(dZ, step), Along(rows, rows.shape[1] * rows.itemsize), Along(weights, step)),
             *(inverse_denominator, int(early), db, int(accumulate)),
             *(Along(part, step) for part in self._scratch[m, dtype]),
-            *(value, n, m, m, parameter),
+            *(value, n, m, m, pairs, parameters.size),
         )
 
     # -- the flat vector -----------------------------------------------------------------------------------------
@@ -290,11 +291,13 @@ class CompiledKernels(HostKernels):
             super().update(optimizer, theta, grad, slots, scalars=scalars, factor=factor, decay=decay)
             return
         rule, constants = updates.rule_of(optimizer, decay)
-        three = (*slots, None, None, None)[:3]
+        three = (*slots[: len(optimizer.slots)], None, None, None)[:3]
         self._run(
             updates.update(theta.dtype.name, rule),
             *(theta, grad, *three, scalars, np.array(constants, theta.dtype), factor, theta.shape[0]),
         )
+        if optimizer.average:
+            self._run(averaging.average(theta.dtype.name), theta, slots[-1], scalars[-1:], theta.shape[0])
 
     # -- batches -------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from .functions import functions
 
 
 # Row: 0 Z, 1 dZ, 2 Y (examples contiguous), 3 weights or 0, 4 1/D, 5 early?, 6 db, 7 accumulate?, 8-12 scratch (m each;
-# 10 holds the losses), 13 value, 14 n, 15 m, 16 ld, 17 parameter.
+# 10 holds the losses), 13 value, 14 n, 15 m, 16 ld, 17 pairs p, 1 - p, 18 number of pairs.
 @functools.cache
 def output_delta(dtype: str, loss: str, labels: bool) -> Kernel:
     """dZ <- w dL/dZ (times 1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L.
@@ -25,9 +25,9 @@ def output_delta(dtype: str, loss: str, labels: bool) -> Kernel:
 
     @inline
     def body(address):
-        a = integers(address, 18)
+        a = integers(address, 19)
         n, m, ld = a[14], a[15], a[16]
-        sweep(a, n, m, ld, scalar(a[17], f(0.0)))
+        sweep(a, n, m, ld, floats(a[17], 2 * a[18]), a[18])
         inverse, loss, factor = scalar(a[4], f(1.0)), floats(a[10], m), floats(a[9], m)
         early = inverse if a[5] else f(1.0)
         late = f(1.0) if a[5] else inverse
@@ -60,7 +60,10 @@ def output_delta(dtype: str, loss: str, labels: bool) -> Kernel:
 
 
 def _softmax(dtype: str, labels: bool) -> Any:
-    """dZ <- AL sum_k T - T and loss <- sum_k T (log sum_j e^S - S), S = Z - max Z, column by column."""
+    """dZ <- AL sum_k T - T and loss <- sum_k T (log sum_j e^S - S), S = Z - max Z, column by column.
+
+    T = (1 - p) Y + p/n.
+    """
     real, fn, targets_row = REALS[dtype], functions(dtype), _targets(dtype, labels)
     f, size, floats, exp, log = real.f, real.size, real.floats, fn.exp, fn.log
 
@@ -82,7 +85,8 @@ def _softmax(dtype: str, labels: bool) -> Any:
                 total[c] += e
 
     @inline
-    def sweep(a, n, m, ld, p):
+    def sweep(a, n, m, ld, pairs, count):
+        p, rest = pairs[0], pairs[1]
         top, total, loss, targets, row = (
             floats(a[8], m),
             floats(a[9], m),
@@ -91,7 +95,7 @@ def _softmax(dtype: str, labels: bool) -> Any:
             floats(a[12], m),
         )
         exponentials(a, n, m, ld, top, total)
-        smooth, rest = p / f(n), f(1.0) - p
+        smooth = p / f(n)
         for c in range(m):
             targets[c] = f(0.0)
         for r in range(n):
@@ -131,22 +135,26 @@ def _targets(dtype: str, labels: bool) -> Any:
 
 
 def _elementwise(dtype: str, name: str) -> Any:
-    """The losses whose outputs stand alone: dZ unweighted, loss summed or averaged over outputs."""
+    """The losses whose outputs stand alone: dZ unweighted, loss summed or averaged over outputs.
+
+    Output r has the pair p, 1 - p with the number r mod their count: quantiles take turns, every other loss has one.
+    """
     f, size, floats = REALS[dtype].f, REALS[dtype].size, REALS[dtype].floats
     row_losses = (_entropies if name in ("binary_cross_entropy", "poisson") else _distances)(dtype)[name]
     summed = name == "binary_cross_entropy"
 
     @inline
-    def sweep(a, n, m, ld, p):
+    def sweep(a, n, m, ld, pairs, count):
         loss, row, y = floats(a[10], m), floats(a[11], m), floats(a[2], n * m)
         share = f(1.0) if summed else f(1.0) / f(n)
         for c in range(m):
             loss[c] = f(0.0)
         for r in range(n):
             d = floats(a[1] + size * r * ld, m)
-            for c in range(m):
-                row[c] = y[c * n + r]
-            row_losses(p, floats(a[0] + size * r * ld, m), row, d, loss, m)
+            p, rest = pairs[2 * (r % count)], pairs[2 * (r % count) + 1]
+            for c in range(m):  # T = (1 - p) Y + p/2
+                row[c] = rest * y[c * n + r] + f(0.5) * p if summed else y[c * n + r]
+            row_losses(p, rest, floats(a[0] + size * r * ld, m), row, d, loss, m)
             if share != f(1.0):
                 for c in range(m):
                     d[c] *= share
@@ -164,7 +172,7 @@ def _entropies(dtype: str) -> dict[str, Any]:
     exp, log, log1p_unit = fn.exp, fn.log, fn.log1p_unit
 
     @inline
-    def binary_cross_entropy(p, z, y, d, loss, m):
+    def binary_cross_entropy(p, rest, z, y, d, loss, m):
         for c in range(m):
             x = z[c]
             e = exp(-x if x > f(0.0) else x)
@@ -173,7 +181,7 @@ def _entropies(dtype: str) -> dict[str, Any]:
             loss[c] += ((x if x > f(0.0) else f(0.0)) - x * y[c]) + log1p_unit(e)
 
     @inline
-    def poisson(p, z, y, d, loss, m):
+    def poisson(p, rest, z, y, d, loss, m):
         for c in range(m):
             x = z[c]
             mean = exp(x)
@@ -189,21 +197,21 @@ def _distances(dtype: str) -> dict[str, Any]:
     f = REALS[dtype].f
 
     @inline
-    def squared_error(p, z, y, d, loss, m):
+    def squared_error(p, rest, z, y, d, loss, m):
         for c in range(m):
             x = z[c] - y[c]
             d[c] = x
             loss[c] += f(0.5) * (x * x)
 
     @inline
-    def absolute_error(p, z, y, d, loss, m):
+    def absolute_error(p, rest, z, y, d, loss, m):
         for c in range(m):
             x = z[c] - y[c]
             d[c] = f(1.0) if x > f(0.0) else (f(-1.0) if x < f(0.0) else x)
             loss[c] += abs(x)
 
     @inline
-    def huber(p, z, y, d, loss, m):
+    def huber(p, rest, z, y, d, loss, m):
         for c in range(m):
             x = z[c] - y[c]
             size = abs(x)
@@ -211,4 +219,12 @@ def _distances(dtype: str) -> dict[str, Any]:
             d[c] = p if x > p else (-p if x < -p else x)
             loss[c] += inner * (size - f(0.5) * inner)
 
-    return {"squared_error": squared_error, "absolute_error": absolute_error, "huber": huber}
+    @inline
+    def quantile(p, rest, z, y, d, loss, m):
+        for c in range(m):
+            x = z[c] - y[c]
+            d[c] = rest if x > f(0.0) else (-p if x < f(0.0) else x)
+            loss[c] += rest * x if x > f(0.0) else -p * x
+
+    found = {"squared_error": squared_error, "absolute_error": absolute_error}
+    return found | {"huber": huber, "quantile": quantile}
