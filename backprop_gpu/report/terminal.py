@@ -73,10 +73,10 @@ def sections(found: Sequence[Section]) -> Table:
 def gradients(report: GradientReport, title: str) -> Table:
     """One row per parameter tensor of a gradient check."""
     table = Table(title=title, title_justify="left")
-    for name in ("tensor", "relative error", "verdict", "worst entry", "likely cause"):
+    for name in ("tensor", "relative error", "verdict", "worst entry"):
         table.add_column(name, justify="right" if name == "relative error" else "left")
     for t in report.tensors:
         worst = "" if t.worst is None else f"{list(t.worst)}: got {t.got:.6g}, want {t.want:.6g}"
         verdict = ("ok" if t.ok else "WRONG") + (" (by differences)" if t.method == "central difference" else "")
-        table.add_row(t.name, f"{t.error:.1e}", verdict, worst, Text(t.cause))
+        table.add_row(t.name, f"{t.error:.1e}", verdict, worst)
     return table

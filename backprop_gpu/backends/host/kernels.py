@@ -16,6 +16,7 @@ from ...maths.activations import Activation
 from ...maths.optimizers import Optimizer
 from ..protocol import Dropout
 from ..reference import ReferenceKernels
+from ..shipped import shipped
 
 # Elements of a block: five float32 vectors of 16,384 are 320 KiB, within the second-level cache of current CPUs.
 BLOCK = 16_384
@@ -79,7 +80,7 @@ class HostKernels(ReferenceKernels):
 
     def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> HostSaved:  # type: ignore[override]
         """Z, G and scratch as far as the layer needs them."""
-        in_place = activation.name in _FORWARD
+        in_place = shipped(activation) and activation.name in _FORWARD
 
         def buffer() -> np.ndarray:
             return np.zeros((n, m), dtype)

@@ -17,6 +17,7 @@ from ....maths.activations import Activation
 from ....maths.losses import Loss
 from ....maths.optimizers import Optimizer
 from ...protocol import Device, Dropout
+from ...shipped import shipped
 from ..kernels import HostKernels
 from ..openblas import OpenBlas
 from . import activations, averaging, data, layers, losses, updates
@@ -94,7 +95,7 @@ class CompiledKernels(HostKernels):
         """The derivative's buffer where it is needed; NumPy's buffers for another dtype."""
         # A negative slope or alpha would hide the side of the kink, which is read off A.
         negative = any(value < 0.0 for _, value in activation.parameters)
-        known = activation.name in (*activations.FROM_A, *activations.KEEPING)
+        known = shipped(activation) and activation.name in (*activations.FROM_A, *activations.KEEPING)
         if dtype not in REALS or not known or negative:
             return super().saved(n, m, dtype, activation, dropout)
         saved = CompiledSaved(parameter=np.array([v for _, v in activation.parameters] or [0.0], dtype))
@@ -222,7 +223,7 @@ class CompiledKernels(HostKernels):
             self._fall_back()
             rows, weights = np.ascontiguousarray(rows), None if weights is None else np.ascontiguousarray(weights)
         fits = labels or (Y.dtype == Z.dtype and Y.shape == Z.shape)
-        if form != "fused" or not _one_real(Z, weights) or not fits:
+        if form != "fused" or not _one_real(Z, weights) or not fits or not shipped(loss):
             self._fall_back()
             super().output_delta(
                 loss,
@@ -286,7 +287,7 @@ class CompiledKernels(HostKernels):
         decay: bool,
     ) -> None:
         """theta, slots <- optimizer(theta, factor * grad, slots; scalars), in one pass."""
-        if not _one_real(theta):
+        if not _one_real(theta) or not shipped(optimizer):
             self._fall_back()
             super().update(optimizer, theta, grad, slots, scalars=scalars, factor=factor, decay=decay)
             return
