@@ -53,7 +53,6 @@ class CompiledKernels(HostKernels):
         super().__init__(backend)
         self.blas = blas
         self._recording: list[Call] | None = None
-        self._scratch: dict[tuple[int, str], np.ndarray] = {}
         self._largest_product = 0
 
     # -- calling and recording -----------------------------------------------------------------------------------
@@ -61,9 +60,15 @@ class CompiledKernels(HostKernels):
     def _run(self, kernel: Kernel, *arguments: Argument) -> None:
         made = Call(kernel, arguments)
         if self._recording is None:
-            made.run()
+            self._do(made.run)
         else:
             self._recording.append(made)
+
+    def _contiguous(self, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """A copy that is made anew whenever the operation is."""
+        copy = np.empty(x.shape, dtype)
+        self._do(np.copyto, copy, x)
+        return copy
 
     def _fall_back(self) -> None:
         """Called before NumPy's kernel is used: fine outright, the end of a recording."""
@@ -72,14 +77,9 @@ class CompiledKernels(HostKernels):
 
     def capture(self, program: Program) -> Replay:
         """One compiled loop over the program's kernels, in chunks; the Python itself if something is not compiled."""
-        calls: list[Call] = []
-        self._recording = calls
-        try:
-            program()
-        except NotRecordableError:
+        calls = self._record(program)
+        if calls is None:
             return super().capture(program)
-        finally:
-            self._recording = None
         tape, threads = Tape(calls), 1 if self._largest_product < SMALL_PRODUCT else self.blas.threads
 
         def replay(times: int) -> None:
@@ -87,6 +87,18 @@ class CompiledKernels(HostKernels):
                 tape.play(times)
 
         return replay
+
+    def _record(self, program: Program) -> list[Call] | None:
+        """The program's calls; None if something has no compiled form."""
+        calls: list[Call] = []
+        self._recording = calls
+        try:
+            program()
+        except NotRecordableError:
+            return None
+        finally:
+            self._recording = None
+        return calls
 
     # -- layers --------------------------------------------------------------------------------------------------
 
@@ -132,7 +144,7 @@ class CompiledKernels(HostKernels):
         stored = _stored(A_prev, A)
         if stored is None:
             self._fall_back()
-            stored = 0, Along(np.ascontiguousarray(A_prev, A.dtype), A.itemsize)
+            stored = 0, Along(self._contiguous(A_prev, A.dtype), A.itemsize)
         (n, k), m, step = W.shape, A_prev.shape[1], A.itemsize
         self._largest_product = max(self._largest_product, 2 * n * k * m)
         self._run(
@@ -220,7 +232,10 @@ class CompiledKernels(HostKernels):
         rows = Y.T  # examples contiguous, as batches are gathered
         if not rows.flags.c_contiguous or not (weights is None or weights.flags.c_contiguous):
             self._fall_back()
-            rows, weights = np.ascontiguousarray(rows), None if weights is None else np.ascontiguousarray(weights)
+            rows, weights = (
+                self._contiguous(rows, rows.dtype),
+                weights if weights is None else self._contiguous(weights, weights.dtype),
+            )
         fits = labels or (Y.dtype == Z.dtype and Y.shape == Z.shape)
         if form != "fused" or not _one_real(Z, weights) or not fits:
             self._fall_back()
@@ -239,14 +254,13 @@ class CompiledKernels(HostKernels):
             )
             return
         (n, m), dtype, step = Z.shape, Z.dtype.name, Z.itemsize
-        if (m, dtype) not in self._scratch:
-            self._scratch[m, dtype] = np.zeros((5, m), dtype)
+        scratch = self._scratch("losses", (5, m), dtype)
         parameter = np.array([next(iter(vars(loss).values()), 0.0)], dtype)
         self._run(
             losses.output_delta(dtype, loss.name, labels),
             *(Along(Z, step), Along(dZ, step), Along(rows, rows.shape[1] * rows.itemsize), Along(weights, step)),
             *(inverse_denominator, int(early), db, int(accumulate)),
-            *(Along(part, step) for part in self._scratch[m, dtype]),
+            *(Along(part, step) for part in scratch),
             *(value, n, m, m, parameter),
         )
 
