@@ -1,7 +1,7 @@
 """Formulas of ``maths`` written with ``out=``: the same operations, into buffers that are there.
 
-Each is a list of NumPy calls handed to ``do``, which makes them or writes them down (see ``kernels``). ``s`` is scratch
-of the shape of what is written; numbers that change from step to step are one-element arrays.
+Each is a list of NumPy calls, made at once or written down (``calls``). Numbers that change from step to step are
+arrays without dimensions, views of where they live.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 from ...maths.activations import Activation
 from ...maths.optimizers import Optimizer
 from ...maths.special import erf
+from .calls import Calls, number
 
-Do = Callable[..., None]
 Slots = list[np.ndarray]
 
-# Elements of a block for formulas that allocate: a dozen temporaries of 32 KiB stay in the second-level cache.
-BLOCK = 8_192
+# Elements of a block for formulas that allocate: their temporaries stay in the caches, whatever the network.
+BLOCK = 16_384
 
 
 def blocks(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
@@ -33,60 +33,63 @@ def blocks(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
 # -- activations: z <- g(z); ``slope`` is g' where the backward pass cannot have it from A ----------------------------
 
 
-def identity(do: Do, z: np.ndarray, slope: Any, s: np.ndarray) -> None:
+def identity(to: Calls, z: np.ndarray, slope: Any) -> None:
     """A = Z."""
 
 
-def identity_vjp(do: Do, dA: np.ndarray, A: np.ndarray, slope: Any, s: np.ndarray) -> None:
+def identity_vjp(to: Calls, dA: np.ndarray, A: np.ndarray, slope: Any) -> None:
     """dZ = dA."""
 
 
-def relu(do: Do, z: np.ndarray, slope: Any, s: np.ndarray) -> None:
+def relu(to: Calls, z: np.ndarray, slope: Any) -> None:
     """A = max(Z, 0)."""
-    do(np.maximum, z, 0.0, out=z)
+    to.do(np.maximum, z, to.zeros(z), out=z)
 
 
-def relu_vjp(do: Do, dA: np.ndarray, A: np.ndarray, slope: Any, s: np.ndarray) -> None:
+def relu_vjp(to: Calls, dA: np.ndarray, A: np.ndarray, slope: Any) -> None:
     """dZ = dA where A > 0, else 0: the bits of dA times 1 or 0, so that an infinite dA becomes 0 too."""
     bits = np.dtype(f"i{dA.itemsize}")
-    alive, dZ = s.view(bits), dA.view(bits)
-    do(np.greater, A, 0.0, out=alive)
-    do(np.multiply, dZ, alive, out=dZ)
+    alive, dZ = to.scratch("layer", A.shape, bits), dA.view(bits)
+    to.do(np.greater, A, number(0.0, A), out=alive)
+    to.do(np.multiply, dZ, alive, out=dZ)
 
 
-def tanh(do: Do, z: np.ndarray, slope: Any, s: np.ndarray) -> None:
+def tanh(to: Calls, z: np.ndarray, slope: Any) -> None:
     """A = tanh Z."""
-    do(np.tanh, z, out=z)
+    to.do(np.tanh, z, out=z)
 
 
-def tanh_vjp(do: Do, dA: np.ndarray, A: np.ndarray, slope: Any, s: np.ndarray) -> None:
+def tanh_vjp(to: Calls, dA: np.ndarray, A: np.ndarray, slope: Any) -> None:
     """dZ = dA (1 - A^2)."""
-    do(np.multiply, A, A, out=s)
-    do(np.subtract, 1.0, s, out=s)
-    do(np.multiply, dA, s, out=dA)
+    s = to.scratch("layer", A.shape, A.dtype)
+    to.do(np.multiply, A, A, out=s)
+    to.do(np.subtract, number(1.0, A), s, out=s)
+    to.do(np.multiply, dA, s, out=dA)
 
 
-def sigmoid(do: Do, z: np.ndarray, slope: Any, s: np.ndarray) -> None:
-    """A = e^min(Z, 0) / (1 + e^-|Z|), in which nothing overflows."""
-    do(np.abs, z, out=s)
-    do(np.negative, s, out=s)
-    do(np.exp, s, out=s)
-    do(np.add, s, 1.0, out=s)
-    do(np.minimum, z, 0.0, out=z)
-    do(np.exp, z, out=z)
-    do(np.divide, z, s, out=z)
+def sigmoid(to: Calls, z: np.ndarray, slope: Any) -> None:
+    """A = max(e, 1 where Z > 0) / (1 + e), e = e^-|Z|, in which nothing overflows."""
+    e = to.scratch("layer", z.shape, z.dtype)
+    to.do(np.abs, z, out=e)
+    to.do(np.negative, e, out=e)
+    to.do(np.exp, e, out=e)
+    to.do(np.greater, z, number(0.0, z), out=z)
+    to.do(np.maximum, z, e, out=z)
+    to.do(np.add, e, number(1.0, z), out=e)
+    to.do(np.divide, z, e, out=z)
 
 
-def sigmoid_vjp(do: Do, dA: np.ndarray, A: np.ndarray, slope: Any, s: np.ndarray) -> None:
+def sigmoid_vjp(to: Calls, dA: np.ndarray, A: np.ndarray, slope: Any) -> None:
     """dZ = dA A (1 - A)."""
-    do(np.subtract, 1.0, A, out=s)
-    do(np.multiply, s, A, out=s)
-    do(np.multiply, dA, s, out=dA)
+    s = to.scratch("layer", A.shape, A.dtype)
+    to.do(np.subtract, number(1.0, A), A, out=s)
+    to.do(np.multiply, s, A, out=s)
+    to.do(np.multiply, dA, s, out=dA)
 
 
-def gelu(do: Do, z: np.ndarray, slope: np.ndarray, s: np.ndarray) -> None:
+def gelu(to: Calls, z: np.ndarray, slope: np.ndarray) -> None:
     """A = Z Phi(Z) and slope = Phi(Z) + Z phi(Z), so that Phi is worked out once; block by block."""
-    do(_gelu, z, slope)
+    to.do(_gelu, z, slope)
 
 
 def _gelu(Z: np.ndarray, slope: np.ndarray) -> None:
@@ -96,15 +99,15 @@ def _gelu(Z: np.ndarray, slope: np.ndarray) -> None:
         z *= cdf
 
 
-def gelu_vjp(do: Do, dA: np.ndarray, A: np.ndarray, slope: np.ndarray, s: np.ndarray) -> None:
+def gelu_vjp(to: Calls, dA: np.ndarray, A: np.ndarray, slope: np.ndarray) -> None:
     """dZ = dA slope."""
-    do(np.multiply, dA, slope, out=dA)
+    to.do(np.multiply, dA, slope, out=dA)
 
 
-FORWARD: dict[str, Callable[[Do, np.ndarray, Any, np.ndarray], None]] = {
+FORWARD: dict[str, Callable[[Calls, np.ndarray, Any], None]] = {
     f.__name__: f for f in (identity, relu, tanh, sigmoid, gelu)
 }
-VJP: dict[str, Callable[[Do, np.ndarray, np.ndarray, Any, np.ndarray], None]] = {
+VJP: dict[str, Callable[[Calls, np.ndarray, np.ndarray, Any], None]] = {
     "identity": identity_vjp,
     "relu": relu_vjp,
     "tanh": tanh_vjp,
@@ -129,81 +132,86 @@ def vjp_in_blocks(activation: Activation, dZ: np.ndarray, Z: np.ndarray, G: np.n
 # -- losses from logits: dZ <- dL/dZ and loss (1, m) <- L --------------------------------------------------------------
 
 
-def squared_error(do: Do, Z: np.ndarray, Y: np.ndarray, dZ: np.ndarray, loss: np.ndarray, s: np.ndarray) -> None:
+def squared_error(to: Calls, Z: np.ndarray, Y: np.ndarray, dZ: np.ndarray, loss: np.ndarray) -> None:
     """L = 1/(2 n) sum (Z - Y)^2, dL/dZ = (Z - Y)/n."""
-    share = 1.0 / Z.shape[0]
-    do(np.subtract, Z, Y, out=dZ)
-    do(np.multiply, dZ, dZ, out=s)
-    do(np.add.reduce, s, axis=0, keepdims=True, out=loss)
-    do(np.multiply, loss, 0.5 * share, out=loss)
-    do(np.multiply, dZ, share, out=dZ)
+    s, share = to.scratch("layer", Z.shape, Z.dtype), 1.0 / Z.shape[0]
+    to.do(np.subtract, Z, Y, out=dZ)
+    to.do(np.multiply, dZ, dZ, out=s)
+    to.do(np.add.reduce, s, axis=0, keepdims=True, out=loss)
+    to.do(np.multiply, loss, number(0.5 * share, Z), out=loss)
+    to.do(np.multiply, dZ, number(share, Z), out=dZ)
 
 
-def binary_cross_entropy(do: Do, Z: np.ndarray, Y: np.ndarray, dZ: np.ndarray, loss: np.ndarray, s: np.ndarray) -> None:
+def binary_cross_entropy(to: Calls, Z: np.ndarray, Y: np.ndarray, dZ: np.ndarray, loss: np.ndarray) -> None:
     """L = sum [max(Z, 0) - Z Y + log1p(e^-|Z|)], dL/dZ = sigmoid(Z) - Y."""
-    do(np.maximum, Z, 0.0, out=s)
-    do(np.multiply, Z, Y, out=dZ)
-    do(np.subtract, s, dZ, out=s)
-    do(np.abs, Z, out=dZ)
-    do(np.negative, dZ, out=dZ)
-    do(np.exp, dZ, out=dZ)
-    do(np.log1p, dZ, out=dZ)
-    do(np.add, s, dZ, out=s)
-    do(np.add.reduce, s, axis=0, keepdims=True, out=loss)
-    do(np.copyto, dZ, Z)
-    sigmoid(do, dZ, None, s)
-    do(np.subtract, dZ, Y, out=dZ)
+    s = to.scratch("layer", Z.shape, Z.dtype)
+    to.do(np.maximum, Z, to.zeros(Z), out=s)
+    to.do(np.multiply, Z, Y, out=dZ)
+    to.do(np.subtract, s, dZ, out=s)
+    to.do(np.abs, Z, out=dZ)
+    to.do(np.negative, dZ, out=dZ)
+    to.do(np.exp, dZ, out=dZ)
+    to.do(np.log1p, dZ, out=dZ)
+    to.do(np.add, s, dZ, out=s)
+    to.do(np.add.reduce, s, axis=0, keepdims=True, out=loss)
+    to.do(np.copyto, dZ, Z)
+    sigmoid(to, dZ, None)
+    to.do(np.subtract, dZ, Y, out=dZ)
 
 
 def categorical_cross_entropy(
-    do: Do, Z: np.ndarray, T: np.ndarray, dZ: np.ndarray, loss: np.ndarray, s: np.ndarray, total: np.ndarray
+    to: Calls, Z: np.ndarray, T: np.ndarray, dZ: np.ndarray, loss: np.ndarray, *, one_hot: bool
 ) -> None:
-    """L = sum T (log sum e^S - S), dL/dZ = AL sum T - T, S = Z - max Z; ``total`` (1, m) is scratch."""
-    do(np.maximum.reduce, Z, axis=0, keepdims=True, out=loss)
-    do(np.subtract, Z, loss, out=s)
-    do(np.exp, s, out=dZ)
-    do(np.add.reduce, dZ, axis=0, keepdims=True, out=total)
-    do(np.divide, dZ, total, out=dZ)
-    do(np.log, total, out=total)
-    do(np.subtract, total, s, out=s)
-    do(np.multiply, s, T, out=s)
-    do(np.add.reduce, s, axis=0, keepdims=True, out=loss)
-    do(np.add.reduce, T, axis=0, keepdims=True, out=total)
-    do(np.multiply, dZ, total, out=dZ)
-    do(np.subtract, dZ, T, out=dZ)
+    """L = sum T (log sum e^S - S), dL/dZ = AL sum T - T, S = Z - max Z; ``one_hot``: T is known to sum to exactly 1."""
+    s, total = to.scratch("layer", Z.shape, Z.dtype), to.scratch("total", loss.shape, Z.dtype)
+    to.do(np.maximum.reduce, Z, axis=0, keepdims=True, out=loss)
+    to.do(np.subtract, Z, loss, out=s)
+    to.do(np.exp, s, out=dZ)
+    to.do(np.add.reduce, dZ, axis=0, keepdims=True, out=total)
+    to.do(np.divide, dZ, total, out=dZ)
+    to.do(np.log, total, out=total)
+    to.do(np.subtract, total, s, out=s)
+    to.do(np.multiply, s, T, out=s)
+    to.do(np.add.reduce, s, axis=0, keepdims=True, out=loss)
+    if not one_hot:
+        to.do(np.add.reduce, T, axis=0, keepdims=True, out=total)
+        to.do(np.multiply, dZ, total, out=dZ)
+    to.do(np.subtract, dZ, T, out=dZ)
 
 
 # -- optimizers: theta, slots <- one step; ``numbers`` are the scalars of ``maths.optimizers``, one element each -------
 
 
-def sgd(do: Do, o: Any, theta: np.ndarray, g: np.ndarray, slots: Slots, numbers: Slots, s: np.ndarray) -> None:
+def sgd(to: Calls, o: Any, theta: np.ndarray, g: np.ndarray, slots: Slots, numbers: Slots) -> None:
     """theta - lr g."""
-    do(np.multiply, g, numbers[0], out=s)
-    do(np.subtract, theta, s, out=theta)
+    s = to.scratch("vector", g.shape, g.dtype)
+    to.do(np.multiply, g, numbers[0], out=s)
+    to.do(np.subtract, theta, s, out=theta)
 
 
-def adam(do: Do, o: Any, theta: np.ndarray, g: np.ndarray, slots: Slots, numbers: Slots, s: np.ndarray) -> None:
+def adam(to: Calls, o: Any, theta: np.ndarray, g: np.ndarray, slots: Slots, numbers: Slots) -> None:
     """m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; theta - step m / (c sqrt v + eps)."""
     (m, v), (step, c) = slots, numbers[:2]
-    do(np.multiply, m, o.beta1, out=m)
-    do(np.multiply, g, 1.0 - o.beta1, out=s)
-    do(np.add, m, s, out=m)
-    do(np.multiply, v, o.beta2, out=v)
-    do(np.multiply, g, g, out=s)
-    do(np.multiply, s, 1.0 - o.beta2, out=s)
-    do(np.add, v, s, out=v)
-    do(np.sqrt, v, out=s)
-    do(np.multiply, s, c, out=s)
-    do(np.add, s, o.epsilon, out=s)
-    do(np.divide, m, s, out=s)
-    do(np.multiply, s, step, out=s)
-    do(np.subtract, theta, s, out=theta)
+    s = to.scratch("vector", g.shape, g.dtype)
+    to.do(np.multiply, m, number(o.beta1, g), out=m)
+    to.do(np.multiply, g, number(1.0 - o.beta1, g), out=s)
+    to.do(np.add, m, s, out=m)
+    to.do(np.multiply, v, number(o.beta2, g), out=v)
+    to.do(np.multiply, g, g, out=s)
+    to.do(np.multiply, s, number(1.0 - o.beta2, g), out=s)
+    to.do(np.add, v, s, out=v)
+    to.do(np.sqrt, v, out=s)
+    to.do(np.multiply, s, c, out=s)
+    to.do(np.add, s, number(o.epsilon, g), out=s)
+    to.do(np.divide, m, s, out=s)
+    to.do(np.multiply, s, step, out=s)
+    to.do(np.subtract, theta, s, out=theta)
 
 
-def adamw(do: Do, o: Any, theta: np.ndarray, g: np.ndarray, slots: Slots, numbers: Slots, s: np.ndarray) -> None:
+def adamw(to: Calls, o: Any, theta: np.ndarray, g: np.ndarray, slots: Slots, numbers: Slots) -> None:
     """Decay, then Adam's step."""
-    do(np.multiply, theta, numbers[2], out=theta)
-    adam(do, o, theta, g, slots, numbers, s)
+    to.do(np.multiply, theta, numbers[2], out=theta)
+    adam(to, o, theta, g, slots, numbers)
 
 
 UPDATES: dict[tuple[str, bool], Callable[..., None]] = {

@@ -7,9 +7,8 @@ step. What has no form in place is the reference's own, or its formula over smal
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,11 @@ from ...maths.optimizers import Optimizer
 from ..protocol import Device, Dropout
 from ..reference import ReferenceKernels
 from . import inplace
+from .calls import Calls, Tape, number
+from .openblas import OpenBlas
+
+# Below this many floating-point operations in its largest product, a network is faster with one BLAS thread.
+SMALL_PRODUCT = 10_000_000
 
 
 @dataclass
@@ -38,40 +42,34 @@ class HostSaved:
 class HostKernels(ReferenceKernels):
     """See ``protocol.Kernels`` for each operation's equation."""
 
-    def __init__(self, backend: Device) -> None:
+    def __init__(self, backend: Device, blas: OpenBlas | None = None) -> None:
         super().__init__(backend)
-        self._tape: list[Callable[[], object]] | None = None
-        self._flat: dict[tuple[str, str], np.ndarray] = {}
-
-    def _do(self, function: Callable[..., object], *arguments: Any, **named: Any) -> None:
-        """Call, or write the call down."""
-        if self._tape is None:
-            function(*arguments, **named)
-        else:
-            self._tape.append(functools.partial(function, *arguments, **named))
+        self.blas, self._largest_product = blas, 0
+        self._calls = Calls()
+        self._do, self._scratch = self._calls.do, self._calls.scratch
 
     def capture(self, program: Program) -> Replay:
         """The program's calls, one after the other."""
-        tape: list[Callable[[], object]] = []
-        self._tape = tape
+        tape: Tape = []
+        self._calls.tape = tape
         try:
             program()
         finally:
-            self._tape = None
+            self._calls.tape = None
 
         def replay(times: int) -> None:
-            for _ in range(times):
-                for made in tape:
-                    made()
+            with self._blas_threads():
+                for _ in range(times):
+                    for made in tape:
+                        made()
 
         return replay
 
-    def _scratch(self, use: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """A buffer whose contents do not outlive an operation; one vector for each use, as long as the longest."""
-        size, key = math.prod(shape), (use, np.dtype(dtype).str)
-        if key not in self._flat or self._flat[key].shape[0] < size:
-            self._flat[key] = np.zeros(size, dtype)
-        return self._flat[key][:size].reshape(shape)
+    def _blas_threads(self) -> contextlib.AbstractContextManager[None]:
+        """As many threads as are worth it for the largest product so far, where the BLAS lets us say so."""
+        if self.blas is None or self._largest_product >= SMALL_PRODUCT:
+            return contextlib.nullcontext()
+        return self.blas.using_threads(1)
 
     # -- layers --------------------------------------------------------------------------------------------------
 
@@ -104,10 +102,11 @@ class HostKernels(ReferenceKernels):
         """A <- drop(g(W A_prev + b))."""
         G = A if saved.G is None else saved.G
         Z = G if saved.Z is None else saved.Z
+        self._largest_product = max(self._largest_product, 2 * W.shape[0] * W.shape[1] * A_prev.shape[1])
         self._do(np.matmul, W, A_prev, out=Z)
         self._do(np.add, Z, b, out=Z)
         if saved.Z is None:
-            inplace.FORWARD[activation.name](self._do, G, saved.slope, self._scratch("layer", G.shape, G.dtype))
+            inplace.FORWARD[activation.name](self._calls, G, saved.slope)
         else:
             self._do(inplace.forward_in_blocks, activation, Z, G)
         if dropout is not None:
@@ -139,20 +138,14 @@ class HostKernels(ReferenceKernels):
             self._do(_undrop, dZ_prev, saved_prev.mask, dropout_prev.rate)
         G = A_prev if saved_prev.G is None else saved_prev.G
         if saved_prev.Z is None:
-            scratch = self._scratch("layer", dZ_prev.shape, dZ_prev.dtype)
-            inplace.VJP[activation_prev.name](self._do, dZ_prev, G, saved_prev.slope, scratch)
+            inplace.VJP[activation_prev.name](self._calls, dZ_prev, G, saved_prev.slope)
         else:
             self._do(inplace.vjp_in_blocks, activation_prev, dZ_prev, saved_prev.Z, G)
         self._bias(dZ_prev, scale, db_prev, accumulate)
 
     def _bias(self, dZ: np.ndarray, scale: np.ndarray | None, db: np.ndarray, accumulate: bool) -> None:
         # As a product with ones, which BLAS makes several times faster than NumPy sums rows.
-        ones = self._ones(dZ.shape[1], dZ.dtype.name)
-        self._product(dZ, ones, scale, db, accumulate)
-
-    @functools.cached_property
-    def _ones(self) -> Callable[[int, str], np.ndarray]:
-        return functools.cache(lambda m, dtype: np.ones((m, 1), dtype))
+        self._product(dZ, self._calls.ones((dZ.shape[1], 1), dZ.dtype), scale, db, accumulate)
 
     def dense_vjp_params(
         self, dZ: np.ndarray, A_prev: np.ndarray, *, scale: np.ndarray | None, dW: np.ndarray, accumulate: bool
@@ -167,7 +160,7 @@ class HostKernels(ReferenceKernels):
         target = self._scratch("product", out.shape, out.dtype) if accumulate else out
         self._do(np.matmul, P, Q, out=target)
         if scale is not None:
-            self._do(np.multiply, target, scale, out=target)
+            self._do(np.multiply, target, scale.reshape(()), out=target)
         if accumulate:
             self._do(np.add, out, target, out=out)
 
@@ -195,35 +188,35 @@ class HostKernels(ReferenceKernels):
             self._do(super().output_delta, loss, form, Z, Y, weights, **numbers, **outputs)
             return
         each, one = self._scratch("losses", (1, Z.shape[1]), Z.dtype), self._scratch("one", (1,), Z.dtype)
+        inverse = inverse_denominator.reshape(())
         self._losses(loss, Z, Y, dZ, each)
         if weights is not None:
             self._weigh(weights, dZ, each)
         self._do(np.add.reduce, each, axis=1, out=one)
-        self._do(np.multiply, one, inverse_denominator, out=one)
+        self._do(np.multiply, one, inverse, out=one)
         self._do(np.add, value, one, out=value)
         if early:
-            self._do(np.multiply, dZ, inverse_denominator, out=dZ)
+            self._do(np.multiply, dZ, inverse, out=dZ)
         self._bias(dZ, None if early else inverse_denominator, db, accumulate)
 
     def _losses(self, loss: Any, Z: np.ndarray, Y: np.ndarray, dZ: np.ndarray, each: np.ndarray) -> None:
         """dZ <- dL/dZ and each <- L, unweighted."""
-        s = self._scratch("layer", Z.shape, Z.dtype)
         if loss.name != "categorical_cross_entropy":
             formula = inplace.squared_error if loss.name == "squared_error" else inplace.binary_cross_entropy
-            formula(self._do, Z, Y, dZ, each, s)
+            formula(self._calls, Z, Y, dZ, each)
             return
-        T = Y
-        if Y.shape[0] != Z.shape[0]:
+        T, labels = Y, Y.shape[0] != Z.shape[0]
+        if labels:
             hot, T = self._scratch("hot", Z.shape, np.bool_), self._scratch("targets", Z.shape, Z.dtype)
             self._do(np.equal, self._range(Z.shape[0])[:, None], Y, out=hot)
             self._do(np.copyto, T, hot)
         if loss.label_smoothing:
             smoothed = self._scratch("targets", Z.shape, Z.dtype)
-            self._do(np.multiply, T, 1.0 - loss.label_smoothing, out=smoothed)
-            self._do(np.add, smoothed, loss.label_smoothing / Z.shape[0], out=smoothed)
+            self._do(np.multiply, T, number(1.0 - loss.label_smoothing, Z), out=smoothed)
+            self._do(np.add, smoothed, number(loss.label_smoothing / Z.shape[0], Z), out=smoothed)
             T = smoothed
-        total = self._scratch("total", each.shape, Z.dtype)
-        inplace.categorical_cross_entropy(self._do, Z, T, dZ, each, s, total)
+        one_hot = labels and not loss.label_smoothing
+        inplace.categorical_cross_entropy(self._calls, Z, T, dZ, each, one_hot=one_hot)
 
     def _weigh(self, weights: np.ndarray, dZ: np.ndarray, each: np.ndarray) -> None:
         """Times the example weights; an example of weight 0 contributes 0 whatever it holds."""
@@ -278,7 +271,7 @@ class HostKernels(ReferenceKernels):
         decay: bool,
     ) -> None:
         """theta, slots <- optimizer(theta, factor * grad, slots; scalars)."""
-        numbers = [scalars[i : i + 1] for i in range(scalars.shape[0])]
+        numbers = [scalars[i : i + 1].reshape(()) for i in range(scalars.shape[0])]
         in_place = inplace.UPDATES.get((optimizer.name, decay and optimizer.decays))
         if in_place is None:
             self._do(inplace.update_in_blocks, optimizer, theta, grad, list(slots), numbers, factor, decay)
@@ -287,8 +280,7 @@ class HostKernels(ReferenceKernels):
             scaled = self._scratch("scaled", grad.shape, grad.dtype)
             self._do(np.multiply, grad, factor, out=scaled)
             grad = scaled
-        scratch = self._scratch("vector", theta.shape, theta.dtype)
-        in_place(self._do, optimizer, theta, grad, list(slots), numbers, scratch)
+        in_place(self._calls, optimizer, theta, grad, list(slots), numbers)
 
     # -- batches -------------------------------------------------------------------------------------------------
 

@@ -24,9 +24,6 @@ from .calling import REALS, Kernel
 from .dropout import drop
 from .recording import Along, Argument, Call, NotRecordableError, Tape
 
-# Below this many floating-point operations in its largest product, a network is faster with one BLAS thread.
-SMALL_PRODUCT = 10_000_000
-
 
 @dataclass
 class CompiledSaved:
@@ -50,10 +47,9 @@ class CompiledKernels(HostKernels):
     """See ``protocol.Kernels`` for each operation's equation."""
 
     def __init__(self, backend: Device, blas: OpenBlas) -> None:
-        super().__init__(backend)
-        self.blas = blas
+        super().__init__(backend, blas)
+        self._gemm = blas.gemm
         self._recording: list[Call] | None = None
-        self._largest_product = 0
 
     # -- calling and recording -----------------------------------------------------------------------------------
 
@@ -80,10 +76,10 @@ class CompiledKernels(HostKernels):
         calls = self._record(program)
         if calls is None:
             return super().capture(program)
-        tape, threads = Tape(calls), 1 if self._largest_product < SMALL_PRODUCT else self.blas.threads
+        tape = Tape(calls)
 
         def replay(times: int) -> None:
-            with self.blas.using_threads(threads):
+            with self._blas_threads():
                 tape.play(times)
 
         return replay
@@ -149,7 +145,7 @@ class CompiledKernels(HostKernels):
         self._largest_product = max(self._largest_product, 2 * n * k * m)
         self._run(
             layers.dense(A.dtype.name, activation.name, saved.derivative is not None),
-            *(self.blas.gemm[A.dtype.name], W, *stored, b, Along(A, step), n, k, m, m),
+            *(self._gemm[A.dtype.name], W, *stored, b, Along(A, step), n, k, m, m),
             *(saved.parameter, Along(saved.derivative, step)),
         )
         if dropout is not None:
@@ -192,7 +188,7 @@ class CompiledKernels(HostKernels):
         (n, k), m, step, keeps = W.shape, dZ.shape[1], dZ.itemsize, saved_prev.derivative is not None
         self._run(
             layers.dense_vjp_input(dZ.dtype.name, activation_prev.name, keeps, saved_prev.kept is not None),
-            *(self.blas.gemm[dZ.dtype.name], W, Along(dZ, step), Along(A_prev, step), Along(dZ_prev, step), db_prev),
+            *(self._gemm[dZ.dtype.name], W, Along(dZ, step), Along(A_prev, step), Along(dZ_prev, step), db_prev),
             *(n, k, m, m, saved_prev.parameter, Along(saved_prev.derivative, step)),
             *(scale, int(accumulate), Along(saved_prev.kept, 1)),
         )
@@ -209,7 +205,7 @@ class CompiledKernels(HostKernels):
         (n, k), m = dW.shape, dZ.shape[1]
         self._run(
             layers.dense_vjp_params(dW.dtype.name),
-            *(self.blas.gemm[dW.dtype.name], Along(dZ, dZ.itemsize), *stored, dW, n, k, m, m, scale, int(accumulate)),
+            *(self._gemm[dW.dtype.name], Along(dZ, dZ.itemsize), *stored, dW, n, k, m, m, scale, int(accumulate)),
         )
 
     def output_delta(
