@@ -89,15 +89,15 @@ def peak_of_a_replay(steady: Pass) -> int:
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
 def test_a_steady_step_allocates_nothing(activation: str, optimizer: str, dtype: str) -> None:
-    """A few small objects and NumPy's casting buffers: a hundredth of one layer's activations (2 or 4 MiB)."""
+    """But NumPy's iterators their buffer of 8,192 numbers (64 KiB); a layer's activations here are 2 or 4 MiB."""
     settings = {"activation": activation, "optimizer": optimizer, "l2": 0.1, "clip_norm": 1.0}
-    assert peak_of_a_replay(build(settings, [20, 1024, 16, 4], 1024, 512, dtype)) < 16 * KIB
+    assert peak_of_a_replay(build(settings, [20, 1024, 16, 4], 1024, 512, dtype)) < 80 * KIB
 
 
 @pytest.mark.parametrize("sizes", [[20, 256, 4], [20, 1024, 4]])
 def test_gelu_works_in_blocks(sizes: list[int]) -> None:
-    """Its temporaries are blocks of 64 KiB, whatever the width."""
-    assert peak_of_a_replay(build({"activation": "gelu"}, sizes, 1024, 512)) < 512 * KIB
+    """Its temporaries, a dozen at most, are blocks of 64 KiB, whatever the width."""
+    assert peak_of_a_replay(build({"activation": "gelu"}, sizes, 1024, 512)) < 768 * KIB
 
 
 def test_calls_are_made_at_once_or_written_down() -> None:
