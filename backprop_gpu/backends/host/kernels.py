@@ -1,95 +1,94 @@
-"""Kernels for NumPy that write in place where that pays: products, bias, common activations, blocked updates.
+"""Kernels for NumPy that write into buffers: a steady step allocates nothing that grows with the network.
 
-Everything else is inherited from the reference, which allocates. Formulas are not restated: an update runs the
-optimizer's own recurrence block by block, so that its temporaries stay in the cache.
+An operation is a list of NumPy calls (``inplace``). Called outright, they are made; while a program is being captured
+they are written down, with their views, and the replay makes one after the other: the network loop costs nothing per
+step. What has no form in place is the reference's own, or its formula over small blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from ..._typing import Program, Replay
 from ...maths import regularization
 from ...maths.activations import Activation
+from ...maths.losses import Loss
 from ...maths.optimizers import Optimizer
-from ..protocol import Dropout
+from ..protocol import Device, Dropout
 from ..reference import ReferenceKernels
 from ..shipped import shipped
+from . import inplace
+from .calls import Calls, Tape, number
+from .openblas import OpenBlas
 
-# Elements of a block: five float32 vectors of 16,384 are 320 KiB, within the second-level cache of current CPUs.
-BLOCK = 16_384
-
-
-def _sigmoid(A: np.ndarray, scratch: np.ndarray) -> None:
-    # The reference's own operations in its order, so the bits are the same.
-    np.negative(A, out=scratch)
-    np.minimum(A, scratch, out=scratch)
-    np.exp(scratch, out=scratch)
-    positive = np.greater(A, 0.0)
-    np.copyto(A, scratch)
-    np.copyto(A, 1.0, where=positive)
-    scratch += 1.0
-    A /= scratch
-
-
-def _sigmoid_vjp(dA: np.ndarray, A: np.ndarray, scratch: np.ndarray) -> None:
-    np.subtract(1.0, A, out=scratch)
-    scratch *= A
-    dA *= scratch
-
-
-def _tanh_vjp(dA: np.ndarray, A: np.ndarray, scratch: np.ndarray) -> None:
-    np.multiply(A, A, out=scratch)
-    np.subtract(1.0, scratch, out=scratch)
-    dA *= scratch
-
-
-def _relu_vjp(dA: np.ndarray, A: np.ndarray, scratch: np.ndarray) -> None:
-    # Not a product with the mask: 0 times an infinite dA would be NaN where the definition says 0.
-    np.copyto(dA, 0.0, where=~np.greater(A, 0.0))
-
-
-_FORWARD: dict[str, Callable[[np.ndarray, np.ndarray], object]] = {
-    "identity": lambda A, scratch: None,
-    "sigmoid": _sigmoid,
-    "tanh": lambda A, scratch: np.tanh(A, out=A),
-    "relu": lambda A, scratch: np.maximum(A, 0.0, out=A),
-}
-_VJP: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], object]] = {
-    "identity": lambda dA, A, scratch: None,
-    "sigmoid": _sigmoid_vjp,
-    "tanh": _tanh_vjp,
-    "relu": _relu_vjp,
-}
+# Below this many floating-point operations in its largest product, a network is faster with one BLAS thread.
+SMALL_PRODUCT = 10_000_000
+IN_PLACE_LOSSES = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy")
 
 
 @dataclass
 class HostSaved:
-    """Buffers of one layer. ``G`` is g(Z); it is A itself without dropout. ``Z`` only where g' cannot be had from G."""
+    """Buffers of one layer, where needed: g(Z) before dropout, Z or g' for the backward pass, which units survived."""
 
-    G: np.ndarray | None
-    Z: np.ndarray | None
-    mask: np.ndarray | None
-    scratch: np.ndarray
+    G: np.ndarray | None = None
+    Z: np.ndarray | None = None
+    slope: np.ndarray | None = None
+    mask: np.ndarray | None = None
 
 
 class HostKernels(ReferenceKernels):
     """See ``protocol.Kernels`` for each operation's equation."""
 
-    def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> HostSaved:  # type: ignore[override]
-        """Z, G and scratch as far as the layer needs them."""
-        in_place = shipped(activation) and activation.name in _FORWARD
+    def __init__(self, backend: Device, blas: OpenBlas | None = None) -> None:
+        super().__init__(backend)
+        self.blas, self._largest_product = blas, 0
+        self._calls = Calls()
+        self._do, self._scratch = self._calls.do, self._calls.scratch
 
-        def buffer() -> np.ndarray:
-            return np.zeros((n, m), dtype)
+    def capture(self, program: Program) -> Replay:
+        """The program's calls, one after the other."""
+        tape: Tape = []
+        self._calls.tape = tape
+        try:
+            program()
+        finally:
+            self._calls.tape = None
 
+        def replay(times: int) -> None:
+            with self._blas_threads():
+                for _ in range(times):
+                    for made in tape:
+                        made()
+
+        return replay
+
+    def _blas_threads(self) -> contextlib.AbstractContextManager[None]:
+        """As many threads as are worth it for the largest product so far, where the BLAS lets us say so."""
+        if self.blas is None or self._largest_product >= SMALL_PRODUCT:
+            return contextlib.nullcontext()
+        return self.blas.using_threads(1)
+
+    # -- layers --------------------------------------------------------------------------------------------------
+
+    def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
+        """Z, G, g' and the mask as far as the layer needs them."""
+        in_place = shipped(activation) and activation.name in inplace.FORWARD
+        keeps = in_place and activation.name in inplace.KEEPS_SLOPE
+
+        def buffer(needed: bool, kind: Any = dtype) -> np.ndarray | None:
+            return np.zeros((n, m), kind) if needed else None
+
+        dropped = dropout is not None
         return HostSaved(
-            G=buffer() if dropout is not None or not in_place else None,
-            Z=None if in_place else buffer(),
-            mask=None,
-            scratch=buffer(),
+            G=buffer(dropped or not in_place),
+            Z=buffer(not in_place),
+            slope=buffer(keeps),
+            mask=buffer(dropped, np.bool_),
         )
 
     def dense(
@@ -101,22 +100,26 @@ class HostKernels(ReferenceKernels):
         dropout: Dropout | None,
         *,
         A: np.ndarray,
-        saved: HostSaved,  # type: ignore[override]
+        saved: Any,
     ) -> None:
         """A <- drop(g(W A_prev + b))."""
         G = A if saved.G is None else saved.G
         Z = G if saved.Z is None else saved.Z
-        np.matmul(W, A_prev, out=Z)
-        Z += b
+        self._largest_product = max(self._largest_product, 2 * W.shape[0] * W.shape[1] * A_prev.shape[1])
+        self._do(np.matmul, W, A_prev, out=Z)
+        self._do(np.add, Z, b, out=Z)
         if saved.Z is None:
-            _FORWARD[activation.name](G, saved.scratch)
+            inplace.FORWARD[activation.name](self._calls, G, saved.slope)
         else:
-            G[...] = activation.forward(np, Z)
+            self._do(inplace.forward_in_blocks, activation, Z, G)
         if dropout is not None:
-            saved.mask = self.mask(dropout, A.shape[0])
-            A[...] = regularization.dropout(np, G, saved.mask, dropout.rate)
+            self._do(self._drop, dropout, G, A, saved.mask)
         elif G is not A:
-            A[...] = G
+            self._do(np.copyto, A, G)
+
+    def _drop(self, dropout: Dropout, G: np.ndarray, A: np.ndarray, mask: np.ndarray) -> None:
+        mask[...] = self.mask(dropout, A.shape[0])
+        A[...] = regularization.dropout(np, G, mask, dropout.rate)
 
     def dense_vjp_input(
         self,
@@ -125,7 +128,7 @@ class HostKernels(ReferenceKernels):
         activation_prev: Activation,
         dropout_prev: Dropout | None,
         A_prev: np.ndarray,
-        saved_prev: HostSaved,  # type: ignore[override]
+        saved_prev: Any,
         *,
         scale: np.ndarray | None,
         dZ_prev: np.ndarray,
@@ -133,31 +136,134 @@ class HostKernels(ReferenceKernels):
         accumulate: bool,
     ) -> None:
         """dZ_prev <- (W^T dZ) * drop * g'(Z_prev);  db_prev <- (+) scale * row sums."""
-        np.matmul(W.T, dZ, out=dZ_prev)
+        self._do(np.matmul, W.T, dZ, out=dZ_prev)
         if dropout_prev is not None:
-            dZ_prev[...] = regularization.dropout_vjp(np, dZ_prev, saved_prev.mask, dropout_prev.rate)
+            self._do(_undrop, dZ_prev, saved_prev.mask, dropout_prev.rate)
         G = A_prev if saved_prev.G is None else saved_prev.G
         if saved_prev.Z is None:
-            _VJP[activation_prev.name](dZ_prev, G, saved_prev.scratch)
+            inplace.VJP[activation_prev.name](self._calls, dZ_prev, G, saved_prev.slope)
         else:
-            dZ_prev[...] = activation_prev.vjp(np, dZ_prev, saved_prev.Z, G)
+            self._do(inplace.vjp_in_blocks, activation_prev, dZ_prev, saved_prev.Z, G)
         self._bias(dZ_prev, scale, db_prev, accumulate)
+
+    def _bias(self, dZ: np.ndarray, scale: np.ndarray | None, db: np.ndarray, accumulate: bool) -> None:
+        # As a product with ones, which BLAS makes several times faster than NumPy sums rows.
+        self._product(dZ, self._calls.ones((dZ.shape[1], 1), dZ.dtype), scale, db, accumulate)
 
     def dense_vjp_params(
         self, dZ: np.ndarray, A_prev: np.ndarray, *, scale: np.ndarray | None, dW: np.ndarray, accumulate: bool
     ) -> None:
         """dW <- (+) scale * dZ A_prev^T."""
-        if accumulate:
-            super().dense_vjp_params(dZ, A_prev, scale=scale, dW=dW, accumulate=True)
-            return
-        np.matmul(dZ, A_prev.T, out=dW)
+        self._product(dZ, A_prev.T, scale, dW, accumulate)
+
+    def _product(
+        self, P: np.ndarray, Q: np.ndarray, scale: np.ndarray | None, out: np.ndarray, accumulate: bool
+    ) -> None:
+        """out <- (+) scale * P Q."""
+        target = self._scratch("product", out.shape, out.dtype) if accumulate else out
+        self._do(np.matmul, P, Q, out=target)
         if scale is not None:
-            dW *= scale
+            self._do(np.multiply, target, scale.reshape(()), out=target)
+        if accumulate:
+            self._do(np.add, out, target, out=out)
+
+    # -- the loss ------------------------------------------------------------------------------------------------
+
+    def output_delta(
+        self,
+        loss: Loss,
+        form: str,
+        Z: np.ndarray,
+        Y: np.ndarray,
+        weights: np.ndarray | None,
+        *,
+        inverse_denominator: np.ndarray,
+        early: bool,
+        dZ: np.ndarray,
+        db: np.ndarray,
+        value: np.ndarray,
+        accumulate: bool,
+    ) -> None:
+        """dZ <- w dL/dZ (1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L."""
+        if form != "fused" or not shipped(loss) or loss.name not in IN_PLACE_LOSSES:
+            numbers: dict[str, Any] = {"inverse_denominator": inverse_denominator, "early": early}
+            outputs: dict[str, Any] = {"dZ": dZ, "db": db, "value": value, "accumulate": accumulate}
+            self._do(super().output_delta, loss, form, Z, Y, weights, **numbers, **outputs)
+            return
+        each, one = self._scratch("losses", (1, Z.shape[1]), Z.dtype), self._scratch("one", (1,), Z.dtype)
+        inverse = inverse_denominator.reshape(())
+        self._losses(loss, Z, Y, dZ, each)
+        if weights is not None:
+            self._weigh(weights, dZ, each)
+        self._do(np.add.reduce, each, axis=1, out=one)
+        self._do(np.multiply, one, inverse, out=one)
+        self._do(np.add, value, one, out=value)
+        if early:
+            self._do(np.multiply, dZ, inverse, out=dZ)
+        self._bias(dZ, None if early else inverse_denominator, db, accumulate)
+
+    def _losses(self, loss: Any, Z: np.ndarray, Y: np.ndarray, dZ: np.ndarray, each: np.ndarray) -> None:
+        """dZ <- dL/dZ and each <- L, unweighted."""
+        if loss.name == "squared_error":
+            inplace.squared_error(self._calls, Z, Y, dZ, each)
+            return
+        classes, T, labels = Z.shape[0], Y, Y.shape[0] != Z.shape[0]
+        if labels:
+            hot, T = self._scratch("hot", Z.shape, np.bool_), self._scratch("targets", Z.shape, Z.dtype)
+            self._do(np.equal, self._range(classes)[:, None], Y, out=hot)
+            self._do(np.copyto, T, hot)
+        if loss.label_smoothing:
+            smoothed = self._scratch("targets", Z.shape, Z.dtype)
+            count = 2 if loss.labels == "binary" else classes
+            self._do(np.multiply, T, number(1.0 - loss.label_smoothing, Z), out=smoothed)
+            self._do(np.add, smoothed, number(loss.label_smoothing / count, Z), out=smoothed)
+            T = smoothed
+        if loss.name == "binary_cross_entropy":
+            inplace.binary_cross_entropy(self._calls, Z, T, dZ, each)
+        else:
+            one_hot = labels and not loss.label_smoothing
+            inplace.categorical_cross_entropy(self._calls, Z, T, dZ, each, one_hot=one_hot)
+
+    def _weigh(self, weights: np.ndarray, dZ: np.ndarray, each: np.ndarray) -> None:
+        """Times the example weights; an example of weight 0 contributes 0 whatever it holds."""
+        silent = self._scratch("silent", weights.shape, np.bool_)
+        self._do(np.equal, weights, 0.0, out=silent)
+        for x in (dZ, each):
+            self._do(np.multiply, x, weights, out=x)
+            self._do(np.copyto, x, 0.0, where=silent)
+
+    # -- the flat vector -----------------------------------------------------------------------------------------
+
+    def penalty(
+        self, theta: np.ndarray, grad: np.ndarray, *, l1: np.ndarray | None, l2: np.ndarray | None, value: np.ndarray
+    ) -> None:
+        """grad += l2 theta + l1 sign(theta);  value += l2/2 |theta|^2 + l1 |theta|_1."""
+        s, one = self._scratch("vector", theta.shape, theta.dtype), self._scratch("one", (1,), theta.dtype)
+        if l2 is not None:
+            self._do(np.multiply, theta, l2, out=s)
+            self._do(np.add, grad, s, out=grad)
+            self._do(np.multiply, theta, theta, out=s)
+            self._do(np.add.reduce, s, keepdims=True, out=one)
+            self._do(np.multiply, one, 0.5, out=one)
+            self._do(np.multiply, one, l2, out=one)
+            self._do(np.add, value, one, out=value)
+        if l1 is not None:
+            self._do(np.sign, theta, out=s)
+            self._do(np.multiply, s, l1, out=s)
+            self._do(np.add, grad, s, out=grad)
+            self._do(np.abs, theta, out=s)
+            self._do(np.add.reduce, s, keepdims=True, out=one)
+            self._do(np.multiply, one, l1, out=one)
+            self._do(np.add, value, one, out=value)
 
     def global_norm(self, grad: np.ndarray, max_norm: float, *, norm: np.ndarray, factor: np.ndarray) -> None:
         """norm <- |grad|_2;  factor <- min(1, max_norm / norm)."""
-        norm[...] = np.sqrt(np.dot(grad, grad))
-        factor[...] = regularization.clip_factor(np, norm, max_norm)
+        s = self._scratch("vector", grad.shape, grad.dtype)
+        self._do(np.multiply, grad, grad, out=s)
+        self._do(np.add.reduce, s, keepdims=True, out=norm)
+        self._do(np.sqrt, norm, out=norm)
+        self._do(np.fmax, norm, max_norm, out=factor)  # a norm that is NaN clips nothing
+        self._do(np.divide, max_norm, factor, out=factor)
 
     def update(
         self,
@@ -170,34 +276,47 @@ class HostKernels(ReferenceKernels):
         factor: np.ndarray | None,
         decay: bool,
     ) -> None:
-        """theta, slots <- optimizer(theta, factor * grad, slots; scalars), block by block."""
-        for start in range(0, theta.shape[0], BLOCK):
-            part = slice(start, start + BLOCK)
-            super().update(
-                optimizer,
-                theta[part],
-                grad[part],
-                [slot[part] for slot in slots],
-                scalars=scalars,
-                factor=factor,
-                decay=decay,
-            )
+        """theta, slots <- optimizer(theta, factor * grad, slots; scalars)."""
+        numbers = [scalars[i : i + 1].reshape(()) for i in range(scalars.shape[0])]
+        in_place = inplace.UPDATES.get((optimizer.name, decay and optimizer.decays))
+        if in_place is None or optimizer.average or not shipped(optimizer):
+            self._do(inplace.update_in_blocks, optimizer, theta, grad, list(slots), numbers, factor, decay)
+            return
+        if factor is not None:
+            scaled = self._scratch("scaled", grad.shape, grad.dtype)
+            self._do(np.multiply, grad, factor, out=scaled)
+            grad = scaled
+        in_place(self._calls, optimizer, theta, grad, list(slots), numbers)
+
+    # -- batches -------------------------------------------------------------------------------------------------
 
     def gather(
         self, source: np.ndarray, order: np.ndarray, counters: np.ndarray, stride: int, *, out: np.ndarray
     ) -> None:
         """out[i] <- source[order[stride k + i]], k = counters[0]."""
-        start = int(counters[0]) * stride
-        # mode="clip" lets NumPy write straight into out; the order is a permutation, so nothing is out of range.
-        np.take(source, order[start : start + out.shape[0]], axis=0, out=out, mode="clip")
+        self._do(_gather, source, order, counters, stride, out)
 
     def advance(
         self, counters: np.ndarray, table: np.ndarray, values: np.ndarray, *, hyper: np.ndarray, value: np.ndarray
     ) -> None:
         """values[k] <- value;  counters += 1;  value <- 0;  hyper <- table[counters[0]]."""
-        k = int(counters[0])
-        if k >= 0:
-            values[k] = value[0]
-        counters += 1
-        value[0] = 0.0
-        hyper[...] = table[k + 1]
+        self._do(_advance, counters, table, values, hyper, value)
+
+
+def _undrop(dZ: np.ndarray, mask: np.ndarray, rate: float) -> None:
+    dZ[...] = regularization.dropout_vjp(np, dZ, mask, rate)
+
+
+def _gather(source: np.ndarray, order: np.ndarray, counters: np.ndarray, stride: int, out: np.ndarray) -> None:
+    start = int(counters[0]) * stride
+    # mode="clip" lets NumPy write straight into out; the order is a permutation, so nothing is out of range.
+    np.take(source, order[start : start + out.shape[0]], axis=0, out=out, mode="clip")
+
+
+def _advance(counters: np.ndarray, table: np.ndarray, values: np.ndarray, hyper: np.ndarray, value: np.ndarray) -> None:
+    k = int(counters[0])
+    if k >= 0:
+        values[k] = value[0]
+    counters += 1
+    value[0] = 0.0
+    hyper[...] = table[k + 1]

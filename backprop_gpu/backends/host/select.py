@@ -27,13 +27,13 @@ def host_kernels(backend: Device, kind: str) -> Kernels:
     DeviceError, MissingDependencyError
         If ``"compiled"`` was asked for and cannot be had.
     """
-    if kind == "host":
-        return HostKernels(backend)
     obstacle, blas = compiled_obstacle(), numpys_openblas()
+    if kind == "host":
+        return HostKernels(backend, blas)
     if obstacle is not None or blas is None:
         if kind == "compiled" and obstacle is not None:
             raise obstacle[0](f"compiled kernels cannot run: {obstacle[1]}")
-        return HostKernels(backend)
+        return HostKernels(backend, blas)
     from .compiled.kernels import CompiledKernels
 
     return CompiledKernels(backend, blas)

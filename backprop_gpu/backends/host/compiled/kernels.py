@@ -25,9 +25,6 @@ from .calling import REALS, Kernel
 from .dropout import drop
 from .recording import Along, Argument, Call, NotRecordableError, Tape
 
-# Below this many floating-point operations in its largest product, a network is faster with one BLAS thread.
-SMALL_PRODUCT = 10_000_000
-
 
 @dataclass
 class CompiledSaved:
@@ -51,20 +48,24 @@ class CompiledKernels(HostKernels):
     """See ``protocol.Kernels`` for each operation's equation."""
 
     def __init__(self, backend: Device, blas: OpenBlas) -> None:
-        super().__init__(backend)
-        self.blas = blas
+        super().__init__(backend, blas)
+        self._gemm = blas.gemm
         self._recording: list[Call] | None = None
-        self._scratch: dict[tuple[int, str], np.ndarray] = {}
-        self._largest_product = 0
 
     # -- calling and recording -----------------------------------------------------------------------------------
 
     def _run(self, kernel: Kernel, *arguments: Argument) -> None:
         made = Call(kernel, arguments)
         if self._recording is None:
-            made.run()
+            self._do(made.run)
         else:
             self._recording.append(made)
+
+    def _contiguous(self, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """A copy that is made anew whenever the operation is."""
+        copy = np.empty(x.shape, dtype)
+        self._do(np.copyto, copy, x)
+        return copy
 
     def _fall_back(self) -> None:
         """Called before NumPy's kernel is used: fine outright, the end of a recording."""
@@ -73,21 +74,28 @@ class CompiledKernels(HostKernels):
 
     def capture(self, program: Program) -> Replay:
         """One compiled loop over the program's kernels, in chunks; the Python itself if something is not compiled."""
+        calls = self._record(program)
+        if calls is None:
+            return super().capture(program)
+        tape = Tape(calls)
+
+        def replay(times: int) -> None:
+            with self._blas_threads():
+                tape.play(times)
+
+        return replay
+
+    def _record(self, program: Program) -> list[Call] | None:
+        """The program's calls; None if something has no compiled form."""
         calls: list[Call] = []
         self._recording = calls
         try:
             program()
         except NotRecordableError:
-            return super().capture(program)
+            return None
         finally:
             self._recording = None
-        tape, threads = Tape(calls), 1 if self._largest_product < SMALL_PRODUCT else self.blas.threads
-
-        def replay(times: int) -> None:
-            with self.blas.using_threads(threads):
-                tape.play(times)
-
-        return replay
+        return calls
 
     # -- layers --------------------------------------------------------------------------------------------------
 
@@ -133,12 +141,12 @@ class CompiledKernels(HostKernels):
         stored = _stored(A_prev, A)
         if stored is None:
             self._fall_back()
-            stored = 0, Along(np.ascontiguousarray(A_prev, A.dtype), A.itemsize)
+            stored = 0, Along(self._contiguous(A_prev, A.dtype), A.itemsize)
         (n, k), m, step = W.shape, A_prev.shape[1], A.itemsize
         self._largest_product = max(self._largest_product, 2 * n * k * m)
         self._run(
             layers.dense(A.dtype.name, activation.name, saved.derivative is not None),
-            *(self.blas.gemm[A.dtype.name], W, *stored, b, Along(A, step), n, k, m, m),
+            *(self._gemm[A.dtype.name], W, *stored, b, Along(A, step), n, k, m, m),
             *(saved.parameter, Along(saved.derivative, step)),
         )
         if dropout is not None:
@@ -181,7 +189,7 @@ class CompiledKernels(HostKernels):
         (n, k), m, step, keeps = W.shape, dZ.shape[1], dZ.itemsize, saved_prev.derivative is not None
         self._run(
             layers.dense_vjp_input(dZ.dtype.name, activation_prev.name, keeps, saved_prev.kept is not None),
-            *(self.blas.gemm[dZ.dtype.name], W, Along(dZ, step), Along(A_prev, step), Along(dZ_prev, step), db_prev),
+            *(self._gemm[dZ.dtype.name], W, Along(dZ, step), Along(A_prev, step), Along(dZ_prev, step), db_prev),
             *(n, k, m, m, saved_prev.parameter, Along(saved_prev.derivative, step)),
             *(scale, int(accumulate), Along(saved_prev.kept, 1)),
         )
@@ -198,7 +206,7 @@ class CompiledKernels(HostKernels):
         (n, k), m = dW.shape, dZ.shape[1]
         self._run(
             layers.dense_vjp_params(dW.dtype.name),
-            *(self.blas.gemm[dW.dtype.name], Along(dZ, dZ.itemsize), *stored, dW, n, k, m, m, scale, int(accumulate)),
+            *(self._gemm[dW.dtype.name], Along(dZ, dZ.itemsize), *stored, dW, n, k, m, m, scale, int(accumulate)),
         )
 
     def output_delta(
@@ -221,7 +229,10 @@ class CompiledKernels(HostKernels):
         rows = Y.T  # examples contiguous, as batches are gathered
         if not rows.flags.c_contiguous or not (weights is None or weights.flags.c_contiguous):
             self._fall_back()
-            rows, weights = np.ascontiguousarray(rows), None if weights is None else np.ascontiguousarray(weights)
+            rows, weights = (
+                self._contiguous(rows, rows.dtype),
+                weights if weights is None else self._contiguous(weights, weights.dtype),
+            )
         fits = labels or (Y.dtype == Z.dtype and Y.shape == Z.shape)
         if form != "fused" or not _one_real(Z, weights) or not fits or not shipped(loss):
             self._fall_back()
@@ -240,15 +251,14 @@ class CompiledKernels(HostKernels):
             )
             return
         (n, m), dtype, step = Z.shape, Z.dtype.name, Z.itemsize
-        if (m, dtype) not in self._scratch:
-            self._scratch[m, dtype] = np.zeros((5, m), dtype)
+        scratch = self._scratch("losses", (5, m), dtype)
         parameters = np.atleast_1d(np.array(next(iter(vars(loss).values()), 0.0), np.float64))
         pairs = np.stack([parameters, 1.0 - parameters], axis=1).astype(dtype)
         self._run(
             losses.output_delta(dtype, loss.name, labels),
             *(Along(Z, step), Along(dZ, step), Along(rows, rows.shape[1] * rows.itemsize), Along(weights, step)),
             *(inverse_denominator, int(early), db, int(accumulate)),
-            *(Along(part, step) for part in self._scratch[m, dtype]),
+            *(Along(part, step) for part in scratch),
             *(value, n, m, m, pairs, parameters.size),
         )
 
