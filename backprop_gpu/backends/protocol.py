@@ -53,7 +53,14 @@ class Kernels(Protocol):
         * inputs are not written, and outputs do not alias inputs;
         * the same inputs on the same device give the same bits;
         * ``scale`` arguments are None (one) or a one-element buffer that may change between calls.
+
+    Attributes
+    ----------
+    examples_contiguous : bool
+        Whether layers (n, m) are best laid out with each example contiguous (Fortran order); shapes never change.
     """
+
+    examples_contiguous: bool
 
     def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
         """Buffers in which ``dense`` leaves what its backward needs; owned and read by this kernel set alone."""

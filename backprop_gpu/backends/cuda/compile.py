@@ -1,0 +1,62 @@
+"""The kernels' sources as text: headers written in where they are included, codes and the number type in front.
+
+One string holds all that a compiler needs, so CuPy's cache, which goes by the source's text, sees every change of a
+header, and NVRTC, nvcc and the tests' C++ compiler are given the same text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from .codes import ACTIVATIONS, LOSSES, REALS, RULES
+
+SOURCES = Path(__file__).with_name("sources")
+THREADS = 256  # in every block
+
+# Numbers as written: no flushing of subnormals, correctly rounded division and root, FMA where it fits.
+OPTIONS = ("--std=c++17", "--ftz=false", "--prec-div=true", "--prec-sqrt=true", "--fmad=true")
+
+_INCLUDE = re.compile(r'^#include "(\w+\.h)"\n', re.MULTILINE)
+_KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
+
+
+def modules() -> list[str]:
+    """Names of the ``.cu`` files."""
+    return sorted(path.stem for path in SOURCES.glob("*.cu"))
+
+
+@cache
+def source(module: str, dtype: str) -> str:
+    """Everything that compiles to the kernels of one ``.cu`` file in float32 or float64."""
+    codes: Mapping[str, int] = {**ACTIVATIONS, **LOSSES, **RULES}
+    lines = [f"#define {name.upper()} {code}" for name, code in codes.items()]
+    lines += [f"#define REAL {REALS[dtype]}", f"#define THREADS {THREADS}"]
+    return "\n".join([*lines, "", expanded(f"{module}.cu")])
+
+
+def expanded(file: str) -> str:
+    """A file with its headers in place of their includes."""
+    text = (SOURCES / file).read_text(encoding="utf-8")
+    return _INCLUDE.sub(lambda found: expanded(found[1]), text)
+
+
+@cache
+def parameters(module: str) -> dict[str, tuple[str, ...]]:
+    """The kernels of a ``.cu`` file with the types of their parameters: ``pointer``, ``integer`` or ``double``."""
+    return {
+        name: tuple(_kind(parameter) for parameter in given.split(","))
+        for name, given in _KERNEL.findall(expanded(f"{module}.cu"))
+    }
+
+
+def _kind(parameter: str) -> str:
+    return "pointer" if "*" in parameter else parameter.split()[0]
+
+
+@cache
+def module_of(kernel: str) -> str:
+    """The ``.cu`` file that holds a kernel."""
+    return next(module for module in modules() if kernel in parameters(module))
