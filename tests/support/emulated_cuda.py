@@ -4,8 +4,8 @@
 through the very addresses and leading dimensions that cuBLASLt would be given. :class:`EmulatedBackend` is NumPy with
 arrays between guard bytes, so that a kernel that writes beside an array is seen.
 
-Shows index arithmetic, barriers, order of summation and formulas. Shows nothing of a card: no races between threads that
-run at once, no CUDA compiler, no speed.
+Shows index arithmetic, barriers, order of summation and formulas. Shows nothing of a card: no races between threads
+that run at once, no CUDA compiler, no speed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ import numpy as np
 
 from backprop_gpu.backends.base import Backend
 from backprop_gpu.backends.cuda import compile
-from backprop_gpu.backends.cuda.codes import REALS
 from backprop_gpu.backends.cuda.fused import FusedKernels
 from backprop_gpu.backends.cuda.gemm import Product
 from backprop_gpu.backends.cuda.launch import Call, packed

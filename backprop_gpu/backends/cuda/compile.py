@@ -1,7 +1,7 @@
-"""The kernels' sources as text: headers written in where they are included, codes and the number type in front.
+"""The kernels' sources as text, and compiled by NVRTC.
 
-One string holds all that a compiler needs, so CuPy's cache, which goes by the source's text, sees every change of a
-header, and NVRTC, nvcc and the tests' C++ compiler are given the same text.
+A source is one string: headers written in where they are included, codes and the number type in front. NVRTC, nvcc and
+the tests' C++ compiler are given the same text.
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from ...devices import one_line
+from ...errors import DeviceError
 from .codes import ACTIVATIONS, LOSSES, REALS, RULES
 
 SOURCES = Path(__file__).with_name("sources")
 THREADS = 256  # in every block
 
 # Numbers as written: no flushing of subnormals, correctly rounded division and root, FMA where it fits.
-OPTIONS = ("--std=c++17", "--ftz=false", "--prec-div=true", "--prec-sqrt=true", "--fmad=true")
+# CuPy's RawModule appends -ftz=true, which would win: so NVRTC is called here, a second or so once per process.
+OPTIONS = ("-std=c++17", "--ftz=false", "--prec-div=true", "--prec-sqrt=true", "--fmad=true")
 
 _INCLUDE = re.compile(r'^#include "(\w+\.h)"\n', re.MULTILINE)
 _KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
@@ -60,3 +64,31 @@ def _kind(parameter: str) -> str:
 def module_of(kernel: str) -> str:
     """The ``.cu`` file that holds a kernel."""
     return next(module for module in modules() if kernel in parameters(module))
+
+
+def machine_code(nvrtc: Any, text: str, architecture: int) -> bytes:
+    """The kernels of a source for a card of compute capability ``architecture`` (90 for 9.0).
+
+    Parameters
+    ----------
+    nvrtc : module
+        ``cupy.cuda.nvrtc``, or what has its functions. If it does not know the card yet, the result is PTX for the
+        newest that it knows, which the driver translates.
+
+    Raises
+    ------
+    DeviceError
+        With NVRTC's first complaint.
+    """
+    known = nvrtc.getSupportedArchs()
+    exact = architecture in known
+    target = f"sm_{architecture}" if exact else f"compute_{max(known)}"
+    program = nvrtc.createProgram(text, "kernels.cu", (), ())
+    try:
+        nvrtc.compileProgram(program, (f"--gpu-architecture={target}", *OPTIONS))
+        return bytes(nvrtc.getCUBIN(program) if exact else nvrtc.getPTX(program))
+    except Exception as error:  # NVRTC's own
+        log = nvrtc.getProgramLog(program).strip() or one_line(error)
+        raise DeviceError(f"NVRTC cannot compile the CUDA kernels for {target}: {log.splitlines()[0]}") from error
+    finally:
+        nvrtc.destroyProgram(program)

@@ -65,7 +65,7 @@ class FusedKernels(ReferenceKernels):
             self._tape.append(work)
 
     def _run(self, kernel: str, like: Array, grid: tuple[int, int], *arguments: Any) -> None:
-        """Start a kernel; arrays are given by address, None is address 0, a matrix (see ``_matrix``) is three numbers."""
+        """Start a kernel; arrays go by address, None is address 0, a matrix (see ``_matrix``) is three numbers."""
         flat = [x for a in arguments for x in (a if isinstance(a, tuple) else (a,))]
         plain = (x if isinstance(x, int | float) else self._address(x) for x in flat)
         self._start(Call(kernel, _dtype(like), grid, tuple(plain)))
@@ -79,8 +79,8 @@ class FusedKernels(ReferenceKernels):
 
     def _product(self, a: Array, b: Array, out: Array, *, scale: Array = None, accumulate: bool = False) -> bool:
         """out <- scale a b (+ out); False, and nothing done, if cuBLASLt cannot read one of them as it lies."""
-        sides = (operand(x, self._address(x)) for x in (a, b, out))
-        found = product(*sides, _dtype(out), alpha=self._address(scale), accumulate=accumulate)
+        left, right, result = (operand(x, self._address(x)) for x in (a, b, out))
+        found = product(left, right, result, _dtype(out), alpha=self._address(scale), accumulate=accumulate)
         if found is not None:
             self._start(found)
         return found is not None

@@ -106,7 +106,8 @@ def load() -> C.CDLL:
     ------
     MissingDependencyError
     """
-    names = ("cublasLt64_13.dll", "cublasLt64_12.dll") if sys.platform == "win32" else ("libcublasLt.so.13", "libcublasLt.so.12")
+    windows = sys.platform == "win32"
+    names = [f"cublasLt64_{n}.dll" if windows else f"libcublasLt.so.{n}" for n in (13, 12)]
     found: list[str] = []
     try:
         from cuda.pathfinder import load_nvidia_dynamic_lib
@@ -163,17 +164,16 @@ class Plan:
             self._set("cublasLtMatmulDescSetAttribute", self.operation, attribute, C.c_int32(value))
         shapes = [(p.M, p.K, p.transpose_a, p.lda), (p.K, p.N, p.transpose_b, p.ldb), (p.M, p.N, False, p.ldd)]
         self.a, self.b, self.d = (
-            self._new("cublasLtMatrixLayoutCreate", kind, *((columns, rows) if transposed else (rows, columns)), leading)
+            self._new(
+                "cublasLtMatrixLayoutCreate", kind, *((columns, rows) if transposed else (rows, columns)), leading
+            )
             for rows, columns, transposed, leading in shapes
         )
         self.preference = self._new("cublasLtMatmulPreferenceCreate")
-        numbers = [(_PREF_WORKSPACE, C.c_size_t(WORKSPACE))]
-        numbers += [
-            (attribute, C.c_uint32(alignment(address)))
-            for attribute, address in zip(_PREF_ALIGNMENTS, (p.a, p.b, p.d, p.d), strict=True)
-        ]
-        for attribute, number in numbers:
-            self._set("cublasLtMatmulPreferenceSetAttribute", self.preference, attribute, number)
+        room, prefer = C.c_size_t(WORKSPACE), "cublasLtMatmulPreferenceSetAttribute"
+        self._set(prefer, self.preference, _PREF_WORKSPACE, room)
+        for attribute, address in zip(_PREF_ALIGNMENTS, (p.a, p.b, p.d, p.d), strict=True):
+            self._set(prefer, self.preference, attribute, C.c_uint32(alignment(address)))
         self.chosen = Heuristic()
 
     def _new(self, function: str, *arguments: int) -> C.c_void_p:
@@ -188,9 +188,7 @@ class Plan:
         """Take cuBLASLt's first suggestion of an algorithm: the same one every time, for a version and a card."""
         found = C.c_int()
         shapes = (self.operation, self.a, self.b, self.d, self.d, self.preference)
-        status = self.library.cublasLtMatmulAlgoGetHeuristic(
-            handle, *shapes, 1, C.byref(self.chosen), C.byref(found)
-        )
+        status = self.library.cublasLtMatmulAlgoGetHeuristic(handle, *shapes, 1, C.byref(self.chosen), C.byref(found))
         check(status or (0 if found.value else 15), "cublasLtMatmulAlgoGetHeuristic")
 
 

@@ -49,7 +49,7 @@ class Launcher(Protocol):
 
 
 def packed(call: Call) -> tuple[np.int64 | np.float64, ...]:
-    """The arguments as NumPy scalars of eight bytes, which CuPy passes as they are, of the types the kernel declares."""
+    """The arguments as the kernel declares them: NumPy scalars of eight bytes, which CuPy passes as they are."""
     kinds = compile.parameters(compile.module_of(call.kernel))[call.kernel]
     return tuple(
         np.float64(x) if kind == "double" else np.int64(x) for x, kind in zip(call.arguments, kinds, strict=True)
@@ -57,7 +57,7 @@ def packed(call: Call) -> tuple[np.int64 | np.float64, ...]:
 
 
 class CupyLauncher:
-    """Calls through CuPy's RawModule, products through cuBLASLt, on the current stream. ``claim``: see ``gemm``."""
+    """Calls through CuPy, products through cuBLASLt, on the current stream. ``claim``: see ``gemm``."""
 
     def __init__(self, backend: Device, claim: str) -> None:
         import cupy
@@ -79,8 +79,10 @@ class CupyLauncher:
 
     def _function(self, kernel: str, dtype: str) -> Any:
         if (kernel, dtype) not in self._functions:
-            name = compile.module_of(kernel)
-            module = self._cupy.RawModule(code=compile.source(name, dtype), options=compile.OPTIONS)
+            cuda, name = self._cupy.cuda, compile.module_of(kernel)
+            capability = int(cuda.Device().compute_capability)
+            module = cuda.function.Module()
+            module.load(compile.machine_code(cuda.nvrtc, compile.source(name, dtype), capability))
             for other in compile.parameters(name):
                 self._functions[other, dtype] = module.get_function(other)
         return self._functions[kernel, dtype]
