@@ -36,6 +36,7 @@ class ReferenceKernels:
     """See ``protocol.Kernels`` for each operation's equation."""
 
     examples_contiguous = False
+    claim = "fp32"
 
     def __init__(self, backend: Device) -> None:
         self.backend, self.xp = backend, backend.xp

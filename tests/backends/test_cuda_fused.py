@@ -1,4 +1,4 @@
-"""The fast CUDA kernel set as a whole, on the emulated device: what the laws' small shapes do not reach, and the graph."""
+"""The fast CUDA kernel set as a whole, on the emulated device: shapes larger than the laws', and graphs."""
 
 from __future__ import annotations
 
@@ -131,6 +131,18 @@ def test_parity_finds_nothing() -> None:
     )
     report = parity.check(net, X, y, device=net.backend, kernels="fused", micro_batch=24)
     assert report.ok, report.summary()
+
+
+@pytest.mark.parametrize("claim", ["tf32", "bf16"])
+def test_a_lower_precision_is_judged_as_what_it_claims_to_be(claim: str) -> None:
+    """Products of rounded factors pass as their claim, which the kernel set states itself, and fail as float32."""
+    rng = np.random.default_rng(4)
+    X, y = rng.standard_normal((40, 12)), rng.standard_normal((40, 2))
+    net = DenseNet([12, 33, 9, 2], activation="tanh", loss="squared_error", device=EmulatedBackend(claim=claim))
+    report = parity.check(net, X, y, device=net.backend, kernels="fused")
+    assert report.ok, report.summary()
+    assert report.about["claim"] == claim
+    assert not parity.check(net, X, y, device=net.backend, kernels="fused", claim="fp32").ok
 
 
 # --- shapes of many blocks -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The formulas of the CUDA kernels, compiled by g++ and called number by number: against published answers, ``maths`` in
+"""The formulas of the CUDA kernels, compiled by g++ and called number by number: against published answers, maths in
 float64 and the bounds derived for each. (The kernels themselves are held to the laws, emulated: ``tests/laws``.)
 """
 

@@ -14,6 +14,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -42,9 +43,19 @@ def obstacle() -> str | None:
     return None if shutil.which("g++") else "g++ is not installed; it compiles the CUDA kernels for the host"
 
 
+def _shim() -> list[str]:
+    return [f"#define THREADS {compile.THREADS}", SHIM.read_text(encoding="utf-8")]
+
+
+def host_module(text: str) -> ctypes.CDLL:
+    """The kernels of one source, from the text that a device's compiler would be given."""
+    kernels = re.findall(r"__global__ void (\w+)\(", text)
+    return compiled("\n".join([*_shim(), text, *(f"EMULATE({name})" for name in kernels)]))
+
+
 def host_text(dtype: str, extra: str = "") -> str:
     """One translation unit with every kernel; headers that several modules share live in a namespace of each."""
-    parts = [f"#define THREADS {compile.THREADS}", SHIM.read_text(encoding="utf-8")]
+    parts = _shim()
     for module in compile.modules():
         kernels = "\n".join(f"EMULATE({name})" for name in compile.parameters(module))
         parts.append(f"namespace {module}_ns {{\n{compile.source(module, dtype)}\n{kernels}\n}}")
@@ -92,8 +103,8 @@ class Tape:
 class EmulatedLauncher:
     """See ``backends.cuda.launch.Launcher``. ``backwards``: run blocks and threads from the last to the first."""
 
-    def __init__(self, *, backwards: bool = False) -> None:
-        self.backwards = backwards
+    def __init__(self, *, backwards: bool = False, claim: str = "fp32") -> None:
+        self.backwards, self.claim = backwards, claim
         self.graphs: list[Tape] = []
 
     def address(self, x: np.ndarray) -> int:
@@ -101,7 +112,7 @@ class EmulatedLauncher:
 
     def run(self, work: Call | Product) -> None:
         if isinstance(work, Product):
-            multiply(work)
+            multiply(work, self.claim)
             return
         assert all(0 < size <= limit for size, limit in zip(work.grid, (2**31 - 1, 65_535), strict=True)), work
         slots = b"".join(x.tobytes() for x in packed(work))
@@ -113,7 +124,20 @@ class EmulatedLauncher:
         return self.graphs[-1]
 
 
-def multiply(p: Product) -> None:
+# Bits of a float32's significand that a precision drops.
+DROPPED = {"tf32": 13, "bf16": 16}
+
+
+def rounded(x: np.ndarray, claim: str) -> np.ndarray:
+    """Finite float32 numbers to the nearest of a precision, ties to even."""
+    if claim not in DROPPED or x.dtype != np.float32:
+        return x
+    bits, drop = np.ascontiguousarray(x).view(np.uint32), DROPPED[claim]
+    half = (1 << (drop - 1)) - 1 + ((bits >> drop) & 1)
+    return ((bits + half) >> drop << drop).astype(np.uint32).view(np.float32)
+
+
+def multiply(p: Product, claim: str = "fp32") -> None:
     """cuBLASLt's product, by NumPy, from addresses and leading dimensions."""
 
     def matrix(address: int, rows: int, columns: int, leading: int) -> np.ndarray:
@@ -125,7 +149,7 @@ def multiply(p: Product) -> None:
     a = matrix(p.a, p.K, p.M, p.lda).T if p.transpose_a else matrix(p.a, p.M, p.K, p.lda)
     b = matrix(p.b, p.N, p.K, p.ldb).T if p.transpose_b else matrix(p.b, p.K, p.N, p.ldb)
     d = matrix(p.d, p.M, p.N, p.ldd)
-    result = np.matmul(a, b)
+    result = np.matmul(rounded(a, claim), rounded(b, claim))
     if p.alpha:
         result *= matrix(p.alpha, 1, 1, 1)[0, 0]
     d[...] = d + result if p.accumulate else result
@@ -137,9 +161,9 @@ GUARD = 256  # bytes on either side of an array; 0xFF is NaN to whoever reads it
 class EmulatedBackend(Backend):
     """NumPy whose fused kernels are the emulated ones."""
 
-    def __init__(self, *, backwards: bool = False) -> None:
+    def __init__(self, *, backwards: bool = False, claim: str = "fp32") -> None:
         super().__init__("numpy", np, reason="the CUDA kernels emulated on the host")
-        self.launcher = EmulatedLauncher(backwards=backwards)
+        self.launcher = EmulatedLauncher(backwards=backwards, claim=claim)
         self._guarded: list[weakref.ref[np.ndarray]] = []
 
     def asarray(self, host: Any, dtype: str | None = None) -> np.ndarray:

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..._typing import Array, Program, Replay
 from ...maths.activations import Activation
 from ...maths.losses import Loss
@@ -51,7 +49,7 @@ class FusedKernels(ReferenceKernels):
 
     def __init__(self, backend: Device, launcher: Launcher) -> None:
         super().__init__(backend)
-        self.launcher = launcher
+        self.launcher, self.claim = launcher, launcher.claim
         self.reasons: dict[str, str] = {}
         self._tape: list[Call | Product] | None = None
         self._buffers: dict[tuple[str, int], Array] = {}
@@ -90,7 +88,7 @@ class FusedKernels(ReferenceKernels):
         if (dtype, size) not in self._buffers:
             if self._tape is not None:
                 raise NotRecordableError("a buffer was asked for that no run before had needed")
-            self._buffers[dtype, size] = self.backend.asarray(np.zeros(size), dtype)
+            self._buffers[dtype, size] = self.backend.zeros((size,), dtype)
         return self._buffers[dtype, size]
 
     def _falls_back(self, operation: str, reason: str) -> None:
@@ -126,7 +124,7 @@ class FusedKernels(ReferenceKernels):
             return super().saved(n, m, dtype, activation, dropout)
 
         def buffer(dtype: str) -> Array:
-            return self.backend.asarray(np.zeros((m, n)), dtype).T
+            return self.backend.zeros((m, n), dtype).T
 
         return FusedSaved(
             Z=None if activation.name in codes.FROM_A else buffer(dtype),

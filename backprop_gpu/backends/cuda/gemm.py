@@ -199,7 +199,7 @@ class CublasLt:
         self.library, self.claim, self.device = load(), claim, device
         self.handle = C.c_void_p()
         check(self.library.cublasLtCreate(C.byref(self.handle)), "cublasLtCreate")
-        self._workspace = device.asarray(bytearray(WORKSPACE), "uint8")
+        self._workspace = device.zeros((WORKSPACE,), "uint8")
         # alpha and beta are read from the device, so that a captured product sees what a scale holds now.
         self._numbers = {dtype: device.asarray([0.0, 1.0], dtype) for dtype in _TYPES}
         self._plans: dict[tuple[Any, ...], Plan] = {}

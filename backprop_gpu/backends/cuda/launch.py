@@ -36,7 +36,9 @@ class Graph(Protocol):
 
 
 class Launcher(Protocol):
-    """A device that runs calls in order."""
+    """A device that runs calls in order; ``claim``: the precision of its float32 products (``gemm.COMPUTE_TYPES``)."""
+
+    claim: str
 
     def address(self, x: Array) -> int:
         """Where an array's first number is."""
@@ -62,7 +64,7 @@ class CupyLauncher:
     def __init__(self, backend: Device, claim: str) -> None:
         import cupy
 
-        self._cupy = cupy
+        self._cupy, self.claim = cupy, claim
         self._functions: dict[tuple[str, str], Any] = {}
         self._products = CublasLt(backend, claim)
 
