@@ -20,6 +20,7 @@ from backprop_gpu.backends.base import Backend
 from backprop_gpu.backends.cuda import compile
 from backprop_gpu.backends.cuda.codes import fallbacks
 from backprop_gpu.backends.cuda.fused import FusedKernels
+from backprop_gpu.backends.cuda.gemm import Product
 from backprop_gpu.backends.cuda.graph import WARM_UP
 from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.errors import DeviceError
@@ -274,6 +275,26 @@ def test_matrices_with_gaps_both_ways_are_multiplied_by_the_reference() -> None:
     np.testing.assert_allclose(db[:, 0], dA.sum(1), rtol=1e-12)
     kernels.dense_vjp_params(dZ, rng.standard_normal((10, 10))[::2, ::2], scale=None, dW=dW, accumulate=False)
     assert set(kernels.reasons) == {"dense", "dense_vjp_input", "dense_vjp_params"}
+
+
+class Picky(EmulatedLauncher):
+    """A cuBLASLt that has no algorithm for products with nine rows or columns."""
+
+    def run(self, work: Any) -> None:
+        if isinstance(work, Product) and 9 in (work.M, work.N):
+            raise DeviceError("cublasLtMatmulAlgoGetHeuristic: not supported")
+        super().run(work)
+
+
+def test_a_product_that_cublaslt_refuses_is_the_references() -> None:
+    """Asked once for each shape; every step then is run by Python."""
+    picky, plain = build({}), build({})
+    fused(picky).launcher = Picky()
+    for epoch in range(WARM_UP + 1):
+        np.testing.assert_allclose(picky.run(epoch), plain.run(epoch), rtol=1e-4)
+    reason = "cublasLtMatmulAlgoGetHeuristic: not supported"
+    assert fused(picky).reasons == dict.fromkeys(("dense", "dense_vjp_input", "dense_vjp_params"), reason)
+    assert {replay.obstacle for replay, _ in picky.replays} == {f"dense: {reason}"}  # type: ignore[attr-defined]
 
 
 def test_complex_step_runs_on_the_reference() -> None:

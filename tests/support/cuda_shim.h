@@ -106,18 +106,26 @@ bool release(State state, int first, int count) {
     return true;
 }
 
+// A warp runs as far ahead as it can: to a barrier of the block. False if a shuffle never gets all its lanes.
+bool run_warp(int first, bool backwards) {
+    while (waiting(READY, first, WARP)) {
+        for (int i = 0; i < WARP; ++i) {
+            int t = backwards ? first + WARP - 1 - i : first + i;
+            if (fibers[t].state == READY) resume(t);
+        }
+        if (!release(AT_WARP_BARRIER, first, WARP)) return false;
+    }
+    return waiting(AT_WARP_BARRIER, first, WARP) == 0;
+}
+
 void run_block(bool backwards) {
     std::memset(arena.data(), 0xFF, arena.size());
     for (Fiber& fiber : fibers) fiber.state = READY;
     while (waiting(DONE, 0, COUNT) < COUNT) {
-        int ready = waiting(READY, 0, COUNT);
-        for (int i = 0; i < COUNT; ++i) {
-            int t = backwards ? COUNT - 1 - i : i;
-            if (fibers[t].state == READY) resume(t);
-        }
-        bool fine = ready > 0 && release(AT_BLOCK_BARRIER, 0, COUNT);
-        for (int warp = 0; warp < COUNT; warp += WARP) fine = fine && release(AT_WARP_BARRIER, warp, WARP);
-        if (!fine) {
+        bool fine = waiting(READY, 0, COUNT) > 0;
+        for (int warp = 0; warp < COUNT; warp += WARP)
+            fine = fine && run_warp(backwards ? COUNT - WARP - warp : warp, backwards);
+        if (!fine || !release(AT_BLOCK_BARRIER, 0, COUNT)) {
             fault = "a barrier that not every thread reaches";
             for (Fiber& fiber : fibers) fiber = Fiber();
             return;

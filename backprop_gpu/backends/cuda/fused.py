@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..._typing import Array, Program, Replay
+from ...errors import DeviceError
 from ...maths.activations import Activation
 from ...maths.losses import Loss
 from ...maths.optimizers import Optimizer
@@ -53,6 +54,7 @@ class FusedKernels(ReferenceKernels):
         self.reasons: dict[str, str] = {}
         self._tape: list[Call | Product] | None = None
         self._buffers: dict[tuple[str, int], Array] = {}
+        self._refused: dict[Product, str] = {}  # shapes that cuBLASLt has no algorithm for, with its reason
 
     # -- calling and recording -----------------------------------------------------------------------------------
 
@@ -75,13 +77,20 @@ class FusedKernels(ReferenceKernels):
         """Address and strides of (units, examples)."""
         return (0, 0, 0) if x is None else (self._address(x), *operand(x, 0).strides)
 
-    def _product(self, a: Array, b: Array, out: Array, *, scale: Array = None, accumulate: bool = False) -> bool:
-        """out <- scale a b (+ out); False, and nothing done, if cuBLASLt cannot read one of them as it lies."""
+    def _product(self, a: Array, b: Array, out: Array, *, scale: Array = None, accumulate: bool = False) -> str | None:
+        """out <- scale a b (+ out); the reason, and nothing done, if cuBLASLt does not take them as they lie."""
         left, right, result = (operand(x, self._address(x)) for x in (a, b, out))
         found = product(left, right, result, _dtype(out), alpha=self._address(scale), accumulate=accumulate)
-        if found is not None:
-            self._start(found)
-        return found is not None
+        if found is None:
+            return "a matrix without contiguous rows or columns"
+        shape = found._replace(a=0, b=0, d=0, alpha=0)
+        if shape not in self._refused:
+            try:
+                self._start(found)
+                return None
+            except DeviceError as refusal:
+                self._refused[shape] = str(refusal)
+        return self._refused[shape]
 
     def _buffer(self, dtype: str, size: int) -> Array:
         """Scratch of zeros, made once for each size: partial sums, and counters that every kernel leaves at 0."""
@@ -149,8 +158,9 @@ class FusedKernels(ReferenceKernels):
             super().dense(W, A_prev, b, activation, dropout, A=A, saved=saved)
             return
         raw = next(x for x in (saved.Z, saved.G, A) if x is not None)
-        if not self._product(W, A_prev, raw):
-            self._falls_back("dense", "a matrix without contiguous rows or columns")
+        reason = self._product(W, A_prev, raw)
+        if reason is not None:
+            self._falls_back("dense", reason)
             raw[...] = self.xp.matmul(W, A_prev)
         n, m = A.shape
         shared = (*self._matrix(raw), int(saved.Z is not None), b, codes.ACTIVATIONS[activation.name])
@@ -192,8 +202,9 @@ class FusedKernels(ReferenceKernels):
                 accumulate=accumulate,
             )
             return
-        if not self._product(W.T, dZ, dZ_prev):
-            self._falls_back("dense_vjp_input", "a matrix without contiguous rows or columns")
+        reason = self._product(W.T, dZ, dZ_prev)
+        if reason is not None:
+            self._falls_back("dense_vjp_input", reason)
             dZ_prev[...] = self.xp.matmul(W.T, dZ)
         n, m = dZ_prev.shape
         grid, width = _tiles(n, m)
@@ -211,9 +222,12 @@ class FusedKernels(ReferenceKernels):
 
     def dense_vjp_params(self, dZ: Array, A_prev: Array, *, scale: Array | None, dW: Array, accumulate: bool) -> None:
         """dW <- (+) scale * dZ A_prev^T, in the product itself."""
-        if _dtype(dW) in codes.REALS and self._product(dZ, A_prev.T, dW, scale=scale, accumulate=accumulate):
+        reason: str | None = f"no product in {dW.dtype}"
+        if _dtype(dW) in codes.REALS:
+            reason = self._product(dZ, A_prev.T, dW, scale=scale, accumulate=accumulate)
+        if reason is None:
             return
-        self._falls_back("dense_vjp_params", f"{dW.dtype}, or a matrix without contiguous rows or columns")
+        self._falls_back("dense_vjp_params", reason)
         super().dense_vjp_params(dZ, A_prev, scale=scale, dW=dW, accumulate=accumulate)
 
     def output_delta(
