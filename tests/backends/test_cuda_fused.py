@@ -21,7 +21,7 @@ from backprop_gpu.backends.cuda import compile
 from backprop_gpu.backends.cuda.codes import fallbacks
 from backprop_gpu.backends.cuda.fused import FusedKernels
 from backprop_gpu.backends.cuda.gemm import Product
-from backprop_gpu.backends.cuda.graph import WARM_UP
+from backprop_gpu.backends.cuda.graph import UNROLLED, WARM_UP
 from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.errors import DeviceError
 from backprop_gpu.maths.activations import get_activation
@@ -350,6 +350,16 @@ def test_a_device_that_cannot_capture_runs_every_step_by_python() -> None:
         np.testing.assert_array_equal(refused.run(epoch), plain.run(epoch))
     for replay, _ in refused.replays:
         assert replay.obstacle == "the step cannot be captured: CUDARuntimeError"  # type: ignore[attr-defined]
+
+
+def test_long_replays_launch_several_steps_at_once() -> None:
+    epochs = build({}, n=16 * 21)
+    epochs.run(0)  # 3 by Python, 18 as 2 graphs of 8 and 2 of 1
+    one, eight = device(epochs).launcher.graphs
+    assert len(eight.work) == UNROLLED * len(one.work)
+    assert (one.launches, eight.launches) == (2, 2)
+    epochs.run(1)
+    assert (one.launches, eight.launches) == (2 + 5, 2 + 2)
 
 
 def test_tracing_runs_nothing() -> None:

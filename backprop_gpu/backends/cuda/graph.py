@@ -15,8 +15,13 @@ from .gemm import Product
 from .launch import Call, Graph, Launcher
 
 WARM_UP = 3  # steps that are run by Python before the graph is recorded
+UNROLLED = 8  # steps of the graph that long replays launch: fewer gaps between launches
 
 Tape = Sequence[Call | Product]
+
+
+class BufferMovedError(DeviceError):
+    """A recorded address is no longer the program's."""
 
 
 class NotRecordableError(Exception):
@@ -35,8 +40,8 @@ class Captured:
     def __init__(self, program: Program, trace: Callable[[Program], Tape], launcher: Launcher) -> None:
         self.program, self.trace, self.launcher = program, trace, launcher
         self.obstacle: str | None = None
-        self._graph: Graph | None = None
-        self._tape: Tape = ()
+        self._graphs: dict[int, Graph] = {}  # by how many steps they hold
+        self._tape: tuple[Call | Product, ...] = ()
         self._warm = 0
 
     def __call__(self, times: int) -> None:
@@ -53,22 +58,29 @@ class Captured:
             times -= 1
         if times == 0:
             return
-        graph = self._recorded()
-        if graph is None:
+        if not self._up_to_date(times):
             self(times)
             return
-        for _ in range(times):
-            graph.launch()
+        for steps in sorted(self._graphs, reverse=True):
+            for _ in range(times // steps):
+                self._graphs[steps].launch()
+            times %= steps
 
-    def _recorded(self) -> Graph | None:
-        """The graph, recorded now if it is not yet, found up to date if it is; None if there can be none."""
+    def _up_to_date(self, times: int) -> bool:
+        """Record what this replay needs and has not been recorded, and see that no buffer has moved; False if it is
+        for Python to run.
+        """
         try:
-            tape = self.trace(self.program)
-            if self._graph is None:
-                self._graph, self._tape = self.launcher.record(tape), tape
+            tape = tuple(self.trace(self.program))
+            if self._graphs and tape != self._tape:
+                raise BufferMovedError("a buffer of the captured step has moved since; capture the step again")
+            self._tape = tape
+            for steps in (1, UNROLLED):
+                if steps <= times and steps not in self._graphs:
+                    self._graphs[steps] = self.launcher.record(tape * steps)
+        except BufferMovedError:
+            raise
         except (NotRecordableError, DeviceError) as reason:
             self.obstacle = str(reason)
-            return None
-        if tape != self._tape:
-            raise DeviceError("a buffer of the captured step has moved since; capture the step again")
-        return self._graph
+            return False
+        return True
