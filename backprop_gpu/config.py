@@ -190,7 +190,7 @@ class Config(_Section):
     seed: int = Field(0, ge=0, lt=2**64, description="of initial weights, split, shuffles and dropout")
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
-    kernels: Literal["auto", "reference", "host", "compiled"] = "auto"
+    kernels: Literal["auto", "reference", "host", "compiled", "fused", "fused-tf32", "fused-bf16"] = "auto"
     verify: bool = Field(False, description="judge a step of this network, data and device before and after training")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

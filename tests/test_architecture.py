@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from support.source_tree import PACKAGE, ROOT, Place, Source, dotted, places, sources
 
+from backprop_gpu.backends.cuda.fused import FusedKernels
 from backprop_gpu.backends.host.kernels import HostKernels
 from backprop_gpu.backends.host.select import compiled_obstacle
 from backprop_gpu.backends.protocol import Kernels
@@ -250,7 +251,7 @@ def test_the_kernels_protocol_has_not_grown() -> None:
 
 def kernel_sets() -> list[type]:
     """Every kernel set that can be imported here."""
-    found: list[type] = [ReferenceKernels, HostKernels]
+    found: list[type] = [ReferenceKernels, HostKernels, FusedKernels]
     if compiled_obstacle() is None:
         found.append(importlib.import_module(f"{PACKAGE}.backends.host.compiled.kernels").CompiledKernels)
     return found

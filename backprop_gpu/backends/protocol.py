@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 
 
 class Device(Protocol):
-    """As much of a backend as a kernel set needs: its namespace, and arrays from the host."""
+    """As much of a backend as a kernel set needs: its namespace, and new arrays."""
 
     xp: Namespace
 
     def asarray(self, host: Any, dtype: str | None = None) -> Array:
         """A copy on the device."""
+
+    def zeros(self, shape: Sequence[int], dtype: str) -> Array:
+        """A new buffer of zeros, C order."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,17 @@ class Kernels(Protocol):
         * inputs are not written, and outputs do not alias inputs;
         * the same inputs on the same device give the same bits;
         * ``scale`` arguments are None (one) or a one-element buffer that may change between calls.
+
+    Attributes
+    ----------
+    examples_contiguous : bool
+        Whether layers (n, m) are best laid out with each example contiguous (Fortran order); shapes never change.
+    claim : str
+        The precision of its float32 products: ``"fp32"``, or less where that was asked for (``parity.claims``).
     """
+
+    examples_contiguous: bool
+    claim: str
 
     def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
         """Buffers in which ``dense`` leaves what its backward needs; owned and read by this kernel set alone."""

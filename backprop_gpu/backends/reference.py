@@ -35,6 +35,9 @@ def write(out: Array, value: Array, accumulate: bool) -> None:
 class ReferenceKernels:
     """See ``protocol.Kernels`` for each operation's equation."""
 
+    examples_contiguous = False
+    claim = "fp32"
+
     def __init__(self, backend: Device) -> None:
         self.backend, self.xp = backend, backend.xp
         self._ranges: dict[int, Array] = {}

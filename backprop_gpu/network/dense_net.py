@@ -44,7 +44,7 @@ class DenseNet:
         ``"auto" | "cpu" | "cuda[:i]" | NAMESPACE[:DEVICE]``; None reads BACKPROP_GPU_DEVICE, then means "auto".
     seed : int, default 0
         Of initial weights and dropout masks: the same bits on every device.
-    kernels : {"auto", "reference", "host", "compiled"}, default "auto"
+    kernels : {"auto", "reference", "host", "compiled", "fused", "fused-tf32", "fused-bf16"}, default "auto"
         See ``Backend.kernels``; auto is the fastest that is installed.
 
     Raises

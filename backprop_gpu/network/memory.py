@@ -104,8 +104,14 @@ class Workspace:
             return Dropout(dropout[l], seed, l, quads, examples, step, first_example)
 
         self.dropout: list[Dropout | None] = [None, *(layer_dropout(l) for l in range(1, L + 1))]
-        self.A: list[Array] = [None] + [backend.zeros((sizes[l], m), dtype) for l in range(1, L + 1)]
-        self.dZ: list[Array] = [None] + [backend.zeros((sizes[l], m), dtype) for l in range(1, L + 1)] if train else []
+
+        def layer(l: int) -> Array:
+            if kernels.examples_contiguous:
+                return backend.zeros((m, sizes[l]), dtype).T
+            return backend.zeros((sizes[l], m), dtype)
+
+        self.A: list[Array] = [None] + [layer(l) for l in range(1, L + 1)]
+        self.dZ: list[Array] = [None] + [layer(l) for l in range(1, L + 1)] if train else []
         self.saved: list[Any] = [None] + [
             kernels.saved(sizes[l], m, dtype, activations[l], self.dropout[l]) for l in range(1, L + 1)
         ]

@@ -77,10 +77,10 @@ def check(
         For settings, rows or a device that the network would not take.
     """
     net = network_of(model)
-    claim = claim_of(dtype, claim)
     if steps < 1:
         raise ConfigError(f"steps must be at least 1, got {steps}")
     run = _Run(net, X, y, sample_weight, device, kernels, dtype, seed, optimizer, settings)
+    claim = claim_of(dtype, claim or (run.net.kernels.claim if dtype == "float32" else None))
     wide = _in_float64(run.step, optimizer, settings) if steps > 1 else None
     return _report(run, claim, *_take(run, claim, steps, micro_batch, wide))
 

@@ -126,7 +126,7 @@ class Recorder:
         self.calls: list[Call] = []
         self._signatures = {name: inspect.signature(getattr(Kernels, name)) for name in WRITTEN}
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> Any:
         operation = getattr(self.kernels, name)
         return self._recorded(name, operation) if name in WRITTEN else operation
 

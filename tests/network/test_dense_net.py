@@ -233,7 +233,7 @@ def test_arrays_of_the_networks_own_device_are_taken(case: Case) -> None:
     assert net.cost(case.put(X), case.put(y), case.put(w)) == net.cost(X, y, w)
 
 
-@pytest.mark.parametrize("there", cases(without=["numpy"]))
+@pytest.mark.parametrize("there", cases(without=["numpy", "emulated"]))  # emulated arrays are NumPy's
 def test_arrays_of_another_device_are_refused(there: Case) -> None:
     """One line that names the argument, where it is and where the network is."""
     X, y, w = np.ones((5, 3)), np.array([0, 1, 1, 0, 1]), np.ones(5)

@@ -2,7 +2,8 @@
 
 Always NumPy with its kernel sets (compiled: a skip where numba is not installed), and array_api_strict with two of its
 devices; torch where it is installed;
-CuPy where the probe says that CUDA works, else as a skip that gives the probe's reason. The environment variable
+CuPy where the probe says that CUDA works, else as a skip that gives the probe's reason; and the fast CUDA kernels
+emulated on the host (``emulated_cuda``), where there is g++. The environment variable
 ``BACKPROP_GPU_TEST_BACKENDS`` names them instead: ``numpy,cupy:0`` or, one kernel set alone, ``numpy-host``.
 
 Nothing optional is imported here: a CUDA machine may have CuPy and no array_api_strict.
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 import pytest
 from support.bounds import Bounds
+from support.emulated_cuda import EmulatedBackend
+from support.emulated_cuda import obstacle as emulation_obstacle
 
 from backprop_gpu.backends import Backend, get_backend
 from backprop_gpu.backends.cuda.probe import probe
@@ -29,7 +32,7 @@ from backprop_gpu.backends.protocol import Kernels
 ENVIRONMENT_VARIABLE = "BACKPROP_GPU_TEST_BACKENDS"
 
 # The kernel sets of a namespace; one that is not listed has the reference alone and its name says no more.
-KERNELS = {"numpy": ("reference", "host", "compiled"), "cupy": ("reference",)}
+KERNELS = {"numpy": ("reference", "host", "compiled"), "cupy": ("reference", "fused"), "emulated": ("fused",)}
 
 # Units in the last place by which a namespace's functions may miss, from its own documents.
 # NumPy: at most 4 for its SIMD loops (the published figures are 2.52 for exp and 3.83 for log in float32).
@@ -42,6 +45,8 @@ ULPS: dict[str, dict[str, float]] = {
     "cupy": {"exp": 2, "expm1": 1, "log": 1, "log1p": 1, "tanh": 2, "erf": 2},
 }
 ULPS["array_api_strict"] = ULPS["numpy"]  # it computes with NumPy
+# glibc's manual, known maximum errors on x86-64 and AArch64, the larger of float and double.
+ULPS["emulated"] = {"exp": 1, "expm1": 1, "log": 1, "log1p": 1, "tanh": 2, "erf": 1}
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Case:
 
 @cache
 def _backend(device: str) -> Backend:
-    return get_backend(device)
+    return EmulatedBackend() if device == "emulated" else get_backend(device)
 
 
 def _installed(*modules: str) -> bool:
@@ -92,7 +97,7 @@ def _names() -> list[str]:
     if given.strip():
         return [name.strip() for name in given.split(",") if name.strip()]
     torch = ["torch:cpu"] if _installed("torch", "array_api_compat") else []
-    return ["numpy", "array_api_strict", "array_api_strict:device1", *torch, "cupy:0"]
+    return ["numpy", "array_api_strict", "array_api_strict:device1", *torch, "cupy:0", "emulated"]
 
 
 def _cases(name: str) -> list[Case]:
@@ -107,6 +112,9 @@ def _marks(case: Case) -> list[pytest.MarkDecorator]:
     if case.kind == "compiled":
         obstacle = compiled_obstacle()
         return [] if obstacle is None else [pytest.mark.skip(reason=obstacle[1])]
+    if case.namespace == "emulated":
+        missing = emulation_obstacle()
+        return [] if missing is None else [pytest.mark.skip(reason=missing)]
     if case.namespace != "cupy":
         return []
     found = probe(int(case.device.partition(":")[2] or 0))

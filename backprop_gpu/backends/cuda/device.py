@@ -11,7 +11,11 @@ import numpy as np
 from ..._typing import Array
 from ...errors import DeviceError
 from ..base import Backend
+from ..protocol import Kernels
 from .probe import card_name, dotted
+
+# Kernel sets, with the precision that each claims for its products of float32 factors (parity checks it).
+CLAIM_OF = {"fused": "fp32", "fused-tf32": "tf32", "fused-bf16": "bf16"}
 
 
 def device_count() -> int:
@@ -56,6 +60,18 @@ class CudaBackend(Backend):
     def synchronize(self) -> None:
         with self.activate():
             self.device.synchronize()
+
+    def kernels(self, kind: str = "auto") -> Kernels:
+        """``"reference"``, which is ``"auto"``, or ``"fused"``: own kernels, cuBLASLt and CUDA graphs in float32, with
+        products of factors rounded to tf32 or bf16 as ``"fused-tf32"`` and ``"fused-bf16"``. No card has run them yet.
+        """
+        if kind not in CLAIM_OF:
+            return super().kernels(kind)
+        from .fused import FusedKernels
+        from .launch import CupyLauncher
+
+        with self.activate():
+            return FusedKernels(self, CupyLauncher(self, CLAIM_OF[kind]))
 
     def describe(self) -> dict[str, str]:
         """The card and its software: name, compute capability, memory, driver and runtime version."""

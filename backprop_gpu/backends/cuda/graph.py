@@ -1,0 +1,86 @@
+"""A step as a CUDA graph: run a few times as it is, then recorded once and launched as often as asked.
+
+The first runs are real steps: they compile kernels, let cuBLASLt choose and make every buffer, none of which may happen
+while a stream is being captured. What is recorded are addresses; so before every replay the program is traced again,
+without running anything, and a graph whose addresses are no longer the program's is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..._typing import Program
+from ...errors import DeviceError
+from .gemm import Product
+from .launch import Call, Graph, Launcher
+
+WARM_UP = 3  # steps that are run by Python before the graph is recorded
+UNROLLED = 8  # steps of the graph that long replays launch: fewer gaps between launches
+
+Tape = Sequence[Call | Product]
+
+
+class BufferMovedError(DeviceError):
+    """A recorded address is no longer the program's."""
+
+
+class NotRecordableError(Exception):
+    """An operation has no kernel of its own, so the program that holds it is run by Python; the message says which."""
+
+
+class Captured:
+    """Replays a program a given number of times.
+
+    Attributes
+    ----------
+    obstacle : str or None
+        Why there is no graph: every replay then is the Python itself.
+    """
+
+    def __init__(self, program: Program, trace: Callable[[Program], Tape], launcher: Launcher) -> None:
+        self.program, self.trace, self.launcher = program, trace, launcher
+        self.obstacle: str | None = None
+        self._graphs: dict[int, Graph] = {}  # by how many steps they hold
+        self._tape: tuple[Call | Product, ...] = ()
+        self._warm = 0
+
+    def __call__(self, times: int) -> None:
+        """Run the program ``times`` times.
+
+        Raises
+        ------
+        DeviceError
+            If a buffer is no longer where it was when the graph was recorded.
+        """
+        while times > 0 and (self._warm < WARM_UP or self.obstacle is not None):
+            self.program()
+            self._warm += 1
+            times -= 1
+        if times == 0:
+            return
+        if not self._up_to_date(times):
+            self(times)
+            return
+        for steps in sorted(self._graphs, reverse=True):
+            for _ in range(times // steps):
+                self._graphs[steps].launch()
+            times %= steps
+
+    def _up_to_date(self, times: int) -> bool:
+        """Record what this replay needs and has not been recorded, and see that no buffer has moved; False if it is
+        for Python to run.
+        """
+        try:
+            tape = tuple(self.trace(self.program))
+            if self._graphs and tape != self._tape:
+                raise BufferMovedError("a buffer of the captured step has moved since; capture the step again")
+            self._tape = tape
+            for steps in (1, UNROLLED):
+                if steps <= times and steps not in self._graphs:
+                    self._graphs[steps] = self.launcher.record(tape * steps)
+        except BufferMovedError:
+            raise
+        except (NotRecordableError, DeviceError) as reason:
+            self.obstacle = str(reason)
+            return False
+        return True

@@ -1,0 +1,29 @@
+// Moving on to the next batch without the host.
+
+#include "real.h"
+#include "blocks.h"
+
+// out[i] <- source[order[stride k + i]], k = counters[0]: rows of ``words`` 32-bit words.
+extern "C" __global__ void gather(const unsigned* source, const integer* order, const integer* counters, integer stride,
+                                  unsigned* out, integer rows, integer words, integer width) {
+    Place p = place(width);
+    if (p.unit >= words) return;
+    const integer* batch = order + stride * counters[0];
+    for (integer row = p.example; row < rows; row += p.step)
+        out[row * words + p.unit] = source[batch[row] * words + p.unit];
+}
+
+// values[k] <- value if k = counters[0] is one of them;  counters += 1;  value <- 0;  hyper <- table[counters[0]].
+// One block.
+extern "C" __global__ void advance(integer* counters, const real* table, integer numbers, real* values,
+                                   integer n_values, real* hyper, real* value) {
+    integer k = counters[0];
+    __syncthreads();  // all have read it
+    if (threadIdx.x == 0) {
+        if (k >= 0 && k < n_values) values[k] = *value;
+        counters[0] = k + 1;
+        counters[1] += 1;
+        *value = 0;
+    }
+    for (integer i = threadIdx.x; i < numbers; i += THREADS) hyper[i] = table[(k + 1) * numbers + i];
+}

@@ -1,0 +1,17 @@
+// What every kernel is written in: the number type, NaN-keeping comparisons, and the few constants of a precision.
+// compile.py puts the codes of activations, losses and optimizers in front, and says which type REAL is.
+
+typedef REAL real;
+typedef long long integer;  // every argument of a kernel is eight bytes: a pointer, an integer or a double
+
+#define BOTH __host__ __device__ inline
+
+// The smallest normal number: maths' guard of logarithms and quotients.
+BOTH real smallest_normal() { return sizeof(real) == 4 ? real(1.1754943508222875e-38) : real(2.2250738585072014e-308); }
+
+// NaN comes through, as through numpy.maximum; fmax and fmin would lose it.
+BOTH real maximum(real a, real b) { return a > b || a != a ? a : b; }
+BOTH real minimum(real a, real b) { return a < b || a != a ? a : b; }
+
+// -1, 0 or 1; NaN stays.
+BOTH real sign(real x) { return x > real(0) ? real(1) : (x < real(0) ? real(-1) : x); }

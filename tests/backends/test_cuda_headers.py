@@ -1,0 +1,232 @@
+"""The formulas of the CUDA kernels, compiled by g++ and called number by number: against published answers, maths in
+float64 and the bounds derived for each. (The kernels themselves are held to the laws, emulated: ``tests/laws``.)
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import pytest
+from support import formulas as f
+from support import update_formulas as uf
+from support.backends import ULPS
+from support.bounds import Bounded, Bounds, ratio
+from support.emulated_cuda import compiled, host_text, obstacle
+
+from backprop_gpu.backends.cuda import codes
+from backprop_gpu.maths import regularization
+from backprop_gpu.maths.activations import Activation, get_activation
+from backprop_gpu.maths.losses import Loss, get_loss
+from backprop_gpu.maths.optimizers import Optimizer, get_optimizer
+from backprop_gpu.maths.random import philox_words
+
+OBSTACLE = obstacle()
+pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=str(OBSTACLE))
+
+# The headers' functions, over arrays.
+LOOPS = r"""
+using layers_ns::real;
+extern "C" void philox(const unsigned* counter, const unsigned* key, unsigned* words) {
+    layers_ns::Words w = layers_ns::philox(counter[0], counter[1], counter[2], counter[3], key[0], key[1]);
+    for (int i = 0; i < 4; ++i) words[i] = w.word[i];
+}
+extern "C" void activation(long long code, double p, const real* z, const real* dA, real* a, real* d, long long n) {
+    for (long long i = 0; i < n; ++i) {
+        a[i] = layers_ns::activate(code, real(p), z[i]);
+        d[i] = layers_ns::activate_vjp(code, real(p), dA[i], z[i], a[i]);
+    }
+}
+extern "C" void loss(long long code, double p, const real* z, const real* y, real* term, real* slope, long long n) {
+    for (long long i = 0; i < n; ++i) {
+        term[i] = outputs_ns::loss_term(code, real(p), z[i], y[i]);
+        slope[i] = outputs_ns::loss_slope(code, real(p), z[i], y[i]);
+    }
+}
+"""
+
+
+def library(dtype: str) -> ctypes.CDLL:
+    return compiled(host_text(dtype, LOOPS))
+
+
+def at(x: np.ndarray) -> ctypes.c_void_p:
+    return ctypes.c_void_p(x.ctypes.data)
+
+
+def over(dtype: str, name: str, code: int, p: float, *inputs: np.ndarray) -> list[np.ndarray]:
+    """What a loop of LOOPS makes of two inputs: two outputs."""
+    given = [np.array(x, dtype) for x in inputs]
+    outs = [np.full_like(given[0], np.nan) for _ in range(2)]
+    size = ctypes.c_longlong(given[0].size)
+    getattr(library(dtype), name)(ctypes.c_longlong(code), ctypes.c_double(p), *(at(x) for x in (*given, *outs)), size)
+    return outs
+
+
+def words(counter: tuple[int, ...], key: tuple[int, ...]) -> list[int]:
+    out = np.zeros(4, np.uint32)
+    given = np.array(counter, np.uint32), np.array(key, np.uint32)
+    library("float32").philox(*(at(x) for x in (*given, out)))
+    return [int(x) for x in out]
+
+
+def numbers(dtype: str) -> np.ndarray:
+    """Ordinary ones, every magnitude, both zeros, far out."""
+    rng = np.random.default_rng(0)
+    tiny, huge = (np.log10(float(x)) for x in (np.finfo(dtype).smallest_normal, np.finfo(dtype).max))
+    sizes = np.concatenate([np.logspace(tiny, 0.4 * huge, 400), [88.5, 89.0, 104.0, 710.0, 746.0, 1e-40]])
+    return np.concatenate([rng.normal(0.0, 3.0, 2000), sizes, -sizes, [0.0, -0.0]]).astype(dtype)
+
+
+def as_given(spec: Any, dtype: str) -> Any:
+    """A formula's parameters as the kernels get them: rounded once to the working dtype."""
+    if isinstance(spec, str):
+        return spec
+    return {key: x if isinstance(x, str) else float(np.asarray(x, dtype)) for key, x in spec.items()}
+
+
+# --- Philox --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "wanted"),
+    [  # kat_vectors of Random123, philox 4x32 with 10 rounds
+        ((0,) * 4, (0,) * 2, (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
+    ],
+)
+def test_published_answers(counter: tuple[int, ...], key: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    assert tuple(words(counter, key)) == wanted
+
+
+def test_words_are_those_of_maths() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        counter, key = rng.integers(0, 2**32, 4), rng.integers(0, 2**32, 2)
+        seed = int(key[0]) + (int(key[1]) << 32)
+        wanted = [int(x[0]) for x in philox_words(np, seed, [np.array([c]) for c in counter])]
+        assert words(tuple(counter), tuple(key)) == wanted
+
+
+# --- activations ---------------------------------------------------------------------------------------------------
+
+GIVEN_ACTIVATIONS = [
+    *(get_activation(name) for name in codes.ACTIVATIONS),
+    get_activation({"name": "leaky_relu", "slope": 0.2}),
+    get_activation({"name": "leaky_relu", "slope": -0.3}),
+    get_activation({"name": "elu", "alpha": 0.6}),
+]
+
+
+@pytest.mark.parametrize("dtype", codes.REALS)
+@pytest.mark.parametrize("g", GIVEN_ACTIVATIONS, ids=lambda g: str(g.spec()))
+def test_activations(g: Activation, dtype: str) -> None:
+    """Value and vjp against maths in float64, within the bounds derived for their operations."""
+    B, z = Bounds(dtype, ULPS["emulated"]), numbers(dtype)
+    dA = np.random.default_rng(2).standard_normal(z.size).astype(dtype)
+    p = next((value for _, value in g.parameters), 0.0)
+    a, d = over(dtype, "activation", codes.ACTIVATIONS[g.name], p, z, dA)
+    wide, rounded = z.astype(np.float64), as_given(g.spec(), dtype)
+    exactly = get_activation(rounded)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        for got, bound, exact in (
+            (a, f.activation(B, g.name, dict(g.parameters), B.given(z)), exactly.forward(np, wide)),
+            (
+                d,
+                f.activation_vjp(B, g.name, dict(g.parameters), B.given(dA), B.given(z), B.given(a)),
+                exactly.vjp(np, dA.astype(np.float64), wide, a.astype(np.float64)),
+            ),
+        ):
+            assert ratio(got, bound) <= 1.0
+            within = np.isfinite(bound.v)  # where float32 overflows, float64 does not
+            assert ratio(got[within], Bounded(exact[within], bound.e[within], B)) <= 1.0
+
+
+@pytest.mark.parametrize("dtype", codes.REALS)
+@pytest.mark.parametrize("g", GIVEN_ACTIVATIONS, ids=lambda g: str(g.spec()))
+def test_nan_and_infinities_are_those_of_maths(g: Activation, dtype: str) -> None:
+    z = np.array([np.nan, np.inf, -np.inf, 1.0], dtype)
+    one = np.ones_like(z)
+    p = next((value for _, value in g.parameters), 0.0)
+    a, d = over(dtype, "activation", codes.ACTIVATIONS[g.name], p, z, one)
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(a, g.forward(np, z), rtol=1e-6)
+        np.testing.assert_allclose(d, g.vjp(np, one, z, a), rtol=1e-6)
+
+
+# --- losses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", codes.REALS)
+@pytest.mark.parametrize("loss", [*(name for name in codes.LOSSES if name != "categorical_cross_entropy"), "huber-0.3"])
+def test_losses(loss: str, dtype: str) -> None:
+    """One output's term and slope: with one output they are the loss itself."""
+    name, _, threshold = loss.partition("-")
+    chosen: Loss = get_loss({"name": name, "threshold": float(threshold)} if threshold else name)
+    B, z = Bounds(dtype, ULPS["emulated"]), numbers(dtype)
+    rng = np.random.default_rng(3)
+    y = {"binary_cross_entropy": rng.random(z.size), "poisson": rng.poisson(2.0, z.size)}.get(name, rng.normal(z))
+    y = np.asarray(y, dtype)
+    y[::7] = 0.0 if name == "poisson" else np.where(np.abs(z[::7]) <= 1, np.abs(z[::7]), 1.0)
+    term, slope = over(dtype, "loss", codes.LOSSES[name], codes.loss_numbers(chosen, 1)[0], z, y)
+    zs, ys = B.given(z[None, :]), B.given(y[None, :])
+    wide = z[None, :].astype(np.float64), y[None, :].astype(np.float64)
+    exactly: Loss = get_loss(as_given(chosen.spec(), dtype))
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        for got, bound, exact in (
+            (term, f.loss_value(B, name, vars(chosen), zs, ys), exactly.value(np, *wide)),
+            (slope, f.loss_delta(B, name, vars(chosen), zs, ys), exactly.delta(np, *wide)),
+        ):
+            assert ratio(got[None, :], bound) <= 1.0
+            within = np.isfinite(bound.v)
+            assert ratio(got[None, :][within], Bounded(exact[within], bound.e[within], B)) <= 1.0
+
+
+# --- optimizers ----------------------------------------------------------------------------------------------------
+
+OPTIMIZERS = [
+    *("sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam", "adamw", "amsgrad", "lion"),
+    {"name": "momentum", "variant": "average", "momentum": 0.8},
+    {"name": "adam", "variant": "epsilon_hat", "beta2": 0.99},
+    {"name": "lion", "weight_decay": 0.3},
+    {"name": "momentum", "momentum": 0},
+]
+
+
+@pytest.mark.parametrize("decay", [True, False])
+@pytest.mark.parametrize("spec", OPTIMIZERS, ids=str)
+def test_the_rule_of_an_optimizer_is_its_recurrence(spec: Any, decay: bool) -> None:
+    """Constants, and the places of the step's scalars; the laws run the recurrence itself."""
+    optimizer: Optimizer = get_optimizer(spec)
+    code, (correction, shrink), (b1, r1, b2, r2, epsilon) = codes.rule(optimizer, decay)
+    assert code in codes.RULES.values()
+    assert r1 == 1.0 - b1
+    assert r2 == 1.0 - b2
+    assert epsilon == getattr(optimizer, "epsilon", 0.0)
+    s = optimizer.scalars(3, 0.5)
+    assert (s[correction] if correction else 1.0) == (s[1] if optimizer.name in ("adam", "adamw", "amsgrad") else 1.0)
+    decays = optimizer.decays and decay
+    numbers = uf.step_numbers(optimizer.name, vars(optimizer), 3, 0.5)
+    assert (s[shrink] if shrink else 1.0) == pytest.approx(numbers[-1] if decays else 1.0)
+
+
+# --- dropout -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rate", "seed", "step", "first"), [(0.3, 5, 3, 2), (0.9, 2**64 - 1, 2**33, 2**40)])
+def test_survivors_are_those_of_maths(rate: float, seed: int, step: int, first: int) -> None:
+    """Word u % 4 of counter (u / 4, first + example, layer, step), all taken modulo 2^32."""
+    n, m, layer = 9, 6, 2
+    quads, examples = np.arange(3)[:, None], np.arange(m)[None, :]
+    mask = regularization.dropout_mask(np, n, rate, seed, layer, quads, examples, np.array([step]), np.array([first]))
+    keep = round((1.0 - rate) * 2**32)
+    for u in range(n):
+        for e in range(m):
+            counter = tuple(x % 2**32 for x in (u // 4, first + e, layer, step))
+            assert (words(counter, (seed % 2**32, seed >> 32))[u % 4] < keep) == mask[u, e]

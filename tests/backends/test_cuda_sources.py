@@ -1,0 +1,123 @@
+"""The CUDA kernels compile for the cards that count, with NVRTC or nvcc; neither needs a card."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from support import nvrtc
+
+from backprop_gpu.backends.cuda import codes, compile
+from backprop_gpu.errors import DeviceError
+from backprop_gpu.maths.activations import ACTIVATIONS
+from backprop_gpu.maths.losses import LOSSES, get_loss
+from backprop_gpu.maths.optimizers import OPTIMIZERS, get_optimizer
+
+OBSTACLE, NO_NVRTC = nvrtc.obstacle(), nvrtc.obstacle(nvcc=False)
+needs_compiler = pytest.mark.skipif(OBSTACLE is not None, reason=str(OBSTACLE))
+needs_nvrtc = pytest.mark.skipif(NO_NVRTC is not None, reason=str(NO_NVRTC))
+
+
+def machine_code(text: str, architecture: int, folder: Path) -> bytes:
+    """By NVRTC as the package calls it, else by nvcc."""
+    if nvrtc.nvrtc() is None:
+        return nvrtc.by_nvcc(text, architecture, folder)
+    if architecture not in nvrtc.nvrtc().getSupportedArchs():  # type: ignore[union-attr]
+        pytest.skip(f"this NVRTC does not know sm_{architecture}")
+    assert nvrtc.warnings(text, architecture, compile.OPTIONS) == ""
+    return compile.machine_code(nvrtc.nvrtc(), text, architecture)
+
+
+@needs_compiler
+@pytest.mark.parametrize("architecture", [80, 90, 100])
+@pytest.mark.parametrize("dtype", codes.REALS)
+@pytest.mark.parametrize("module", compile.modules())
+def test_compiles_without_a_warning(module: str, dtype: str, architecture: int, tmp_path: Path) -> None:
+    code = machine_code(compile.source(module, dtype), architecture, tmp_path)
+    assert code.startswith(b"\x7fELF")
+    for kernel in compile.parameters(module):
+        assert f".text.{kernel}".encode() in code, f"{kernel} is not in the machine code"
+
+
+@needs_nvrtc
+def test_a_card_that_nvrtc_does_not_know_gets_ptx() -> None:
+    """Which the driver translates; subnormal numbers are kept."""
+    code = compile.machine_code(nvrtc.nvrtc(), compile.source("layers", "float32"), 999)
+    assert b".entry activation_vjp" in code
+    assert b"mul.f32" in code
+    assert b"mul.ftz" not in code  # the exponential alone may use it, inside
+
+
+@needs_nvrtc
+def test_a_complaint_of_the_compiler_is_one_line() -> None:
+    with pytest.raises(DeviceError, match=r"NVRTC cannot compile the CUDA kernels for sm_90: .*nowhere") as caught:
+        compile.machine_code(nvrtc.nvrtc(), 'extern "C" __global__ void k(float* x) { *x = nowhere; }', 90)
+    assert "\n" not in str(caught.value)
+
+
+@needs_nvrtc
+def test_a_warning_is_seen() -> None:
+    text = 'extern "C" __global__ void k(float* x) { int unused; }'
+    assert "never referenced" in nvrtc.warnings(text, 90, compile.OPTIONS)
+
+
+def test_cupys_own_nvrtc_compiles_the_same(tmp_path: Path) -> None:
+    """The functions that the package calls are CuPy's; this needs CuPy with NVRTC, but no card."""
+    cupy_nvrtc = pytest.importorskip("cupy", reason="CuPy is not installed").cuda.nvrtc
+    try:
+        cupy_nvrtc.getVersion()
+    except Exception as error:
+        pytest.skip(f"CuPy finds no NVRTC: {type(error).__name__}")
+    code = compile.machine_code(cupy_nvrtc, compile.source("flat", "float32"), 90)
+    assert code.startswith(b"\x7fELF")
+    with pytest.raises(DeviceError, match="NVRTC cannot compile"):
+        compile.machine_code(cupy_nvrtc, "nonsense", 90)
+
+
+@pytest.mark.parametrize("dtype", codes.REALS)
+@pytest.mark.parametrize("module", compile.modules())
+def test_a_source_is_whole(module: str, dtype: str) -> None:
+    """Nothing is left to include: NVRTC is given no folders."""
+    text = compile.source(module, dtype)
+    assert not re.search(r"^\s*#\s*include", text, re.MULTILINE)
+    assert f"#define REAL {codes.REALS[dtype]}\n" in text
+
+
+def test_every_argument_of_a_kernel_is_eight_bytes() -> None:
+    kinds = {kind for module in compile.modules() for kernel in compile.parameters(module).values() for kind in kernel}
+    assert kinds == {"pointer", "integer", "double"}
+
+
+def test_no_float_is_added_atomically() -> None:
+    """Its order, and so the last bits of a sum, would change from run to run."""
+    for file in compile.SOURCES.iterdir():
+        found = re.findall(r"atomic\w+\([^;]*;", file.read_text(encoding="utf-8"))
+        assert all(call == "atomicAdd(ticket, 1u);" for call in found), f"{file.name}: {found}"
+
+
+def test_every_code_is_one_of_its_kind_alone() -> None:
+    for table in (codes.ACTIVATIONS, codes.LOSSES, codes.RULES):
+        assert sorted(table.values()) == list(range(len(table)))
+    names = [*codes.ACTIVATIONS, *codes.LOSSES, *codes.RULES]
+    assert len({name.upper() for name in names}) == len(names)  # one macro each
+
+
+def test_maths_and_the_kernels_know_the_same() -> None:
+    """Softmax alone has no kernel of its own: it comes with its loss."""
+    assert set(ACTIVATIONS) - set(codes.ACTIVATIONS) == {"softmax"}
+    assert set(LOSSES) == set(codes.LOSSES)
+    known = {get_optimizer(name).name for name in OPTIMIZERS}
+    assert known - set(codes.RULES) == {"adamw"}  # Adam, whose theta is shrunk first
+
+
+def test_fallbacks_say_what_is_left_to_cupy_and_why() -> None:
+    relu, softmax = ACTIVATIONS["relu"], ACTIVATIONS["softmax"]
+    loss, adam = get_loss("squared_error"), get_optimizer("adam")
+    assert codes.fallbacks("float32", [relu], loss, "fused", adam) == {}
+    assert set(codes.fallbacks("float32", [relu, softmax], loss, "literal", adam)) == {
+        "dense, dense_vjp_input",
+        "output_delta",
+    }
+    (reason,) = codes.fallbacks("float16", [relu], loss, "fused", adam).values()
+    assert "float16" in reason
