@@ -104,9 +104,9 @@ def test_every_code_is_one_of_its_kind_alone() -> None:
 
 
 def test_maths_and_the_kernels_know_the_same() -> None:
-    """Softmax alone has no kernel of its own: it comes with its loss."""
+    """Softmax has no kernel of its own, since it comes with its loss; quantiles are left to the reference."""
     assert set(ACTIVATIONS) - set(codes.ACTIVATIONS) == {"softmax"}
-    assert set(LOSSES) == set(codes.LOSSES)
+    assert set(LOSSES) - set(codes.LOSSES) == {"quantile"}
     known = {get_optimizer(name).name for name in OPTIMIZERS}
     assert known - set(codes.RULES) == {"adamw"}  # Adam, whose theta is shrunk first
 

@@ -10,6 +10,7 @@ from typing import Any
 from ...maths.activations import Activation
 from ...maths.losses import Loss
 from ...maths.optimizers import Optimizer
+from ..shipped import shipped
 
 _HIDDEN = ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "softplus")
 ACTIVATIONS = {name: code for code, name in enumerate((*_HIDDEN, "exponential"))}
@@ -58,11 +59,20 @@ def rule(optimizer: Optimizer, decay: bool) -> tuple[int, tuple[int, int], tuple
 
 
 def loss_numbers(loss: Loss, n: int) -> tuple[float, float, float]:
-    """(threshold of huber, 1 - s, what each term is multiplied with or s/n) for n outputs; s: label smoothing."""
+    """(huber's threshold or s/2, 1 - s, what each term is multiplied with or s/n) for n outputs; s: label smoothing."""
     o: Any = loss
     if loss.name == "categorical_cross_entropy":
         return 0.0, 1.0 - o.label_smoothing, o.label_smoothing / n
+    if loss.name == "binary_cross_entropy":
+        return 0.5 * o.label_smoothing, 1.0 - o.label_smoothing, 1.0
     return getattr(o, "threshold", 0.0), 1.0, 1.0 if loss.name in SUMMED else 1.0 / n
+
+
+def knows(formula: Activation | Loss | Optimizer) -> bool:
+    """Whether a kernel computes it: a formula of the package that has a code, and no average of the parameters."""
+    if isinstance(formula, Optimizer) and formula.average:
+        return False
+    return shipped(formula) and formula.name in (*ACTIVATIONS, *LOSSES, *RULES, "adamw")
 
 
 def fallbacks(
@@ -73,12 +83,13 @@ def fallbacks(
         return {"everything": f"the kernels compute in float32 and float64, not in {dtype}"}
     found = {}
     for g in activations:
-        if g.name not in ACTIVATIONS:
+        if not knows(g):
             found["dense, dense_vjp_input"] = f"activation {g.name!r} has no CUDA kernel"
     if form != "fused":
         found["output_delta"] = "the literal form is computed by CuPy; delta: fused has a kernel"
-    elif loss.name not in LOSSES:
+    elif not knows(loss):
         found["output_delta"] = f"loss {loss.name!r} has no CUDA kernel"
-    if optimizer.name not in (*RULES, "adamw"):
-        found["update"] = f"optimizer {optimizer.name!r} has no CUDA kernel"
+    if not knows(optimizer):
+        average = " with average" if optimizer.average else ""
+        found["update"] = f"optimizer {optimizer.name!r}{average} has no CUDA kernel"
     return found

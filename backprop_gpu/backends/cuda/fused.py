@@ -129,7 +129,7 @@ class FusedKernels(ReferenceKernels):
 
     def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
         """Buffers as far as the layer needs them; the reference's for what has no kernel."""
-        if activation.name not in codes.ACTIVATIONS or dtype not in codes.REALS:
+        if not codes.knows(activation) or dtype not in codes.REALS:
             return super().saved(n, m, dtype, activation, dropout)
 
         def buffer(dtype: str) -> Array:
@@ -248,7 +248,7 @@ class FusedKernels(ReferenceKernels):
         """dZ <- w dL/dZ (1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L."""
         labels = loss.labels == "classes" and Y.shape[0] == 1 and _dtype(Y) == "int64"
         fits = labels or (Y.shape == Z.shape and Y.dtype == Z.dtype)
-        if form != "fused" or loss.name not in codes.LOSSES or _dtype(Z) not in codes.REALS or not fits:
+        if form != "fused" or not codes.knows(loss) or _dtype(Z) not in codes.REALS or not fits:
             reason = f"the {form} form of {loss.name} in {Z.dtype} with targets in {Y.dtype}"
             self._falls_back("output_delta", f"no CUDA kernel for {reason}")
             super().output_delta(
@@ -310,8 +310,9 @@ class FusedKernels(ReferenceKernels):
         decay: bool,
     ) -> None:
         """theta, slots <- optimizer(theta, factor * grad, slots; scalars), in one pass."""
-        if _dtype(theta) not in codes.REALS:
-            self._falls_back("update", f"no CUDA kernel in {theta.dtype}")
+        if _dtype(theta) not in codes.REALS or not codes.knows(optimizer):
+            average = " with average" if optimizer.average else ""
+            self._falls_back("update", f"no CUDA kernel for {optimizer.name}{average} in {theta.dtype}")
             super().update(optimizer, theta, grad, slots, scalars=scalars, factor=factor, decay=decay)
             return
         code, places, constants = codes.rule(optimizer, decay)

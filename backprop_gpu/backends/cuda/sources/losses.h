@@ -1,5 +1,6 @@
 // Losses from logits (maths/losses.py): one output's term of L, and its derivative directly under it. The caller sums
-// the terms over outputs, or averages them for a regression loss. p: threshold of huber.
+// the terms over outputs, or averages them for a regression loss. p: threshold of huber. y of a smoothed binary label is
+// (1 - s) y + s / 2.
 
 BOTH real loss_term(integer code, real p, real z, real y) {
     real d = z - y, size = fabs(d);

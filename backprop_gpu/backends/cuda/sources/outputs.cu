@@ -37,12 +37,12 @@ struct Weighing {
 };
 
 // One example of a loss whose outputs stand alone; L in every lane of the group.
-__device__ inline real elementwise(integer code, real p, real share, const Matrix<const real>& Z, const Targets& Y,
+__device__ inline real elementwise(integer code, real p, real rest, real share, const Matrix<const real>& Z, const Targets& Y,
                                    const Matrix<real>& dZ, const Weighing& weigh, integer n, integer e, integer lane,
                                    integer group) {
     real loss = 0;
     for (integer u = lane; u < n; u += group) {
-        real z = Z(u, e), y = Y(u, e);
+        real z = Z(u, e), y = code == BINARY_CROSS_ENTROPY ? smoothed(rest, p, Y(u, e)) : Y(u, e);
         loss += loss_term(code, p, z, y);
         dZ(u, e) = weigh(loss_slope(code, p, z, y) * share);
     }
@@ -94,7 +94,7 @@ extern "C" __global__ void output_delta(const real* logits, integer logits_unit,
         if (code == CATEGORICAL_CROSS_ENTROPY)
             loss = categorical(real(rest), real(share), Z, Y, dZ, weigh, outputs, there ? e : 0, lane, group);
         else
-            loss = elementwise(code, real(parameter), real(share), Z, Y, dZ, weigh, outputs, there ? e : 0, lane, group);
+            loss = elementwise(code, real(parameter), real(rest), real(share), Z, Y, dZ, weigh, outputs, there ? e : 0, lane, group);
         if (there && lane == 0) cost += weigh.weighted && weigh.weight == real(0) ? real(0) : weigh.weight * loss;
     }
     real total;
