@@ -91,7 +91,7 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
         listeners = Listeners(self, X, y, sample_weight, 0 if self.solver == "lbfgs" else self.max_iter)
         listeners.attributes = self._reconstruction
         if self.solver == "lbfgs":
-            self._fit_lbfgs(rows.take(None), plan_for(self, sizes, loss, self._lbfgs_dtype(), len(Y)))
+            self._fit_lbfgs(rows, plan_for(self, sizes, loss, self._lbfgs_dtype(), len(Y)))
         else:
             self._fit_stochastic(rows, sizes, loss, listeners, incremental, self._held_out(*held_out))
         if not all(np.isfinite(p).all() for p in (*self.coefs_, *self.intercepts_)):
@@ -137,7 +137,7 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
     def _fit_lbfgs(self, rows: Rows, plan: Plan) -> None:
         engine = engine_for(self, plan, getattr(self, "_seed", 0))
         engine.load((self.coefs_, self.intercepts_))
-        fit_lbfgs(self, engine, rows.X, rows.Y, rows.weights)
+        fit_lbfgs(self, engine, dense(rows.X), rows.Y, rows.weights)
         self.coefs_, self.intercepts_ = engine.parameters()
 
     def _fit_stochastic(
@@ -185,10 +185,10 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
     def _divide(self, rows: Rows, held_out: HeldOut | None) -> tuple[Rows, HeldOut | None]:
         """Rows to train on, and those held out: given to ``fit``, or split off for ``early_stopping``."""
         if held_out is not None:
-            return rows.take(None), held_out
+            return rows, held_out
         if self.early_stopping or hasattr(self.validation_fraction, "split"):
             return split_off(self, rows)
-        return rows.take(None), None
+        return rows, None
 
     def _held_out(self, X_val: Any, y_val: Any, sample_weight_val: Any) -> HeldOut | None:
         """A validation set that was given to ``fit``, checked as the training rows are."""
