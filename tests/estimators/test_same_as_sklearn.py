@@ -6,6 +6,7 @@ the last place, and ours must end as near to the first as those do.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,7 @@ def test_the_start_is_scikit_learns_bit_for_bit() -> None:
     for activation, dtype in (("relu", "float32"), ("logistic", "float64")):
         model = theirs.MLPClassifier(activation=activation)
         model._random_state = np.random.RandomState(3)
-        expected = [model._init_coef(k, n, np.dtype(dtype)) for k, n in zip(sizes, sizes[1:], strict=False)]
+        expected = [model._init_coef(k, n, np.dtype(dtype)) for k, n in pairwise(sizes)]
         coefs, intercepts = sklearn_start(np.random.RandomState(3), sizes, [activation == "logistic"] * 2, dtype)
         assert all(np.array_equal(c, e[0]) and c.dtype == dtype for c, e in zip(coefs, expected, strict=True))
         assert all(np.array_equal(b, e[1]) for b, e in zip(intercepts, expected, strict=True))
