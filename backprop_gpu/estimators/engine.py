@@ -175,7 +175,7 @@ def as_named(parameters: Parameters) -> dict[str, np.ndarray]:
 
 def as_parameters(named: dict[str, np.ndarray]) -> Parameters:
     """The inverse of :func:`as_named`."""
-    L = len(named) // 2
+    L = sum(name.startswith("W") for name in named)
     coefs = [np.ascontiguousarray(named[f"W{l}"].T) for l in range(1, L + 1)]
     return coefs, [named[f"b{l}"].reshape(-1).copy() for l in range(1, L + 1)]
 

@@ -46,7 +46,7 @@ class StochasticFit:
     ) -> None:
         self.e, self.engine, self.state, self.validation = estimator, engine, state, validation
         self.listeners, self.incremental = listeners, incremental
-        self.best: np.ndarray | None = None
+        self.best: dict[str, np.ndarray] | None = None
 
     def run(self, X: Any, Y: np.ndarray, weights: np.ndarray | None) -> None:
         """Train on rows X (n, n_0), dense or sparse, Y (n, k) and weights (n, 1)."""
@@ -104,8 +104,7 @@ class StochasticFit:
         e._no_improvement_count = e._no_improvement_count + 1 if score < e.best_validation_score_ + e.tol else 0
         if score > e.best_validation_score_:
             e.best_validation_score_ = score
-            net = self.engine.net
-            self.best = net.backend.to_host(net.params.theta)
+            self.best = self.engine.net.parameters()
         return judged
 
     def _ends(self) -> bool:

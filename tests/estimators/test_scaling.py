@@ -9,7 +9,7 @@ import pytest
 import sklearn.neural_network as theirs
 from support.estimators import distance, fitted, rows
 
-from backprop_gpu import MLPRegressor
+from backprop_gpu import MLPClassifier, MLPRegressor, parity
 from backprop_gpu.estimators.engine import Engine, plan_for
 from backprop_gpu.estimators.lbfgs import Objective
 from backprop_gpu.maths.losses import get_loss
@@ -84,3 +84,32 @@ def test_poisson_sums_outputs_as_scikit_learn_does() -> None:
     reference, ours = (fitted(c(**settings), X, np.exp(y)) for c in (theirs.MLPRegressor, MLPRegressor))
     assert distance(reference, ours) < 1e-13
     assert ours.loss_ == pytest.approx(reference.loss_, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "verdict"),
+    [
+        ("derivative", "the gradient is the derivative of the reported loss and penalty"),
+        ("sklearn", "3.000 times the derivative of the reported loss: n_outputs; the penalty is right"),
+    ],
+)
+def test_the_public_check_of_pairs_says_it_too(scaling: str, verdict: str) -> None:
+    X, y = rows("outputs")
+    model = fitted(MLPRegressor(hidden_layer_sizes=(5,), max_iter=2, alpha=ALPHA, loss_scaling=scaling, random_state=0), X, y)
+    report = parity.check_cost_gradient_pair(model, X, y)
+    assert report.ok == (scaling == "derivative")
+    assert verdict in str(report)
+
+
+def test_loss_and_gradient_are_those_of_a_fit() -> None:
+    X, y = rows("multiclass")
+    weights = np.linspace(0.5, 1.5, len(y))
+    settings: dict[str, Any] = {"solver": "sgd", "momentum": 0, "max_iter": 1, "batch_size": len(y), "random_state": 0}
+    start = fitted(MLPClassifier((5,), learning_rate_init=1e-300, dropout=0.0, **settings), X, y, sample_weight=weights)
+    after = fitted(MLPClassifier((5,), learning_rate_init=0.25, **settings), X, y, sample_weight=weights)
+    loss, (coef_grads, intercept_grads) = start.loss_and_gradient(X, y, weights)
+    assert loss == pytest.approx(after.loss_, rel=1e-13)
+    for grad, p, q in zip(
+        coef_grads + intercept_grads, start.coefs_ + start.intercepts_, after.coefs_ + after.intercepts_, strict=True
+    ):
+        np.testing.assert_allclose(p - 0.25 * grad, q, rtol=1e-10, atol=1e-14)
