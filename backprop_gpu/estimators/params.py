@@ -65,7 +65,10 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "validation_metrics": [list, tuple],
     "callbacks": [list, tuple],
 }
-CLASSIFIER_CONSTRAINTS: dict[str, list[Any]] = {**CONSTRAINTS, "class_weight": [StrOptions({"balanced"}), dict, None]}
+CLASSIFIER_CONSTRAINTS: dict[str, list[Any]] = {
+    **CONSTRAINTS,
+    "class_weight": [StrOptions({"balanced"}), dict, list, None],
+}
 REGRESSOR_CONSTRAINTS: dict[str, list[Any]] = {
     **CONSTRAINTS,
     "loss": [StrOptions(_VALUE_LOSSES), dict, Loss],
