@@ -17,7 +17,7 @@ from sklearn.utils.validation import validate_data
 from ..maths.losses import Loss
 from .arrays import in_kind, on_host, origin_of
 from .base import FLOATS, MultilayerPerceptron
-from .labels import SEVERAL, MultiOutputLabels, known_and_given, loss_of, new_labels, targets_of
+from .labels import SEVERAL, MultiOutputLabels, known_and_given, labels_from, loss_of, new_labels, targets_of
 from .params import CLASSIFIER_CONSTRAINTS, store
 
 
@@ -138,10 +138,12 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         With several labels of several classes, ``classes`` is a list of arrays, one for each column of y.
         """
         y = on_host(y)
-        if type_of_target(y) == SEVERAL:
+        if classes is None and hasattr(self, "_label_binarizer"):
+            pass  # they are known
+        elif type_of_target(y) == SEVERAL:
+            if classes is None:
+                raise ValueError("classes must be passed on the first call to partial_fit.")
             if not hasattr(self, "classes_"):
-                if classes is None:
-                    raise ValueError("classes must be passed on the first call to partial_fit.")
                 self._take_labels(MultiOutputLabels().of(classes))
         elif _check_partial_fit_first_call(self, on_host(classes)):
             multilabel = type_of_target(y).startswith("multilabel")
@@ -213,9 +215,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     def predict(self, X: Any) -> Any:
         """Labels (n_samples,) or (n_samples, n_labels), in the namespace of X."""
-        AL = self._outputs(X, "predict")
-        AL = AL.ravel() if self.n_outputs_ == 1 else AL
-        return in_kind(self._label_binarizer.inverse_transform(AL), origin_of(X))
+        return in_kind(labels_from(self._label_binarizer, self._outputs(X, "predict")), origin_of(X))
 
     def predict_proba(self, X: Any) -> Any:
         """Probabilities (n_samples, n_classes), columns in the order of ``classes_``, in the namespace of X.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -211,7 +212,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self.engine: Engine | None = None
-        self.network: tuple[Plan, DenseNet] | None = None
+        self.network: tuple[tuple[Any, ...], DenseNet] | None = None
         self.fitting: Engine | None = None
 
     def engine_for(self, estimator: Any, plan: Plan, seed: int) -> Engine:
@@ -229,10 +230,10 @@ class Runtime:
                 raise invalid(estimator, "epsilon" if "epsilon" in str(error) else "solver", error) from error
         return self.engine
 
-    def network_for(self, plan: Plan, seed: int) -> DenseNet:
-        """The network that was kept, if it was made from the same plan; else a new one, which is kept."""
-        if self.network is None or self.network[0] != plan:
-            self.network = plan, build_net(plan, seed)
+    def network_for(self, key: tuple[Any, ...], make: Callable[[], DenseNet]) -> DenseNet:
+        """The network that was kept, if it was made under an equal key; else a new one, which is kept."""
+        if self.network is None or self.network[0] != key:
+            self.network = key, make()
         return self.network[1]
 
 

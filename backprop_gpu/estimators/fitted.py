@@ -26,6 +26,11 @@ class Fitted(BaseEstimator):
 
     coefs_: list[np.ndarray]
     intercepts_: list[np.ndarray]
+    activation: Any
+    dropout: Any
+    loss: Any
+    device: str
+    kernels: str
 
     # -- what a subclass says of its targets -------------------------------------------------------------------------
 
@@ -67,12 +72,21 @@ class Fitted(BaseEstimator):
         NotFittedError
         """
         check_is_fitted(self)
+        return self._loaded()
+
+    def _loaded(self) -> DenseNet:
         runtime = runtime_of(self)
         if runtime.fitting is not None:
             return runtime.fitting.net
-        sizes = (self.coefs_[0].shape[0], *(c.shape[1] for c in self.coefs_))
-        plan = plan_for(self, sizes, self._fitted_loss()[0], str(self.coefs_[0].dtype), 1)
-        net = runtime.network_for(plan, getattr(self, "_seed", 0))
+        sizes, dtype = (self.coefs_[0].shape[0], *(c.shape[1] for c in self.coefs_)), str(self.coefs_[0].dtype)
+        given = (self.activation, self.dropout, self.loss, self.device, self.kernels)
+        key = (sizes, dtype, *(tuple(x) if isinstance(x, list) else x for x in given))
+
+        def make() -> DenseNet:
+            plan = plan_for(self, sizes, self._fitted_loss()[0], dtype, 1)
+            return build_net(plan, getattr(self, "_seed", 0))
+
+        net = runtime.network_for(key, make)
         net.set_parameters(as_named((self.coefs_, self.intercepts_)))
         return net
 
@@ -84,7 +98,7 @@ class Fitted(BaseEstimator):
         return self._forward(X)
 
     def _forward(self, X: Any) -> np.ndarray:
-        net = self.network()
+        net = self._loaded()
         if not issparse(X):
             return net.predict_proba(X)
         X = X.tocsr()

@@ -57,7 +57,8 @@ class MultiOutputLabels:
 
 def new_labels(y: Any) -> Any:
     """The encoder for labels y, fitted to them."""
-    return MultiOutputLabels().fit(y) if type_of_target(y) == SEVERAL else LabelBinarizer().fit(y)
+    several = y.ndim == 2 and type_of_target(y) == SEVERAL
+    return MultiOutputLabels().fit(y) if several else LabelBinarizer().fit(y)
 
 
 def known_and_given(labels: Any, y: Any) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -69,7 +70,7 @@ def known_and_given(labels: Any, y: Any) -> list[tuple[np.ndarray, np.ndarray]]:
         If y has another number of columns.
     """
     if labels.y_type_ != SEVERAL:
-        return [(labels.classes_, unique_labels(y))]
+        return [(labels.classes_, np.unique(y) if np.ndim(y) == 1 else unique_labels(y))]
     if np.ndim(y) != 2 or y.shape[1] != len(labels.classes_):
         raise ValueError(f"y must have {len(labels.classes_)} columns of labels, got shape {np.shape(y)}.")
     return [(c, np.unique(column)) for c, column in zip(labels.classes_, y.T, strict=True)]
@@ -79,6 +80,9 @@ def targets_of(labels: Any, y: Any) -> np.ndarray:
     """Class indices (n, 1), int64, for one label of several classes; columns of 0 and 1 otherwise."""
     if labels.y_type_ == "multiclass":
         return np.searchsorted(labels.classes_, y).astype(np.int64).reshape(-1, 1)
+    if labels.y_type_ == "binary":
+        two = len(labels.classes_) == 2
+        return np.asarray(y == labels.classes_[-1] if two else np.zeros(len(y)), np.float64).reshape(-1, 1)
     return np.asarray(labels.transform(y), np.float64)
 
 
@@ -89,3 +93,12 @@ def loss_of(labels: Any) -> tuple[Loss, int]:
     if labels.y_type_ == "multiclass":
         return get_loss("categorical_cross_entropy"), len(labels.classes_)
     return get_loss("binary_cross_entropy"), len(labels.classes_) if labels.y_type_.startswith("multilabel") else 1
+
+
+def labels_from(labels: Any, AL: np.ndarray) -> np.ndarray:
+    """The most probable labels (n,) or (n, n_labels) from the network's outputs (n, n_L)."""
+    if labels.y_type_ == "multiclass":
+        return np.take(labels.classes_, AL.argmax(axis=1))
+    if labels.y_type_ == "binary" and len(labels.classes_) == 2:
+        return np.take(labels.classes_, (AL[:, 0] > 0.5).astype(np.intp))
+    return np.asarray(labels.inverse_transform(AL if AL.shape[1] > 1 else AL.ravel()))
