@@ -29,6 +29,8 @@ _HOMES = {
     "Epoch": "training.callbacks",
     "Preprocessor": "data.preprocessing",
     "read_table": "data.sources",
+    "MLPClassifier": "estimators.classifier",
+    "MLPRegressor": "estimators.regressor",
     "gradcheck": "gradcheck",
     "load": "build",
     "train": "build",
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from .data.preprocessing import Preprocessor as Preprocessor
     from .data.sources import read_table as read_table
     from .errors import BackpropError as BackpropError
+    from .estimators.classifier import MLPClassifier as MLPClassifier
+    from .estimators.regressor import MLPRegressor as MLPRegressor
     from .gradcheck import gradcheck as gradcheck
     from .network.dense_net import DenseNet as DenseNet
     from .network.step import TrainingStep as TrainingStep

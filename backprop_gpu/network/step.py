@@ -105,11 +105,12 @@ class TrainingStep:
         with backend.activate():
             self._counters = backend.zeros((2,), "int64")
             n_scalars = len(self.optimizer.numbers(1, self.optimizer.learning_rate))
-            self._hyper = backend.zeros((3 + n_scalars,), dtype)
+            n_numbers = len(self.numbers(0, Denominator(1.0)))
+            self._hyper = backend.zeros((n_numbers,), dtype)
             self._inverse, self._l1, self._l2 = (self._hyper[i : i + 1] for i in range(3))
-            self._scalars = self._hyper[3:]
+            self._scalars = self._hyper[3 : 3 + n_scalars]
             self.value = backend.zeros((1,), dtype)
-            self._table, self._values = backend.zeros((1, 3 + n_scalars), dtype), backend.zeros((1,), dtype)
+            self._table, self._values = backend.zeros((1, n_numbers), dtype), backend.zeros((1,), dtype)
             self.norm, self._factor = backend.zeros((1,), dtype), backend.zeros((1,), dtype)
             self.slots = [backend.zeros(self.net.params.theta.shape, dtype) for _ in self.optimizer.state]
             self._kept = backend.zeros(self.net.params.theta.shape if self.optimizer.average else (1,), dtype)
@@ -194,14 +195,16 @@ class TrainingStep:
 
         The device's counters are set before the first of these steps. ``table`` is (len(denominators), n_numbers).
         """
-        rows = []
-        for k, D in enumerate(denominators):
-            over = D.inverse if self.penalty_over == "examples" else 1.0
-            rate = self.optimizer.learning_rate * self.schedule.factor(self.t + k, self.total_steps)
-            rows.append([D.inverse, self.l1 * over, self.l2 * over, *self.optimizer.numbers(self.t + k + 1, rate)])
+        rows = [self.numbers(k, D) for k, D in enumerate(denominators)]
         backend = self.net.backend
         self._counters[...] = backend.asarray([-1, self.t - 1], "int64")
         table[...] = backend.asarray(rows, self.net.dtype)
+
+    def numbers(self, k: int, D: Denominator) -> list[float]:
+        """What the k-th step from now needs: 1/D, penalty strengths, the optimizer's scalars."""
+        over = D.inverse if self.penalty_over == "examples" else 1.0
+        rate = self.optimizer.learning_rate * self.schedule.factor(self.t + k, self.total_steps)
+        return [D.inverse, self.l1 * over, self.l2 * over, *self.optimizer.numbers(self.t + k + 1, rate)]
 
     def program(self, table: Array, values: Array, batch: BatchSource, micro_batch: int | None) -> Program:
         """A whole step that touches only buffers: advance, gather, gradient, penalty, clip, update."""

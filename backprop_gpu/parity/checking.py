@@ -53,7 +53,7 @@ def check(
 
     Parameters
     ----------
-    model : DenseNet, an object whose ``net`` is one, or a run folder or model file
+    model : DenseNet, an object whose ``net`` is one, a fitted estimator, or a run folder or model file
         Not changed: a copy on the device is trained. Biases that are all 0 and the optimizer's state get small random
         values there, since 0 would hide a missing term.
     X, y, sample_weight : (n_samples, n_0), as for :meth:`DenseNet.cost`
@@ -77,6 +77,12 @@ def check(
         For settings, rows or a device that the network would not take.
     """
     net = network_of(model)
+    if net.loss.labels == "groups":
+        raise ConfigError(
+            f"parity has no formulas of its own for the loss {net.loss.name}; gradcheck judges its gradient"
+        )
+    if hasattr(model, "network_targets"):  # an estimator: y holds labels in its user's words
+        y = model.network_targets(y)
     if steps < 1:
         raise ConfigError(f"steps must be at least 1, got {steps}")
     run = _Run(net, X, y, sample_weight, device, kernels, dtype, seed, optimizer, settings)
@@ -100,7 +106,7 @@ def replay(path: str | os.PathLike[str]) -> Report:
 
 
 def network_of(model: Any) -> DenseNet:
-    """The network of a DenseNet, of an object whose ``net`` is one, or of a run folder or model file.
+    """The network of a DenseNet, of an object whose ``net`` is one, of an estimator, or of a run folder or model file.
 
     Raises
     ------
@@ -110,7 +116,7 @@ def network_of(model: Any) -> DenseNet:
     if isinstance(model, str | os.PathLike):
         path = Path(model)
         return load_model(path / "model.safetensors" if path.is_dir() else path, "numpy")[0]
-    net = getattr(model, "net", model)
+    net = model.network() if hasattr(model, "network_targets") else getattr(model, "net", model)
     if not isinstance(net, DenseNet):
         kind = type(model).__name__
         raise ConfigError(f"parity takes a DenseNet, a model with a net, or a run folder, got {kind}")

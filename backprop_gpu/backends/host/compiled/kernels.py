@@ -234,7 +234,7 @@ class CompiledKernels(HostKernels):
                 weights if weights is None else self._contiguous(weights, weights.dtype),
             )
         fits = labels or (Y.dtype == Z.dtype and Y.shape == Z.shape)
-        if form != "fused" or not _one_real(Z, weights) or not fits or not shipped(loss):
+        if form != "fused" or not _one_real(Z, weights) or not fits or not losses.known(loss):
             self._fall_back()
             super().output_delta(
                 loss,

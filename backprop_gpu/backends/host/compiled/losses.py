@@ -7,8 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from ....maths.losses import Loss
+from ...shipped import shipped
 from .calling import REALS, Kernel, inline, integers
 from .functions import functions
+
+_KNOWN = ("binary_cross_entropy", "categorical_cross_entropy", "squared_error", "absolute_error", "huber", "poisson")
+
+
+def known(loss: Loss) -> bool:
+    """Whether a loss has a compiled form."""
+    return shipped(loss) and loss.name in (*_KNOWN, "quantile")
 
 
 # Row: 0 Z, 1 dZ, 2 Y (examples contiguous), 3 weights or 0, 4 1/D, 5 early?, 6 db, 7 accumulate?, 8-12 scratch (m each;

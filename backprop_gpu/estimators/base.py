@@ -1,0 +1,184 @@
+"""What MLPClassifier and MLPRegressor share: fit, partial_fit, the network behind them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from ..errors import BackpropError
+from ..maths.losses import Loss
+from .arrays import on_host, origin_of
+from .engine import Plan, SolverState, as_parameters, build_net, plan_for, runtime_of
+from .fitted import Fitted
+from .lbfgs import fit_lbfgs
+from .listening import Listeners
+from .params import SKLEARN_START, hidden_sizes, invalid, is_logistic, per_layer
+from .rows import Rows, dense, split_off
+from .start import sklearn_start
+from .stochastic import StochasticFit
+from .validation import HeldOut, Validation
+
+FLOATS = (np.float64, np.float32)
+
+
+class MultilayerPerceptron(CallbackSupportMixin, Fitted):
+    """Base of both estimators. Fitted attributes are scikit-learn's, on the host; the network is kept beside them."""
+
+    # -- fit ---------------------------------------------------------------------------------------------------------
+
+    def _check_solver(self) -> bool:
+        if self.solver == "lbfgs":
+            raise AttributeError(
+                f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
+            )
+        return True
+
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, *, incremental: bool = False, held_out: Any = (None, None, None)
+    ) -> None:
+        hidden = hidden_sizes(self)
+        first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+        origin, y, sample_weight = origin_of(X), on_host(y), on_host(sample_weight)
+        checked, Y = self._encode(on_host(X), y, first=first, incremental=incremental)
+        self._fitted_on = origin.name
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, checked)
+        weights = self._row_weights(y, sample_weight, incremental)
+        rows = Rows(checked, Y, None if weights is None else weights.reshape(-1, 1))
+        loss, self.n_outputs_ = self._loss_of(Y)
+        sizes = (checked.shape[1], *hidden, self.n_outputs_)
+        self._random_state = check_random_state(self.random_state)
+        if first:
+            self._initialize(sizes, loss, str(checked.dtype))
+        listeners = Listeners(self, X, y, sample_weight, 0 if self.solver == "lbfgs" else self.max_iter)
+        listeners.attributes = self._reconstruction
+        if self.solver == "lbfgs":
+            self._fit_lbfgs(rows, plan_for(self, sizes, loss, self._lbfgs_dtype(), len(Y)))
+        else:
+            self._fit_stochastic(rows, sizes, loss, listeners, incremental, self._held_out(*held_out))
+        if not all(np.isfinite(p).all() for p in (*self.coefs_, *self.intercepts_)):
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+                "preprocessed."
+            )
+        listeners.finish()
+        if not incremental:  # which holds the rows; predictions need the network alone
+            runtime_of(self).engine = None
+
+    def _initialize(self, sizes: tuple[int, ...], loss: Loss, dtype: str) -> None:
+        """Fitted attributes of a first fit, and initial weights in scikit-learn's order of draws."""
+        self.n_iter_, self.t_, self.n_layers_ = 0, 0, len(sizes)
+        self.out_activation_ = {"sigmoid": "logistic", "exponential": "exp"}.get(loss.link_name, loss.link_name)
+        n_hidden = len(sizes) - 2
+        try:
+            hidden = [is_logistic(a) for a in per_layer(self.activation, n_hidden)]
+        except BackpropError as error:
+            raise invalid(self, "activation", error) from error
+        output = hidden[-1] if hidden else self.activation == "logistic"
+        self.coefs_, self.intercepts_ = sklearn_start(self._random_state, sizes, [*hidden, output], dtype)
+        if self.initializer != SKLEARN_START:
+            seed = self._draw_seed()
+            plan = plan_for(self, sizes, loss, dtype, 1)
+            self.coefs_, self.intercepts_ = as_parameters(build_net(plan, seed, self.initializer).parameters())
+        self._seed = self._draw_seed() if np.any(self.dropout) else 0
+        if self.solver != "lbfgs":
+            self.loss_curve_: list[float] = []
+            self._no_improvement_count = 0
+            stopping = bool(self.early_stopping)
+            self.validation_scores_: list[float] | None = [] if stopping else None
+            self.best_validation_score_: float | None = -math.inf if stopping else None
+            self.best_loss_: float | None = None if stopping else math.inf
+            self.validation_loss_curve_: list[float] = []
+            self.validation_metric_curves_: dict[str, list[float]] = {name: [] for name in self.validation_metrics}
+
+    def _draw_seed(self) -> int:
+        return int(self._random_state.randint(0, 2**31 - 1))
+
+    def _lbfgs_dtype(self) -> str:
+        """L-BFGS computes in float64, as scikit-learn's does, unless ``dtype`` says otherwise."""
+        return self.dtype or "float64"
+
+    def _fit_lbfgs(self, rows: Rows, plan: Plan) -> None:
+        runtime = runtime_of(self)
+        engine = runtime.engine_for(self, plan, getattr(self, "_seed", 0))
+        engine.load((self.coefs_, self.intercepts_))
+        fit_lbfgs(self, engine, dense(rows.X), rows.Y, rows.weights)
+        self.coefs_, self.intercepts_ = engine.parameters()
+
+    def _fit_stochastic(
+        self,
+        rows: Rows,
+        sizes: tuple[int, ...],
+        loss: Loss,
+        listeners: Listeners,
+        incremental: bool,
+        held_out: HeldOut | None,
+    ) -> None:
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        runtime, (train, validation) = runtime_of(self), self._divide(rows, held_out)
+        n = train.X.shape[0]
+        if self.batch_size != "auto" and self.batch_size > n:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
+            )
+        plan = plan_for(self, sizes, loss, str(self.coefs_[0].dtype), n)
+        if not incremental or not hasattr(self, "_optimizer"):
+            self._optimizer = SolverState(plan.optimizer.learning_rate)
+        engine = runtime.engine_for(self, plan, getattr(self, "_seed", 0))
+        engine.load((self.coefs_, self.intercepts_))
+        judge = None
+        if validation is not None:
+            try:
+                judge = Validation(engine.net, validation, tuple(self.validation_metrics))
+            except BackpropError as error:
+                raise invalid(self, "validation_metrics", error) from error
+        runtime.fitting = engine
+        fit = StochasticFit(self, engine, self._optimizer, judge, listeners, incremental=incremental)
+        try:
+            fit.run(train.X, train.Y, train.weights)
+        finally:
+            self.coefs_, self.intercepts_ = engine.parameters()
+            runtime.fitting = None
+        if self.early_stopping:
+            if fit.best is not None:
+                self._best_coefs, self._best_intercepts = as_parameters(fit.best)
+            elif not hasattr(self, "_best_coefs"):
+                self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_
+            self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
+
+    def _divide(self, rows: Rows, held_out: HeldOut | None) -> tuple[Rows, HeldOut | None]:
+        """Rows to train on, and those held out: given to ``fit``, or split off for ``early_stopping``."""
+        if held_out is not None:
+            return rows, held_out
+        if self.early_stopping or hasattr(self.validation_fraction, "split"):
+            return split_off(self, rows)
+        return rows, None
+
+    def _held_out(self, X_val: Any, y_val: Any, sample_weight_val: Any) -> HeldOut | None:
+        """A validation set that was given to ``fit``, checked as the training rows are."""
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val go together: pass both, or neither.")
+        if X_val is None:
+            return None
+        options = {"accept_sparse": ["csr", "csc"], "multi_output": True, "dtype": self.dtype or FLOATS}
+        X, y = validate_data(self, on_host(X_val), on_host(y_val), **options, reset=False)
+        weights = None
+        if sample_weight_val is not None:
+            weights = _check_sample_weight(on_host(sample_weight_val), X).reshape(-1, 1)
+        Y = self._one_hot(self._codes(y, "y_val"))
+        if Y.shape[1] != self.n_outputs_:
+            raise ValueError(f"y_val has {Y.shape[1]} outputs and y {self.n_outputs_}.")
+        return HeldOut(dense(X), Y, weights)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.array_api_support = True
+        return tags

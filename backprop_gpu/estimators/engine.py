@@ -1,0 +1,245 @@
+"""The network and the step behind an estimator: made from its parameters, never pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+
+from ..backends import get_backend
+from ..backends.base import Backend
+from ..backends.select import Workload, predict_step_seconds
+from ..devices import parse
+from ..errors import ConfigError
+from ..maths.activations import Activation
+from ..maths.losses import Loss
+from ..maths.optimizers import Optimizer
+from ..maths.schedules import Schedule
+from ..network.dense_net import DenseNet
+from ..network.step import TrainingStep
+from .order import Epochs, epochs_over
+from .params import activations_of, dropout_of, invalid, optimizer_of, read, schedule_of
+from .scaled import ScaledStep
+from .start import Parameters
+
+# Of predicted work with NumPy's kernels: below this, loading the compiled ones (half a second, once per process) is not
+# worth it. It depends on the parameters and the number of rows alone, so that equal fits give equal bits.
+COMPILER_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an engine is made from; equal plans make equal engines.
+
+    ``report_mean``: True for scikit-learn's gradient of several outputs, False for a loss summed over outputs, None for
+    the loss as it is (see ``scaled``).
+    """
+
+    sizes: tuple[int, ...]
+    activations: tuple[Activation, ...]
+    loss: Loss
+    dropout: tuple[float, ...]
+    dtype: str
+    device: str
+    kernels: str
+    optimizer: Optimizer
+    schedule: Schedule
+    alpha: float
+    clip_norm: float | None
+    report_mean: bool | None
+    steps: int
+    batch_size: int
+
+
+def plan_for(estimator: Any, sizes: tuple[int, ...], loss: Loss, dtype: str, n_samples: int) -> Plan:
+    """The plan that an estimator's parameters make for rows of a table."""
+    e, n_hidden = estimator, len(sizes) - 2
+    batch_size = n_samples if e.solver == "lbfgs" else batch_rows(e, n_samples)
+    report_mean = None
+    if loss.labels == "values" and sizes[-1] > 1:
+        summed, imitated = loss.name == "poisson", e.loss_scaling == "sklearn"
+        report_mean = False if summed else (True if imitated else None)
+    return Plan(
+        sizes=sizes,
+        activations=read(e, "activation", lambda a: activations_of(a, n_hidden)),
+        loss=loss,
+        dropout=read(e, "dropout", lambda d: dropout_of(d, n_hidden)),
+        dtype=dtype,
+        device=read(e, "device", lambda d: str(parse(d))),
+        kernels=e.kernels,
+        optimizer=read(e, "solver", lambda _: optimizer_of(e)),
+        schedule=read(e, "learning_rate", schedule_of),
+        alpha=float(e.alpha),
+        clip_norm=None if e.clip_norm is None else float(e.clip_norm),
+        report_mean=report_mean,
+        steps=e.max_iter * -(-n_samples // batch_size),
+        batch_size=batch_size,
+    )
+
+
+def batch_rows(estimator: Any, n_samples: int) -> int:
+    """Rows of a batch: ``batch_size``, at most all there are."""
+    return min(200 if estimator.batch_size == "auto" else int(estimator.batch_size), n_samples)
+
+
+def backend_for(device: str, workload: Workload | None = None) -> Backend:
+    """The device: ``"auto"`` leaves it to BACKPROP_GPU_DEVICE, and then to the predicted time of a step."""
+    return get_backend(None if device == "auto" else device, workload=workload)
+
+
+def build_net(plan: Plan, seed: int, initializer: str = "zeros") -> DenseNet:
+    """The plan's network on its device; ``seed`` is that of dropout's masks and of named initializers.
+
+    ``batch_norm``, ``label_smoothing`` and ``weight_average`` will have their place here: arguments of DenseNet, of the
+    loss and of the optimizer, from fields of the plan.
+    """
+    workload = Workload(plan.sizes, plan.batch_size, plan.dtype)
+    backend = backend_for(plan.device, workload)
+    kernels = plan.kernels
+    if kernels == "auto" and backend.name == "numpy":
+        short = plan.steps * predict_step_seconds(workload, "cpu") < COMPILER_SECONDS
+        kernels = "host" if short else "auto"
+    return DenseNet(
+        plan.sizes,
+        activation=list(plan.activations),
+        loss=plan.loss,
+        initializer=initializer,
+        dropout=list(plan.dropout),
+        dtype=plan.dtype,
+        device=backend,
+        seed=seed,
+        kernels=kernels,
+    )
+
+
+class Engine:
+    """A network with its step, and the programs that were recorded for the last rows."""
+
+    def __init__(self, plan: Plan, net: DenseNet) -> None:
+        self.plan, self.net = plan, net
+        settings: dict[str, Any] = {"l2": plan.alpha, "clip_norm": plan.clip_norm, "schedule": plan.schedule}
+        self.step: TrainingStep
+        if plan.report_mean is None:
+            self.step = TrainingStep(self.net, plan.optimizer, **settings)
+        else:
+            self.step = ScaledStep(self.net, plan.optimizer, report_mean=plan.report_mean, **settings)
+        self._epochs: tuple[tuple[Any, ...], Epochs] | None = None
+
+    @property
+    def report_divisor(self) -> float:
+        """What J is divided by before it is told to the user."""
+        return float(getattr(self.step, "report_divisor", 1))
+
+    def epochs(self, X: Any, Y: np.ndarray, weights: np.ndarray | None, shuffle: bool) -> Epochs:
+        """Passes over these rows; programs recorded for rows of the same shapes are used again."""
+        key = (X.shape, issparse(X), Y.shape, weights is None, self.plan.batch_size, shuffle)
+        if self._epochs is not None and self._epochs[0] == key:
+            self._epochs[1].refill(X, Y, weights)
+        else:
+            made = epochs_over(self.step, X, Y, weights, batch_size=self.plan.batch_size, shuffle=shuffle)
+            self._epochs = key, made
+        return self._epochs[1]
+
+    # -- parameters, in scikit-learn's shapes ------------------------------------------------------------------------
+
+    def load(self, parameters: Parameters) -> None:
+        """coefs (n_{l-1}, n_l) and intercepts (n_l,) to the device.
+
+        Raises
+        ------
+        ShapeError
+            If they are not this network's.
+        """
+        self.net.set_parameters(as_named(parameters))
+
+    def parameters(self) -> Parameters:
+        """Host copies of the coefs and intercepts."""
+        return as_parameters(self.net.parameters())
+
+    # -- the optimizer's state ---------------------------------------------------------------------------------------
+
+    def set_rate(self, rate: float) -> None:
+        """Learning rate of the steps from now on; recorded programs read it with their other numbers."""
+        self.step.optimizer = replace(self.step.optimizer, learning_rate=rate)
+
+
+def as_named(parameters: Parameters) -> dict[str, np.ndarray]:
+    """``{"W1": (n_1, n_0), "b1": (n_1, 1), ...}`` from coefs and intercepts."""
+    named = {}
+    for l, (coef, intercept) in enumerate(zip(*parameters, strict=True), start=1):
+        named[f"W{l}"], named[f"b{l}"] = np.asarray(coef).T, np.asarray(intercept).reshape(-1, 1)
+    return named
+
+
+def as_parameters(named: dict[str, np.ndarray]) -> Parameters:
+    """The inverse of :func:`as_named`."""
+    L = sum(name.startswith("W") for name in named)
+    coefs = [np.ascontiguousarray(named[f"W{l}"].T) for l in range(1, L + 1)]
+    return coefs, [named[f"b{l}"].reshape(-1).copy() for l in range(1, L + 1)]
+
+
+@dataclass
+class SolverState:
+    """Where an optimizer stands between calls: its rate, the steps it has taken, its vectors by name and layer."""
+
+    learning_rate: float
+    t: int = 0
+    slots: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    def to(self, engine: Engine) -> None:
+        """Put the state where the engine's next step reads it."""
+        step, net = engine.step, engine.net
+        step.t = self.t
+        engine.set_rate(self.learning_rate)
+        with net.backend.activate():
+            for name, slot in zip(step.optimizer.slots, step.slots, strict=True):
+                host = net.params.flat(self.slots[name]) if name in self.slots else np.zeros(slot.shape)
+                slot[...] = net.backend.asarray(host, net.dtype)
+
+    def take(self, engine: Engine) -> None:
+        """Bring the state back to the host."""
+        step, net = engine.step, engine.net
+        self.t = step.t
+        names = step.optimizer.slots
+        self.slots = {n: net.params.named(net.backend.to_host(s)) for n, s in zip(names, step.slots, strict=True)}
+
+
+class Runtime:
+    """What an estimator keeps on the device: the engine of a fit that goes on, and the network that predicts."""
+
+    def __init__(self) -> None:
+        self.engine: Engine | None = None
+        self.network: tuple[tuple[Any, ...], DenseNet] | None = None
+        self.fitting: Engine | None = None
+
+    def engine_for(self, estimator: Any, plan: Plan, seed: int) -> Engine:
+        """The engine that was kept, if it was made from the same plan; else a new one, which is kept.
+
+        Raises
+        ------
+        InvalidParameterError
+            For a combination of parameters that the network or the step refuses.
+        """
+        if self.engine is None or self.engine.plan != plan or self.engine.net.seed != seed:
+            try:
+                self.engine = Engine(plan, build_net(plan, seed))
+            except ConfigError as error:
+                raise invalid(estimator, "epsilon" if "epsilon" in str(error) else "solver", error) from error
+        return self.engine
+
+    def network_for(self, key: tuple[Any, ...], make: Callable[[], DenseNet]) -> DenseNet:
+        """The network that was kept, if it was made under an equal key; else a new one, which is kept."""
+        if self.network is None or self.network[0] != key:
+            self.network = key, make()
+        return self.network[1]
+
+
+def runtime_of(estimator: Any) -> Runtime:
+    """The estimator's, made at first use; it is no part of its state."""
+    found: Runtime | None = vars(estimator).get("_runtime")
+    if found is None:
+        found = estimator._runtime = Runtime()
+    return found

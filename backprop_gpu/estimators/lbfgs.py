@@ -1,0 +1,63 @@
+"""``solver="lbfgs"``: SciPy's L-BFGS-B on the flat vector, cost and gradient from the step on the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
+from sklearn.utils.optimize import _check_optimize_result
+
+from .engine import Engine
+
+MICRO_BATCH = 16_384  # examples per pass: the gradient does not depend on it, memory does
+
+
+class Objective:
+    """J and dJ/dtheta of all rows as functions of the flat vector, for SciPy: float64 there, the net's dtype here."""
+
+    def __init__(self, engine: Engine, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> None:
+        net = engine.net
+        self.engine, self.total = engine, None if weights is None else float(weights.sum())
+        with net.backend.activate():
+            self.X, self.Y = net.upload_columns(X), net.upload_columns(Y)
+            self.weights = None if weights is None else net.upload_columns(weights)
+
+    def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """(J, dJ/dtheta) at theta, both (size,) vectors with the padding of FlatParams."""
+        engine, step, net = self.engine, self.engine.step, self.engine.net
+        with net.backend.activate(), np.errstate(all="ignore"):
+            net.params.theta[...] = net.backend.asarray(theta, net.dtype)
+            step.gradient(self.X, self.Y, self.weights, weights_sum=self.total, micro_batch=MICRO_BATCH)
+            step.penalty()
+            grad = net.backend.to_host(net.params.grad).astype(np.float64)
+        return step.cost() / engine.report_divisor, grad
+
+
+def fit_lbfgs(
+    estimator: Any,
+    engine: Engine,
+    X: np.ndarray,
+    Y: np.ndarray,
+    weights: np.ndarray | None,
+) -> None:
+    """Minimize J from the engine's parameters, and leave the minimum there; ``n_iter_`` and ``loss_`` are written."""
+    e, net = estimator, engine.net
+    verbose = 1 if e.verbose is True or e.verbose >= 1 else -1
+    result = minimize(
+        Objective(engine, X, Y, weights),
+        net.backend.to_host(net.params.theta).astype(np.float64),
+        method="L-BFGS-B",
+        jac=True,
+        options={
+            "maxfun": e.max_fun,
+            "maxiter": e.max_iter,
+            "gtol": e.tol,
+            **_get_additional_lbfgs_options_dict("iprint", verbose),
+        },
+    )
+    e.n_iter_ = _check_optimize_result("lbfgs", result, e.max_iter)
+    e.loss_ = float(result.fun)
+    with net.backend.activate():
+        net.params.theta[...] = net.backend.asarray(result.x, net.dtype)

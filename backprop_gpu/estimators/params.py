@@ -1,0 +1,180 @@
+"""Constructor parameters: what each may be, and what it means in the words of ``maths/``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from numbers import Integral, Real
+from typing import Any, TypeVar
+
+import numpy as np
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    InvalidParameterError,
+    Options,
+    StrOptions,
+)
+
+from ..errors import BackpropError, ConfigError
+from ..maths.activations import ACTIVATIONS, Activation, get_activation
+from ..maths.initializers import INITIALIZERS
+from ..maths.losses import LOSSES, Loss
+from ..maths.optimizers import OPTIMIZERS, Optimizer, get_optimizer
+from ..maths.schedules import SCHEDULES, Constant, Schedule, get_schedule
+
+T = TypeVar("T")
+
+RATE_RULES = ("constant", "invscaling", "adaptive")  # scikit-learn's; any other learning_rate is a schedule of maths/
+SKLEARN_START = "sklearn"
+
+_HIDDEN = {"logistic", *(name for name, a in ACTIVATIONS.items() if not a.output_only)}
+_VALUE_LOSSES = {name for name, loss in LOSSES.items() if loss.labels == "values"}
+
+CONSTRAINTS: dict[str, list[Any]] = {
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "activation": [StrOptions(_HIDDEN), dict, list, tuple, Activation],
+    "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), dict, Optimizer],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [StrOptions({*RATE_RULES, *SCHEDULES}), dict, Schedule],
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+    "power_t": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="left"), HasMethods(["split", "get_n_splits"])],
+    "beta_1": [Interval(Real, 0, 1, closed="left")],
+    "beta_2": [Interval(Real, 0, 1, closed="left")],
+    "epsilon": [Interval(Real, 0, None, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+    "max_fun": [Interval(Integral, 1, None, closed="left")],
+    # What scikit-learn's do not have.
+    "device": [str],
+    "dtype": [StrOptions({"float32", "float64"}), None],
+    "kernels": [StrOptions({"auto", "reference", "host", "compiled"})],
+    "initializer": [StrOptions({SKLEARN_START, "auto", *INITIALIZERS})],
+    "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
+    "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "validation_metrics": [list, tuple],
+    "callbacks": [list, tuple],
+}
+CLASSIFIER_CONSTRAINTS: dict[str, list[Any]] = {
+    **CONSTRAINTS,
+    "class_weight": [StrOptions({"balanced"}), dict, list, None],
+}
+REGRESSOR_CONSTRAINTS: dict[str, list[Any]] = {
+    **CONSTRAINTS,
+    "loss": [StrOptions(_VALUE_LOSSES), dict, Loss],
+    "loss_scaling": [StrOptions({"derivative", "sklearn"})],
+}
+
+
+def store(estimator: Any, given: dict[str, Any]) -> None:
+    """Set every constructor argument as it came: ``store(self, locals())``."""
+    for name, value in given.items():
+        if name not in ("self", "__class__"):
+            setattr(estimator, name, value)
+
+
+def read(estimator: Any, name: str, reader: Callable[[Any], T]) -> T:
+    """A parameter in the package's words.
+
+    Raises
+    ------
+    InvalidParameterError
+        scikit-learn's, naming the parameter, where ``reader`` raises one of ours.
+    """
+    try:
+        return reader(getattr(estimator, name))
+    except BackpropError as error:
+        raise invalid(estimator, name, error) from error
+
+
+def invalid(estimator: Any, name: str, reason: object) -> InvalidParameterError:
+    """scikit-learn's error for a parameter's value."""
+    return InvalidParameterError(f"The {name!r} parameter of {type(estimator).__name__} is not valid: {reason}")
+
+
+def hidden_sizes(estimator: Any) -> list[int]:
+    """Units of the hidden layers.
+
+    Raises
+    ------
+    ValueError
+        For a layer without units, or a number of units that is not whole.
+    """
+    given = estimator.hidden_layer_sizes
+    sizes = list(given) if isinstance(given, Iterable) else [given]
+    if any(not isinstance(n, Integral) or isinstance(n, bool | np.bool_) for n in sizes):
+        raise ValueError(f"hidden_layer_sizes must be whole numbers, got {sizes}.")
+    if any(n <= 0 for n in sizes):
+        raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+    return [int(n) for n in sizes]
+
+
+def is_logistic(given: Any) -> bool:
+    """Whether an activation is the logistic function, for which scikit-learn starts with smaller weights."""
+    return given == "logistic" or get_activation(_in_our_words(given)).name == "sigmoid"
+
+
+def per_layer(given: Any, n_hidden: int) -> list[Any]:
+    """One setting for each hidden layer: the one that was given for all, or the list as it is.
+
+    Raises
+    ------
+    ConfigError
+        For a list of another length.
+    """
+    found = list(given) if isinstance(given, list | tuple) else [given] * n_hidden
+    if len(found) != n_hidden:
+        raise ConfigError(f"{n_hidden} hidden layers need {n_hidden} values, got {len(found)}")
+    return found
+
+
+def _in_our_words(given: Any) -> Any:
+    return "sigmoid" if given == "logistic" else given
+
+
+def activations_of(given: Any, n_hidden: int) -> tuple[Activation, ...]:
+    """The hidden layers' activations."""
+    return tuple(get_activation(_in_our_words(a)) for a in per_layer(given, n_hidden))
+
+
+def dropout_of(given: Any, n_hidden: int) -> tuple[float, ...]:
+    """The hidden layers' dropout rates."""
+    rates = per_layer(given, n_hidden)
+    for rate in rates:
+        if isinstance(rate, bool) or not isinstance(rate, Real) or not 0.0 <= float(rate) < 1.0:
+            raise ConfigError(f"a rate must be at least 0 and below 1, got {rate!r}")
+    return tuple(float(rate) for rate in rates)
+
+
+def optimizer_of(estimator: Any) -> Optimizer:
+    """``solver`` with its parameters; scikit-learn's ``sgd`` and ``adam`` in exactly its forms."""
+    e, given = estimator, estimator.solver
+    rate = float(e.learning_rate_init)
+    if isinstance(given, Optimizer):
+        return given
+    if isinstance(given, dict):
+        return get_optimizer({"learning_rate": rate, **given})
+    if given == "adam":
+        betas = {"beta1": float(e.beta_1), "beta2": float(e.beta_2), "epsilon": float(e.epsilon)}
+        return get_optimizer({"name": "adam", "learning_rate": rate, **betas, "variant": "epsilon_hat"})
+    if given == "sgd" and e.momentum:
+        # Momentum 1 is allowed by scikit-learn and not by our optimizers: the number before it rounds like it.
+        momentum = min(float(e.momentum), math.nextafter(1.0, 0.0))
+        name = "nesterov" if e.nesterovs_momentum else "momentum"
+        return get_optimizer({"name": name, "learning_rate": rate, "momentum": momentum})
+    return get_optimizer({"name": "sgd" if given == "lbfgs" else given, "learning_rate": rate})
+
+
+def schedule_of(given: Any) -> Schedule:
+    """A schedule of ``maths/``, or the constant one for scikit-learn's own rules, which the fit loop follows."""
+    return Constant() if isinstance(given, str) and given in RATE_RULES else get_schedule(given)
