@@ -68,6 +68,7 @@ def compiled(text: str) -> ctypes.CDLL:
     name = hashlib.sha256("\n".join((text, *FLAGS)).encode()).hexdigest()[:24]
     folder = Path(tempfile.gettempdir()) / f"backprop_gpu_emulation_{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    assert folder.stat().st_uid == os.getuid(), f"{folder} belongs to somebody else"
     library = folder / f"{name}.so"
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
