@@ -64,12 +64,13 @@ def test_cupy_is_given_what_the_emulation_is_given(stand_ins: tuple[FakeCupy, Fa
     assert len(cupy.compiled) == 5 if dtype == "float64" else 4  # gather is in float32's module
 
 
-@pytest.mark.parametrize(("kernels", "compute"), [("fused", 68), ("fused-tf32", 77), ("fused-bf16", 75)])
+@pytest.mark.parametrize(("kernels", "compute"), [("fused", 68), ("fused-tf32", 77), ("fused-bf16", 68)])
 def test_a_claim_is_a_compute_type(stand_ins: tuple[FakeCupy, FakeCublasLt], kernels: str, compute: int) -> None:
     epochs("cupy", "float32", kernels).run(0)
     _, library = stand_ins
     used = {x["compute"] for x in library.table.values() if x["kind"] == "operation"}
     assert used == {compute}
+    assert {p.factors for p in library.products} == {"bfloat16" if kernels == "fused-bf16" else "float32"}
     assert compute == gemm.COMPUTE_TYPES[CLAIM_OF[kernels]]
 
 

@@ -212,7 +212,9 @@ class FakeCublasLt:
         assert size == promised[1]
         assert all(x % promised[at] == 0 for x, at in zip((a, b, c, d), (5, 6, 7, 8), strict=True)), "misaligned"
         dtype = {0: "float32", 1: "float64"}[o["scale"]]
-        assert {x["type"] for x in layouts} == {o["scale"]}
+        types = [x["type"] for x in layouts]
+        assert types in ([o["scale"]] * 4, [14, 14, 0, 0])
+        factors = "bfloat16" if types[0] == 14 else dtype
         real = C.c_float if dtype == "float32" else C.c_double
         assert real.from_address(beta).value in (0.0, 1.0)
         (M, N), shape_a = layouts[3]["shape"], layouts[0]["shape"]
@@ -222,7 +224,7 @@ class FakeCublasLt:
         assert layouts[1]["shape"] == ((N, K) if transposed[1] else (K, N))
         sides = (a, layouts[0]["leading"], transposed[0], b, layouts[1]["leading"], transposed[1])
         adds = real.from_address(beta).value == 1.0
-        product = Product(dtype, M, N, K, *sides, d, layouts[3]["leading"], alpha, adds)
+        product = Product(factors, dtype, M, N, K, *sides, d, layouts[3]["leading"], alpha, adds)
         self.products.append(product)
         current = self.fake.current[-1]
         assert stream == current.ptr
