@@ -7,6 +7,7 @@ That CuPy's and cuBLASLt's own functions behave like them is for a card to show.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,7 +30,8 @@ pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=str(OBSTACLE))
 
 
 @pytest.fixture
-def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[FakeCupy, FakeCublasLt]]:
+def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[FakeCupy, FakeCublasLt]]:
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path))
     with fake_cuda(monkeypatch) as both:
         yield both
 

@@ -117,6 +117,7 @@ class FakeCupy:
             self.compiled.append(options)
 
         nvrtc = SimpleNamespace(
+            getVersion=lambda: (13, 0),
             getSupportedArchs=lambda: (80, 90, 100),
             createProgram=lambda text, name, headers, names: text,
             compileProgram=compile_program,
