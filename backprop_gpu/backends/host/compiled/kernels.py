@@ -17,12 +17,25 @@ from ....maths.activations import Activation
 from ....maths.losses import Loss
 from ....maths.optimizers import Optimizer
 from ...protocol import Device, Dropout
-from ..kernels import HostKernels
+from ..blas import usable_cores
+from ..kernels import SMALL_PRODUCT, HostKernels
 from ..openblas import OpenBlas
 from . import activations, data, layers, losses, updates
 from .calling import REALS, Kernel
 from .dropout import drop
-from .recording import Along, Argument, Call, NotRecordableError, Tape
+from .recording import (
+    Along,
+    Argument,
+    Call,
+    Columns,
+    Elements,
+    First,
+    NotRecordableError,
+    Summed,
+    Tape,
+    in_chunks,
+)
+from .workers import WORKERS, Together, worth_it
 
 
 @dataclass
@@ -50,6 +63,7 @@ class CompiledKernels(HostKernels):
         super().__init__(backend, blas)
         self._gemm = blas.gemm
         self._recording: list[Call] | None = None
+        self._work = 0  # floating-point operations of the products of a recording
 
     # -- calling and recording -----------------------------------------------------------------------------------
 
@@ -76,18 +90,18 @@ class CompiledKernels(HostKernels):
         calls = self._record(program)
         if calls is None:
             return super().capture(program)
-        tape = Tape(calls)
+        tape = Together(calls) if self._in_halves(calls) else Tape(calls)
 
         def replay(times: int) -> None:
             with self._blas_threads():
-                tape.play(times)
+                in_chunks(tape.play, times)
 
         return replay
 
     def _record(self, program: Program) -> list[Call] | None:
         """The program's calls; None if something has no compiled form."""
         calls: list[Call] = []
-        self._recording = calls
+        self._recording, self._work = calls, 0
         try:
             program()
         except NotRecordableError:
@@ -95,6 +109,11 @@ class CompiledKernels(HostKernels):
         finally:
             self._recording = None
         return calls
+
+    def _in_halves(self, calls: list[Call]) -> bool:
+        """Whether the program is played on two cores: where one thread of BLAS is better, but the step is not small."""
+        cores = min(self.blas.threads if self.blas else 1, usable_cores())
+        return cores >= WORKERS and self._largest_product < SMALL_PRODUCT and worth_it(calls, self._work)
 
     # -- layers --------------------------------------------------------------------------------------------------
 
@@ -143,16 +162,27 @@ class CompiledKernels(HostKernels):
             stored = 0, Along(self._contiguous(A_prev, A.dtype), A.itemsize)
         (n, k), m, step = W.shape, A_prev.shape[1], A.itemsize
         self._largest_product = max(self._largest_product, 2 * n * k * m)
+        self._work += 6 * n * k * m
         self._run(
             layers.dense(A.dtype.name, activation.name, saved.derivative is not None),
-            *(self._gemm[A.dtype.name], W, *stored, b, Along(A, step), n, k, m, m),
+            *(self._gemm[A.dtype.name], W, *stored, b, Along(A, step), n, k, Columns(m), m),
             *(saved.parameter, Along(saved.derivative, step)),
         )
         if dropout is not None:
             self._run(
                 drop(A.dtype.name),
                 *(Along(A, step), Along(saved.derivative, step), Along(saved.kept, 1)),
-                *(dropout.step, saved.key, saved.scale, Along(saved.words, 4), dropout.first, n, m, m, 0),
+                *(
+                    dropout.step,
+                    saved.key,
+                    saved.scale,
+                    Along(saved.words, 4),
+                    dropout.first,
+                    n,
+                    Columns(m),
+                    m,
+                    First(0),
+                ),
             )
 
     def dense_vjp_input(
@@ -188,8 +218,15 @@ class CompiledKernels(HostKernels):
         (n, k), m, step, keeps = W.shape, dZ.shape[1], dZ.itemsize, saved_prev.derivative is not None
         self._run(
             layers.dense_vjp_input(dZ.dtype.name, activation_prev.name, keeps, saved_prev.kept is not None),
-            *(self._gemm[dZ.dtype.name], W, Along(dZ, step), Along(A_prev, step), Along(dZ_prev, step), db_prev),
-            *(n, k, m, m, saved_prev.parameter, Along(saved_prev.derivative, step)),
+            *(
+                self._gemm[dZ.dtype.name],
+                W,
+                Along(dZ, step),
+                Along(A_prev, step),
+                Along(dZ_prev, step),
+                Summed(db_prev),
+            ),
+            *(n, k, Columns(m), m, saved_prev.parameter, Along(saved_prev.derivative, step)),
             *(scale, int(accumulate), Along(saved_prev.kept, 1)),
         )
 
@@ -205,7 +242,8 @@ class CompiledKernels(HostKernels):
         (n, k), m = dW.shape, dZ.shape[1]
         self._run(
             layers.dense_vjp_params(dW.dtype.name),
-            *(self._gemm[dW.dtype.name], Along(dZ, dZ.itemsize), *stored, dW, n, k, m, m, scale, int(accumulate)),
+            *(self._gemm[dW.dtype.name], Along(dZ, dZ.itemsize), *stored, Summed(dW)),
+            *(n, k, Columns(m), m, scale, int(accumulate)),
         )
 
     def output_delta(
@@ -255,9 +293,9 @@ class CompiledKernels(HostKernels):
         self._run(
             losses.output_delta(dtype, loss.name, labels),
             *(Along(Z, step), Along(dZ, step), Along(rows, rows.shape[1] * rows.itemsize), Along(weights, step)),
-            *(inverse_denominator, int(early), db, int(accumulate)),
+            *(inverse_denominator, int(early), Summed(db), int(accumulate)),
             *(Along(part, step) for part in scratch),
-            *(value, n, m, m, parameter),
+            *(Summed(value), n, Columns(m), m, parameter),
         )
 
     # -- the flat vector -----------------------------------------------------------------------------------------
@@ -300,10 +338,11 @@ class CompiledKernels(HostKernels):
             super().update(optimizer, theta, grad, slots, scalars=scalars, factor=factor, decay=decay)
             return
         rule, constants = updates.rule_of(optimizer, decay)
-        three = (*slots, None, None, None)[:3]
+        step, three = theta.itemsize, (*slots, None, None, None)[:3]
         self._run(
             updates.update(theta.dtype.name, rule),
-            *(theta, grad, *three, scalars, np.array(constants, theta.dtype), factor, theta.shape[0]),
+            *(Along(x, step) for x in (theta, grad, *three)),
+            *(scalars, np.array(constants, theta.dtype), factor, Elements(theta.shape[0])),
         )
 
     # -- batches -------------------------------------------------------------------------------------------------
@@ -318,7 +357,7 @@ class CompiledKernels(HostKernels):
             return
         m, width = out.shape
         rows = Along(out, width * out.itemsize)
-        self._run(data.gather(source.dtype.name), source, order, counters, stride, rows, m, width, 0)
+        self._run(data.gather(source.dtype.name), source, order, counters, stride, rows, Columns(m), width, First(0))
 
     def advance(
         self, counters: np.ndarray, table: np.ndarray, values: np.ndarray, *, hyper: np.ndarray, value: np.ndarray
