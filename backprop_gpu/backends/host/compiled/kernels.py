@@ -17,25 +17,12 @@ from ....maths.activations import Activation
 from ....maths.losses import Loss
 from ....maths.optimizers import Optimizer
 from ...protocol import Device, Dropout
-from ..blas import usable_cores
-from ..kernels import SMALL_PRODUCT, HostKernels
+from ..kernels import HostKernels
 from ..openblas import OpenBlas
 from . import activations, data, layers, losses, updates
 from .calling import REALS, Kernel
 from .dropout import drop
-from .recording import (
-    Along,
-    Argument,
-    Call,
-    Columns,
-    Elements,
-    First,
-    NotRecordableError,
-    Summed,
-    Tape,
-    in_chunks,
-)
-from .workers import WORKERS, Together, worth_it
+from .recording import Call, NotRecordableError, Tape
 
 
 @dataclass
@@ -63,11 +50,10 @@ class CompiledKernels(HostKernels):
         super().__init__(backend, blas)
         self._gemm = blas.gemm
         self._recording: list[Call] | None = None
-        self._work = 0  # floating-point operations of the products of a recording
 
     # -- calling and recording -----------------------------------------------------------------------------------
 
-    def _run(self, kernel: Kernel, *arguments: Argument) -> None:
+    def _run(self, kernel: Kernel, *arguments: int | np.ndarray | None) -> None:
         made = Call(kernel, arguments)
         if self._recording is None:
             self._do(made.run)
@@ -90,18 +76,18 @@ class CompiledKernels(HostKernels):
         calls = self._record(program)
         if calls is None:
             return super().capture(program)
-        tape = Together(calls) if self._in_halves(calls) else Tape(calls)
+        tape = Tape(calls)
 
         def replay(times: int) -> None:
             with self._blas_threads():
-                in_chunks(tape.play, times)
+                tape.play(times)
 
         return replay
 
     def _record(self, program: Program) -> list[Call] | None:
         """The program's calls; None if something has no compiled form."""
         calls: list[Call] = []
-        self._recording, self._work = calls, 0
+        self._recording = calls
         try:
             program()
         except NotRecordableError:
@@ -109,11 +95,6 @@ class CompiledKernels(HostKernels):
         finally:
             self._recording = None
         return calls
-
-    def _in_halves(self, calls: list[Call]) -> bool:
-        """Whether the program is played on two cores: where one thread of BLAS is better, but the step is not small."""
-        cores = min(self.blas.threads if self.blas else 1, usable_cores())
-        return cores >= WORKERS and self._largest_product < SMALL_PRODUCT and worth_it(calls, self._work)
 
     # -- layers --------------------------------------------------------------------------------------------------
 
@@ -159,30 +140,18 @@ class CompiledKernels(HostKernels):
         stored = _stored(A_prev, A)
         if stored is None:
             self._fall_back()
-            stored = 0, Along(self._contiguous(A_prev, A.dtype), A.itemsize)
-        (n, k), m, step = W.shape, A_prev.shape[1], A.itemsize
+            stored = 0, self._contiguous(A_prev, A.dtype)
+        (n, k), m = W.shape, A_prev.shape[1]
         self._largest_product = max(self._largest_product, 2 * n * k * m)
-        self._work += 6 * n * k * m
         self._run(
             layers.dense(A.dtype.name, activation.name, saved.derivative is not None),
-            *(self._gemm[A.dtype.name], W, *stored, b, Along(A, step), n, k, Columns(m), m),
-            *(saved.parameter, Along(saved.derivative, step)),
+            *(self._gemm[A.dtype.name], W, *stored, b, A, n, k, m, saved.parameter, saved.derivative),
         )
         if dropout is not None:
             self._run(
                 drop(A.dtype.name),
-                *(Along(A, step), Along(saved.derivative, step), Along(saved.kept, 1)),
-                *(
-                    dropout.step,
-                    saved.key,
-                    saved.scale,
-                    Along(saved.words, 4),
-                    dropout.first,
-                    n,
-                    Columns(m),
-                    m,
-                    First(0),
-                ),
+                *(A, saved.derivative, saved.kept, dropout.step, saved.key, saved.scale, saved.words),
+                *(dropout.first, n, m),
             )
 
     def dense_vjp_input(
@@ -215,19 +184,11 @@ class CompiledKernels(HostKernels):
                 accumulate=accumulate,
             )
             return
-        (n, k), m, step, keeps = W.shape, dZ.shape[1], dZ.itemsize, saved_prev.derivative is not None
+        (n, k), m, keeps = W.shape, dZ.shape[1], saved_prev.derivative is not None
         self._run(
             layers.dense_vjp_input(dZ.dtype.name, activation_prev.name, keeps, saved_prev.kept is not None),
-            *(
-                self._gemm[dZ.dtype.name],
-                W,
-                Along(dZ, step),
-                Along(A_prev, step),
-                Along(dZ_prev, step),
-                Summed(db_prev),
-            ),
-            *(n, k, Columns(m), m, saved_prev.parameter, Along(saved_prev.derivative, step)),
-            *(scale, int(accumulate), Along(saved_prev.kept, 1)),
+            *(self._gemm[dZ.dtype.name], W, dZ, A_prev, dZ_prev, db_prev, n, k, m),
+            *(saved_prev.parameter, saved_prev.derivative, scale, int(accumulate), saved_prev.kept),
         )
 
     def dense_vjp_params(
@@ -242,8 +203,7 @@ class CompiledKernels(HostKernels):
         (n, k), m = dW.shape, dZ.shape[1]
         self._run(
             layers.dense_vjp_params(dW.dtype.name),
-            *(self._gemm[dW.dtype.name], Along(dZ, dZ.itemsize), *stored, Summed(dW)),
-            *(n, k, Columns(m), m, scale, int(accumulate)),
+            *(self._gemm[dW.dtype.name], dZ, *stored, dW, n, k, m, scale, int(accumulate)),
         )
 
     def output_delta(
@@ -287,15 +247,13 @@ class CompiledKernels(HostKernels):
                 accumulate=accumulate,
             )
             return
-        (n, m), dtype, step = Z.shape, Z.dtype.name, Z.itemsize
+        (n, m), dtype = Z.shape, Z.dtype.name
         scratch = self._scratch("losses", (5, m), dtype)
         parameter = np.array([next(iter(vars(loss).values()), 0.0)], dtype)
         self._run(
             losses.output_delta(dtype, loss.name, labels),
-            *(Along(Z, step), Along(dZ, step), Along(rows, rows.shape[1] * rows.itemsize), Along(weights, step)),
-            *(inverse_denominator, int(early), Summed(db), int(accumulate)),
-            *(Along(part, step) for part in scratch),
-            *(Summed(value), n, Columns(m), m, parameter),
+            *(Z, dZ, rows, weights, inverse_denominator, int(early), db, int(accumulate)),
+            *(*scratch, value, n, m, parameter),
         )
 
     # -- the flat vector -----------------------------------------------------------------------------------------
@@ -338,11 +296,10 @@ class CompiledKernels(HostKernels):
             super().update(optimizer, theta, grad, slots, scalars=scalars, factor=factor, decay=decay)
             return
         rule, constants = updates.rule_of(optimizer, decay)
-        step, three = theta.itemsize, (*slots, None, None, None)[:3]
+        three = (*slots, None, None, None)[:3]
         self._run(
             updates.update(theta.dtype.name, rule),
-            *(Along(x, step) for x in (theta, grad, *three)),
-            *(scalars, np.array(constants, theta.dtype), factor, Elements(theta.shape[0])),
+            *(theta, grad, *three, scalars, np.array(constants, theta.dtype), factor, theta.shape[0]),
         )
 
     # -- batches -------------------------------------------------------------------------------------------------
@@ -355,9 +312,7 @@ class CompiledKernels(HostKernels):
             self._fall_back()
             super().gather(source, order, counters, stride, out=out)
             return
-        m, width = out.shape
-        rows = Along(out, width * out.itemsize)
-        self._run(data.gather(source.dtype.name), source, order, counters, stride, rows, Columns(m), width, First(0))
+        self._run(data.gather(source.dtype.name), source, order, counters, stride, out, *out.shape)
 
     def advance(
         self, counters: np.ndarray, table: np.ndarray, values: np.ndarray, *, hyper: np.ndarray, value: np.ndarray
@@ -370,10 +325,10 @@ class CompiledKernels(HostKernels):
         self._run(data.advance(table.dtype.name), counters, table, values, hyper, value, table.shape[1])
 
 
-def _stored(A: np.ndarray, like: np.ndarray) -> tuple[int, Along] | None:
+def _stored(A: np.ndarray, like: np.ndarray) -> tuple[int, np.ndarray] | None:
     """(0, A), or (1, A^T) for a transposed view of contiguous examples; None for another layout or dtype."""
     if A.dtype != like.dtype:
         return None
     if A.flags.c_contiguous:
-        return 0, Along(A, A.itemsize)
-    return (1, Along(A.T, A.shape[0] * A.itemsize)) if A.T.flags.c_contiguous else None
+        return 0, A
+    return (1, A.T) if A.T.flags.c_contiguous else None
