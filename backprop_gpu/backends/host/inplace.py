@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ...maths.activations import Activation
-from ...maths.optimizers import Optimizer
+from ...maths.activations import ACTIVATIONS, Activation
+from ...maths.losses import LOSSES, Loss
+from ...maths.optimizers import OPTIMIZERS, Optimizer
 from ...maths.special import erf
 from .calls import Calls, number
 
@@ -28,6 +29,15 @@ def blocks(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
     flat = [x.reshape(-1) for x in arrays]
     for start in range(0, flat[0].shape[0], BLOCK):
         yield tuple(x[start : start + BLOCK] for x in flat)
+
+
+def is_own(choice: Activation | Loss | Optimizer) -> bool:
+    """Whether it is the package's, and not a user's of the same name, whose formulas are its own."""
+    if isinstance(choice, Activation):
+        own = ACTIVATIONS.get(choice.name)
+        return own is not None and own.forward_function is choice.forward_function
+    known: dict[str, Any] = {**LOSSES, **OPTIMIZERS}
+    return known.get(choice.name) is type(choice)
 
 
 # -- activations: z <- g(z); ``slope`` is g' where the backward pass cannot have it from A ----------------------------

@@ -27,6 +27,7 @@ from .openblas import OpenBlas
 
 # Below this many floating-point operations in its largest product, a network is faster with one BLAS thread.
 SMALL_PRODUCT = 10_000_000
+IN_PLACE = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy")  # losses; the others allocate
 
 
 @dataclass
@@ -75,7 +76,8 @@ class HostKernels(ReferenceKernels):
 
     def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
         """Z, G, g' and the mask as far as the layer needs them."""
-        in_place, keeps = activation.name in inplace.FORWARD, activation.name in inplace.KEEPS_SLOPE
+        in_place = activation.name in inplace.FORWARD and inplace.is_own(activation)
+        keeps = in_place and activation.name in inplace.KEEPS_SLOPE
 
         def buffer(needed: bool, kind: Any = dtype) -> np.ndarray | None:
             return np.zeros((n, m), kind) if needed else None
@@ -182,7 +184,8 @@ class HostKernels(ReferenceKernels):
         accumulate: bool,
     ) -> None:
         """dZ <- w dL/dZ (1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L."""
-        if form != "fused" or loss.name not in ("squared_error", "binary_cross_entropy", "categorical_cross_entropy"):
+        in_place = loss.name in IN_PLACE and inplace.is_own(loss)
+        if form != "fused" or not in_place:
             numbers: dict[str, Any] = {"inverse_denominator": inverse_denominator, "early": early}
             outputs: dict[str, Any] = {"dZ": dZ, "db": db, "value": value, "accumulate": accumulate}
             self._do(super().output_delta, loss, form, Z, Y, weights, **numbers, **outputs)
@@ -273,7 +276,7 @@ class HostKernels(ReferenceKernels):
         """theta, slots <- optimizer(theta, factor * grad, slots; scalars)."""
         numbers = [scalars[i : i + 1].reshape(()) for i in range(scalars.shape[0])]
         in_place = inplace.UPDATES.get((optimizer.name, decay and optimizer.decays))
-        if in_place is None:
+        if in_place is None or not inplace.is_own(optimizer):
             self._do(inplace.update_in_blocks, optimizer, theta, grad, list(slots), numbers, factor, decay)
             return
         if factor is not None:

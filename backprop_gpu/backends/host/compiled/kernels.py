@@ -17,6 +17,7 @@ from ....maths.activations import Activation
 from ....maths.losses import Loss
 from ....maths.optimizers import Optimizer
 from ...protocol import Device, Dropout
+from ..inplace import is_own
 from ..kernels import HostKernels
 from ..openblas import OpenBlas
 from . import activations, data, layers, losses, updates
@@ -103,7 +104,7 @@ class CompiledKernels(HostKernels):
         # A negative slope or alpha would hide the side of the kink, which is read off A.
         negative = any(value < 0.0 for _, value in activation.parameters)
         known = activation.name in (*activations.FROM_A, *activations.KEEPING)
-        if dtype not in REALS or not known or negative:
+        if dtype not in REALS or not known or negative or not is_own(activation):
             return super().saved(n, m, dtype, activation, dropout)
         saved = CompiledSaved(parameter=np.array([v for _, v in activation.parameters] or [0.0], dtype))
         if dropout is not None or activation.name in activations.KEEPING:
@@ -231,7 +232,7 @@ class CompiledKernels(HostKernels):
                 weights if weights is None else self._contiguous(weights, weights.dtype),
             )
         fits = labels or (Y.dtype == Z.dtype and Y.shape == Z.shape)
-        if form != "fused" or not _one_real(Z, weights) or not fits:
+        if form != "fused" or not _one_real(Z, weights) or not fits or not is_own(loss):
             self._fall_back()
             super().output_delta(
                 loss,
@@ -291,7 +292,7 @@ class CompiledKernels(HostKernels):
         decay: bool,
     ) -> None:
         """theta, slots <- optimizer(theta, factor * grad, slots; scalars), in one pass."""
-        if not _one_real(theta):
+        if not _one_real(theta) or not is_own(optimizer):
             self._fall_back()
             super().update(optimizer, theta, grad, slots, scalars=scalars, factor=factor, decay=decay)
             return
