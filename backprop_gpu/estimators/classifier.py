@@ -215,7 +215,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     def predict(self, X: Any) -> Any:
         """Labels (n_samples,) or (n_samples, n_labels), in the namespace of X."""
-        return in_kind(labels_from(self._label_binarizer, self._outputs(X, "predict")), origin_of(X))
+        AL = self._outputs(X, "predict")
+        return in_kind(labels_from(self._label_binarizer, AL), origin_of(X))
 
     def predict_proba(self, X: Any) -> Any:
         """Probabilities (n_samples, n_classes), columns in the order of ``classes_``, in the namespace of X.

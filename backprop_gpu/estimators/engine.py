@@ -25,9 +25,10 @@ from .params import activations_of, dropout_of, invalid, optimizer_of, read, sch
 from .scaled import ScaledStep
 from .start import Parameters
 
-# Of predicted work with NumPy's kernels: below this, loading the compiled ones (half a second, once per process) is not
-# worth it. It depends on the parameters and the number of rows alone, so that equal fits give equal bits.
-COMPILER_SECONDS = 0.25
+# Of predicted work with NumPy's kernels (real work takes some four times as long): below this, loading the compiled
+# ones, half a second once per process, is not worth it. Parameters and the number of rows alone decide, so that equal
+# fits give equal bits.
+COMPILER_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
