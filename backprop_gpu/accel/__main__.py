@@ -1,0 +1,9 @@
+"""``python -m backprop_gpu.accel``."""
+
+from __future__ import annotations
+
+import sys
+
+from .command import main
+
+sys.exit(main())
