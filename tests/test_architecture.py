@@ -33,7 +33,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     4: ("data", "training", "gradcheck"),
     5: ("parity",),
     6: ("config", "config_errors", "safe_yaml", "build"),
-    7: ("report", "bench", "pytest_plugin"),
+    7: ("report", "bench", "estimators", "pytest_plugin"),
     8: ("cli", "cli_parity", "__main__"),
 }
 ONE_ROOM = {0, 6, 8}
@@ -48,6 +48,7 @@ LOADS_MORE = (
     ("build",),
     ("report",),
     ("bench",),
+    ("estimators",),
     ("cli",),
     ("cli_parity",),
     ("__main__",),
@@ -201,7 +202,8 @@ def test_packages_with_one_home_are_imported_there_only() -> None:
         "numba": [("backends", "host", "compiled")],
         "torch": [("bench",)],
         "jax": [("bench",)],
-        "sklearn": [("bench",)],
+        "sklearn": [("bench",), ("estimators",)],
+        "scipy": [("estimators",)],
     }
     wrong, seen = [], set()
     for source in SOURCES:

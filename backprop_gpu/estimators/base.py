@@ -3,52 +3,32 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..errors import BackpropError
 from ..maths.losses import Loss
 from ..network.dense_net import DenseNet
+from . import files, interop
 from .arrays import check_origin, on_host, origin_of
 from .engine import Engine, Plan, SolverState, as_named, as_parameters, engine_for, plan_for
 from .lbfgs import fit_lbfgs
 from .listening import Listeners
 from .params import SKLEARN_START, activations_of, hidden_sizes, invalid, is_logistic, per_layer, read
+from .rows import Rows, dense, split_off
 from .start import sklearn_start
 from .stochastic import StochasticFit
 from .validation import HeldOut, Validation
 
 FLOATS = (np.float64, np.float32)
-
-
-@dataclass
-class Rows:
-    """Checked rows on the host: X (n, n_0) dense or sparse; Y as the loss takes it; weights (n, 1) or None."""
-
-    X: Any
-    Y: np.ndarray
-    weights: np.ndarray | None
-
-    def take(self, rows: np.ndarray | None) -> Rows:
-        """Some of the rows; all of them for None. Sparse rows become dense."""
-        X = self.X if rows is None or not issparse(self.X) else self.X.tocsr()
-        if rows is None:
-            return Rows(dense(X), self.Y, self.weights)
-        return Rows(dense(X[rows]), self.Y[rows], None if self.weights is None else self.weights[rows])
-
-
-def dense(X: Any) -> np.ndarray:
-    """Rows as the network takes them."""
-    return X.toarray() if issparse(X) else X
 
 
 class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
@@ -161,7 +141,13 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
         self.coefs_, self.intercepts_ = engine.parameters()
 
     def _fit_stochastic(
-        self, rows: Rows, sizes: tuple[int, ...], loss: Loss, listeners: Listeners, incremental: bool, held_out: HeldOut | None
+        self,
+        rows: Rows,
+        sizes: tuple[int, ...],
+        loss: Loss,
+        listeners: Listeners,
+        incremental: bool,
+        held_out: HeldOut | None,
     ) -> None:
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -201,26 +187,8 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
         if held_out is not None:
             return rows.take(None), held_out
         if self.early_stopping or hasattr(self.validation_fraction, "split"):
-            return self._split(rows)
+            return split_off(self, rows)
         return rows.take(None), None
-
-    def _split(self, rows: Rows) -> tuple[Rows, HeldOut]:
-        everything = np.arange(rows.X.shape[0])
-        if hasattr(self.validation_fraction, "split"):
-            inside, outside = next(iter(self.validation_fraction.split(rows.X, rows.Y[:, 0])))
-        else:
-            inside, outside = train_test_split(
-                everything,
-                random_state=self._random_state,
-                test_size=self.validation_fraction,
-                stratify=self._stratify(rows.Y),
-            )
-        if len(outside) < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-            )
-        out = rows.take(outside)
-        return rows.take(inside), HeldOut(out.X, self._one_hot(out.Y), out.weights)
 
     def _held_out(self, X_val: Any, y_val: Any, sample_weight_val: Any) -> HeldOut | None:
         """A validation set that was given to ``fit``, checked as the training rows are."""
@@ -288,6 +256,34 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
         if current is not None:
             fitted["coefs_"], fitted["intercepts_"] = current.parameters()
         return fitted
+
+    def network_targets(self, y: Any) -> np.ndarray:
+        """Targets as :meth:`network` takes them (n_samples, k): class indices, 0/1 labels, or values."""
+        check_is_fitted(self)
+        return self._codes(np.asarray(on_host(y)), "y")
+
+    # -- other forms -------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_sklearn(cls, fitted: Any, **changes: Any) -> Any:
+        """This class's estimator from scikit-learn's fitted one of the same name; ``changes`` set other parameters.
+
+        Weights come over bit for bit, the optimizer's state too; a regressor keeps scikit-learn's ``loss_scaling``.
+        """
+        return interop.from_sklearn(cls, fitted, changes)
+
+    def to_sklearn(self) -> Any:
+        """scikit-learn's fitted estimator of the same name, with the same weights bit for bit."""
+        return interop.to_sklearn(self)
+
+    def to_safetensors(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator to one safetensors file."""
+        files.save(self, path)
+
+    @classmethod
+    def from_safetensors(cls, path: str | os.PathLike[str], **changes: Any) -> Any:
+        """Read what :meth:`to_safetensors` wrote; ``changes`` set other parameters, such as ``device="cpu"``."""
+        return files.load(cls, path, changes)
 
     # -- copies ------------------------------------------------------------------------------------------------------
 

@@ -164,8 +164,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
                 )
             if not self.warm_start and len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
                 raise ValueError(
-                    "`y` has classes not in `self.classes_`. "
-                    f"`self.classes_` has {self.classes_}. 'y' has {classes}."
+                    f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
                 )
         return X, self._codes(y, "y")
 
@@ -202,14 +201,16 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         return Y.astype(bool) if self.n_outputs_ == 1 else None
 
     def _one_hot(self, Y: np.ndarray) -> np.ndarray:
-        return Y if self.n_outputs_ == Y.shape[1] else (Y == np.arange(self.n_outputs_)).astype(np.float64)
+        return Y if self.n_outputs_ == Y.shape[1] else (np.arange(self.n_outputs_) == Y).astype(np.float64)
 
     # -- prediction --------------------------------------------------------------------------------------------------
 
     def predict(self, X: Any) -> Any:
         """Labels (n_samples,), or 0/1 labels (n_samples, n_labels), in the namespace of X."""
         AL = self._outputs(X, "predict")
-        return in_kind(self._label_binarizer.inverse_transform(AL.ravel() if self.n_outputs_ == 1 else AL), origin_of(X))
+        return in_kind(
+            self._label_binarizer.inverse_transform(AL.ravel() if self.n_outputs_ == 1 else AL), origin_of(X)
+        )
 
     def predict_proba(self, X: Any) -> Any:
         """Probabilities (n_samples, n_classes), columns in the order of ``classes_``, in the namespace of X."""

@@ -19,7 +19,7 @@ from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
 from ..training.passes import Pass
 from .order import SklearnBatches
-from .params import activations_of, dropout_of, hidden_sizes, invalid, optimizer_of, read, schedule_of
+from .params import activations_of, dropout_of, invalid, optimizer_of, read, schedule_of
 from .scaled import ScaledStep
 from .start import Parameters
 

@@ -10,7 +10,8 @@ class Listeners:
     """The callbacks that were set on an estimator, or propagated to it; nothing is done where there are none."""
 
     def __init__(self, estimator: Any, X: Any, y: Any, weights: Any, max_subtasks: int) -> None:
-        self.e, self.root, self.context = estimator, None, None
+        self.root: Any = None
+        self.context: Any = None
         if not getattr(estimator, "_skl_callbacks", None):
             return
         metadata = None if weights is None else {"sample_weight": weights}

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from sklearn.utils._param_validation import (
     HasMethods,
-    InvalidParameterError,
     Interval,
+    InvalidParameterError,
     Options,
     StrOptions,
 )

@@ -51,7 +51,7 @@ def check(
 
     Parameters
     ----------
-    model : DenseNet, an object whose ``net`` is one, or a run folder or model file
+    model : DenseNet, an object whose ``net`` is one, a fitted estimator, or a run folder or model file
         Not changed: a copy on the device is trained. Biases that are all 0 and the optimizer's state get small random
         values there, since 0 would hide a missing term.
     X, y, sample_weight : (n_samples, n_0), as for :meth:`DenseNet.cost`
@@ -75,6 +75,8 @@ def check(
         For settings, rows or a device that the network would not take.
     """
     net = network_of(model)
+    if hasattr(model, "network_targets"):  # an estimator: y holds labels in its user's words
+        y = model.network_targets(y)
     claim = claim_of(dtype, claim)
     if steps < 1:
         raise ConfigError(f"steps must be at least 1, got {steps}")
@@ -84,7 +86,7 @@ def check(
 
 
 def network_of(model: Any) -> DenseNet:
-    """The network of a DenseNet, of an object whose ``net`` is one, or of a run folder or model file.
+    """The network of a DenseNet, of an object whose ``net`` is one, of an estimator, or of a run folder or model file.
 
     Raises
     ------
@@ -94,7 +96,7 @@ def network_of(model: Any) -> DenseNet:
     if isinstance(model, str | os.PathLike):
         path = Path(model)
         return load_model(path / "model.safetensors" if path.is_dir() else path, "numpy")[0]
-    net = getattr(model, "net", model)
+    net = model.network() if hasattr(model, "network_targets") else getattr(model, "net", model)
     if not isinstance(net, DenseNet):
         kind = type(model).__name__
         raise ConfigError(f"parity takes a DenseNet, a model with a net, or a run folder, got {kind}")

@@ -1,0 +1,113 @@
+"""An estimator as one safetensors file: the network as ``training.checkpoint`` writes it, and the fitted attributes.
+
+Nothing is pickled, so loading runs no code. Left out: callbacks, and a ``random_state`` that is a generator.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.validation import check_is_fitted
+
+from ..errors import CheckpointError
+from ..training.checkpoint import Extras, load_model, save_model
+from .engine import SolverState, as_parameters
+
+NUMBERS = (
+    *("n_layers_", "n_outputs_", "out_activation_", "n_iter_", "t_", "loss_", "best_loss_", "loss_curve_"),
+    *("validation_scores_", "best_validation_score_", "n_features_in_", "_no_improvement_count", "_seed"),
+    *("validation_loss_curve_", "validation_metric_curves_", "_fitted_on"),
+)
+PLAIN = (str, int, float, bool, type(None))
+
+
+def save(estimator: Any, path: str | os.PathLike[str]) -> None:
+    """Write a fitted estimator.
+
+    Raises
+    ------
+    NotFittedError, CheckpointError
+        If there is nothing to write, or it cannot be written.
+    """
+    check_is_fitted(estimator)
+    tensors: dict[str, np.ndarray] = {}
+    fitted = {name: _plain(vars(estimator)[name]) for name in NUMBERS if name in vars(estimator)}
+    if "feature_names_in_" in vars(estimator):
+        fitted["feature_names_in_"] = [str(name) for name in estimator.feature_names_in_]
+    if is_classifier(estimator):
+        fitted["y_type"] = estimator._label_binarizer.y_type_
+        if estimator.classes_.dtype.kind in "biuf":
+            tensors["classes_"] = estimator.classes_
+        else:
+            fitted["classes"] = [str(c) for c in estimator.classes_]
+            fitted["classes_dtype"] = estimator.classes_.dtype.str
+    state = vars(estimator).get("_optimizer")
+    if state is not None:
+        fitted["optimizer"] = {"learning_rate": state.learning_rate, "t": state.t}
+        tensors |= {f"optimizer/{s}/{k}": x for s, slot in state.slots.items() for k, x in slot.items()}
+    params = {k: _plain(v) for k, v in estimator.get_params(deep=False).items() if _fits(v)}
+    meta = {"estimator": type(estimator).__name__, "params": params, "fitted": fitted}
+    save_model(path, estimator.network(), Extras(tensors, meta))
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; specs of our own objects."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(v) for v in value]
+    return value.spec() if hasattr(value, "spec") else value
+
+
+def _fits(value: Any) -> bool:
+    """Whether JSON gives a parameter back as it was."""
+    value = _plain(value)
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _fits(v) for k, v in value.items())
+    return all(map(_fits, value)) if isinstance(value, list) else isinstance(value, PLAIN)
+
+
+def load(ours: type[Any], path: str | os.PathLike[str], changes: dict[str, Any]) -> Any:
+    """Read what :func:`save` wrote; the device is not needed until the estimator is used.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or holds something else.
+    """
+    net, extras = load_model(path, "cpu")
+    name = extras.meta.get("estimator")
+    if name != ours.__name__:
+        raise CheckpointError(f"{path} holds {name or 'a network without an estimator'}, not {ours.__name__}")
+    fitted, tensors = dict(extras.meta["fitted"]), extras.tensors
+    made = ours(**{**extras.meta["params"], **changes})
+    made.coefs_, made.intercepts_ = as_parameters(net.parameters())
+    for key in NUMBERS:
+        if key in fitted:
+            setattr(made, key, fitted[key])
+    if "feature_names_in_" in fitted:
+        made.feature_names_in_ = np.array(fitted["feature_names_in_"], dtype=object)
+    if "y_type" in fitted:
+        labels = tensors["classes_"] if "classes_" in tensors else np.array(fitted["classes"], fitted["classes_dtype"])
+        made.classes_, made._label_binarizer = labels, _binarizer(labels, fitted["y_type"])
+    if "optimizer" in fitted:
+        slots: dict[str, dict[str, np.ndarray]] = {}
+        for key, tensor in tensors.items():
+            if key.startswith("optimizer/"):
+                _, slot, parameter = key.split("/")
+                slots.setdefault(slot, {})[parameter] = tensor
+        made._optimizer = SolverState(**fitted["optimizer"], slots=slots)
+    return made
+
+
+def _binarizer(classes: np.ndarray, y_type: str) -> LabelBinarizer:
+    """scikit-learn's encoder of these labels."""
+    if y_type.startswith("multilabel"):
+        return LabelBinarizer().fit(np.array([[0] * len(classes), [1] * len(classes)]))
+    return LabelBinarizer().fit(classes)

@@ -1,0 +1,119 @@
+"""To scikit-learn's own estimators and back: the weights bit for bit, and where the optimizer stands."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import sklearn.neural_network as theirs
+from sklearn.base import is_classifier
+from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
+from sklearn.utils.validation import check_is_fitted
+
+from ..errors import ConfigError
+from .engine import SolverState, as_named, as_parameters
+from .params import activations_of
+
+# What a fit leaves, there and here.
+FITTED = (
+    *("n_layers_", "n_outputs_", "out_activation_", "n_iter_", "t_", "loss_", "best_loss_", "loss_curve_"),
+    *("validation_scores_", "best_validation_score_", "classes_", "n_features_in_", "feature_names_in_"),
+    *("_label_binarizer", "_no_improvement_count", "_random_state"),
+)
+_NAMES = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
+_LINKS = ("identity", "exp", "logistic", "softmax")
+
+
+def _copy_fitted(source: Any, target: Any) -> None:
+    for name in FITTED:
+        if name in vars(source):
+            setattr(target, name, copy.deepcopy(vars(source)[name]))
+    target.coefs_ = [np.array(c) for c in source.coefs_]
+    target.intercepts_ = [np.array(b) for b in source.intercepts_]
+
+
+def from_sklearn(ours: type[Any], fitted: Any, changes: dict[str, Any]) -> Any:
+    """An estimator of class ``ours`` with a fitted one's parameters, weights and optimizer state.
+
+    Raises
+    ------
+    ConfigError
+        If it is not scikit-learn's estimator of that name.
+    NotFittedError
+    """
+    if type(fitted).__name__ != ours.__name__ or not isinstance(fitted, theirs.MLPClassifier | theirs.MLPRegressor):
+        raise ConfigError(f"{ours.__name__}.from_sklearn takes a fitted sklearn {ours.__name__}, got {fitted!r}")
+    check_is_fitted(fitted)
+    scaling = {} if is_classifier(fitted) else {"loss_scaling": "sklearn"}
+    made = ours(**{**fitted.get_params(deep=False), **scaling, **changes})
+    _copy_fitted(fitted, made)
+    optimizer = vars(fitted).get("_optimizer")
+    if isinstance(optimizer, AdamOptimizer):
+        made._optimizer = SolverState(
+            float(made.learning_rate_init), optimizer.t, _slots(m=optimizer.ms, v=optimizer.vs)
+        )
+    elif isinstance(optimizer, SGDOptimizer):
+        made._optimizer = SolverState(float(optimizer.learning_rate), 0, _slots(v=optimizer.velocities))
+    return made
+
+
+def _slots(**vectors: Sequence[np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """State vectors in our names from scikit-learn's lists, coefs first."""
+    return {name: as_named((list(v[: len(v) // 2]), list(v[len(v) // 2 :]))) for name, v in vectors.items()}
+
+
+def to_sklearn(estimator: Any) -> Any:
+    """scikit-learn's estimator of the same name with these weights; parameters that it has not are left out.
+
+    Raises
+    ------
+    ConfigError
+        If scikit-learn's would predict something else: it has one activation of four for all hidden layers.
+    NotFittedError
+    """
+    check_is_fitted(estimator)
+    activations = {a.name for a in activations_of(estimator.activation, estimator.n_layers_ - 2)} or {"relu"}
+    if len(activations) > 1 or not activations <= set(_NAMES):
+        raise ConfigError(
+            f"scikit-learn has one of {', '.join(_NAMES.values())} for all hidden layers, not {sorted(activations)}"
+        )
+    if estimator.out_activation_ not in _LINKS:
+        raise ConfigError(f"scikit-learn has no outputs of the kind {estimator.out_activation_!r}")
+    kind = theirs.MLPClassifier if is_classifier(estimator) else theirs.MLPRegressor
+    made = kind(activation=_NAMES[activations.pop()])
+    given = {k: v for k, v in estimator.get_params(deep=False).items() if k in made.get_params() and k != "activation"}
+    defaults = made.get_params(deep=False)
+    for name, value in given.items():
+        fits = any(c.is_satisfied_by(value) for c in _constraints(kind, name))
+        made.set_params(**{name: value if fits else defaults[name]})
+    _copy_fitted(estimator, made)
+    _carry_optimizer(estimator, made)
+    return made
+
+
+def _constraints(kind: type[Any], name: str) -> list[Any]:
+    from sklearn.utils._param_validation import make_constraint
+
+    return [make_constraint(c) for c in kind._parameter_constraints[name]]
+
+
+def _carry_optimizer(estimator: Any, made: Any) -> None:
+    """Give scikit-learn's estimator an optimizer that stands where ours does, if it has one of that kind."""
+    state = vars(estimator).get("_optimizer")
+    if state is None or estimator.solver != made.solver or made.solver == "lbfgs":
+        return
+    params = [*made.coefs_, *made.intercepts_]
+    vectors = {name: list(chain(*as_parameters(slot))) for name, slot in state.slots.items()}
+    if made.solver == "adam":
+        made._optimizer = AdamOptimizer(params, made.learning_rate_init, made.beta_1, made.beta_2, made.epsilon)
+        made._optimizer.t = state.t
+        made._optimizer.ms, made._optimizer.vs = vectors["m"], vectors["v"]
+        return
+    rule = (made.learning_rate, made.momentum, made.nesterovs_momentum, made.power_t)
+    made._optimizer = SGDOptimizer(params, made.learning_rate_init, *rule)
+    made._optimizer.learning_rate = state.learning_rate
+    if "v" in vectors:
+        made._optimizer.velocities = vectors["v"]

@@ -1,0 +1,57 @@
+"""Checked rows on the host, and those of them that are held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.model_selection import train_test_split
+
+from .validation import HeldOut
+
+
+@dataclass
+class Rows:
+    """Checked rows on the host: X (n, n_0) dense or sparse; Y as the loss takes it; weights (n, 1) or None."""
+
+    X: Any
+    Y: np.ndarray
+    weights: np.ndarray | None
+
+    def take(self, rows: np.ndarray | None) -> Rows:
+        """Some of the rows; all of them for None. Sparse rows become dense."""
+        X = self.X if rows is None or not issparse(self.X) else self.X.tocsr()
+        if rows is None:
+            return Rows(dense(X), self.Y, self.weights)
+        return Rows(dense(X[rows]), self.Y[rows], None if self.weights is None else self.weights[rows])
+
+
+def dense(X: Any) -> np.ndarray:
+    """Rows as the network takes them."""
+    return X.toarray() if issparse(X) else X
+
+
+def split_off(estimator: Any, rows: Rows) -> tuple[Rows, HeldOut]:
+    """(rows to train on, held-out rows), by scikit-learn's own split or the estimator's splitter.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two rows would be held out.
+    """
+    fraction = estimator.validation_fraction
+    if hasattr(fraction, "split"):
+        inside, outside = next(iter(fraction.split(rows.X, rows.Y[:, 0])))
+    else:
+        inside, outside = train_test_split(
+            np.arange(rows.X.shape[0]),
+            random_state=estimator._random_state,
+            test_size=fraction,
+            stratify=estimator._stratify(rows.Y),
+        )
+    if len(outside) < 2:
+        raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
+    out = rows.take(outside)
+    return rows.take(inside), HeldOut(out.X, estimator._one_hot(out.Y), out.weights)
