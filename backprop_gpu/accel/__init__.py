@@ -6,8 +6,8 @@
     %load_ext backprop_gpu.accel                           # in a notebook
     backprop_gpu.accel.install()                           # in code
 
-``fit``, ``partial_fit`` and the forward pass of ``sklearn.neural_network``'s MLPClassifier and MLPRegressor are replaced
-where they stand: the classes stay scikit-learn's own, so that it does not matter how or when they were imported, and
+``fit``, ``partial_fit`` and the forward pass of scikit-learn's MLPClassifier and MLPRegressor are replaced where they
+stand: the classes stay scikit-learn's own, so that it does not matter how or when they were imported, and
 ``isinstance``, ``clone``, ``repr`` and pickles are as without. What is not covered is left to scikit-learn, with the
 reason in the report. Importing this loads neither NumPy nor scikit-learn.
 """

@@ -20,7 +20,7 @@ _TEXT = "Runs a scikit-learn script unchanged, with MLPClassifier and MLPRegress
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the script; 0, or what it exits with. An error of the script is left to Python, with the script's own trace."""
+    """Run the script; 0, or what it exits with. An error of the script is shown by Python, with the script's trace."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if not options.module and not options.script:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _run_module(options.module) if options.module else _run_script(options.script)
     except KeyboardInterrupt:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
         return 130
     return 0
 
@@ -75,7 +75,7 @@ def _run_script(words: list[str]) -> None:
 class _Script(SourceFileLoader):
     """Runs a file as Python runs a script, which is not compiled into __pycache__."""
 
-    def path_stats(self, path: str) -> Mapping[str, int]:  # type: ignore[override]
+    def path_stats(self, path: str) -> Mapping[str, int]:
         """None."""
         raise OSError
 

@@ -73,16 +73,14 @@ def _replace(module: ModuleType) -> None:
 class _Watch(MetaPathFinder):
     """Waits for the import of scikit-learn's module and has the methods replaced when it has run."""
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """The spec that the other finders give, with one more thing to do at the end; None for other modules."""
         if name != TARGET:
             return None
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
-                spec.loader.exec_module = _then(spec.loader, _replace)  # type: ignore[method-assign]
+                spec.loader.exec_module = _then(spec.loader, _replace)  # type: ignore[method-assign, assignment]
                 return spec
         return None
 

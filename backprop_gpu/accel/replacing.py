@@ -24,7 +24,15 @@ NAMES = ("MLPClassifier", "MLPRegressor")
 METHODS = ("fit", "partial_fit", "_forward_pass_fast")
 
 # Attributes of our estimators that scikit-learn's do not have.
-_OURS = ("_engine", "_current", "_optimizer", "_seed", "_fitted_on", "validation_loss_curve_", "validation_metric_curves_")
+_OURS = (
+    "_engine",
+    "_current",
+    "_optimizer",
+    "_seed",
+    "_fitted_on",
+    "validation_loss_curve_",
+    "validation_metric_curves_",
+)
 
 _twins: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # our estimator behind each of scikit-learn's
 _originals: dict[tuple[type, str], Any] = {}  # what a class had of its own under this name, or None
@@ -50,16 +58,17 @@ def restore(module: ModuleType) -> None:
     """Give both classes their own methods back."""
     for cls in (getattr(module, name) for name in NAMES):
         for name in METHODS:
-            original = _originals.pop((cls, name), None)
-            if original is not None:
-                setattr(cls, name, original)
-            elif getattr(vars(cls).get(name), "_accelerated", False):
+            if (cls, name) not in _originals:
+                return
+            original = _originals.pop((cls, name))
+            if original is None:  # inherited
                 delattr(cls, name)
+            else:
+                setattr(cls, name, original)
 
 
-def _fitting(cls: type, original: Callable[..., Any]) -> Callable[..., Any]:
+def _fitting(cls: type[Any], original: Callable[..., Any]) -> Callable[..., Any]:
     """``fit`` or ``partial_fit``: ours; scikit-learn's for a subclass, and where ours says that it cannot."""
-
     line = inspect.unwrap(original).__code__.co_firstlineno
 
     @functools.wraps(original)
@@ -82,9 +91,7 @@ def _fitting(cls: type, original: Callable[..., Any]) -> Callable[..., Any]:
         _warn_again(caught, cls, line)
         return self
 
-    accelerated = _fit_context(prefer_skip_nested_validation=True)(method)
-    accelerated._accelerated = True
-    return accelerated  # type: ignore[no-any-return]
+    return _fit_context(prefer_skip_nested_validation=True)(method)
 
 
 def _forward(cls: type, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,7 +109,6 @@ def _forward(cls: type, original: Callable[..., Any]) -> Callable[..., Any]:
             tally.count(cls.__name__, "predict", reason=_one_line(error))
             return original(self, X, check_input=False)
 
-    method._accelerated = True  # type: ignore[attr-defined]
     return method
 
 
@@ -112,38 +118,51 @@ def _forward(cls: type, original: Callable[..., Any]) -> Callable[..., Any]:
 def _twin(self: Any) -> Any:
     """Our estimator with the parameters and the fitted attributes of scikit-learn's; the one of before, if any."""
     from .. import estimators
-    from .exchange import from_sklearn
+    from ..estimators.interop import solver_state
 
     settings = tally.settings()
     parameters = self.get_params(deep=False)
     twin = _twins.get(self)
     if twin is None:
         twin = _twins[self] = getattr(estimators, type(self).__name__)()
-    if hasattr(twin, "loss_scaling"):
-        parameters["loss_scaling"] = "sklearn"
-    twin.set_params(**parameters, device=settings.device, dtype=settings.dtype)
-    mine = {k: v for k, v in vars(self).items() if k not in parameters and k != "_optimizer"}
-    theirs = {k: v for k, v in vars(twin).items() if k in _OURS or k in twin.get_params(deep=False)}
-    vars(twin).clear()
-    vars(twin).update(theirs | mine)
-    if hasattr(self, "coefs_") and not hasattr(twin, "validation_loss_curve_"):  # fitted without us, or unpickled
         twin.validation_loss_curve_, twin.validation_metric_curves_ = [], {}
-    vars(twin).pop("_optimizer", None)
-    if hasattr(self, "_optimizer") and self.solver in ("adam", "sgd"):
-        twin._optimizer = from_sklearn(self.solver, self._optimizer)
+    if hasattr(twin, "loss_scaling"):
+        twin.loss_scaling = "sklearn"
+    twin.set_params(**parameters, device=settings.device, dtype=settings.dtype)
+    kept = {k: v for k, v in vars(twin).items() if k in _OURS or k in twin.get_params(deep=False)}
+    fitted = {k: v for k, v in vars(self).items() if k not in parameters}
+    vars(twin).clear()
+    vars(twin).update(kept | fitted, _optimizer=solver_state(self))
+    if twin._optimizer is None:
+        del twin._optimizer
     return twin
 
 
 def _take(self: Any, twin: Any) -> None:
     """The fitted attributes of our estimator to scikit-learn's."""
-    from .exchange import flat_layout, to_sklearn
+    from ..estimators.interop import carry_optimizer
 
     parameters = twin.get_params(deep=False)
-    vars(self).update({k: v for k, v in vars(twin).items() if k not in _OURS and k not in parameters})
+    left_out = {*_OURS, *parameters, "_optimizer"}
+    vars(self).update({k: v for k, v in vars(twin).items() if k not in left_out})
+    vars(self).setdefault("_best_coefs", self.coefs_)
+    vars(self).setdefault("_best_intercepts", self.intercepts_)
     if self.solver == "lbfgs":
-        self._coef_indptr, self._intercept_indptr = flat_layout(self)
+        self._coef_indptr, self._intercept_indptr = _layout(self)
     else:
-        self._optimizer = to_sklearn(self, twin._optimizer)
+        carry_optimizer(twin._optimizer, self)
+
+
+def _layout(e: Any) -> tuple[list[tuple[int, int, tuple[int, int]]], list[tuple[int, int]]]:
+    """Where scikit-learn's L-BFGS keeps the coefs (start, end, shape) and the intercepts (start, end)."""
+    coefs, intercepts, start = [], [], 0
+    for coef in e.coefs_:
+        coefs.append((start, start + coef.size, coef.shape))
+        start += coef.size
+    for intercept in e.intercepts_:
+        intercepts.append((start, start + intercept.size))
+        start += intercept.size
+    return coefs, intercepts
 
 
 def _place(twin: Any) -> str:
@@ -167,13 +186,13 @@ def _quietly(do: Callable[[], Any]) -> list[warnings.WarningMessage]:
 
 
 def _warn_again(caught: list[warnings.WarningMessage], cls: type, line: int) -> None:
-    """Warn as if ``line`` of scikit-learn's module did, so that filters on ``module="sklearn"`` find what they look for."""
-    package = os.path.dirname(os.path.dirname(__file__))
+    """Warn as if ``line`` of scikit-learn's module did: people filter on ``module="sklearn"``."""
+    package = os.path.dirname(os.path.dirname(__file__)) + os.sep
     files = {getattr(m, "__file__", None): name for name, m in list(sys.modules.items())} if caught else {}
     module = sys.modules[cls.__module__]
     for w in caught:
         ours = w.filename.startswith(package)
         name = cls.__module__ if ours else files.get(w.filename, "")
         file, at = (str(module.__file__), line) if ours else (w.filename, w.lineno)
-        registry = sys.modules[name].__dict__.setdefault("__warningregistry__", {}) if name else {}
+        registry = vars(sys.modules[name]).setdefault("__warningregistry__", {}) if name else {}
         warnings.warn_explicit(w.message, w.category, file, at, module=name or None, registry=registry)
