@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,11 @@ from ..network.dense_net import DenseNet
 from . import files, interop
 from .arrays import check_origin, on_host, origin_of
 from .engine import Engine, Plan, SolverState, as_named, as_parameters, engine_for, plan_for
-from .lbfgs import fit_lbfgs
+from .lbfgs import Objective, fit_lbfgs
 from .listening import Listeners
 from .params import SKLEARN_START, activations_of, hidden_sizes, invalid, is_logistic, per_layer, read
 from .rows import Rows, dense, split_off
-from .start import sklearn_start
+from .start import Parameters, sklearn_start
 from .stochastic import StochasticFit
 from .validation import HeldOut, Validation
 
@@ -91,7 +92,7 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
         listeners = Listeners(self, X, y, sample_weight, 0 if self.solver == "lbfgs" else self.max_iter)
         listeners.attributes = self._reconstruction
         if self.solver == "lbfgs":
-            self._fit_lbfgs(rows.take(None), plan_for(self, sizes, loss, self._lbfgs_dtype(), len(Y)))
+            self._fit_lbfgs(rows, plan_for(self, sizes, loss, self._lbfgs_dtype(), len(Y)))
         else:
             self._fit_stochastic(rows, sizes, loss, listeners, incremental, self._held_out(*held_out))
         if not all(np.isfinite(p).all() for p in (*self.coefs_, *self.intercepts_)):
@@ -137,7 +138,7 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
     def _fit_lbfgs(self, rows: Rows, plan: Plan) -> None:
         engine = engine_for(self, plan, getattr(self, "_seed", 0))
         engine.load((self.coefs_, self.intercepts_))
-        fit_lbfgs(self, engine, rows.X, rows.Y, rows.weights)
+        fit_lbfgs(self, engine, dense(rows.X), rows.Y, rows.weights)
         self.coefs_, self.intercepts_ = engine.parameters()
 
     def _fit_stochastic(
@@ -177,7 +178,7 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
             del self._current
         if self.early_stopping:
             if fit.best is not None:
-                self._best_coefs, self._best_intercepts = as_parameters(engine.net.params.named(fit.best))
+                self._best_coefs, self._best_intercepts = as_parameters(fit.best)
             elif not hasattr(self, "_best_coefs"):
                 self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_
             self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
@@ -185,10 +186,10 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
     def _divide(self, rows: Rows, held_out: HeldOut | None) -> tuple[Rows, HeldOut | None]:
         """Rows to train on, and those held out: given to ``fit``, or split off for ``early_stopping``."""
         if held_out is not None:
-            return rows.take(None), held_out
+            return rows, held_out
         if self.early_stopping or hasattr(self.validation_fraction, "split"):
             return split_off(self, rows)
-        return rows.take(None), None
+        return rows, None
 
     def _held_out(self, X_val: Any, y_val: Any, sample_weight_val: Any) -> HeldOut | None:
         """A validation set that was given to ``fit``, checked as the training rows are."""
@@ -261,6 +262,25 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
         """Targets as :meth:`network` takes them (n_samples, k): class indices, 0/1 labels, or values."""
         check_is_fitted(self)
         return self._codes(np.asarray(on_host(y)), "y")
+
+    def loss_and_gradient(self, X: Any, y: Any, sample_weight: Any = None) -> tuple[float, Parameters]:
+        """(J, (coef_grads, intercept_grads)) at the fitted weights, all rows as one batch, without dropout.
+
+        J is the loss as a fit reports it, penalty included; the gradient is the one that training follows.
+        """
+        check_is_fitted(self)
+        options = {"accept_sparse": ["csr", "csc"], "multi_output": True, "dtype": self.coefs_[0].dtype}
+        X, y = validate_data(self, on_host(X), on_host(y), **options, reset=False)
+        weights = None if sample_weight is None else _check_sample_weight(on_host(sample_weight), X)
+        weights = self._row_weights(y, weights, False)
+        sizes = (self.coefs_[0].shape[0], *(c.shape[1] for c in self.coefs_))
+        plan = plan_for(self, sizes, self._fitted_loss()[0], str(self.coefs_[0].dtype), X.shape[0])
+        engine = Engine(replace(plan, dropout=(0.0,) * (len(sizes) - 2)), 0)
+        engine.load((self.coefs_, self.intercepts_))
+        w = None if weights is None else weights.reshape(-1, 1)
+        function = Objective(engine, dense(X), self._codes(y, "y"), w)
+        J, grad = function(engine.net.backend.to_host(engine.net.params.theta))
+        return J, as_parameters(engine.net.params.named(grad))
 
     # -- other forms -------------------------------------------------------------------------------------------------
 

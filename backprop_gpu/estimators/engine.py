@@ -6,10 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from ..backends import get_backend
 from ..backends.base import Backend
 from ..backends.select import Workload, predict_step_seconds
+from ..devices import parse
 from ..errors import ConfigError
 from ..maths.activations import Activation
 from ..maths.losses import Loss
@@ -17,8 +19,7 @@ from ..maths.optimizers import Optimizer
 from ..maths.schedules import Schedule
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
-from ..training.passes import Pass
-from .order import SklearnBatches
+from .order import Epochs, epochs_over
 from .params import activations_of, dropout_of, invalid, optimizer_of, read, schedule_of
 from .scaled import ScaledStep
 from .start import Parameters
@@ -66,7 +67,7 @@ def plan_for(estimator: Any, sizes: tuple[int, ...], loss: Loss, dtype: str, n_s
         loss=loss,
         dropout=read(e, "dropout", lambda d: dropout_of(d, n_hidden)),
         dtype=dtype,
-        device=e.device,
+        device=read(e, "device", lambda d: str(parse(d))),
         kernels=e.kernels,
         optimizer=read(e, "solver", lambda _: optimizer_of(e)),
         schedule=read(e, "learning_rate", schedule_of),
@@ -120,7 +121,7 @@ class Engine:
             self.step = TrainingStep(self.net, plan.optimizer, **settings)
         else:
             self.step = ScaledStep(self.net, plan.optimizer, report_mean=plan.report_mean, **settings)
-        self._pass: tuple[tuple[Any, ...], Pass] | None = None
+        self._epochs: tuple[tuple[Any, ...], Epochs] | None = None
 
     def fits(self, sizes: tuple[int, ...], activations: tuple[Activation, ...], dtype: str) -> bool:
         """Whether this is the network of such parameters."""
@@ -131,17 +132,15 @@ class Engine:
         """What J is divided by before it is told to the user."""
         return float(getattr(self.step, "report_divisor", 1))
 
-    def epochs(self, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, shuffle: bool) -> Pass:
+    def epochs(self, X: Any, Y: np.ndarray, weights: np.ndarray | None, shuffle: bool) -> Epochs:
         """Passes over these rows; programs recorded for rows of the same shapes are used again."""
-        key = (X.shape, Y.shape, weights is None, self.plan.batch_size, shuffle)
-        if self._pass is not None and self._pass[0] == key:
-            batches = self._pass[1].batches
-            assert isinstance(batches, SklearnBatches)
-            batches.refill(X, Y, weights)
-            return self._pass[1]
-        batches = SklearnBatches(self.net, X, Y, weights, batch_size=self.plan.batch_size, shuffle=shuffle)
-        self._pass = key, Pass(self.step, batches, None)
-        return self._pass[1]
+        key = (X.shape, issparse(X), Y.shape, weights is None, self.plan.batch_size, shuffle)
+        if self._epochs is not None and self._epochs[0] == key:
+            self._epochs[1].refill(X, Y, weights)
+        else:
+            made = epochs_over(self.step, X, Y, weights, batch_size=self.plan.batch_size, shuffle=shuffle)
+            self._epochs = key, made
+        return self._epochs[1]
 
     # -- parameters, in scikit-learn's shapes ------------------------------------------------------------------------
 
@@ -176,7 +175,7 @@ def as_named(parameters: Parameters) -> dict[str, np.ndarray]:
 
 def as_parameters(named: dict[str, np.ndarray]) -> Parameters:
     """The inverse of :func:`as_named`."""
-    L = len(named) // 2
+    L = sum(name.startswith("W") for name in named)
     coefs = [np.ascontiguousarray(named[f"W{l}"].T) for l in range(1, L + 1)]
     return coefs, [named[f"b{l}"].reshape(-1).copy() for l in range(1, L + 1)]
 
@@ -221,6 +220,6 @@ def engine_for(estimator: Any, plan: Plan, seed: int) -> Engine:
     try:
         estimator._engine = Engine(plan, seed)
     except ConfigError as error:
-        raise invalid(estimator, "solver", error) from error
+        raise invalid(estimator, "epsilon" if "epsilon" in str(error) else "solver", error) from error
     engine: Engine = estimator._engine
     return engine

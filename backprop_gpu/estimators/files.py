@@ -86,7 +86,11 @@ def load(ours: type[Any], path: str | os.PathLike[str], changes: dict[str, Any])
     if name != ours.__name__:
         raise CheckpointError(f"{path} holds {name or 'a network without an estimator'}, not {ours.__name__}")
     fitted, tensors = dict(extras.meta["fitted"]), extras.tensors
-    made = ours(**{**extras.meta["params"], **changes})
+    params = extras.meta["params"]
+    for key, default in ours().get_params(deep=False).items():
+        if isinstance(default, tuple) and isinstance(params.get(key), list):  # JSON has no tuples
+            params[key] = tuple(params[key])
+    made = ours(**{**params, **changes})
     made.coefs_, made.intercepts_ = as_parameters(net.parameters())
     for key in NUMBERS:
         if key in fitted:

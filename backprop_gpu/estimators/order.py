@@ -1,39 +1,143 @@
-"""The order of the rows: scikit-learn's shuffles, from its RandomState."""
+"""Epochs over rows in scikit-learn's order: its own shuffles, from its RandomState."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from scipy.sparse import issparse
 
 from ..network.dense_net import DenseNet
+from ..network.step import TrainingStep
 from ..training.batches import Batches
+from ..training.passes import Pass
+
+WINDOW_BYTES = 2**26  # of sparse rows made dense at a time
 
 
-class SklearnBatches(Batches):
-    """Batches whose order each epoch is the last epoch's, shuffled by a RandomState: scikit-learn's own batches."""
+class Epochs(Protocol):
+    """Passes over one table."""
 
-    def __init__(
-        self, net: DenseNet, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, *, batch_size: int, shuffle: bool
-    ) -> None:
-        super().__init__(net, X, Y, weights, batch_size=batch_size, shuffle=shuffle, seed=0)
-        self.begin(None)
+    sizes: list[int]
 
-    def begin(self, random_state: np.random.RandomState | None) -> None:
+    def begin(self, random_state: np.random.RandomState) -> None:
         """Start a fit: rows as they come, shuffles from ``random_state``."""
+
+    def refill(self, X: Any, Y: np.ndarray, weights: np.ndarray | None) -> None:
+        """Take other rows of the same shapes."""
+
+    def run(self, epoch: int) -> np.ndarray:
+        """Train one epoch; J of each batch."""
+
+
+class Order:
+    """The rows' order, shuffled again each epoch from where it was: ``sklearn.utils.shuffle`` of the indices."""
+
+    def __init__(self, n: int, shuffle: bool) -> None:
+        self.n, self.shuffle = n, shuffle
+        self.random_state: np.random.RandomState | None = None
+        self.last = np.arange(n)
+
+    def begin(self, random_state: np.random.RandomState) -> None:
+        """Rows as they come, shuffles from ``random_state``."""
         self.random_state, self.last = random_state, np.arange(self.n)
 
-    def permutation(self, epoch: int) -> np.ndarray:
-        """The order of the rows in the next epoch, int64."""
+    def next(self) -> np.ndarray:
+        """The order of the next epoch, int64."""
         if self.shuffle and self.random_state is not None:
             indices = np.arange(self.n)
             self.random_state.shuffle(indices)
             self.last = self.last[indices]
         return self.last
 
-    def refill(self, *rows: Any) -> None:
-        """Take other rows X, Y and weights of the same shapes into the buffers that a recorded epoch reads."""
-        self._weights_host = rows[2]
-        for source, host in zip(self.sources, rows, strict=True):
-            if source is not None:
-                source[...] = self.net.backend.asarray(host, "int64" if host.dtype == np.int64 else self.net.dtype)
+
+class OrderedBatches(Batches):
+    """Batches in an :class:`Order`, whose rows can be replaced under a recorded program."""
+
+    def __init__(
+        self, net: DenseNet, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, *, batch_size: int, shuffle: bool
+    ) -> None:
+        super().__init__(net, X, Y, weights, batch_size=batch_size, shuffle=shuffle, seed=0)
+        self.ordered = Order(self.n, shuffle)
+
+    def permutation(self, epoch: int) -> np.ndarray:
+        """The order of the rows in the next epoch, int64."""
+        return self.ordered.next()
+
+    def refill(self, X: Any, Y: np.ndarray, weights: np.ndarray | None) -> None:
+        """Take other rows of the same shapes into the buffers that a recorded epoch reads."""
+        X, self._weights_host = X.toarray() if issparse(X) else X, weights
+        backend = self.net.backend
+        with backend.activate():
+            for source, host in zip(self.sources, (X, Y, weights), strict=True):
+                if source is not None and host is not None:
+                    source[...] = backend.asarray(host, "int64" if host.dtype == np.int64 else self.net.dtype)
+
+
+class DenseEpochs:
+    """Epochs over rows that lie on the device."""
+
+    def __init__(
+        self,
+        step: TrainingStep,
+        X: np.ndarray,
+        Y: np.ndarray,
+        weights: np.ndarray | None,
+        *,
+        batch_size: int,
+        shuffle: bool,
+    ) -> None:
+        self.batches = OrderedBatches(step.net, X, Y, weights, batch_size=batch_size, shuffle=shuffle)
+        self.sizes = self.batches.sizes
+        self.begin, self.refill = self.batches.ordered.begin, self.batches.refill
+        self.run = Pass(step, self.batches, None).run
+
+
+class SparseEpochs:
+    """Epochs over a CSR matrix, so many batches made dense at a time that memory does not grow with the table.
+
+    The batches are those of :class:`DenseEpochs`, and so are the bits.
+    """
+
+    def __init__(
+        self, step: TrainingStep, X: Any, Y: np.ndarray, weights: np.ndarray | None, *, batch_size: int, shuffle: bool
+    ) -> None:
+        n, row = X.shape[0], X.shape[1] * np.dtype(step.net.dtype).itemsize
+        window = max(1, WINDOW_BYTES // (row * batch_size)) * batch_size
+        self.order = Order(n, shuffle)
+        self.begin = self.order.begin
+        self.refill(X, Y, weights)
+        self.parts = [slice(start, min(start + window, n)) for start in range(0, n, window)]
+        self._epochs: dict[int, DenseEpochs] = {}
+        for part in self.parts:
+            if (m := part.stop - part.start) not in self._epochs:
+                rows = self._rows(np.arange(n)[part])
+                self._epochs[m] = DenseEpochs(step, *rows, batch_size=min(batch_size, m), shuffle=False)
+        self.sizes = [s for part in self.parts for s in self._epochs[part.stop - part.start].sizes]
+
+    def refill(self, X: Any, Y: np.ndarray, weights: np.ndarray | None) -> None:
+        """Take other rows of the same shapes."""
+        self.X, self.Y, self.weights = X.tocsr(), Y, weights
+
+    def _rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        return self.X[rows].toarray(), self.Y[rows], None if self.weights is None else self.weights[rows]
+
+    def run(self, epoch: int) -> np.ndarray:
+        """Train one epoch; J of each batch."""
+        order, costs = self.order.next(), []
+        for part in self.parts:
+            window = self._epochs[part.stop - part.start]
+            window.refill(*self._rows(order[part]))
+            costs.append(window.run(epoch))
+        return np.concatenate(costs)
+
+
+def epochs_over(
+    step: TrainingStep, X: Any, Y: np.ndarray, weights: np.ndarray | None, *, batch_size: int, shuffle: bool
+) -> Epochs:
+    """Epochs over rows X (n, n_0), dense or sparse: a sparse table that is small is made dense at once."""
+    if not issparse(X):
+        return DenseEpochs(step, X, Y, weights, batch_size=batch_size, shuffle=shuffle)
+    if X.shape[0] * X.shape[1] * np.dtype(step.net.dtype).itemsize <= WINDOW_BYTES:
+        return DenseEpochs(step, X.toarray(), Y, weights, batch_size=batch_size, shuffle=shuffle)
+    return SparseEpochs(step, X, Y, weights, batch_size=batch_size, shuffle=shuffle)

@@ -14,7 +14,7 @@ from sklearn.utils.validation import validate_data
 from ..maths.losses import Loss, get_loss
 from .arrays import in_kind, origin_of
 from .base import FLOATS, MultilayerPerceptron
-from .params import REGRESSOR_CONSTRAINTS, read, store
+from .params import REGRESSOR_CONSTRAINTS, invalid, read, store
 
 
 class MLPRegressor(RegressorMixin, MultilayerPerceptron):
@@ -154,7 +154,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     def _fitted_loss(self) -> tuple[Loss, int]:
         loss = read(self, "loss", get_loss)
         if loss.labels != "values":
-            raise ValueError(f"The 'loss' parameter of MLPRegressor must be a loss on values, got {loss.name!r}.")
+            raise invalid(self, "loss", f"it must be a loss on values, got {loss.name!r}")
         return loss, getattr(self, "n_outputs_", 1)
 
     # -- prediction --------------------------------------------------------------------------------------------------

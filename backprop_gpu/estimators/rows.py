@@ -20,12 +20,10 @@ class Rows:
     Y: np.ndarray
     weights: np.ndarray | None
 
-    def take(self, rows: np.ndarray | None) -> Rows:
-        """Some of the rows; all of them for None. Sparse rows become dense."""
-        X = self.X if rows is None or not issparse(self.X) else self.X.tocsr()
-        if rows is None:
-            return Rows(dense(X), self.Y, self.weights)
-        return Rows(dense(X[rows]), self.Y[rows], None if self.weights is None else self.weights[rows])
+    def take(self, rows: np.ndarray) -> Rows:
+        """Some of the rows; a sparse table stays sparse."""
+        X = self.X.tocsr() if issparse(self.X) else self.X
+        return Rows(X[rows], self.Y[rows], None if self.weights is None else self.weights[rows])
 
 
 def dense(X: Any) -> np.ndarray:
@@ -54,4 +52,4 @@ def split_off(estimator: Any, rows: Rows) -> tuple[Rows, HeldOut]:
     if len(outside) < 2:
         raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
     out = rows.take(outside)
-    return rows.take(inside), HeldOut(out.X, estimator._one_hot(out.Y), out.weights)
+    return rows.take(inside), HeldOut(dense(out.X), estimator._one_hot(out.Y), out.weights)

@@ -12,7 +12,6 @@ from sklearn.exceptions import ConvergenceWarning
 from ..training.callbacks import Epoch, Running
 from .engine import Engine, SolverState
 from .listening import Listeners
-from .order import SklearnBatches
 from .progress import say
 from .validation import Validation
 
@@ -47,18 +46,16 @@ class StochasticFit:
     ) -> None:
         self.e, self.engine, self.state, self.validation = estimator, engine, state, validation
         self.listeners, self.incremental = listeners, incremental
-        self.best: np.ndarray | None = None
+        self.best: dict[str, np.ndarray] | None = None
 
-    def run(self, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> None:
-        """Train on rows X (n, n_0), Y (n, k) and weights (n, 1)."""
+    def run(self, X: Any, Y: np.ndarray, weights: np.ndarray | None) -> None:
+        """Train on rows X (n, n_0), dense or sparse, Y (n, k) and weights (n, 1)."""
         e, engine, n = self.e, self.engine, X.shape[0]
         self.state.to(engine)
         epochs = engine.epochs(X, Y, weights, e.shuffle)
-        batches = epochs.batches
-        assert isinstance(batches, SklearnBatches)
-        batches.begin(e._random_state)
-        sizes = np.array(batches.sizes, np.float64) / (n * engine.report_divisor)
-        engine.step.total_steps = engine.step.t + e.max_iter * len(batches)
+        epochs.begin(e._random_state)
+        sizes = np.array(epochs.sizes, np.float64) / (n * engine.report_divisor)
+        engine.step.total_steps = engine.step.t + e.max_iter * len(epochs.sizes)
         start = time.perf_counter()
         try:
             e.n_iter_ = 0
@@ -107,8 +104,7 @@ class StochasticFit:
         e._no_improvement_count = e._no_improvement_count + 1 if score < e.best_validation_score_ + e.tol else 0
         if score > e.best_validation_score_:
             e.best_validation_score_ = score
-            net = self.engine.net
-            self.best = net.backend.to_host(net.params.theta)
+            self.best = self.engine.net.parameters()
         return judged
 
     def _ends(self) -> bool:

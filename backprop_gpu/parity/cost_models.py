@@ -42,7 +42,7 @@ def parts_of(target: Any, X: Any, y: Any, theta: Any, settings: dict[str, Any]) 
     if isinstance(target, tuple | list) and len(target) == 2 and all(callable(f) for f in target):
         cost, gradient = target
         return [_pair(cost, gradient, theta)], _sizes(X, y)
-    if hasattr(target, "_backprop"):
+    if hasattr(target, "loss_and_gradient") or hasattr(target, "_backprop"):
         return _estimator(target, X, y)
     raise ConfigError(
         f"a {type(target).__name__} is no target; pass (cost, gradient), a DenseNet, or an estimator with _backprop"
@@ -101,7 +101,11 @@ def _estimator(target: Any, X: Any, y: Any) -> tuple[list[Part], dict[str, float
         model.coefs_ = [p[f"coefs_[{i}]"] for i in range(layers)]
         model.intercepts_ = [p[f"intercepts_[{i}]"] for i in range(layers)]
         model.alpha = strength
-        return _backprop(model, X, Y)
+        if not hasattr(model, "loss_and_gradient"):
+            return _backprop(model, X, Y)
+        loss, (coefs, intercepts) = model.loss_and_gradient(X, y)  # of this package
+        grads = {f"coefs_[{i}]": g for i, g in enumerate(coefs)}
+        return loss, grads | {f"intercepts_[{i}]": g for i, g in enumerate(intercepts)}
 
     def added(p: Parameters) -> Parameters:
         with_it, without = run(p, alpha)[1], run(p, 0.0)[1]

@@ -1,0 +1,129 @@
+"""Data that cannot be used: one clear error each, of scikit-learn's kinds."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from support.estimators import fitted, rows
+
+from backprop_gpu import MLPClassifier, MLPRegressor
+from backprop_gpu.errors import DeviceError
+
+X, Y = rows("binary")
+_, VALUES = rows("regression")
+
+
+def changed(value: float) -> np.ndarray:
+    wrong = X.copy()
+    wrong[3, 2] = value
+    return wrong
+
+
+CASES: list[tuple[Any, Any, dict[str, Any], str]] = [
+    (changed(np.nan), Y, {}, "Input X contains NaN"),
+    (changed(np.inf), Y, {}, "Input X contains infinity"),
+    (X, np.where(np.arange(120) == 5, np.nan, VALUES), {}, "Input y contains NaN"),
+    (X[:, 0], Y, {}, "Expected 2D array, got 1D array"),
+    (X[:0], Y[:0], {}, "Found array with 0 sample"),
+    (X[:50], Y, {}, "inconsistent numbers of samples"),
+    (X, Y, {"sample_weight": np.ones(7)}, r"sample_weight.shape == \(7,\)"),
+    (X, Y, {"sample_weight": np.zeros(120)}, "must contain at least one non-zero"),
+    (X, Y, {"sample_weight": np.full(120, np.nan)}, "Input sample_weight contains NaN"),
+    (X, Y, {"X_val": X[:9]}, "X_val and y_val go together"),
+    (X, Y, {"X_val": X[:9, :5], "y_val": Y[:9]}, "X has 5 features, but MLPClassifier is expecting 6"),
+    (X, Y, {"X_val": X[:9], "y_val": np.array(["no"] * 8 + ["what"])}, "y_val has labels that y .* not: .*what"),
+    (X, Y, {"X_val": X[:9], "y_val": Y[:8]}, "inconsistent numbers of samples"),
+]
+
+
+@pytest.mark.parametrize(("x", "y", "given", "telling"), CASES, ids=[c[3][:30] for c in CASES])
+def test_one_error_says_what_is_wrong(x: Any, y: Any, given: dict[str, Any], telling: str) -> None:
+    with pytest.raises(ValueError, match=telling):
+        MLPClassifier(max_iter=2).fit(x, y, **given)
+
+
+def test_a_batch_without_weight_is_refused() -> None:
+    weights = np.r_[np.zeros(60), np.ones(60)]
+    with pytest.raises(ValueError, match="at least one example with a positive weight"):
+        fitted(MLPClassifier(max_iter=1, batch_size=60, shuffle=False), X, Y, sample_weight=weights)
+
+
+def test_a_row_of_weight_zero_does_not_matter() -> None:
+    weights = np.r_[np.zeros(40), np.ones(80)]
+    a = fitted(MLPRegressor(solver="lbfgs", random_state=0), X, VALUES, sample_weight=weights)
+    b = fitted(MLPRegressor(solver="lbfgs", random_state=0), X[40:], VALUES[40:])
+    np.testing.assert_allclose(a.predict(X), b.predict(X), rtol=1e-3, atol=1e-3)
+
+
+def test_one_class_is_predicted_as_it_is() -> None:
+    model = fitted(MLPClassifier(max_iter=3), X, np.full(120, "only"))
+    assert set(model.predict(X)) == {"only"}
+    assert list(model.classes_) == ["only"]
+
+
+def test_a_constant_target_is_learned() -> None:
+    model = fitted(MLPRegressor(max_iter=400, learning_rate_init=0.01, random_state=0), X, np.full(120, 3.0))
+    np.testing.assert_allclose(model.predict(X), 3.0, atol=0.3)
+
+
+def test_unseen_labels_are_refused_by_partial_fit_and_warm_start() -> None:
+    model = MLPClassifier(max_iter=2, random_state=0)
+    with pytest.raises(ValueError, match="classes must be passed on the first call to partial_fit"):
+        model.partial_fit(X, Y)
+    model.partial_fit(X, Y, classes=["no", "yes"])
+    with pytest.raises(ValueError, match=r"`y` has classes not in `self.classes_`.*maybe"):
+        model.partial_fit(X, np.where(np.arange(120) == 2, "maybe", Y.astype("<U5")))
+    warm = fitted(MLPClassifier(max_iter=2, warm_start=True), X, Y)
+    with pytest.raises(ValueError, match="warm_start can only be used where `y` has the same classes"):
+        warm.fit(X, np.full(120, "no"))
+
+
+def test_counts_cannot_be_negative() -> None:
+    with pytest.raises(ValueError, match=r"y must be at least 0 for loss='poisson', got -"):
+        MLPRegressor("poisson").fit(X, VALUES)
+
+
+def test_partial_fit_is_there_for_stochastic_solvers_only() -> None:
+    for model in (MLPClassifier(solver="lbfgs"), MLPRegressor(solver="lbfgs")):
+        assert not hasattr(model, "partial_fit")
+        with pytest.raises(AttributeError, match="has no attribute 'partial_fit'"):
+            _ = model.partial_fit
+    with pytest.raises(ValueError, match="partial_fit does not support early_stopping=True"):
+        MLPRegressor(early_stopping=True).partial_fit(X, VALUES)
+    with pytest.raises(ValueError, match="'balanced' is not supported for partial_fit"):
+        MLPClassifier(class_weight="balanced").partial_fit(X, Y, classes=["no", "yes"])
+
+
+def test_before_fit_and_with_other_columns() -> None:
+    for method in (MLPClassifier().predict, MLPRegressor().predict, MLPRegressor().network, MLPRegressor().to_sklearn):
+        with pytest.raises(NotFittedError):
+            method(X) if method.__name__ == "predict" else method()
+    with pytest.raises(ValueError, match="X has 5 features, but MLPRegressor is expecting 6 features"):
+        fitted(MLPRegressor(max_iter=1), X, VALUES).predict(X[:, :5])
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    with pytest.raises(DeviceError, match="array_api_strict has no device 'device9'"):
+        MLPRegressor(device="array_api_strict:device9").fit(X, VALUES)
+
+
+def test_a_run_that_diverges_says_so_once() -> None:
+    model = MLPRegressor(solver="sgd", learning_rate_init=1e6, max_iter=30, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        with pytest.raises(ValueError, match="Solver produced non-finite parameter weights"):
+            model.fit(X, VALUES)
+
+
+def test_warnings_are_scikit_learns() -> None:
+    with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(2\) reached and the optimization hasn't"):
+        MLPRegressor(max_iter=2).fit(X, VALUES)
+    with pytest.warns(UserWarning, match="Got `batch_size` less than 1 or larger than sample size"):
+        fitted(MLPRegressor(max_iter=1, batch_size=500), X, VALUES)
+    with pytest.warns(ConvergenceWarning, match="lbfgs failed to converge"):
+        MLPRegressor(solver="lbfgs", max_iter=2).fit(X, VALUES)
