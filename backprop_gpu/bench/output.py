@@ -24,6 +24,7 @@ _COMPARED = ("workload", "peer", "median", "quartiles", "ratio", "% of floor", "
 HEADINGS = {
     **dict.fromkeys(("step", "epoch", "fit", "inference"), _COMPARED),
     "startup": ("what", "median", "quartiles"),
+    "estimators": ("workload", "peer", "median", "quartiles", "ratio", "score", "epochs", "note"),
     "growth": ("axis", "value", "FLOP", "median", "quartiles", "exponent"),
 }
 
@@ -43,6 +44,7 @@ def cells(kind: str, row: Row) -> list[str]:
         "quartiles": f"{duration(row['q1'])} - {duration(row['q3'])}" if "median" in row else "",
         "ratio": f"{row['ratio']:.2f}" if "ratio" in row else "",
         "% of floor": f"{100 * row['of_floor']:.0f}%" if row.get("of_floor") is not None else "",
+        "score": f"{row['score']:.4f}" if "score" in row else "",
         "value": f"{row.get('value', 0):,}",
         "FLOP": f"{row.get('flops', 0):.3g}",
         "exponent": f"{row['exponent']:.2f}" if row.get("exponent") is not None else "",

@@ -95,7 +95,9 @@ def test_poisson_sums_outputs_as_scikit_learn_does() -> None:
 )
 def test_the_public_check_of_pairs_says_it_too(scaling: str, verdict: str) -> None:
     X, y = rows("outputs")
-    model = fitted(MLPRegressor(hidden_layer_sizes=(5,), max_iter=2, alpha=ALPHA, loss_scaling=scaling, random_state=0), X, y)
+    model = fitted(
+        MLPRegressor(hidden_layer_sizes=(5,), max_iter=2, alpha=ALPHA, loss_scaling=scaling, random_state=0), X, y
+    )
     report = parity.check_cost_gradient_pair(model, X, y)
     assert report.ok == (scaling == "derivative")
     assert verdict in str(report)
