@@ -18,7 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from ..errors import BackpropError
 from ..maths.losses import Loss
 from ..network.dense_net import DenseNet
-from . import files, interop
+from . import files, interop, tabular
 from .arrays import check_origin, on_host, origin_of
 from .engine import Engine, Plan, SolverState, as_named, as_parameters, engine_for, plan_for
 from .lbfgs import Objective, fit_lbfgs
@@ -75,6 +75,10 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, *, incremental: bool = False, held_out: Any = (None, None, None)
     ) -> None:
+        if incremental and self.preset is not None:
+            raise ValueError(
+                f"partial_fit does not support preset={self.preset!r}, which fits several nets to all rows"
+            )
         hidden = hidden_sizes(self)
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         origin, y, sample_weight = origin_of(X), on_host(y), on_host(sample_weight)
@@ -87,6 +91,11 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
         loss, self.n_outputs_ = self._loss_of(Y)
         sizes = (checked.shape[1], *hidden, self.n_outputs_)
         self._random_state = check_random_state(self.random_state)
+        if self.preset is not None:
+            tabular.fit_members(self, rows, loss, self._held_out(*held_out))
+            return
+        if hasattr(self, "members_"):
+            del self.members_
         if first:
             self._initialize(sizes, loss, str(checked.dtype))
         listeners = Listeners(self, X, y, sample_weight, 0 if self.solver == "lbfgs" else self.max_iter)
@@ -217,6 +226,7 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
         NotFittedError
         """
         check_is_fitted(self)
+        tabular.refuse(self, "network()")
         current: Engine | None = vars(self).get("_current")
         if current is not None:
             return current.net
@@ -243,6 +253,8 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
         return self._forward(X)
 
     def _forward(self, X: Any) -> np.ndarray:
+        if "members_" in vars(self):
+            return tabular.average(self, X)
         net = self.network()
         if not issparse(X):
             return net.predict_proba(X)
@@ -269,6 +281,7 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
         J is the loss as a fit reports it, penalty included; the gradient is the one that training follows.
         """
         check_is_fitted(self)
+        tabular.refuse(self, "loss_and_gradient()")
         options = {"accept_sparse": ["csr", "csc"], "multi_output": True, "dtype": self.coefs_[0].dtype}
         X, y = validate_data(self, on_host(X), on_host(y), **options, reset=False)
         weights = None if sample_weight is None else _check_sample_weight(on_host(sample_weight), X)
@@ -294,6 +307,7 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
 
     def to_sklearn(self) -> Any:
         """scikit-learn's fitted estimator of the same name, with the same weights bit for bit."""
+        tabular.refuse(self, "to_sklearn()")
         return interop.to_sklearn(self)
 
     def to_safetensors(self, path: str | os.PathLike[str]) -> None:
