@@ -25,6 +25,7 @@ HEADINGS = {
     **dict.fromkeys(("step", "epoch", "fit", "inference"), _COMPARED),
     "startup": ("what", "median", "quartiles"),
     "estimators": ("workload", "peer", "median", "quartiles", "ratio", "score", "epochs", "note"),
+    "tabular": ("workload", "peer", "score", "± (folds)", "fit", "note"),
     "growth": ("axis", "value", "FLOP", "median", "quartiles", "exponent"),
 }
 
@@ -45,6 +46,8 @@ def cells(kind: str, row: Row) -> list[str]:
         "ratio": f"{row['ratio']:.2f}" if "ratio" in row else "",
         "% of floor": f"{100 * row['of_floor']:.0f}%" if row.get("of_floor") is not None else "",
         "score": f"{row['score']:.4f}" if "score" in row else "",
+        "± (folds)": f"{row['spread']:.4f}" if "spread" in row else "",
+        "fit": duration(row["fit"]) if "fit" in row else "",
         "value": f"{row.get('value', 0):,}",
         "FLOP": f"{row.get('flops', 0):.3g}",
         "exponent": f"{row['exponent']:.2f}" if row.get("exponent") is not None else "",

@@ -18,7 +18,7 @@ class Table:
     Attributes
     ----------
     source : str
-        A set of ``data.sources``, ``"moons"``, ``"friedman1"``, or ``"teacher"``, a net with noise (see :func:`load`).
+        A set of ``data.sources``, ``"moons"``, ``"friedman1"``, ``"teacher"`` or ``"steps"`` (see :func:`raw`).
     rows, features : int
         Of a drawn set.
     classes : int
@@ -55,6 +55,7 @@ TABLES = (
     Table("teacher-1m", "teacher", 2, (128, 64), 2, 1_000_000, 28, {"batch_size": 1_000}),
 )
 QUICK = ("iris", "diabetes", "moons-200")
+MORE = (Table("steps-2k", "steps", 2, rows=2_000, features=10),)  # for scores, not for times
 
 
 def chosen_tables(names: Sequence[str], kind: str) -> list[Table]:
@@ -65,7 +66,7 @@ def chosen_tables(names: Sequence[str], kind: str) -> list[Table]:
     ConfigError
         For an unknown name.
     """
-    known = {table.name: table for table in TABLES}
+    known = {table.name: table for table in (*TABLES, *(MORE if kind == "tabular" else ()))}
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known)
@@ -74,10 +75,19 @@ def chosen_tables(names: Sequence[str], kind: str) -> list[Table]:
 
 
 def load(table: Table) -> tuple[np.ndarray, np.ndarray]:
-    """X (n, n_0), float64, every column with mean 0 and deviation 1 (a drawn one nearly), and y (n,), shuffled.
+    """X (n, n_0), float64, every column with mean 0 and deviation 1, and y (n,): see :func:`raw`."""
+    X, y = raw(table)
+    X -= X.mean(axis=0)
+    X /= np.where((spread := X.std(axis=0)) > 0.0, spread, 1.0)
+    return X, y
 
-    A teacher is ``tanh(X A) B`` with noise of a third of its deviation: the largest of its outputs is the class, or the
-    only one the value.
+
+def raw(table: Table) -> tuple[np.ndarray, np.ndarray]:
+    """Rows X (n, n_0), float64, as they are read or drawn, and y (n,), shuffled.
+
+    ``"teacher"`` is ``tanh(X A) B`` with noise of a third of its deviation: the largest of its outputs is the class, or
+    the only one the value. ``"steps"`` has skewed columns (e^x, x normal) and an exclusive or of two of three
+    thresholds as its class, a tenth of them turned over: what trees find at once.
     """
     rng = np.random.default_rng(0)
     if table.source == "teacher":
@@ -86,9 +96,13 @@ def load(table: Table) -> tuple[np.ndarray, np.ndarray]:
         Z = np.tanh(2.0 * X @ A) @ rng.standard_normal((16, table.classes or 1))
         Z += Z.std() / 3.0 * rng.standard_normal(Z.shape)
         return X, Z.argmax(axis=1) if table.classes else Z.ravel() / Z.std()
+    if table.source == "steps":
+        x = rng.standard_normal((table.rows, table.features))
+        y = ((x[:, 0] > 0.5) ^ (x[:, 1] > 0.0)) | (x[:, 2] > 1.0)
+        return np.exp(2.0 * x), (y ^ (rng.random(table.rows) < 0.1)).astype(np.int64)
     X, y = _known(table)
     order = rng.permutation(len(X))
-    return ((X - X.mean(axis=0)) / np.where(X.std(axis=0) > 0.0, X.std(axis=0), 1.0))[order], y[order]
+    return X[order], y[order]
 
 
 def _known(table: Table) -> tuple[np.ndarray, np.ndarray]:

@@ -63,7 +63,7 @@ def settings_for(estimator: Any, n: int) -> dict[str, Any]:
     The batch grows with the rows from 32 to 256, and the epochs fall beyond 10,000 rows from 200 to 20.
     """
     preset: dict[str, Any] = {
-        "hidden_layer_sizes": (256, 128),
+        "hidden_layer_sizes": (128, 64),
         "activation": "silu",
         "solver": {"name": "adamw", "weight_decay": 0.02},
         "alpha": 0.0,
