@@ -73,8 +73,11 @@ def _fitting(cls: type[Any], original: Callable[..., Any]) -> Callable[..., Any]
 
     @functools.wraps(original)
     def method(self: Any, X: Any, y: Any, *rest: Any, **named: Any) -> Any:
-        if type(self) is not cls:
-            tally.count(type(self).__name__, original.__name__, reason=f"a subclass of {cls.__name__}")
+        reason = "" if type(self) is cls else f"a subclass of {cls.__name__}"
+        if original.__name__ == "partial_fit" and self.solver == "lbfgs":
+            reason = "partial_fit with solver='lbfgs'"  # scikit-learn's regressor has it, a whole fit
+        if reason:
+            tally.count(type(self).__name__, original.__name__, reason=reason)
             return original(self, X, y, *rest, **named)
         random = check_random_state(self.random_state)
         before = random.get_state()

@@ -66,6 +66,8 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
     # -- fit ---------------------------------------------------------------------------------------------------------
 
     def _check_solver(self) -> bool:
+        if self.preset is not None:
+            raise AttributeError(f"partial_fit is not available with preset={self.preset!r}, which fits several nets.")
         if self.solver == "lbfgs":
             raise AttributeError(
                 f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
@@ -75,10 +77,6 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, *, incremental: bool = False, held_out: Any = (None, None, None)
     ) -> None:
-        if incremental and self.preset is not None:
-            raise ValueError(
-                f"partial_fit does not support preset={self.preset!r}, which fits several nets to all rows"
-            )
         hidden = hidden_sizes(self)
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         origin, y, sample_weight = origin_of(X), on_host(y), on_host(sample_weight)

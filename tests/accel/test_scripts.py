@@ -48,7 +48,7 @@ FALLS_BACK = """
 import pickle, sys, warnings
 import numpy as np
 from sklearn.base import clone, is_classifier
-from sklearn.neural_network import MLPClassifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 warnings.simplefilter("ignore")
 
 class Mine(MLPClassifier):
@@ -66,6 +66,8 @@ try:
     MLPClassifier(alpha=-1.0).fit(X, y)
 except ValueError as error:
     print(error)
+twice = MLPRegressor(hidden_layer_sizes=(3,), solver="lbfgs", max_iter=5, random_state=0)
+print("score", twice.partial_fit(X, y).partial_fit(X, y).score(X, y))
 print(repr(net.set_params(random_state=None)))
 """
 
@@ -75,15 +77,19 @@ def test_what_is_left_to_scikit_learn_is_listed_with_the_reason(tmp_path: Path) 
     plain, accelerated = both("script.py", folder=tmp_path, options=("--device", "array_api_strict:device9"))
     assert (plain.code, accelerated.code) == (0, 0), plain.err + accelerated.err
     assert accelerated.out == plain.out  # the generator is where it was: the very same fit
-    first, second, third = accelerated.report
-    assert "MLPClassifier.fit: 1 call left to scikit-learn: " in first
-    assert "device9" in first
-    assert "MLPClassifier.predict: 1 call left to scikit-learn: " in second
-    assert third == "backprop_gpu.accel: Mine.fit: 1 call left to scikit-learn: a subclass of MLPClassifier"
+    reasons = dict(line.removeprefix("backprop_gpu.accel: ").split(": ", 1) for line in accelerated.report)
+    assert list(reasons) == [
+        *("MLPClassifier.fit", "MLPClassifier.predict"),
+        *("MLPRegressor.partial_fit", "MLPRegressor.predict", "Mine.fit"),
+    ]
+    assert reasons["MLPClassifier.fit"].startswith("1 call left to scikit-learn: ")
+    assert all("device9" in reasons[name] for name in ("MLPClassifier.fit", "MLPClassifier.predict"))
+    assert reasons["MLPRegressor.partial_fit"] == "2 calls left to scikit-learn: partial_fit with solver='lbfgs'"
+    assert reasons["Mine.fit"] == "1 call left to scikit-learn: a subclass of MLPClassifier"
     cpu = run("-m", "backprop_gpu.accel", "-v", "--device", "cpu", "script.py", folder=tmp_path)
     assert cpu.scores() == pytest.approx(plain.scores(), rel=1e-9)
     assert cpu.report[0] == "backprop_gpu.accel: MLPClassifier.fit: numpy"
-    assert len(cpu.report) == 4
+    assert len(cpu.report) == 4 + 3  # each call as it ends; each kind of call at the end
 
 
 IN_CODE = """
