@@ -90,7 +90,7 @@ def _fitting(cls: type[Any], original: Callable[..., Any]) -> Callable[..., Any]
             tally.count(cls.__name__, original.__name__, reason=_one_line(error))
             return original(self, X, y, *rest, **named)
         _take(self, twin)
-        tally.count(cls.__name__, original.__name__, on=_place(twin))
+        tally.count(cls.__name__, original.__name__, on=twin._runtime.device)
         _warn_again(caught, cls, line)
         return self
 
@@ -148,8 +148,6 @@ def _take(self: Any, twin: Any) -> None:
     parameters = twin.get_params(deep=False)
     left_out = {*_OURS, *parameters, "_optimizer"}
     vars(self).update({k: v for k, v in vars(twin).items() if k not in left_out})
-    vars(self).setdefault("_best_coefs", self.coefs_)
-    vars(self).setdefault("_best_intercepts", self.intercepts_)
     if self.solver == "lbfgs":
         self._coef_indptr, self._intercept_indptr = _layout(self)
     else:
@@ -166,11 +164,6 @@ def _layout(e: Any) -> tuple[list[tuple[int, int, tuple[int, int]]], list[tuple[
         intercepts.append((start, start + intercept.size))
         start += intercept.size
     return coefs, intercepts
-
-
-def _place(twin: Any) -> str:
-    engine = vars(twin).get("_engine")
-    return "backprop_gpu" if engine is None else str(engine.net.backend.name)
 
 
 def _one_line(error: BaseException) -> str:

@@ -93,9 +93,15 @@ def rows(tables: Sequence[Table], names: Sequence[str], epochs: int | None = Non
         for name, (scores, seconds) in found.items():
             figures = {"score": float(scores.mean()), "spread": float(scores.std()), "folds": scores.tolist()}
             yield {"workload": table.name, "peer": name, **figures, "fit": float(np.median(seconds)), "note": ""}
-    ranks = [(-np.round(own, 4)).argsort().argsort().astype(float) + 1 for own in np.array(means)]
-    for name, rank in zip(taking_part, np.mean(ranks, axis=0), strict=True):
+    for name, rank in zip(taking_part, mean_ranks(np.round(means, 4)), strict=True):
         yield {"workload": "all", "peer": name, "note": f"mean rank {rank:.1f} of {len(taking_part)}"}
+
+
+def mean_ranks(scores: np.ndarray) -> np.ndarray:
+    """Mean over the tables (rows) of each peer's rank, 1 for the best; equal scores share theirs."""
+    better = (scores[:, None, :] > scores[:, :, None]).sum(axis=2)
+    equal = (scores[:, None, :] == scores[:, :, None]).sum(axis=2)
+    return np.asarray((better + (equal + 1) / 2.0).mean(axis=0))
 
 
 def _cross_validate(

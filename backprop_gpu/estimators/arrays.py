@@ -46,14 +46,14 @@ def in_kind(result: np.ndarray, origin: Origin) -> Any:
 
 
 def check_origin(origin: Origin, fitted: str, method: str) -> None:
-    """That a method's input lives where ``fit``'s did.
+    """That a method's input lives where ``fit``'s did, under array_api_dispatch, where that is scikit-learn's rule.
 
     Raises
     ------
     ValueError
         Naming both.
     """
-    if origin.name != fitted:
+    if get_config()["array_api_dispatch"] and origin.name != fitted:
         raise ValueError(
             f"Inputs passed to {method}() must use the same namespace and the same device as those passed to fit(): "
             f"got {origin.name}, fitted on {fitted}; convert the input, or fit again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,12 +11,13 @@ from sklearn.callback import with_callbacks
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
 from sklearn.utils.validation import validate_data
 
-from ..maths.losses import Loss, get_loss
+from ..maths.losses import Loss
 from .arrays import in_kind, on_host, origin_of
 from .base import FLOATS, MultilayerPerceptron
+from .labels import SEVERAL, MultiOutputLabels, known_and_given, labels_from, loss_of, new_labels, targets_of
 from .params import CLASSIFIER_CONSTRAINTS, store
 
 
@@ -35,7 +37,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         What is computed in; None: the input's, as in scikit-learn.
     kernels : {"auto", "reference", "host", "compiled"}, default "auto"
     class_weight : dict, "balanced" or None, default None
-        Multiplies the weights of the rows.
+        Multiplies the weights of the rows; with several labels a list of dicts.
     initializer : str, default "sklearn"
         scikit-learn's own draws, or a name of ``maths.initializers``.
     dropout : float or list of float, default 0.0
@@ -122,12 +124,13 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         y_val: Any = None,
         sample_weight_val: Any = None,
     ) -> MLPClassifier:
-        """Fit to X (n_samples, n_features) and labels y (n_samples,) or 0/1 labels (n_samples, n_labels).
+        """Fit to X (n_samples, n_features) and labels y (n_samples,), or several labels for each row.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Several columns are 0/1 labels, or labels of several classes each, which share the hidden layers.
         sample_weight : array-like of shape (n_samples,), optional
         X_val, y_val, sample_weight_val : optional
             A validation set of one's own: followed every epoch, and what ``early_stopping`` looks at.
@@ -139,11 +142,21 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
-        """One epoch over the given rows; ``classes`` (all that will ever come) is needed the first time."""
-        y, classes = on_host(y), on_host(classes)
-        if _check_partial_fit_first_call(self, classes):
+        """One epoch over the given rows; ``classes`` (all that will ever come) is needed the first time.
+
+        With several labels of several classes, ``classes`` is a list of arrays, one for each column of y.
+        """
+        y = on_host(y)
+        if classes is None and hasattr(self, "_label_binarizer"):
+            pass  # they are known
+        elif type_of_target(y) == SEVERAL:
+            if classes is None:
+                raise ValueError("classes must be passed on the first call to partial_fit.")
+            if not hasattr(self, "classes_"):
+                self._take_labels(MultiOutputLabels().of(classes))
+        elif _check_partial_fit_first_call(self, on_host(classes)):
             multilabel = type_of_target(y).startswith("multilabel")
-            self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
+            self._label_binarizer = LabelBinarizer().fit(y if multilabel else on_host(classes))
         self._fit(X, y, sample_weight, incremental=True)
         return self
 
@@ -162,38 +175,33 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
-            self._label_binarizer = LabelBinarizer().fit(y)
-            self.classes_ = self._label_binarizer.classes_
-        else:
-            classes = unique_labels(y)
-            if self.warm_start and set(classes) != set(self.classes_):
+            self._take_labels(new_labels(y))
+        for known, given in known_and_given(self._label_binarizer, y):
+            if self.warm_start and set(given) != set(known):
                 raise ValueError(
                     "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
-                    f"Previously got {self.classes_}, `y` has {classes}"
+                    f"Previously got {known}, `y` has {given}"
                 )
-            if not self.warm_start and len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+            if not set(given) <= set(known):
                 raise ValueError(
-                    f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
+                    f"`y` has classes not in `self.classes_`. `self.classes_` has {known}. 'y' has {given}."
                 )
-        return X, self._codes(y, "y")
+        return X, targets_of(self._label_binarizer, y)
+
+    def _take_labels(self, labels: Any) -> None:
+        self._label_binarizer, self.classes_ = labels, labels.classes_
 
     def _codes(self, y: Any, name: str) -> np.ndarray:
-        """Class indices (n, 1), int64, for several classes; 0/1 labels (n, k) otherwise."""
-        unseen = np.setdiff1d(unique_labels(y), self.classes_)
-        if len(unseen):
-            raise ValueError(f"{name} has labels that y of the fit has not: {unseen}.")
-        if self._label_binarizer.y_type_ == "multiclass":
-            return np.searchsorted(self.classes_, y).astype(np.int64).reshape(-1, 1)
-        return np.asarray(self._label_binarizer.transform(y), np.float64)
+        for known, given in known_and_given(self._label_binarizer, y):
+            if not set(given) <= set(known):
+                raise ValueError(f"{name} has labels that y of the fit has not: {np.setdiff1d(given, known)}.")
+        return targets_of(self._label_binarizer, y)
 
     def _loss_of(self, Y: np.ndarray) -> tuple[Loss, int]:
-        if self._label_binarizer.y_type_ == "multiclass":
-            return get_loss("categorical_cross_entropy"), len(self.classes_)
-        return get_loss("binary_cross_entropy"), Y.shape[1]
+        return self._fitted_loss()
 
     def _fitted_loss(self) -> tuple[Loss, int]:
-        several = self.out_activation_ == "softmax"
-        return get_loss("categorical_cross_entropy" if several else "binary_cross_entropy"), self.n_outputs_
+        return loss_of(self._label_binarizer)
 
     def _row_weights(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
         if self.class_weight is None:
@@ -215,24 +223,33 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     # -- prediction --------------------------------------------------------------------------------------------------
 
     def predict(self, X: Any) -> Any:
-        """Labels (n_samples,), or 0/1 labels (n_samples, n_labels), in the namespace of X."""
+        """Labels (n_samples,) or (n_samples, n_labels), in the namespace of X."""
         AL = self._outputs(X, "predict")
-        return in_kind(
-            self._label_binarizer.inverse_transform(AL.ravel() if self.n_outputs_ == 1 else AL), origin_of(X)
-        )
+        return in_kind(labels_from(self._label_binarizer, AL), origin_of(X))
 
     def predict_proba(self, X: Any) -> Any:
-        """Probabilities (n_samples, n_classes), columns in the order of ``classes_``, in the namespace of X."""
-        return in_kind(self._probabilities(X, "predict_proba"), origin_of(X))
+        """Probabilities (n_samples, n_classes), columns in the order of ``classes_``, in the namespace of X.
+
+        With several labels of several classes: a list of such arrays, as scikit-learn's forests return.
+        """
+        return self._probabilities(X, "predict_proba", lambda p: p)
 
     def predict_log_proba(self, X: Any) -> Any:
         """The logarithm of :meth:`predict_proba`."""
-        p = self._probabilities(X, "predict_log_proba")
-        return in_kind(np.log(p, out=p), origin_of(X))
+        return self._probabilities(X, "predict_log_proba", lambda p: np.log(p, out=p))
 
-    def _probabilities(self, X: Any, method: str) -> np.ndarray:
-        AL = self._outputs(X, method)
-        return np.hstack([1 - AL, AL]) if self.n_outputs_ == 1 else AL
+    def _probabilities(self, X: Any, method: str, then: Callable[[np.ndarray], np.ndarray]) -> Any:
+        AL, origin = self._outputs(X, method), origin_of(X)
+        if isinstance(self._label_binarizer, MultiOutputLabels):
+            return [in_kind(then(p.copy()), origin) for p in self._label_binarizer.split(AL)]
+        return in_kind(then(np.hstack([1 - AL, AL]) if self.n_outputs_ == 1 else AL), origin)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of rows whose label, or all of whose labels, are right."""
+        if not isinstance(vars(self).get("_label_binarizer"), MultiOutputLabels):
+            return float(super().score(X, y, sample_weight))
+        right = np.all(on_host(self.predict(X)) == np.asarray(on_host(y)), axis=1)
+        return float(np.average(right, weights=on_host(sample_weight)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

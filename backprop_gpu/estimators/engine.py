@@ -1,7 +1,8 @@
-"""The network and the step behind an estimator: made from its parameters, kept for the next call, never pickled."""
+"""The network and the step behind an estimator: made from its parameters, never pickled."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,9 +25,10 @@ from .params import activations_of, dropout_of, invalid, optimizer_of, read, sch
 from .scaled import ScaledStep
 from .start import Parameters
 
-# Of predicted work with NumPy's kernels: below this, loading the compiled ones (half a second, once per process) is not
-# worth it. It depends on the parameters and the number of rows alone, so that equal fits give equal bits.
-COMPILER_SECONDS = 0.25
+# Of predicted work with NumPy's kernels (real work takes some four times as long): below this, loading the compiled
+# ones, half a second once per process, is not worth it. Parameters and the number of rows alone decide, so that equal
+# fits give equal bits.
+COMPILER_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -89,32 +91,36 @@ def backend_for(device: str, workload: Workload | None = None) -> Backend:
     return get_backend(None if device == "auto" else device, workload=workload)
 
 
-class Engine:
-    """A network on a device with its step; ``seed`` is that of dropout's masks and of named initializers.
+def build_net(plan: Plan, seed: int, initializer: str = "zeros") -> DenseNet:
+    """The plan's network on its device; ``seed`` is that of dropout's masks and of named initializers.
 
-    ``batch_norm``, ``label_smoothing`` and ``weight_average`` have their place here: arguments of DenseNet, of the loss
-    and of TrainingStep, from fields of the plan.
+    ``batch_norm``, ``label_smoothing`` and ``weight_average`` will have their place here: arguments of DenseNet, of the
+    loss and of the optimizer, from fields of the plan.
     """
+    workload = Workload(plan.sizes, plan.batch_size, plan.dtype)
+    backend = backend_for(plan.device, workload)
+    kernels = plan.kernels
+    if kernels == "auto" and backend.name == "numpy":
+        short = plan.steps * predict_step_seconds(workload, "cpu") < COMPILER_SECONDS
+        kernels = "host" if short else "auto"
+    return DenseNet(
+        plan.sizes,
+        activation=list(plan.activations),
+        loss=plan.loss,
+        initializer=initializer,
+        dropout=list(plan.dropout),
+        dtype=plan.dtype,
+        device=backend,
+        seed=seed,
+        kernels=kernels,
+    )
 
-    def __init__(self, plan: Plan, seed: int, initializer: str = "zeros") -> None:
-        self.plan = plan
-        workload = Workload(plan.sizes, plan.batch_size, plan.dtype)
-        backend = backend_for(plan.device, workload)
-        kernels = plan.kernels
-        if kernels == "auto" and backend.name == "numpy":
-            short = plan.steps * predict_step_seconds(workload, "cpu") < COMPILER_SECONDS
-            kernels = "host" if short else "auto"
-        self.net = DenseNet(
-            plan.sizes,
-            activation=list(plan.activations),
-            loss=plan.loss,
-            initializer=initializer,
-            dropout=list(plan.dropout),
-            dtype=plan.dtype,
-            device=backend,
-            seed=seed,
-            kernels=kernels,
-        )
+
+class Engine:
+    """A network with its step, and the programs that were recorded for the last rows."""
+
+    def __init__(self, plan: Plan, net: DenseNet) -> None:
+        self.plan, self.net = plan, net
         settings: dict[str, Any] = {"l2": plan.alpha, "clip_norm": plan.clip_norm, "schedule": plan.schedule}
         self.step: TrainingStep
         if plan.report_mean is None:
@@ -122,10 +128,6 @@ class Engine:
         else:
             self.step = ScaledStep(self.net, plan.optimizer, report_mean=plan.report_mean, **settings)
         self._epochs: tuple[tuple[Any, ...], Epochs] | None = None
-
-    def fits(self, sizes: tuple[int, ...], activations: tuple[Activation, ...], dtype: str) -> bool:
-        """Whether this is the network of such parameters."""
-        return (self.plan.sizes, self.plan.activations, self.plan.dtype) == (sizes, activations, dtype)
 
     @property
     def report_divisor(self) -> float:
@@ -206,20 +208,41 @@ class SolverState:
         self.slots = {n: net.params.named(net.backend.to_host(s)) for n, s in zip(names, step.slots, strict=True)}
 
 
-def engine_for(estimator: Any, plan: Plan, seed: int) -> Engine:
-    """The engine that was kept, if it was made from the same plan; else a new one, which is kept.
+class Runtime:
+    """What an estimator keeps on the device: the engine of a fit that goes on, and the network that predicts."""
 
-    Raises
-    ------
-    InvalidParameterError
-        For a combination of parameters that the network or the step refuses.
-    """
-    kept = vars(estimator).get("_engine")
-    if isinstance(kept, Engine) and kept.plan == plan and kept.net.seed == seed:
-        return kept
-    try:
-        estimator._engine = Engine(plan, seed)
-    except ConfigError as error:
-        raise invalid(estimator, "epsilon" if "epsilon" in str(error) else "solver", error) from error
-    engine: Engine = estimator._engine
-    return engine
+    def __init__(self) -> None:
+        self.engine: Engine | None = None
+        self.network: tuple[tuple[Any, ...], DenseNet] | None = None
+        self.fitting: Engine | None = None
+        self.device = ""  # of the last fit
+
+    def engine_for(self, estimator: Any, plan: Plan, seed: int) -> Engine:
+        """The engine that was kept, if it was made from the same plan; else a new one, which is kept.
+
+        Raises
+        ------
+        InvalidParameterError
+            For a combination of parameters that the network or the step refuses.
+        """
+        if self.engine is None or self.engine.plan != plan or self.engine.net.seed != seed:
+            try:
+                self.engine = Engine(plan, build_net(plan, seed))
+            except ConfigError as error:
+                raise invalid(estimator, "epsilon" if "epsilon" in str(error) else "solver", error) from error
+        self.device = self.engine.net.backend.name
+        return self.engine
+
+    def network_for(self, key: tuple[Any, ...], make: Callable[[], DenseNet]) -> DenseNet:
+        """The network that was kept, if it was made under an equal key; else a new one, which is kept."""
+        if self.network is None or self.network[0] != key:
+            self.network = key, make()
+        return self.network[1]
+
+
+def runtime_of(estimator: Any) -> Runtime:
+    """The estimator's, made at first use; it is no part of its state."""
+    found: Runtime | None = vars(estimator).get("_runtime")
+    if found is None:
+        found = estimator._runtime = Runtime()
+    return found

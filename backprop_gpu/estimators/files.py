@@ -17,6 +17,7 @@ from ..errors import CheckpointError
 from ..training.checkpoint import Extras, load_model, save_model
 from . import tabular
 from .engine import SolverState, as_parameters
+from .labels import SEVERAL, MultiOutputLabels
 
 NUMBERS = (
     *("n_layers_", "n_outputs_", "out_activation_", "n_iter_", "t_", "loss_", "best_loss_", "loss_curve_"),
@@ -40,12 +41,10 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     if "feature_names_in_" in vars(estimator):
         fitted["feature_names_in_"] = [str(name) for name in estimator.feature_names_in_]
     if is_classifier(estimator):
-        fitted["y_type"] = estimator._label_binarizer.y_type_
-        if estimator.classes_.dtype.kind in "biuf":
-            tensors["classes_"] = estimator.classes_
-        else:
-            fitted["classes"] = [str(c) for c in estimator.classes_]
-            fitted["classes_dtype"] = estimator.classes_.dtype.str
+        labels = estimator._label_binarizer
+        columns = labels.classes_ if labels.y_type_ == SEVERAL else [labels.classes_]
+        fitted["labels"] = {"y_type": labels.y_type_, "classes": [c.tolist() for c in columns]}
+        fitted["labels"]["dtypes"] = [c.dtype.str for c in columns]
     state = vars(estimator).get("_optimizer")
     if state is not None:
         fitted["optimizer"] = {"learning_rate": state.learning_rate, "t": state.t}
@@ -101,9 +100,8 @@ def load(ours: type[Any], path: str | os.PathLike[str], changes: dict[str, Any])
             setattr(made, key, fitted[key])
     if "feature_names_in_" in fitted:
         made.feature_names_in_ = np.array(fitted["feature_names_in_"], dtype=object)
-    if "y_type" in fitted:
-        labels = tensors["classes_"] if "classes_" in tensors else np.array(fitted["classes"], fitted["classes_dtype"])
-        made.classes_, made._label_binarizer = labels, _binarizer(labels, fitted["y_type"])
+    if "labels" in fitted:
+        made._take_labels(_labels(**fitted["labels"]))
     if "scaler/centre" in tensors:
         tabular.from_tensors(made, tensors)
     if "optimizer" in fitted:
@@ -116,8 +114,11 @@ def load(ours: type[Any], path: str | os.PathLike[str], changes: dict[str, Any])
     return made
 
 
-def _binarizer(classes: np.ndarray, y_type: str) -> LabelBinarizer:
-    """scikit-learn's encoder of these labels."""
+def _labels(y_type: str, classes: list[list[Any]], dtypes: list[str]) -> Any:
+    """The encoder of these labels."""
+    columns = [np.array(c, dtype) for c, dtype in zip(classes, dtypes, strict=True)]
+    if y_type == SEVERAL:
+        return MultiOutputLabels().of(columns)
     if y_type.startswith("multilabel"):
-        return LabelBinarizer().fit(np.array([[0] * len(classes), [1] * len(classes)]))
-    return LabelBinarizer().fit(classes)
+        return LabelBinarizer().fit(np.array([[0] * len(columns[0]), [1] * len(columns[0])]))
+    return LabelBinarizer().fit(columns[0])

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..errors import ConfigError
 from .engine import SolverState, as_named, as_parameters
+from .labels import SEVERAL
 from .params import activations_of
 
 # What a fit leaves, there and here.
@@ -86,6 +87,8 @@ def to_sklearn(estimator: Any) -> Any:
         raise ConfigError(
             f"scikit-learn has one of {', '.join(_NAMES.values())} for all hidden layers, not {sorted(activations)}"
         )
+    if vars(estimator).get("_label_binarizer") is not None and estimator._label_binarizer.y_type_ == SEVERAL:
+        raise ConfigError("scikit-learn's MLPClassifier has no several labels of several classes")
     if estimator.out_activation_ not in _LINKS:
         raise ConfigError(f"scikit-learn has no outputs of the kind {estimator.out_activation_!r}")
     kind = theirs.MLPClassifier if is_classifier(estimator) else theirs.MLPRegressor

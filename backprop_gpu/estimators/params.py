@@ -67,7 +67,10 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "preset": [StrOptions({"tabular"}), None],
     "n_members": [Interval(Integral, 1, None, closed="left")],
 }
-CLASSIFIER_CONSTRAINTS: dict[str, list[Any]] = {**CONSTRAINTS, "class_weight": [StrOptions({"balanced"}), dict, None]}
+CLASSIFIER_CONSTRAINTS: dict[str, list[Any]] = {
+    **CONSTRAINTS,
+    "class_weight": [StrOptions({"balanced"}), dict, list, None],
+}
 REGRESSOR_CONSTRAINTS: dict[str, list[Any]] = {
     **CONSTRAINTS,
     "loss": [StrOptions(_VALUE_LOSSES), dict, Loss],

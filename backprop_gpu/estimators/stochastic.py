@@ -92,7 +92,7 @@ class StochasticFit:
             judged = self.validation.judge()
             e.validation_loss_curve_.append(judged["cost"])
             for name in e.validation_metrics:
-                e.validation_metric_curves_[name].append(judged[name])
+                e.validation_metric_curves_.setdefault(name, []).append(judged[name])
         if not e.early_stopping:
             e._no_improvement_count = e._no_improvement_count + 1 if e.loss_ > e.best_loss_ - e.tol else 0
             e.best_loss_ = e.loss_ if e.loss_ < e.best_loss_ else e.best_loss_

@@ -144,7 +144,7 @@ def _fit_member(e: Any, seed: int, rows: Rows, loss: Loss, held_out: HeldOut | N
     member.callbacks = e.callbacks
     if keep is not None and keep.parameters is not None:
         member.coefs_, member.intercepts_ = as_parameters(keep.parameters)
-    del member._engine, member._optimizer  # a fitted member is for predictions
+    del member._runtime, member._optimizer  # a fitted member is for predictions
     return member
 
 

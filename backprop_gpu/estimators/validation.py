@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..errors import ConfigError
 from ..maths.ledger import Denominator, weigh
+from ..maths.losses import GroupedCrossEntropy
 from ..network.dense_net import BLOCK_ROWS, DenseNet
 from ..network.memory import Workspace
-from ..training.metrics import check_metrics, evaluate
+from ..training.metrics import accuracy, check_metrics, evaluate
 from ..training.trainer import task_of
 
 
@@ -31,16 +34,13 @@ class Validation:
     net : DenseNet
     rows : HeldOut
     metrics : tuple of str
-        Names of ``training.metrics``, beside scikit-learn's score (accuracy, or r2).
+        Names of ``training.metrics``, beside scikit-learn's score (accuracy, or r2); none with several class labels.
     """
 
     def __init__(self, net: DenseNet, rows: HeldOut, metrics: tuple[str, ...]) -> None:
-        self.net, self.task = net, task_of(net)
-        self.score = "r2" if self.task == "regression" else "accuracy"
-        check_metrics(metrics, self.task)
-        self.names = list(dict.fromkeys([self.score, *metrics]))
-        self.truth = rows.Y.argmax(axis=1) if self.task == "multiclass" else rows.Y
-        self.weights = None if rows.weights is None else rows.weights.reshape(-1)
+        self.net, self.judge_outputs = net, _metrics_of(net, rows, metrics)
+        self.score = "r2" if net.loss.labels == "values" else "accuracy"
+        self.shape = rows.Y.shape
         self.blocks: list[tuple[slice, Any, Any, Any]] = []
         self._workspaces: dict[int, Workspace] = {}
         n, up = rows.X.shape[0], net.backend.asarray
@@ -58,7 +58,7 @@ class Validation:
     def judge(self) -> dict[str, float]:
         """``cost`` (without penalty) and the metrics, of the network as it is; NaN where its outputs are not finite."""
         net, xp = self.net, self.net.backend.xp
-        AL, total = np.empty((len(self.truth), net.sizes[-1]), net.dtype), 0.0
+        AL, total = np.empty(self.shape, net.dtype), 0.0
         with net.backend.activate(), np.errstate(all="ignore"):
             for part, X, Y, w in self.blocks:
                 ws = self._workspaces[X.shape[1]]
@@ -66,6 +66,27 @@ class Validation:
                 Z = net.forward(ws)
                 AL[part] = net.backend.to_host(net.loss.link.forward(xp, Z)).T
                 total += float(net.backend.to_host(xp.sum(weigh(xp, w, net.loss.value(xp, Z, Y)))))
+            judged = self.judge_outputs(AL)
         if not np.isfinite(AL).all():
-            return {"cost": total * self.inverse, **dict.fromkeys(self.names, float("nan"))}
-        return {"cost": total * self.inverse, **evaluate(self.names, self.task, self.truth, AL, self.weights)}
+            judged = dict.fromkeys(judged, float("nan"))
+        return {"cost": total * self.inverse, **judged}
+
+
+def _metrics_of(net: DenseNet, rows: HeldOut, metrics: tuple[str, ...]) -> Callable[[np.ndarray], dict[str, float]]:
+    """The score and the metrics as a function of AL (n, n_L)."""
+    weights, loss = None if rows.weights is None else rows.weights.reshape(-1), net.loss
+    if isinstance(loss, GroupedCrossEntropy):
+        if metrics:
+            raise ConfigError("there are none for several labels of several classes; leave them out")
+        ends = np.cumsum(loss.groups)[:-1]
+
+        def labels(x: np.ndarray) -> np.ndarray:
+            return np.column_stack([part.argmax(axis=1) for part in np.split(x, ends, axis=1)])
+
+        truth = labels(rows.Y)
+        return lambda AL: {"accuracy": accuracy(truth, labels(AL), weights)}
+    task = task_of(net)
+    check_metrics(metrics, task)
+    names = list(dict.fromkeys(["r2" if task == "regression" else "accuracy", *metrics]))
+    truth = rows.Y.argmax(axis=1) if task == "multiclass" else rows.Y
+    return lambda AL: evaluate(names, task, truth, AL, weights)

@@ -5,18 +5,21 @@ Z (n_L, m) are the logits (the last layer's pre-activations), Y has Z's shape (c
 activation that turns logits into predictions AL, and ``literal_dAL`` is dL/dAL as it is written on paper.
 
 The cost is J = (1/D) sum_i w_i L_i: example weights and 1/D are applied by the caller (``ledger``), never here.
-Outputs are *summed* in the two cross-entropies (a joint log-likelihood) and *averaged* in the four regression losses.
+Outputs are *summed* in the cross-entropies (a joint log-likelihood) and *averaged* in the four regression losses.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from .._typing import Array, Namespace
 from ..errors import ConfigError
-from .activations import ACTIVATIONS, Activation, sigmoid, softmax
+from .activations import ACTIVATIONS, Activation, sigmoid, softmax, softmax_vjp
 from .registry import create, is_number
 
 
@@ -36,7 +39,7 @@ class Loss:
 
     name: ClassVar[str]
     link_name: ClassVar[str]
-    labels: ClassVar[str]  # "binary" (0/1 per output), "classes" (one of n_L) or "values"
+    labels: ClassVar[str]  # "binary" (0/1 per output), "classes" (one of n_L), "groups" (one of each) or "values"
 
     @property
     def link(self) -> Activation:
@@ -126,6 +129,66 @@ class CategoricalCrossEntropy(Loss):
     def literal_dAL(self, xp: Namespace, AL: Array, Y: Array) -> Array:
         """dL/dAL = -T / AL."""
         return -(self._targets(Y) / _away_from_zero(xp, AL))
+
+
+def grouped_softmax(xp: Namespace, Z: Array, *, groups: Sequence[int]) -> Array:
+    """:func:`~backprop_gpu.maths.activations.softmax` within each group of rows; ``groups`` are their sizes."""
+    return xp.concat([softmax(xp, Z[rows, :]) for rows in _spans(groups)], axis=0)
+
+
+def grouped_softmax_vjp(xp: Namespace, dA: Array, Z: Array, A: Array, *, groups: Sequence[int]) -> Array:
+    """dZ = A * (dA - sum over the group of dA A)."""
+    return xp.concat([softmax_vjp(xp, dA[r, :], Z[r, :], A[r, :]) for r in _spans(groups)], axis=0)
+
+
+def _spans(groups: Sequence[int]) -> list[slice]:
+    ends = list(itertools.accumulate(groups))
+    return [slice(end - size, end) for end, size in zip(ends, groups, strict=True)]
+
+
+@dataclass(frozen=True)
+class GroupedCrossEntropy(Loss):
+    """Several class labels for each example: L = sum over groups of -sum_k Y log AL, AL = softmax within the group.
+
+    A joint log-likelihood of labels that are independent given the last hidden layer. ``groups``: the number of classes
+    of each; Y holds their one-hot columns, one under the other.
+    """
+
+    name = "grouped_cross_entropy"
+    link_name = "softmax"
+    labels = "groups"
+    groups: Sequence[int]
+
+    def __post_init__(self) -> None:
+        given = self.groups
+        whole = isinstance(given, list | tuple) and all(is_number(n) and n == int(n) and n >= 1 for n in given)
+        if not whole or not given:
+            raise ConfigError(f"grouped_cross_entropy: groups must be a list of numbers of classes, got {given!r}")
+        object.__setattr__(self, "groups", tuple(int(n) for n in given))
+
+    @property
+    def link(self) -> Activation:
+        """The softmax within each group."""
+        forward, vjp = (partial(f, groups=self.groups) for f in (grouped_softmax, grouped_softmax_vjp))
+        return Activation("grouped_softmax", forward, vjp, output_only=True)
+
+    def value(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """L = the sum of the groups' cross-entropies."""
+        one = CategoricalCrossEntropy()
+        return sum(one.value(xp, Z[rows, :], Y[rows, :]) for rows in _spans(self.groups))
+
+    def delta(self, xp: Namespace, Z: Array, Y: Array) -> Array:
+        """dL/dZ, group under group: AL sum_k Y - Y."""
+        one = CategoricalCrossEntropy()
+        return xp.concat([one.delta(xp, Z[rows, :], Y[rows, :]) for rows in _spans(self.groups)], axis=0)
+
+    def literal_dAL(self, xp: Namespace, AL: Array, Y: Array) -> Array:
+        """dL/dAL = -Y / AL."""
+        return CategoricalCrossEntropy().literal_dAL(xp, AL, Y)
+
+    def spec(self) -> dict[str, Any]:
+        """What :func:`get_loss` takes back."""
+        return {"name": self.name, "groups": list(self.groups)}
 
 
 @dataclass(frozen=True)
@@ -233,4 +296,8 @@ def get_loss(spec: str | dict[str, Any] | Loss) -> Loss:
     ConfigError
         For an unknown name or parameter.
     """
+    named = spec.get("name") if isinstance(spec, dict) else None
+    if isinstance(spec, GroupedCrossEntropy) or named == GroupedCrossEntropy.name:
+        # Not in LOSSES, whose losses are all there by name alone: the number of classes has no default.
+        return create("loss", {GroupedCrossEntropy.name: GroupedCrossEntropy}, spec)
     return create("loss", LOSSES, spec)

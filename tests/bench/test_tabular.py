@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from backprop_gpu.bench.tables import chosen_tables, raw
-from backprop_gpu.bench.tabular import FOLDS, NAMES, PEERS, rows
+from backprop_gpu.bench.tabular import FOLDS, NAMES, PEERS, mean_ranks, rows
 from backprop_gpu.errors import ConfigError
 
 
@@ -34,3 +34,8 @@ def test_regression_and_the_names() -> None:
     assert 0.3 < y.mean() < 0.7
     with pytest.raises(ConfigError, match="did you mean 'boosting'"):
         list(rows(tables[:1], ["boost"], 1))
+
+
+def test_equal_scores_share_a_rank() -> None:
+    np.testing.assert_array_equal(mean_ranks(np.array([[0.9, 0.8, 0.9, 0.1]])), [1.5, 3.0, 1.5, 4.0])
+    np.testing.assert_array_equal(mean_ranks(np.array([[1.0, 2.0], [3.0, 0.0]])), [1.5, 1.5])

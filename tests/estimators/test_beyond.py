@@ -117,6 +117,15 @@ def test_callbacks_of_ours_hear_every_epoch() -> None:
     assert listener.heard == [3, *expected, "end"]
 
 
+def test_callbacks_of_ours_hear_every_iteration_of_lbfgs() -> None:
+    X, y = rows("regression")
+    listener = Listener()
+    model = fitted(MLPRegressor(solver="lbfgs", max_iter=5, random_state=0, callbacks=[listener]), X, y)
+    assert [h[0] for h in listener.heard[1:-1]] == [1, 2, 3, 4, 5]
+    assert listener.heard[-2][2] == model.loss_
+    assert same_bits(model, fitted(MLPRegressor(solver="lbfgs", max_iter=5, random_state=0), X, y))
+
+
 class StopAfter:
     """A callback of scikit-learn's protocol that ends the fit after some epochs."""
 
@@ -141,12 +150,13 @@ class StopAfter:
         return len(self.scores) == self.epochs
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
-def test_scikit_learns_callbacks_see_a_fitted_estimator_and_may_stop(kind: Any) -> None:
+def test_scikit_learns_callbacks_see_a_fitted_estimator_and_may_stop(kind: Any, solver: str) -> None:
     X, y = rows("binary" if kind is MLPClassifier else "regression")
     callback = StopAfter(4)
     assert isinstance(callback, FitCallback)
-    model = fitted(kind(max_iter=30, random_state=0).set_callbacks(callback), X, y)
+    model = fitted(kind(solver=solver, max_iter=30, random_state=0).set_callbacks(callback), X, y)
     assert model.n_iter_ == len(callback.scores) == 4
     assert callback.scores[-1] == model.score(X, y)
     assert callback.ends == 1

@@ -172,3 +172,14 @@ def test_without_scikit_learn_the_package_works_and_the_estimators_name_the_extr
     """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.stdout == "MissingDependencyError scikit-learn is not installed; pip install 'backprop-gpu[sklearn]'\n"
+
+
+def test_a_fitted_estimator_keeps_no_rows() -> None:
+    X, y = np.random.default_rng(0).standard_normal((120, 4)), np.arange(120) % 2
+    model = fitted(MLPClassifier((3,), max_iter=2, random_state=0), X, y)
+    model.predict(X)
+    assert model._runtime.engine is None  # which holds them while a fit goes on
+    assert model._runtime.network is not None
+    assert not [name for name, x in vars(model).items() if isinstance(x, np.ndarray) and 120 in x.shape]
+    model.partial_fit(X, y)
+    assert model._runtime.engine is not None

@@ -161,3 +161,15 @@ def test_sparse_rows_give_the_bits_of_dense_rows(container: Any, monkeypatch: py
         assert distance(dense, other) == 0.0
         assert other.loss_curve_ == dense.loss_curve_
         assert np.array_equal(other.predict_proba(container(X)), dense.predict_proba(X))
+
+
+def test_rows_of_the_same_shape_are_trained_by_the_recorded_epoch() -> None:
+    X, y = rows("multiclass")
+    model = backprop_gpu.MLPClassifier(random_state=0).partial_fit(X[:40], y[:40], classes=[0, 1, 2])
+    before = model._runtime.engine._epochs[1]
+    model.partial_fit(X[40:80], y[40:80])
+    assert model._runtime.engine._epochs[1] is before
+    fresh = backprop_gpu.MLPClassifier(random_state=0).partial_fit(X[:40], y[:40], classes=[0, 1, 2])
+    fresh._runtime.engine = None
+    fresh.partial_fit(X[40:80], y[40:80])
+    assert distance(model, fresh) == 0.0

@@ -10,7 +10,7 @@ import sklearn.neural_network as theirs
 from support.estimators import distance, fitted, rows
 
 from backprop_gpu import MLPClassifier, MLPRegressor, parity
-from backprop_gpu.estimators.engine import Engine, plan_for
+from backprop_gpu.estimators.engine import Engine, build_net, plan_for
 from backprop_gpu.estimators.lbfgs import Objective
 from backprop_gpu.maths.losses import get_loss
 
@@ -23,7 +23,8 @@ def objective(**settings: Any) -> tuple[Objective, np.ndarray]:
     y = np.abs(y) if settings.get("loss") == "poisson" else y
     weights = np.random.default_rng(1).uniform(0.5, 2.0, (len(X), 1))
     model = MLPRegressor(hidden_layer_sizes=(4,), activation="tanh", alpha=ALPHA, **settings)
-    engine = Engine(plan_for(model, (6, 4, 3), get_loss(model.loss), "float64", len(X)), 0, "glorot_uniform")
+    plan = plan_for(model, (6, 4, 3), get_loss(model.loss), "float64", len(X))
+    engine = Engine(plan, build_net(plan, 0, "glorot_uniform"))
     return Objective(engine, X, y, weights), engine.net.backend.to_host(engine.net.params.theta)
 
 

@@ -11,6 +11,7 @@ from support.backends import Case, cases
 from support.bench import same_bits
 
 from backprop_gpu.errors import BackpropError, ConfigError, DataError, ShapeError
+from backprop_gpu.maths.ledger import Denominator
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 
@@ -219,3 +220,17 @@ def test_a_batch_of_float64_does_not_change_the_dtype() -> None:
     assert {x.dtype for x in (step.net.params.theta, step.net.params.grad, step.value, *step.slots)} == {
         np.dtype("float32")
     }
+
+
+def test_the_numbers_of_a_step_are_what_load_uploads() -> None:
+    step = TrainingStep(net_of(), {"name": "adam", "learning_rate": 0.1}, schedule="inverse_scaling", l1=0.5, l2=2.0)
+    step.t = 3
+    D = [Denominator(4.0), Denominator(8.0)]
+    table = np.zeros((2, step.n_numbers), np.float32)
+    step.load(table, D)
+    expected = [step.numbers(k, d) for k, d in enumerate(D)]
+    assert np.array_equal(table, np.array(expected, np.float32))
+    rates = [0.1 * step.schedule.factor(3 + k, 1) for k in range(2)]
+    assert expected == [
+        [d.inverse, 0.5 * d.inverse, 2.0 * d.inverse, *step.optimizer.scalars(4 + k, rates[k])] for k, d in enumerate(D)
+    ]

@@ -233,7 +233,7 @@ class CompiledKernels(HostKernels):
             self._fall_back()
             rows, weights = np.ascontiguousarray(rows), None if weights is None else np.ascontiguousarray(weights)
         fits = labels or (_single(Y) and Y.shape == Z.shape)
-        if form != "fused" or not _single(Z, weights) or not fits:
+        if loss.name not in losses.CODES or form != "fused" or not _single(Z, weights) or not fits:
             self._fall_back()
             super().output_delta(
                 loss,

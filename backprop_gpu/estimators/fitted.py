@@ -1,0 +1,175 @@
+"""A fitted estimator: the network behind it, its outputs, its loss, and the other forms that it takes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from ..maths.losses import Loss
+from ..network.dense_net import BLOCK_ROWS, DenseNet
+from . import files, interop, tabular
+from .arrays import check_origin, on_host, origin_of
+from .engine import Engine, as_named, as_parameters, build_net, plan_for, runtime_of
+from .lbfgs import Objective
+from .rows import dense
+from .start import Parameters
+
+
+class Fitted(BaseEstimator):
+    """Base of both estimators, without ``fit``: everything that needs the fitted attributes alone."""
+
+    coefs_: list[np.ndarray]
+    intercepts_: list[np.ndarray]
+    activation: Any
+    dropout: Any
+    loss: Any
+    device: str
+    kernels: str
+
+    # -- what a subclass says of its targets -------------------------------------------------------------------------
+
+    def _encode(self, X: Any, y: Any, *, first: bool, incremental: bool) -> tuple[Any, np.ndarray]:
+        """Checked X, and the targets Y (n, k) as the loss takes them; ``classes_`` are settled here."""
+        raise NotImplementedError
+
+    def _codes(self, y: Any, name: str) -> np.ndarray:
+        """Targets y, called ``name``, as the loss takes them."""
+        raise NotImplementedError
+
+    def _loss_of(self, Y: np.ndarray) -> tuple[Loss, int]:
+        """The loss and the number of outputs for these targets."""
+        raise NotImplementedError
+
+    def _fitted_loss(self) -> tuple[Loss, int]:
+        """The loss that the fitted attributes imply, and the number of outputs."""
+        raise NotImplementedError
+
+    def _row_weights(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
+        """The weights of the rows, class weights included."""
+        return sample_weight
+
+    def _stratify(self, Y: np.ndarray) -> np.ndarray | None:
+        """What a validation split keeps the shares of."""
+        return None
+
+    def _one_hot(self, Y: np.ndarray) -> np.ndarray:
+        """Targets with a column for each output."""
+        return Y
+
+    # -- the network -------------------------------------------------------------------------------------------------
+
+    def network(self) -> DenseNet:
+        """The network with the fitted weights on the estimator's device; examples are rows at its own door.
+
+        Raises
+        ------
+        NotFittedError
+        """
+        check_is_fitted(self)
+        tabular.refuse(self, "network()")
+        return self._loaded()
+
+    def _loaded(self) -> DenseNet:
+        runtime = runtime_of(self)
+        if runtime.fitting is not None:
+            return runtime.fitting.net
+        sizes, dtype = (self.coefs_[0].shape[0], *(c.shape[1] for c in self.coefs_)), str(self.coefs_[0].dtype)
+        given = (self.activation, self.dropout, self.loss, self.device, self.kernels)
+        key = (sizes, dtype, *(tuple(x) if isinstance(x, list) else x for x in given))
+
+        def make() -> DenseNet:
+            plan = plan_for(self, sizes, self._fitted_loss()[0], dtype, 1)
+            return build_net(plan, getattr(self, "_seed", 0))
+
+        net = runtime.network_for(key, make)
+        net.set_parameters(as_named((self.coefs_, self.intercepts_)))
+        return net
+
+    def _outputs(self, X: Any, method: str) -> np.ndarray:
+        """AL (n_samples, n_outputs) on the host."""
+        check_is_fitted(self)
+        check_origin(origin_of(X), getattr(self, "_fitted_on", "numpy"), f"{type(self).__name__}.{method}")
+        X = validate_data(self, on_host(X), accept_sparse=["csr", "csc"], reset=False)
+        return self._forward(X)
+
+    def _forward(self, X: Any) -> np.ndarray:
+        if "members_" in vars(self):
+            return tabular.average(self, X)
+        net = self._loaded()
+        if not issparse(X):
+            return net.predict_proba(X)
+        X = X.tocsr()
+        blocks = [net.predict_proba(X[i : i + BLOCK_ROWS].toarray()) for i in range(0, X.shape[0], BLOCK_ROWS)]
+        return np.concatenate(blocks)
+
+    def _reconstruction(self) -> dict[str, Any]:
+        """Fitted attributes of an estimator as if the fit had ended now, for scikit-learn's callbacks."""
+        fitted = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("__")}
+        fitting = runtime_of(self).fitting
+        if fitting is not None:
+            fitted["coefs_"], fitted["intercepts_"] = fitting.parameters()
+        return fitted
+
+    def network_targets(self, y: Any) -> np.ndarray:
+        """Targets as :meth:`network` takes them (n_samples, k): class indices, 0/1 labels, or values."""
+        check_is_fitted(self)
+        return self._codes(np.asarray(on_host(y)), "y")
+
+    def loss_and_gradient(self, X: Any, y: Any, sample_weight: Any = None) -> tuple[float, Parameters]:
+        """(J, (coef_grads, intercept_grads)) at the fitted weights, all rows as one batch, without dropout.
+
+        J is the loss as a fit reports it, penalty included; the gradient is the one that training follows.
+        """
+        check_is_fitted(self)
+        tabular.refuse(self, "loss_and_gradient()")
+        options = {"accept_sparse": ["csr", "csc"], "multi_output": True, "dtype": self.coefs_[0].dtype}
+        X, y = validate_data(self, on_host(X), on_host(y), **options, reset=False)
+        weights = None if sample_weight is None else _check_sample_weight(on_host(sample_weight), X)
+        weights = self._row_weights(y, weights, False)
+        sizes = (self.coefs_[0].shape[0], *(c.shape[1] for c in self.coefs_))
+        plan = plan_for(self, sizes, self._fitted_loss()[0], str(self.coefs_[0].dtype), X.shape[0])
+        plan = replace(plan, dropout=(0.0,) * (len(sizes) - 2))
+        engine = Engine(plan, build_net(plan, 0))
+        engine.load((self.coefs_, self.intercepts_))
+        w = None if weights is None else weights.reshape(-1, 1)
+        function = Objective(engine, dense(X), self._codes(y, "y"), w)
+        J, grad = function(engine.net.backend.to_host(engine.net.params.theta))
+        return J, as_parameters(engine.net.params.named(grad))
+
+    # -- other forms -------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_sklearn(cls, fitted: Any, **changes: Any) -> Any:
+        """This class's estimator from scikit-learn's fitted one of the same name; ``changes`` set other parameters.
+
+        Weights come over bit for bit, the optimizer's state too; a regressor keeps scikit-learn's ``loss_scaling``.
+        """
+        return interop.from_sklearn(cls, fitted, changes)
+
+    def to_sklearn(self) -> Any:
+        """scikit-learn's fitted estimator of the same name, with the same weights bit for bit."""
+        tabular.refuse(self, "to_sklearn()")
+        return interop.to_sklearn(self)
+
+    def to_safetensors(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator to one safetensors file."""
+        files.save(self, path)
+
+    @classmethod
+    def from_safetensors(cls, path: str | os.PathLike[str], **changes: Any) -> Any:
+        """Read what :meth:`to_safetensors` wrote; ``changes`` set other parameters, such as ``device="cpu"``."""
+        return files.load(cls, path, changes)
+
+    # -- copies ------------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the network: what is pickled lives on the host, and loads where there is no device."""
+        state = dict(super().__getstate__())
+        state.pop("_runtime", None)
+        return state

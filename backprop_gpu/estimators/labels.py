@@ -1,0 +1,104 @@
+"""Labels in the user's words and as the network's targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.multiclass import type_of_target, unique_labels
+
+from ..maths.losses import Loss, get_loss
+
+SEVERAL = "multiclass-multioutput"
+
+
+class MultiOutputLabels:
+    """Several labels of several classes each, with the methods of scikit-learn's LabelBinarizer.
+
+    Attributes
+    ----------
+    classes_ : list of arrays
+        Those of each column of y, sorted.
+    y_type_ : str
+        ``"multiclass-multioutput"``.
+    """
+
+    y_type_ = SEVERAL
+
+    def fit(self, y: np.ndarray) -> MultiOutputLabels:
+        """Take the classes of each column of y (n_samples, n_labels)."""
+        return self.of([np.unique(column) for column in y.T])
+
+    def of(self, classes: Any) -> MultiOutputLabels:
+        """Take these classes, a list of arrays."""
+        self.classes_ = [np.unique(c) for c in classes]
+        return self
+
+    @property
+    def groups(self) -> list[int]:
+        """The number of classes of each label."""
+        return [len(c) for c in self.classes_]
+
+    def transform(self, y: np.ndarray) -> np.ndarray:
+        """One-hot columns (n_samples, sum of groups), side by side."""
+        columns = [column[:, None] == c for column, c in zip(y.T, self.classes_, strict=True)]
+        return np.hstack(columns).astype(np.float64)
+
+    def split(self, AL: np.ndarray) -> list[np.ndarray]:
+        """The columns of each label."""
+        return np.split(AL, np.cumsum(self.groups)[:-1], axis=1)
+
+    def inverse_transform(self, AL: np.ndarray) -> np.ndarray:
+        """The most probable labels (n_samples, n_labels)."""
+        parts = zip(self.split(AL), self.classes_, strict=True)
+        return np.column_stack([c[p.argmax(axis=1)] for p, c in parts])
+
+
+def new_labels(y: Any) -> Any:
+    """The encoder for labels y, fitted to them."""
+    several = y.ndim == 2 and type_of_target(y) == SEVERAL
+    return MultiOutputLabels().fit(y) if several else LabelBinarizer().fit(y)
+
+
+def known_and_given(labels: Any, y: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(classes of the encoder, those in y), one pair for each label.
+
+    Raises
+    ------
+    ValueError
+        If y has another number of columns.
+    """
+    if labels.y_type_ != SEVERAL:
+        return [(labels.classes_, np.unique(y) if np.ndim(y) == 1 else unique_labels(y))]
+    if np.ndim(y) != 2 or y.shape[1] != len(labels.classes_):
+        raise ValueError(f"y must have {len(labels.classes_)} columns of labels, got shape {np.shape(y)}.")
+    return [(c, np.unique(column)) for c, column in zip(labels.classes_, y.T, strict=True)]
+
+
+def targets_of(labels: Any, y: Any) -> np.ndarray:
+    """Class indices (n, 1), int64, for one label of several classes; columns of 0 and 1 otherwise."""
+    if labels.y_type_ == "multiclass":
+        return np.searchsorted(labels.classes_, y).astype(np.int64).reshape(-1, 1)
+    if labels.y_type_ == "binary":
+        two = len(labels.classes_) == 2
+        return np.asarray(y == labels.classes_[-1] if two else np.zeros(len(y)), np.float64).reshape(-1, 1)
+    return np.asarray(labels.transform(y), np.float64)
+
+
+def loss_of(labels: Any) -> tuple[Loss, int]:
+    """The loss for such labels, and the network's outputs."""
+    if labels.y_type_ == SEVERAL:
+        return get_loss({"name": "grouped_cross_entropy", "groups": labels.groups}), sum(labels.groups)
+    if labels.y_type_ == "multiclass":
+        return get_loss("categorical_cross_entropy"), len(labels.classes_)
+    return get_loss("binary_cross_entropy"), len(labels.classes_) if labels.y_type_.startswith("multilabel") else 1
+
+
+def labels_from(labels: Any, AL: np.ndarray) -> np.ndarray:
+    """The most probable labels (n,) or (n, n_labels) from the network's outputs (n, n_L)."""
+    if labels.y_type_ == "multiclass":
+        return np.take(labels.classes_, AL.argmax(axis=1))
+    if labels.y_type_ == "binary" and len(labels.classes_) == 2:
+        return np.take(labels.classes_, (AL[:, 0] > 0.5).astype(np.intp))
+    return np.asarray(labels.inverse_transform(AL if AL.shape[1] > 1 else AL.ravel()))

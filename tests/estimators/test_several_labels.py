@@ -1,0 +1,87 @@
+"""Several labels of several classes each, on shared hidden layers (scikit-learn#12505)."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.estimators import fitted, same_bits
+
+from backprop_gpu import MLPClassifier, parity
+from backprop_gpu.errors import ConfigError
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((150, 4))
+Y = np.column_stack(
+    [
+        np.array(["low", "mid", "top"])[np.digitize(X[:, 0], [-0.4, 0.4])],
+        np.array(["no", "yes"])[(X[:, 1] > 0).astype(int)],
+    ]
+)
+SETTINGS: dict[str, Any] = {"learning_rate_init": 0.02, "max_iter": 60, "random_state": 0}
+
+
+def model(**settings: Any) -> MLPClassifier:
+    return MLPClassifier((20,), **{**SETTINGS, **settings})
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_every_column_is_learned(solver: str) -> None:
+    m = fitted(model(solver=solver, max_iter=60 if solver == "adam" else 8), X, Y)
+    assert [list(c) for c in m.classes_] == [["low", "mid", "top"], ["no", "yes"]]
+    assert (m.n_outputs_, m.out_activation_) == (5, "softmax")
+    predicted = m.predict(X)
+    assert predicted.shape == Y.shape
+    assert ((predicted == Y).mean(axis=0) > 0.9).all()
+    assert m.score(X, Y) == (predicted == Y).all(axis=1).mean()
+    proba = m.predict_proba(X)
+    assert [p.shape for p in proba] == [(150, 3), (150, 2)]
+    for p, log_p, column, classes in zip(proba, m.predict_log_proba(X), predicted.T, m.classes_, strict=True):
+        np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-12)
+        np.testing.assert_allclose(log_p, np.log(p))
+        assert np.array_equal(classes[p.argmax(axis=1)], column)
+
+
+def test_the_loss_is_the_sum_of_the_columns_log_losses() -> None:
+    m = fitted(model(max_iter=3, alpha=0.0), X, Y)
+    expected = -sum(
+        np.log(p[np.arange(150), np.searchsorted(c, y)]).mean()
+        for p, c, y in zip(m.predict_proba(X), m.classes_, Y.T, strict=True)
+    )
+    assert m.loss_and_gradient(X, Y)[0] == pytest.approx(expected, rel=1e-12)
+    assert parity.check_cost_gradient_pair(fitted(model(max_iter=3, activation="tanh"), X, Y), X, Y).ok
+
+
+def test_early_stopping_copies_weights_and_partial_fit(tmp_path: Path) -> None:
+    m = fitted(model(early_stopping=True, class_weight="balanced"), X, Y)
+    assert m.validation_scores_ is not None
+    assert len(m.validation_scores_) == m.n_iter_
+    m.set_params(early_stopping=False, class_weight=None)
+    m.to_safetensors(tmp_path / "m.safetensors")
+    for other in (pickle.loads(pickle.dumps(m)), MLPClassifier.from_safetensors(tmp_path / "m.safetensors")):
+        assert same_bits(m, other)
+        assert np.array_equal(m.predict(X), other.predict(X))
+    a, b = model(max_iter=1), model()
+    fitted(a, X, Y)
+    b.partial_fit(X, Y, classes=[["low", "mid", "top"], ["no", "yes"]])
+    assert same_bits(a, b)
+    assert b.partial_fit(X[:5], Y[:5]).score(X, Y) > 0.0
+
+
+def test_what_it_cannot_do_is_said() -> None:
+    m = fitted(model(max_iter=2), X, Y)
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        model().partial_fit(X, Y)
+    with pytest.raises(ValueError, match=r"`y` has classes not in `self.classes_`.*what"):
+        m.partial_fit(X, np.where(Y == "mid", "what", Y))
+    with pytest.raises(ValueError, match="y must have 2 columns of labels"):
+        m.loss_and_gradient(X, Y[:, 0])
+    with pytest.raises(ConfigError, match="scikit-learn's MLPClassifier has no several labels"):
+        m.to_sklearn()
+    with pytest.raises(ConfigError, match="parity has no formulas of its own for the loss grouped_cross_entropy"):
+        parity.check(m, X, Y)
+    with pytest.raises(ValueError, match=r"The 'validation_metrics' parameter .* none for several labels"):
+        model(early_stopping=True, validation_metrics=["log_loss"]).fit(X, Y)
