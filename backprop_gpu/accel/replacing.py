@@ -12,9 +12,11 @@ from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import validate_data
 
 from ..errors import BackpropError
@@ -24,15 +26,7 @@ NAMES = ("MLPClassifier", "MLPRegressor")
 METHODS = ("fit", "partial_fit", "_forward_pass_fast")
 
 # Attributes of our estimators that scikit-learn's do not have.
-_OURS = (
-    "_engine",
-    "_current",
-    "_optimizer",
-    "_seed",
-    "_fitted_on",
-    "validation_loss_curve_",
-    "validation_metric_curves_",
-)
+_OURS = ("_runtime", "_seed", "_fitted_on", "validation_loss_curve_", "validation_metric_curves_")
 
 _twins: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # our estimator behind each of scikit-learn's
 _originals: dict[tuple[type, str], Any] = {}  # what a class had of its own under this name, or None
@@ -73,9 +67,7 @@ def _fitting(cls: type[Any], original: Callable[..., Any]) -> Callable[..., Any]
 
     @functools.wraps(original)
     def method(self: Any, X: Any, y: Any, *rest: Any, **named: Any) -> Any:
-        reason = "" if type(self) is cls else f"a subclass of {cls.__name__}"
-        if original.__name__ == "partial_fit" and self.solver == "lbfgs":
-            reason = "partial_fit with solver='lbfgs'"  # scikit-learn's regressor has it, a whole fit
+        reason = _obstacle(self, cls, original.__name__, y)
         if reason:
             tally.count(type(self).__name__, original.__name__, reason=reason)
             return original(self, X, y, *rest, **named)
@@ -95,6 +87,17 @@ def _fitting(cls: type[Any], original: Callable[..., Any]) -> Callable[..., Any]
         return self
 
     return _fit_context(prefer_skip_nested_validation=True)(method)
+
+
+def _obstacle(self: Any, cls: type[Any], method: str, y: Any) -> str:
+    """Why scikit-learn is asked at once: the method would not be that of the class, or does what ours does not."""
+    if type(self) is not cls:
+        return f"a subclass of {cls.__name__}"
+    if method == "partial_fit" and self.solver == "lbfgs":
+        return "partial_fit with solver='lbfgs'"  # scikit-learn's regressor has it, a whole fit
+    if cls.__name__ == "MLPClassifier" and np.ndim(y) == 2 and type_of_target(y) == "multiclass-multioutput":
+        return "several labels of several classes"  # which scikit-learn refuses, and ours would fit
+    return ""
 
 
 def _forward(cls: type, original: Callable[..., Any]) -> Callable[..., Any]:

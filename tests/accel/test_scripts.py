@@ -66,6 +66,10 @@ try:
     MLPClassifier(alpha=-1.0).fit(X, y)
 except ValueError as error:
     print(error)
+try:
+    MLPClassifier(max_iter=2).fit(X, generator.randint(0, 3, (60, 2)))
+except ValueError as error:
+    print(error)
 twice = MLPRegressor(hidden_layer_sizes=(3,), solver="lbfgs", max_iter=5, random_state=0)
 print("score", twice.partial_fit(X, y).partial_fit(X, y).score(X, y))
 print(repr(net.set_params(random_state=None)))
@@ -77,19 +81,24 @@ def test_what_is_left_to_scikit_learn_is_listed_with_the_reason(tmp_path: Path) 
     plain, accelerated = both("script.py", folder=tmp_path, options=("--device", "array_api_strict:device9"))
     assert (plain.code, accelerated.code) == (0, 0), plain.err + accelerated.err
     assert accelerated.out == plain.out  # the generator is where it was: the very same fit
-    reasons = dict(line.removeprefix("backprop_gpu.accel: ").split(": ", 1) for line in accelerated.report)
-    assert list(reasons) == [
-        *("MLPClassifier.fit", "MLPClassifier.predict"),
-        *("MLPRegressor.partial_fit", "MLPRegressor.predict", "Mine.fit"),
+    reasons = [line.removeprefix("backprop_gpu.accel: ").split(": ", 2) for line in accelerated.report]
+    assert [(what, times) for what, times, _ in reasons] == [
+        ("MLPClassifier.fit", "1 call left to scikit-learn"),
+        ("MLPClassifier.fit", "1 call left to scikit-learn"),
+        ("MLPClassifier.predict", "1 call left to scikit-learn"),
+        ("MLPRegressor.partial_fit", "2 calls left to scikit-learn"),
+        ("MLPRegressor.predict", "1 call left to scikit-learn"),
+        ("Mine.fit", "1 call left to scikit-learn"),
     ]
-    assert reasons["MLPClassifier.fit"].startswith("1 call left to scikit-learn: ")
-    assert all("device9" in reasons[name] for name in ("MLPClassifier.fit", "MLPClassifier.predict"))
-    assert reasons["MLPRegressor.partial_fit"] == "2 calls left to scikit-learn: partial_fit with solver='lbfgs'"
-    assert reasons["Mine.fit"] == "1 call left to scikit-learn: a subclass of MLPClassifier"
+    device, labels, _, again, _, inherits = (reason for *_, reason in reasons)
+    assert "device9" in device
+    assert labels == "several labels of several classes"
+    assert again == "partial_fit with solver='lbfgs'"
+    assert inherits == "a subclass of MLPClassifier"
     cpu = run("-m", "backprop_gpu.accel", "-v", "--device", "cpu", "script.py", folder=tmp_path)
     assert cpu.scores() == pytest.approx(plain.scores(), rel=1e-9)
     assert cpu.report[0] == "backprop_gpu.accel: MLPClassifier.fit: numpy"
-    assert len(cpu.report) == 4 + 3  # each call as it ends; each kind of call at the end
+    assert len(cpu.report) == 5 + 4  # each call as it ends; each kind of call at the end
 
 
 IN_CODE = """
