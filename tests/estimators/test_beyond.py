@@ -68,6 +68,16 @@ def test_a_validation_set_is_followed_without_changing_the_fit() -> None:
     assert model.validation_metric_curves_["log_loss"][-1] == pytest.approx(expected, rel=1e-12)
 
 
+def test_early_stopping_may_be_turned_on_and_off_between_fits() -> None:
+    X, y = rows("binary")
+    model = fitted(MLPClassifier(max_iter=3, warm_start=True, random_state=0), X, y)
+    fitted(model.set_params(early_stopping=True), X, y)
+    assert len(model.validation_scores_) == 3
+    fitted(model.set_params(early_stopping=False), X, y)
+    assert len(model.loss_curve_) == 9
+    assert model.best_loss_ == min(model.loss_curve_[6:])
+
+
 @pytest.mark.parametrize("target", ["multiclass", "multilabel", "regression", "outputs"])
 def test_ones_own_validation_set_decides_early_stopping(target: str) -> None:
     X, y = rows(target)
