@@ -13,6 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ..errors import BackpropError
 from ..maths.losses import Loss
+from . import tabular
 from .arrays import on_host, origin_of
 from .engine import Plan, SolverState, as_parameters, build_net, plan_for, runtime_of
 from .fitted import Fitted
@@ -33,6 +34,8 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
     # -- fit ---------------------------------------------------------------------------------------------------------
 
     def _check_solver(self) -> bool:
+        if self.preset is not None:
+            raise AttributeError(f"partial_fit is not available with preset={self.preset!r}, which fits several nets.")
         if self.solver == "lbfgs":
             raise AttributeError(
                 f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
@@ -54,6 +57,11 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
         loss, self.n_outputs_ = self._loss_of(Y)
         sizes = (checked.shape[1], *hidden, self.n_outputs_)
         self._random_state = check_random_state(self.random_state)
+        if self.preset is not None:
+            tabular.fit_members(self, rows, loss, self._held_out(*held_out))
+            return
+        if hasattr(self, "members_"):
+            del self.members_
         if first:
             self._initialize(sizes, loss, str(checked.dtype))
         listeners = Listeners(self, X, y, sample_weight, self.max_iter)

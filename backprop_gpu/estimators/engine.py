@@ -215,6 +215,7 @@ class Runtime:
         self.engine: Engine | None = None
         self.network: tuple[tuple[Any, ...], DenseNet] | None = None
         self.fitting: Engine | None = None
+        self.device = ""  # of the last fit
 
     def engine_for(self, estimator: Any, plan: Plan, seed: int) -> Engine:
         """The engine that was kept, if it was made from the same plan; else a new one, which is kept.
@@ -229,6 +230,7 @@ class Runtime:
                 self.engine = Engine(plan, build_net(plan, seed))
             except ConfigError as error:
                 raise invalid(estimator, "epsilon" if "epsilon" in str(error) else "solver", error) from error
+        self.device = self.engine.net.backend.name
         return self.engine
 
     def network_for(self, key: tuple[Any, ...], make: Callable[[], DenseNet]) -> DenseNet:
