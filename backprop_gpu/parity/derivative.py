@@ -51,7 +51,7 @@ def _central(cost: Callable[[Any], Any], scale: float, size: float) -> Slope:
     """Central differences over halved steps, extrapolated (Ridders 1982): the entry with the smallest error is taken.
 
     The error of an entry is how far it is from its two parents, and what the noise of J makes of the step. A step that
-    crosses a kink disagrees with its halves, so that a smaller one wins; where it agrees with its parents by chance, the
+    crosses a kink disagrees with its halves, so that a smaller one wins; where it agrees with its parents by chance,
     smaller steps, which do not cross it, bear witness. A kink at 0 itself is noise at every step.
     """
     here = float(cost(0.0))
