@@ -113,6 +113,14 @@ def undropped(B: Bounds, a: Bounded, rate: float) -> Bounded:
     return a / B.constant(1.0 / (1.0 - rate))
 
 
+def stopped(B: Bounds, dZ: Bounded, mask: np.ndarray | None) -> Bounded:
+    """dZ of a dropped unit is 0 times g': where g' is no number, a device may have 0 as well; neither is judged."""
+    lost = None if mask is None else ~mask & ~np.isfinite(dZ.v)
+    if lost is None or not lost.any():
+        return dZ
+    return Bounded(B, np.where(lost, 0.0, dZ.v), math.inf, e=np.where(lost, math.inf, dZ.error()))
+
+
 def philox_mask(n: int, rate: float, seed: int, layer: int, step: int, examples: np.ndarray) -> np.ndarray:
     """Who survives, (n, m): Philox-4x32-10 (Salmon et al. 2011) in unsigned 64-bit words.
 

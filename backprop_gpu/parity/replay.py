@@ -244,7 +244,7 @@ class _Replay:
             if before.G is None and mask is not None:
                 a = f.undropped(B, a, rate)
             d = f.dropped(B, dA[rows], None if mask is None else mask[rows], rate)
-            return f.activation_vjp(B, name, parameters, d, z, a)
+            return f.stopped(B, f.activation_vjp(B, name, parameters, d, z, a), None if mask is None else mask[rows])
 
         written = Recorded(call.wrote["dZ_prev"])
         if gate is not None and (name not in LINEAR or mask is not None):

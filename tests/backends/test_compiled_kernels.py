@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backprop_gpu.backends import get_backend
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import BatchBuffers, Batches
@@ -53,6 +54,18 @@ def build(kernels: str, settings: dict[str, Any], n: int = 53, batch_size: int =
     )
     step = TrainingStep(net, s.pop("optimizer", "adam"), total_steps=40, **s)
     return Pass(step, Batches(net, X, y, weights, batch_size=batch_size, shuffle=True, seed=1), micro_batch)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kernels", ["reference", "host", "compiled"])
+def test_a_penalty_that_is_left_out_does_not_touch_infinite_weights(kernels: str, dtype: str) -> None:
+    """0 times infinity would be NaN."""
+    theta, strength = np.array([np.inf, -np.inf, 2.0], dtype), np.array([0.5], dtype)
+    for l1, l2, want in ((strength, None, [0.5, -0.5, 0.5]), (None, strength, [np.inf, -np.inf, 1.0])):
+        grad, value = np.zeros(3, dtype), np.zeros(1, dtype)
+        get_backend("numpy").kernels(kernels).penalty(theta, grad, l1=l1, l2=l2, value=value)
+        np.testing.assert_array_equal(grad, want)
+        assert value[0] == np.inf
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

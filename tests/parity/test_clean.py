@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,24 @@ def test_compiled_kernels_drop_an_infinite_delta() -> None:
         report = check(net, rows, np.ones((6, 3)))
         assert check(net, rows, np.ones((6, 3)), kernels="host").ok, "the network is not to blame"
     assert report.ok, report.summary()
+
+
+@pytest.mark.parametrize("device", [d for d in ("numpy host", "numpy reference", "numpy compiled") if d in devices()])
+def test_networks_that_diverge_are_found_right(device: str) -> None:
+    """Poisson's e^Z overflows: weights, activations and deltas become infinite and NaN within a step or two."""
+    diverged = 0
+    for i in range(40):
+        r = plan(i, 7, [device])
+        if len(r.sizes) > 2:
+            net = r.net | {
+                "loss": "poisson",
+                "dropout": [0.2 if k % 2 else 0.5 for k, _ in enumerate(r.net["activation"])],
+            }
+            report = run(replace(r, net=net, scale=30.0, steps=3))
+            assert report.ok, f"run {i}: {report.summary()}"
+            assert report.trace is not None
+            diverged += not np.isfinite(report.trace.theta_after).all()
+    assert diverged > 5
 
 
 @pytest.mark.parametrize("name", ORDERS)

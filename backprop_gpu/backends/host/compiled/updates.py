@@ -159,15 +159,19 @@ def penalty(dtype: str) -> Kernel:
         a = integers(address, 6)
         n, l1, l2 = a[5], scalar(a[2], f(0.0)), scalar(a[3], f(0.0))
         theta, g = floats(a[0], n), floats(a[1], n)
-        squares, sizes = np.float64(0.0), np.float64(0.0)
-        for i in range(n):
-            x = theta[i]
-            sign = f(1.0) if x > f(0.0) else (f(-1.0) if x < f(0.0) else x)
-            g[i] += l2 * x + l1 * sign
-            squares += np.float64(x) * np.float64(x)
-            sizes += np.float64(abs(x))
-        value = floats(a[4], 1)
-        value[0] += f(np.float64(0.5) * np.float64(l2) * squares + np.float64(l1) * sizes)
+        value, total = floats(a[4], 1), np.float64(0.0)
+        if a[3]:  # a strength that is left out is not 0: 0 times infinity would be NaN
+            for i in range(n):
+                g[i] += l2 * theta[i]
+                total += np.float64(theta[i]) * np.float64(theta[i])
+            value[0] += f(np.float64(0.5) * np.float64(l2) * total)
+            total = np.float64(0.0)
+        if a[2]:
+            for i in range(n):
+                x = theta[i]
+                g[i] += l1 * (f(1.0) if x > f(0.0) else (f(-1.0) if x < f(0.0) else x))
+                total += np.float64(abs(x))
+            value[0] += f(np.float64(l1) * total)
 
     return Kernel("penalty", dtype, body)
 
