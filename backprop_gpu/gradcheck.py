@@ -176,7 +176,8 @@ def _gradient(
     """dJ/dtheta, penalty included, by the network's own kernels in float64; and the size of the terms it is a sum of.
 
     The terms are the examples' own gradients (each with the others at weight 0): where they cancel, what is left is
-    rounding, and is judged by their size. Many rows do not cancel to the last digit, and are judged by their sum.
+    rounding, and is judged by their size. Many rows do not cancel to the last digit, and are judged by their sum; so
+    are the rows of a batch that is normalized, which have no gradients of their own.
     """
     twin = _twin(net, "float64", net.backend, net.kernels_kind)
     step = TrainingStep(twin, "sgd", **settings)
@@ -192,7 +193,7 @@ def _gradient(
     step.penalty()
     whole = twin.backend.to_host(twin.params.grad)
     size = np.abs(whole) + np.abs(whole - plain)
-    if m <= MOST_TERMS:
+    if m <= MOST_TERMS and not any(net.batch_norm):
         alone = (np.where(np.arange(m)[:, None] == i, given, 0.0) for i in range(m))
         size = sum((np.abs(gradient(w, total or float(m))) for w in alone), start=np.abs(whole - plain))
     return twin.params.named(whole), twin.params.named(size)

@@ -13,9 +13,10 @@ import numpy as np
 
 from ...maths import regularization
 from ...maths.activations import Activation
+from ...maths.normalization import EPSILON, batch_norm, running, shares
 from ...maths.optimizers import Optimizer
 from ..protocol import Dropout
-from ..reference import ReferenceKernels
+from ..reference import ReferenceKernels, write
 
 # Elements of a block: five float32 vectors of 16,384 are 320 KiB, within the second-level cache of current CPUs.
 BLOCK = 16_384
@@ -74,6 +75,31 @@ class HostSaved:
     scratch: np.ndarray
 
 
+def _before_activation(A: np.ndarray, saved: HostSaved) -> np.ndarray:
+    """The buffer of what the activation is applied to."""
+    if saved.Z is not None:
+        return saved.Z
+    return A if saved.G is None else saved.G
+
+
+def _normalize(
+    Z: np.ndarray, weights: np.ndarray | None, scratch: np.ndarray, X: np.ndarray, inverse_std: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """X and inverse_std in place; returns the mean and the variance."""
+    if weights is not None:
+        X[...], inverse_std[...], mean, variance = batch_norm(np, Z, weights)
+        return mean, variance
+    mean = np.sum(Z, axis=1, keepdims=True)
+    mean *= shares(np, Z, None)
+    np.subtract(Z, mean, out=X)
+    np.multiply(X, X, out=scratch)
+    variance = np.sum(scratch, axis=1, keepdims=True)
+    variance *= shares(np, Z, None)
+    np.divide(1.0, np.sqrt(variance + EPSILON), out=inverse_std)
+    X *= inverse_std
+    return mean, variance
+
+
 class HostKernels(ReferenceKernels):
     """See ``protocol.Kernels`` for each operation's equation."""
 
@@ -103,10 +129,16 @@ class HostKernels(ReferenceKernels):
         saved: HostSaved,  # type: ignore[override]
     ) -> None:
         """A <- drop(g(W A_prev + b))."""
-        G = A if saved.G is None else saved.G
-        Z = G if saved.Z is None else saved.Z
+        Z = _before_activation(A, saved)
         np.matmul(W, A_prev, out=Z)
         Z += b
+        self._activate(Z, activation, dropout, A, saved)
+
+    def _activate(  # type: ignore[override]
+        self, Z: np.ndarray, activation: Activation, dropout: Dropout | None, A: np.ndarray, saved: HostSaved
+    ) -> None:
+        """The rest of a layer, in place where ``_before_activation`` says."""
+        G = A if saved.G is None else saved.G
         if saved.Z is None:
             _FORWARD[activation.name](G, saved.scratch)
         else:
@@ -141,6 +173,58 @@ class HostKernels(ReferenceKernels):
         else:
             dZ_prev[...] = activation_prev.vjp(np, dZ_prev, saved_prev.Z, G)
         self._bias(dZ_prev, scale, db_prev, accumulate)
+
+    def batch_norm(
+        self,
+        Z: np.ndarray,
+        gamma: np.ndarray,
+        beta: np.ndarray,
+        activation: Activation,
+        dropout: Dropout | None,
+        weights: np.ndarray | None,
+        *,
+        mean: np.ndarray,
+        variance: np.ndarray,
+        A: np.ndarray,
+        saved: HostSaved,  # type: ignore[override]
+        X: np.ndarray | None,
+        inverse_std: np.ndarray | None,
+    ) -> None:
+        """A <- drop(g(gamma X + beta)), X <- (Z - mu) r by the batch's statistics, or by those that are given."""
+        U = _before_activation(A, saved)
+        if X is None or inverse_std is None:
+            np.subtract(Z, mean, out=U)
+            U *= 1.0 / np.sqrt(variance + EPSILON)
+            U *= gamma
+        else:
+            mu, var = _normalize(Z, weights, U, X, inverse_std)
+            mean[...], variance[...] = running(np, mean, mu, weights), running(np, variance, var, weights)
+            np.multiply(X, gamma, out=U)
+        U += beta
+        self._activate(U, activation, dropout, A, saved)
+
+    def batch_norm_vjp(
+        self,
+        dU: np.ndarray,
+        X: np.ndarray,
+        inverse_std: np.ndarray,
+        gamma: np.ndarray,
+        weights: np.ndarray | None,
+        *,
+        scale: np.ndarray | None,
+        dZ: np.ndarray,
+        dgamma: np.ndarray,
+        accumulate: bool,
+    ) -> None:
+        """dZ <- gamma r (dU - share (sum dU + X sum dU X));  dgamma <- (+) scale * sum dU X."""
+        np.multiply(dU, X, out=dZ)
+        total = np.sum(dZ, axis=1, keepdims=True)
+        np.multiply(X, total, out=dZ)
+        dZ += np.sum(dU, axis=1, keepdims=True)
+        dZ *= shares(np, X, weights)
+        np.subtract(dU, dZ, out=dZ)
+        dZ *= gamma * inverse_std
+        write(dgamma, total if scale is None else scale * total, accumulate)
 
     def dense_vjp_params(
         self, dZ: np.ndarray, A_prev: np.ndarray, *, scale: np.ndarray | None, dW: np.ndarray, accumulate: bool

@@ -18,10 +18,10 @@ from ....maths.activations import Activation
 from ....maths.losses import Loss
 from ....maths.optimizers import Optimizer
 from ...protocol import Device, Dropout
-from ..kernels import HostKernels
 from ..openblas import OpenBlas
 from . import averaging, data, layers, losses, updates
 from .calling import play
+from .norm_kernels import NormKernels
 
 CHUNK_SECONDS = 0.1  # Python looks at signals between chunks, so Ctrl-C is answered within this
 # Below this many floating-point operations in its largest product, a network is faster with one BLAS thread.
@@ -61,7 +61,7 @@ def _single(*arrays: np.ndarray | None) -> bool:
     return all(x is None or x.dtype == np.float32 for x in arrays)
 
 
-class CompiledKernels(HostKernels):
+class CompiledKernels(NormKernels):
     """See ``protocol.Kernels`` for each operation's equation."""
 
     def __init__(self, backend: Device, blas: OpenBlas) -> None:
@@ -211,6 +211,12 @@ class CompiledKernels(HostKernels):
         (n, k), m = dW.shape, dZ.shape[1]
         self._run(layers.dense_vjp_params, self.blas.sgemm, dZ, *stored, dW, n, k, m, scale, int(accumulate))
 
+    def _scratch_of(self, m: int) -> np.ndarray:
+        """Five rows of m numbers, for whoever runs now."""
+        if m not in self._scratch:
+            self._scratch[m] = np.zeros((5, m), np.float32)
+        return self._scratch[m]
+
     def output_delta(
         self,
         loss: Loss,
@@ -250,9 +256,7 @@ class CompiledKernels(HostKernels):
             )
             return
         n, m = Z.shape
-        if m not in self._scratch:
-            self._scratch[m] = np.zeros((5, m), np.float32)
-        scratch = self._scratch[m]
+        scratch = self._scratch_of(m)
         parameters = np.atleast_1d(np.array(next(iter(vars(loss).values()), 0.0), np.float64))
         pairs = np.stack([parameters, 1.0 - parameters], axis=1).astype(np.float32)
         self._run(
