@@ -46,9 +46,9 @@ REVEALED = ("Z", "G", "mask")
 class Recipe:
     """What was asked for: a network and how it is trained. Everything here goes into JSON and back.
 
-    ``activations``: [name, parameters] of the hidden layers, ``batch_norm``: which of them are normalized (none if it is
-    empty); ``layout``: name -> [offset, [rows, columns]] in the flat vector; ``kind``: whose elementary functions are
-    called (``claims.ULPS``).
+    ``activations``: [name, parameters] of the hidden layers; ``batch_norm``: which of them are normalized, none if
+    empty; ``layout``: name -> [offset, [rows, columns]] in the flat vector; ``kind``: whose functions are called
+    (``claims.ULPS``).
     """
 
     sizes: tuple[int, ...]
