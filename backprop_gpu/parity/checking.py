@@ -25,7 +25,7 @@ from .probes import LayerShape, probe
 from .products import LONG
 from .replay import Replayed, judge_step
 from .report import Drift, Report
-from .trace import Call, Recipe, StepTrace, trace_step
+from .trace import Recipe, StepTrace, layer_calls, trace_step
 
 STREAM = 3  # the part of the seed's randomness that this uses: the order of rows, biases and state that were all 0
 CLEARED = 0.25  # of the difference that tf32 would leave
@@ -207,23 +207,12 @@ def _drift(trace: StepTrace, wide: TrainingStep) -> Drift:
     theta = max(float(np.max(np.abs(ours[name] - theirs[name]))) for name in ours)
     flips = units = 0
     names = [*(name for name, _ in trace.recipe.activations), "identity"]
-    here, there = (_activated(t) for t in (trace, other))
+    here, there = (layer_calls(t.calls) for t in (trace, other))
     for n, (a, b) in enumerate(zip(here, there, strict=False)):
         if names[n % len(names)] in ("relu", "leaky_relu"):
             flips += int(np.count_nonzero((a.wrote["A"] > 0) != (b.wrote["A"] > 0)))
             units += a.wrote["A"].size
     return Drift(trace.t + 1, theta, flips, units)
-
-
-def _activated(trace: StepTrace) -> list[Call]:
-    """The call that left each layer's A: a normalized layer's second."""
-    found: list[Call] = []
-    for call in trace.calls:
-        if call.name == "batch_norm":
-            found[-1] = call
-        elif call.name == "dense":
-            found.append(call)
-    return found
 
 
 def _named(recipe: Recipe, vector: np.ndarray) -> dict[str, np.ndarray]:

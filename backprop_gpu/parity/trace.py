@@ -7,7 +7,7 @@ recorded here and from what was asked for, which :class:`Recipe` says in plain w
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,6 +121,17 @@ class StepTrace:
     value: np.ndarray
     theta_after: np.ndarray
     slots_after: list[np.ndarray]
+
+
+def layer_calls(calls: Sequence[Call]) -> list[Call]:
+    """The calls that left each layer's A, in order: a normalized layer's second."""
+    found: list[Call] = []
+    for call in calls:
+        if call.name == "batch_norm":
+            found[-1] = call
+        elif call.name == "dense":
+            found.append(call)
+    return found
 
 
 class Recorder:

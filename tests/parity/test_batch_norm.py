@@ -15,6 +15,7 @@ from support.backends import Case, cases
 
 from backprop_gpu.backends.base import Backend
 from backprop_gpu.backends.reference import ReferenceKernels
+from backprop_gpu.maths.activations import get_activation
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.parity.case import replay, save_case
 from backprop_gpu.parity.checking import check
@@ -153,3 +154,20 @@ def test_a_fault_is_found_where_it_enters(name: str, act: Callable[[Any], None],
     report = checked(Device("numpy", np), one_over_m="late")
     assert report.first is not None
     assert report.first.tensor == where
+
+
+def test_the_cause_of_a_wrong_activation_is_named_as_in_other_layers() -> None:
+    class Device(Backend):
+        def kernels(self, kind: str = "auto") -> Any:
+            kernels = ReferenceKernels(self)
+            honest = kernels.dense_vjp_input
+
+            def wrong(W: Any, dZ: Any, activation: Any, dropout: Any, A: Any, saved: Any, **out: Any) -> None:
+                honest(W, dZ, get_activation("identity"), dropout, A, saved, **out)
+
+            kernels.dense_vjp_input = wrong  # type: ignore[method-assign]
+            return kernels
+
+    first = checked(Device("numpy", np), activation="tanh", dropout=0.0).first
+    assert first is not None
+    assert (first.tensor, first.cause) == ("dU2", "g' is missing: dZ is dA")
