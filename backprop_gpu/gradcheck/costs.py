@@ -106,7 +106,7 @@ class CentralCost(_Cost):
     def _slopes(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(Z, derivative there) of every hidden activation and of the loss, at the parameters that are set."""
         net, ws = self.net, self.net.workspace(self.X.shape[1])
-        ws.A[0] = self.X
+        ws.A[0], ws.weights = self.X, self.weights
         Z_out = net.forward(ws)
         for l in range(1, net.L):
             Z = net.kernels.reveal(ws.saved[l])["Z"]

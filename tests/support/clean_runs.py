@@ -174,6 +174,8 @@ def plan(i: int, seed: int = 0, only: Sequence[str] | None = None) -> Run:
         "dropout": [one((0.0, 0.0, 0.2, 0.5)) for _ in range(depth - 1)] or 0.0,
         "seed": int(rng.integers(2**40)),
     }
+    if i % 4 == 3:
+        net["batch_norm"] = [bool((i >> (2 + l)) & 1) for l in range(depth - 1)] or False
     if device == "numpy compiled" and loss == "poisson":
         # Where a Poisson delta overflows, compiled kernels may make NaN of what the definition makes infinite.
         net["dropout"] = 0.0

@@ -18,11 +18,11 @@ from ....maths.losses import Loss
 from ....maths.optimizers import Optimizer
 from ...protocol import Device, Dropout
 from ...shipped import shipped
-from ..kernels import HostKernels
 from ..openblas import OpenBlas
 from . import activations, averaging, data, layers, losses, updates
 from .calling import REALS, Kernel
 from .dropout import drop
+from .norm_kernels import NormKernels
 from .recording import Along, Argument, Call, NotRecordableError, Tape
 
 
@@ -44,7 +44,7 @@ def _one_real(*arrays: np.ndarray | None) -> bool:
     return len(names) == 1 and names <= REALS.keys()
 
 
-class CompiledKernels(HostKernels):
+class CompiledKernels(NormKernels):
     """See ``protocol.Kernels`` for each operation's equation."""
 
     def __init__(self, backend: Device, blas: OpenBlas) -> None:
@@ -149,12 +149,18 @@ class CompiledKernels(HostKernels):
             *(self._gemm[A.dtype.name], W, *stored, b, Along(A, step), n, k, m, m),
             *(saved.parameter, Along(saved.derivative, step)),
         )
-        if dropout is not None:
-            self._run(
-                drop(A.dtype.name),
-                *(Along(A, step), Along(saved.derivative, step), Along(saved.kept, 1)),
-                *(dropout.step, saved.key, saved.scale, Along(saved.words, 4), dropout.first, n, m, m, 0),
-            )
+        self._dropped(A, saved, dropout)
+
+    def _dropped(self, A: np.ndarray, saved: Any, dropout: Dropout | None) -> None:
+        """A, g' <- drop(A), drop(g')."""
+        if dropout is None:
+            return
+        (n, m), step = A.shape, A.itemsize
+        self._run(
+            drop(A.dtype.name),
+            *(Along(A, step), Along(saved.derivative, step), Along(saved.kept, 1)),
+            *(dropout.step, saved.key, saved.scale, Along(saved.words, 4), dropout.first, n, m, m, 0),
+        )
 
     def dense_vjp_input(
         self,
