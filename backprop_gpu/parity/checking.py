@@ -77,10 +77,6 @@ def check(
         For settings, rows or a device that the network would not take.
     """
     net = network_of(model)
-    if net.loss.labels == "groups":
-        raise ConfigError(
-            f"parity has no formulas of its own for the loss {net.loss.name}; gradcheck judges its gradient"
-        )
     if hasattr(model, "network_targets"):  # an estimator: y holds labels in its user's words
         y = model.network_targets(y)
     if steps < 1:

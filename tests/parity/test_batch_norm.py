@@ -17,8 +17,7 @@ from backprop_gpu.backends.base import Backend
 from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.maths.activations import get_activation
 from backprop_gpu.network.dense_net import DenseNet
-from backprop_gpu.parity.case import replay, save_case
-from backprop_gpu.parity.checking import check
+from backprop_gpu.parity.checking import check, replay
 from backprop_gpu.parity.report import Report
 
 RNG = np.random.default_rng(0)
@@ -52,7 +51,7 @@ def test_honest_devices_are_found_right(case: Case, dtype: str) -> None:
 
 def test_a_step_is_written_down_and_judged_again(tmp_path: Path) -> None:
     report = checked("numpy", batch_norm=[False, True], sample_weight=W)
-    save_case(tmp_path / "case", report)
+    report.save(tmp_path / "case")
     again = replay(tmp_path / "case")
     assert [f.ratio for f in again.findings] == [
         f.ratio for f in report.findings if f.tensor not in ("X", "Y", "weights")
