@@ -16,12 +16,12 @@ from ...maths.activations import Activation
 from ...maths.losses import Loss
 from ...maths.optimizers import Optimizer
 from ..protocol import Device, Dropout
-from ..reference import ReferenceKernels
 from . import codes
 from .compile import THREADS
 from .gemm import Product, operand, product
 from .graph import Captured, NotRecordableError, Tape
 from .launch import Call, Launcher
+from .norms import NormKernels
 
 BLOCKS = 1024  # at most, in one grid: a few for every multiprocessor of the largest card, the same on every card
 PASSES = 8  # numbers that a thread takes before another block is worth its while
@@ -37,7 +37,7 @@ class FusedSaved:
     mask: Array = None
 
 
-class FusedKernels(ReferenceKernels):
+class FusedKernels(NormKernels):
     """See ``protocol.Kernels`` for each operation's equation.
 
     Attributes
@@ -215,52 +215,6 @@ class FusedKernels(ReferenceKernels):
             *(codes.ACTIVATIONS[activation_prev.name], _parameter(activation_prev), n, m, width),
             *(*self._sums(dZ_prev, grid[1] * n, grid[0]), scale, db_prev, int(accumulate)),
         )
-
-    def batch_norm(
-        self,
-        Z: Array,
-        gamma: Array,
-        beta: Array,
-        activation: Activation,
-        dropout: Dropout | None,
-        weights: Array | None,
-        *,
-        mean: Array,
-        variance: Array,
-        A: Array,
-        saved: Any,
-        X: Array | None,
-        inverse_std: Array | None,
-    ) -> None:
-        """A <- drop(g(gamma X + beta)), X <- (Z - mu) r: the reference's, which leaves its arrays in ``saved``."""
-        self._falls_back("batch_norm", codes.NO_BATCH_NORM)
-        super().batch_norm(
-            *(Z, gamma, beta, activation, dropout, weights),
-            mean=mean,
-            variance=variance,
-            A=A,
-            saved=saved,
-            X=X,
-            inverse_std=inverse_std,
-        )
-
-    def batch_norm_vjp(
-        self,
-        dU: Array,
-        X: Array,
-        inverse_std: Array,
-        gamma: Array,
-        weights: Array | None,
-        *,
-        scale: Array | None,
-        dZ: Array,
-        dgamma: Array,
-        accumulate: bool,
-    ) -> None:
-        """dZ <- gamma r (dU - share (sum dU + X sum dU X));  dgamma <- (+) scale * sum dU X: the reference's."""
-        self._falls_back("batch_norm_vjp", codes.NO_BATCH_NORM)
-        out: dict[str, Any] = {"scale": scale, "dZ": dZ, "dgamma": dgamma}
-        super().batch_norm_vjp(dU, X, inverse_std, gamma, weights, accumulate=accumulate, **out)
 
     def _sums(self, like: Array, size: int, counters: int) -> tuple[Array, Array]:
         """Room for partial sums, and for the counters of those who add them up."""

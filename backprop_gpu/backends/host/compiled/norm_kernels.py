@@ -11,13 +11,12 @@ from ...protocol import Dropout
 from ..kernels import HostKernels, HostSaved
 from . import norms
 from .calling import REALS, Kernel
-from .recording import Argument
 
 
 class NormKernels(HostKernels):
     """Compiled where the layer's ``saved`` is, NumPy's kernels elsewhere."""
 
-    def _run(self, kernel: Kernel, *arguments: Argument) -> None:
+    def _run(self, kernel: Kernel, *arguments: int | np.ndarray | None) -> None:
         raise NotImplementedError
 
     def _fall_back(self) -> None:
