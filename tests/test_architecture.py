@@ -34,10 +34,11 @@ FLOORS: dict[int, tuple[str, ...]] = {
     4: ("data", "training", "gradcheck"),
     5: ("parity",),
     6: ("config", "config_errors", "safe_yaml", "build"),
-    7: ("report", "bench", "estimators", "pytest_plugin"),
-    8: ("cli", "cli_parity", "__main__"),
+    7: ("estimators",),
+    8: ("report", "bench", "accel", "pytest_plugin"),
+    9: ("cli", "cli_parity", "__main__"),
 }
-ONE_ROOM = {0, 6, 8}
+ONE_ROOM = {0, 6, 9}
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 
 # The doors, which may load what reads configurations, and the kernels that numba compiles, which are loaded when they
@@ -50,6 +51,7 @@ LOADS_MORE = (
     ("report",),
     ("bench",),
     ("estimators",),
+    ("accel", "replacing"),  # loaded when scikit-learn has been
     ("cli",),
     ("cli_parity",),
     ("__main__",),
@@ -203,7 +205,7 @@ def test_packages_with_one_home_are_imported_there_only() -> None:
         "numba": [("backends", "host", "compiled")],
         "torch": [("bench",)],
         "jax": [("bench",)],
-        "sklearn": [("bench",), ("estimators",)],
+        "sklearn": [("bench",), ("estimators",), ("accel",)],
         "scipy": [("estimators",)],
     }
     wrong, seen = [], set()

@@ -69,7 +69,7 @@ class Backend:
 
     def kernels(self, kind: str = "auto") -> Kernels:
         """A kernel set: ``"reference"`` (maths on any namespace), on NumPy ``"host"`` (in place) or ``"compiled"``
-        (numba, float32); ``"auto"`` is the fastest that is there. On CUDA there is ``"fused"`` as well.
+        (numba); ``"auto"`` is the fastest that is there. On CUDA there is ``"fused"`` as well.
 
         Raises
         ------

@@ -117,7 +117,11 @@ def _processor() -> list[Row]:
 def _kernels() -> Row:
     obstacle = compiled_obstacle()
     if obstacle is None:
-        return Row("kernels", "compiled: whole epochs are recorded and played without Python (float32)", ok=True)
+        return Row(
+            "kernels",
+            "compiled: whole epochs are recorded and played without Python, on one core but for BLAS's threads",
+            ok=True,
+        )
     return Row("kernels", f"host: NumPy; compiled kernels would be faster, but {obstacle[1]}", ok=True)
 
 

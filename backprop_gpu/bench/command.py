@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+KINDS = ("step", "epoch", "fit", "inference", "parity", "startup", "growth", "estimators", "tabular")
 _TEXT = """what to measure:
   step       a training step: batch gathered, loss, gradient, Adam
   epoch      an epoch, the drawing of its order included
@@ -16,11 +17,14 @@ _TEXT = """what to measure:
   parity     parity.check beside the step that it checks: time and memory
   startup    imports, first step, whole processes
   growth     step time against width, depth, batch and rows
+  estimators fits of MLPClassifier and MLPRegressor beside scikit-learn's, on 12 tables
+  tabular    scores by 5-fold cross-validation: preset="tabular", plain MLPs, gradient boosting, random forest
 
 Each peer works in a process of its own and is asked for one round at a time, in turn. Equal work is verified first:
 from the same weights, in the same order, its losses must agree with a float64 run; a peer whose losses do not is left
-out, and the command ends with 1. The ratio is a peer's time over that of the first (ours), "% of floor" the least
-time (products at this machine's GEMM rate, bytes at its bandwidth, measured in the same rounds) over a peer's time.
+out, and the command ends with 1. (estimators: the scores on test rows, within 0.01 and two rows of scikit-learn's.)
+The ratio is a peer's time over that of the first (ours), "% of floor" the least time (products at this machine's GEMM
+rate, bytes at its bandwidth, measured in the same rounds) over a peer's time.
 """
 
 
@@ -28,14 +32,10 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, _TEXT
     add = parser.add_argument
-    add(
-        "what",
-        choices=("step", "epoch", "fit", "inference", "parity", "startup", "growth"),
-        metavar="WHAT",
-        help="see below",
-    )
+    add("what", choices=KINDS, metavar="WHAT", help="see below")
     add("--workloads", type=_names, default=[], metavar="W1,W2", help="default: all of them")
     add("--peers", type=_names, default=[], metavar="NAME,NAME", help="default: all that are installed")
+    add("--quick", action="store_true", help="estimators, tabular: few small tables, 20 epochs, one round")
     add("--rounds", type=int, default=7, help="default: 7")
     add("--slice", type=float, default=0.2, metavar="SECONDS", help="least time of a turn (default: 0.2)")
     unset = "remove OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE, which may slow NumPy down, for all alike"
@@ -99,6 +99,12 @@ def _rows(options: argparse.Namespace, context: dict[str, Any]) -> Iterator[dict
     if kind == "growth":
         yield from growth.rows(options.rounds, options.slice)
         return
+    if kind == "estimators":
+        yield from _estimator_rows(options)
+        return
+    if kind == "tabular":
+        yield from _tabular_rows(options)
+        return
     known = {work.name: work for work in WORKLOADS[kind]}
     for name in options.workloads:
         if name not in known:
@@ -109,3 +115,20 @@ def _rows(options: argparse.Namespace, context: dict[str, Any]) -> Iterator[dict
         for name in options.workloads or known:
             yield from measurement.rows(known[name], kind, options.rounds, at_least)
         context["pools"] = measurement.pools()
+
+
+def _estimator_rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    from . import estimators
+    from .tables import QUICK, chosen_tables
+
+    tables = chosen_tables(options.workloads or (QUICK if options.quick else ()), options.what)
+    rounds, at_least, epochs = (1, 0.0, 20) if options.quick else (options.rounds, options.slice, None)
+    yield from estimators.rows(tables, options.peers, rounds, at_least, epochs)
+
+
+def _tabular_rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    from . import tabular
+    from .tables import chosen_tables
+
+    tables = chosen_tables(options.workloads or (("iris",) if options.quick else tabular.NAMES), options.what)
+    yield from tabular.rows(tables, options.peers, 20 if options.quick else None)

@@ -25,6 +25,8 @@ HEADINGS = {
     **dict.fromkeys(("step", "epoch", "fit", "inference"), _COMPARED),
     "startup": ("what", "median", "quartiles"),
     "parity": ("kernels", "what", "median", "quartiles", "ratio", "peak", "of the step's", "note"),
+    "estimators": ("workload", "peer", "median", "quartiles", "ratio", "score", "epochs", "note"),
+    "tabular": ("workload", "peer", "score", "± (folds)", "fit", "note"),
     "growth": ("axis", "value", "FLOP", "median", "quartiles", "exponent"),
 }
 
@@ -46,6 +48,9 @@ def cells(kind: str, row: Row) -> list[str]:
         "% of floor": f"{100 * row['of_floor']:.0f}%" if row.get("of_floor") is not None else "",
         "peak": f"{row['peak'] / 2**20:.0f} MiB" if "peak" in row else "",
         "of the step's": f"{row['peak_ratio']:.2f}" if "peak" in row else "",
+        "score": f"{row['score']:.4f}" if "score" in row else "",
+        "± (folds)": f"{row['spread']:.4f}" if "spread" in row else "",
+        "fit": duration(row["fit"]) if "fit" in row else "",
         "value": f"{row.get('value', 0):,}",
         "FLOP": f"{row.get('flops', 0):.3g}",
         "exponent": f"{row['exponent']:.2f}" if row.get("exponent") is not None else "",

@@ -13,6 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ..errors import BackpropError
 from ..maths.losses import Loss
+from . import tabular
 from .arrays import on_host, origin_of
 from .engine import Plan, SolverState, as_parameters, build_net, plan_for, runtime_of
 from .fitted import Fitted
@@ -33,6 +34,8 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
     # -- fit ---------------------------------------------------------------------------------------------------------
 
     def _check_solver(self) -> bool:
+        if self.preset is not None:
+            raise AttributeError(f"partial_fit is not available with preset={self.preset!r}, which fits several nets.")
         if self.solver == "lbfgs":
             raise AttributeError(
                 f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
@@ -54,12 +57,19 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
         loss, self.n_outputs_ = self._loss_of(Y)
         sizes = (checked.shape[1], *hidden, self.n_outputs_)
         self._random_state = check_random_state(self.random_state)
+        if self.preset is not None:
+            tabular.fit_members(self, rows, loss, self._held_out(*held_out))
+            return
+        if hasattr(self, "members_"):
+            del self.members_
         if first:
             self._initialize(sizes, loss, str(checked.dtype))
-        listeners = Listeners(self, X, y, sample_weight, 0 if self.solver == "lbfgs" else self.max_iter)
+        listeners = Listeners(self, X, y, sample_weight, self.max_iter)
         listeners.attributes = self._reconstruction
         if self.solver == "lbfgs":
-            self._fit_lbfgs(rows, plan_for(self, sizes, loss, self._lbfgs_dtype(), len(Y)))
+            if held_out[0] is not None:
+                raise ValueError("solver='lbfgs' follows no validation set; leave X_val and y_val out.")
+            self._fit_lbfgs(rows, plan_for(self, sizes, loss, self.dtype or "float64", len(Y)), listeners)
         else:
             self._fit_stochastic(rows, sizes, loss, listeners, incremental, self._held_out(*held_out))
         if not all(np.isfinite(p).all() for p in (*self.coefs_, *self.intercepts_)):
@@ -94,22 +104,25 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
             self.validation_scores_: list[float] | None = [] if stopping else None
             self.best_validation_score_: float | None = -math.inf if stopping else None
             self.best_loss_: float | None = None if stopping else math.inf
+            self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_
             self.validation_loss_curve_: list[float] = []
             self.validation_metric_curves_: dict[str, list[float]] = {name: [] for name in self.validation_metrics}
 
     def _draw_seed(self) -> int:
         return int(self._random_state.randint(0, 2**31 - 1))
 
-    def _lbfgs_dtype(self) -> str:
-        """L-BFGS computes in float64, as scikit-learn's does, unless ``dtype`` says otherwise."""
-        return self.dtype or "float64"
-
-    def _fit_lbfgs(self, rows: Rows, plan: Plan) -> None:
+    def _fit_lbfgs(self, rows: Rows, plan: Plan, listeners: Listeners) -> None:
+        """In float64, as scikit-learn's, unless ``dtype`` says otherwise."""
+        if any(plan.dropout):
+            raise invalid(self, "dropout", "solver='lbfgs' needs a loss that stays the same; leave dropout out")
         runtime = runtime_of(self)
-        engine = runtime.engine_for(self, plan, getattr(self, "_seed", 0))
-        engine.load((self.coefs_, self.intercepts_))
-        fit_lbfgs(self, engine, dense(rows.X), rows.Y, rows.weights)
-        self.coefs_, self.intercepts_ = engine.parameters()
+        engine = runtime.fitting = runtime.engine_for(self, plan, 0)
+        try:
+            engine.load((self.coefs_, self.intercepts_))
+            fit_lbfgs(self, engine, dense(rows.X), rows.Y, rows.weights, listeners)
+            self.coefs_, self.intercepts_ = engine.parameters()
+        finally:
+            runtime.fitting = None
 
     def _fit_stochastic(
         self,
@@ -149,8 +162,6 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
         if self.early_stopping:
             if fit.best is not None:
                 self._best_coefs, self._best_intercepts = as_parameters(fit.best)
-            elif not hasattr(self, "_best_coefs"):
-                self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_
             self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
 
     def _divide(self, rows: Rows, held_out: HeldOut | None) -> tuple[Rows, HeldOut | None]:

@@ -47,6 +47,11 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     validation_metrics : sequence of str, default ()
         Names of ``training.metrics``, followed on the validation set.
     callbacks : sequence of training.callbacks.Callback, default ()
+    preset : {"tabular"} or None, default None
+        Settings for tables in place of the defaults (what is given otherwise stays), rows scaled and targets
+        standardized within the estimator, and the mean of ``n_members`` nets: see docs/tabular.md.
+    n_members : int, default 4
+        Nets of the preset.
 
     Attributes
     ----------
@@ -55,6 +60,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         scikit-learn's, NumPy arrays whatever the device.
     validation_loss_curve_, validation_metric_curves_
         With a validation set: its loss without penalty, and {metric: list}, one for each epoch.
+    members_, scaler_
+        With the preset, in place of coefs_, intercepts_ and the curves: fitted estimators, each of one net.
 
     Raises
     ------
@@ -100,6 +107,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         clip_norm: float | None = None,
         validation_metrics: Any = (),
         callbacks: Any = (),
+        preset: str | None = None,
+        n_members: int = 4,
     ) -> None:
         store(self, locals())
 
@@ -215,7 +224,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     def predict(self, X: Any) -> Any:
         """Labels (n_samples,) or (n_samples, n_labels), in the namespace of X."""
-        return in_kind(labels_from(self._label_binarizer, self._outputs(X, "predict")), origin_of(X))
+        AL = self._outputs(X, "predict")
+        return in_kind(labels_from(self._label_binarizer, AL), origin_of(X))
 
     def predict_proba(self, X: Any) -> Any:
         """Probabilities (n_samples, n_classes), columns in the order of ``classes_``, in the namespace of X.

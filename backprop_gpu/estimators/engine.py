@@ -25,9 +25,10 @@ from .params import activations_of, dropout_of, invalid, optimizer_of, read, sch
 from .scaled import ScaledStep
 from .start import Parameters
 
-# Of predicted work with NumPy's kernels: below this, loading the compiled ones (half a second, once per process) is not
-# worth it. It depends on the parameters and the number of rows alone, so that equal fits give equal bits.
-COMPILER_SECONDS = 0.25
+# Of predicted work with NumPy's kernels (real work takes some four times as long): below this, loading the compiled
+# ones, half a second once per process, is not worth it. Parameters and the number of rows alone decide, so that equal
+# fits give equal bits.
+COMPILER_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,7 @@ class Runtime:
         self.engine: Engine | None = None
         self.network: tuple[tuple[Any, ...], DenseNet] | None = None
         self.fitting: Engine | None = None
+        self.device = ""  # of the last fit
 
     def engine_for(self, estimator: Any, plan: Plan, seed: int) -> Engine:
         """The engine that was kept, if it was made from the same plan; else a new one, which is kept.
@@ -224,6 +226,7 @@ class Runtime:
                 self.engine = Engine(plan, build_net(plan, seed))
             except ConfigError as error:
                 raise invalid(estimator, "epsilon" if "epsilon" in str(error) else "solver", error) from error
+        self.device = self.engine.net.backend.name
         return self.engine
 
     def network_for(self, key: tuple[Any, ...], make: Callable[[], DenseNet]) -> DenseNet:

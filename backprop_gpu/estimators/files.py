@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..errors import CheckpointError
 from ..training.checkpoint import Extras, load_model, save_model
+from . import tabular
 from .engine import SolverState, as_parameters
 from .labels import SEVERAL, MultiOutputLabels
 
@@ -49,8 +50,11 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
         fitted["optimizer"] = {"learning_rate": state.learning_rate, "t": state.t}
         tensors |= {f"optimizer/{s}/{k}": x for s, slot in state.slots.items() for k, x in slot.items()}
     params = {k: _plain(v) for k, v in estimator.get_params(deep=False).items() if _fits(v)}
+    net = estimator
+    if "members_" in vars(estimator):
+        net, tensors = estimator.members_[0], tensors | tabular.to_tensors(estimator)
     meta = {"estimator": type(estimator).__name__, "params": params, "fitted": fitted}
-    save_model(path, estimator.network(), Extras(tensors, meta))
+    save_model(path, net.network(), Extras(tensors, meta))
 
 
 def _plain(value: Any) -> Any:
@@ -98,6 +102,8 @@ def load(ours: type[Any], path: str | os.PathLike[str], changes: dict[str, Any])
         made.feature_names_in_ = np.array(fitted["feature_names_in_"], dtype=object)
     if "labels" in fitted:
         made._take_labels(_labels(**fitted["labels"]))
+    if "scaler/centre" in tensors:
+        tabular.from_tensors(made, tensors)
     if "optimizer" in fitted:
         slots: dict[str, dict[str, np.ndarray]] = {}
         for key, tensor in tensors.items():

@@ -13,7 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from ..maths.losses import Loss
 from ..network.dense_net import BLOCK_ROWS, DenseNet
-from . import files, interop
+from . import files, interop, tabular
 from .arrays import check_origin, on_host, origin_of
 from .engine import Engine, as_named, as_parameters, build_net, plan_for, runtime_of
 from .lbfgs import Objective
@@ -72,6 +72,7 @@ class Fitted(BaseEstimator):
         NotFittedError
         """
         check_is_fitted(self)
+        tabular.refuse(self, "network()")
         return self._loaded()
 
     def _loaded(self) -> DenseNet:
@@ -98,6 +99,8 @@ class Fitted(BaseEstimator):
         return self._forward(X)
 
     def _forward(self, X: Any) -> np.ndarray:
+        if "members_" in vars(self):
+            return tabular.average(self, X)
         net = self._loaded()
         if not issparse(X):
             return net.predict_proba(X)
@@ -124,6 +127,7 @@ class Fitted(BaseEstimator):
         J is the loss as a fit reports it, penalty included; the gradient is the one that training follows.
         """
         check_is_fitted(self)
+        tabular.refuse(self, "loss_and_gradient()")
         options = {"accept_sparse": ["csr", "csc"], "multi_output": True, "dtype": self.coefs_[0].dtype}
         X, y = validate_data(self, on_host(X), on_host(y), **options, reset=False)
         weights = None if sample_weight is None else _check_sample_weight(on_host(sample_weight), X)
@@ -150,6 +154,7 @@ class Fitted(BaseEstimator):
 
     def to_sklearn(self) -> Any:
         """scikit-learn's fitted estimator of the same name, with the same weights bit for bit."""
+        tabular.refuse(self, "to_sklearn()")
         return interop.to_sklearn(self)
 
     def to_safetensors(self, path: str | os.PathLike[str]) -> None:

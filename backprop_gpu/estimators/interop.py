@@ -51,14 +51,20 @@ def from_sklearn(ours: type[Any], fitted: Any, changes: dict[str, Any]) -> Any:
     scaling = {} if is_classifier(fitted) else {"loss_scaling": "sklearn"}
     made = ours(**{**fitted.get_params(deep=False), **scaling, **changes})
     _copy_fitted(fitted, made)
+    state = solver_state(fitted)
+    if state is not None:
+        made._optimizer = state
+    return made
+
+
+def solver_state(fitted: Any) -> SolverState | None:
+    """Where the optimizer of scikit-learn's estimator stands; None if it has none."""
     optimizer = vars(fitted).get("_optimizer")
     if isinstance(optimizer, AdamOptimizer):
-        made._optimizer = SolverState(
-            float(made.learning_rate_init), optimizer.t, _slots(m=optimizer.ms, v=optimizer.vs)
-        )
-    elif isinstance(optimizer, SGDOptimizer):
-        made._optimizer = SolverState(float(optimizer.learning_rate), 0, _slots(v=optimizer.velocities))
-    return made
+        return SolverState(float(fitted.learning_rate_init), optimizer.t, _slots(m=optimizer.ms, v=optimizer.vs))
+    if isinstance(optimizer, SGDOptimizer):
+        return SolverState(float(optimizer.learning_rate), 0, _slots(v=optimizer.velocities))
+    return None
 
 
 def _slots(**vectors: Sequence[np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
@@ -93,7 +99,9 @@ def to_sklearn(estimator: Any) -> Any:
         fits = any(c.is_satisfied_by(value) for c in _constraints(kind, name))
         made.set_params(**{name: value if fits else defaults[name]})
     _copy_fitted(estimator, made)
-    _carry_optimizer(estimator, made)
+    state = vars(estimator).get("_optimizer")
+    if state is not None and estimator.solver == made.solver != "lbfgs":
+        carry_optimizer(state, made)
     return made
 
 
@@ -103,11 +111,8 @@ def _constraints(kind: type[Any], name: str) -> list[Any]:
     return [make_constraint(c) for c in kind._parameter_constraints[name]]
 
 
-def _carry_optimizer(estimator: Any, made: Any) -> None:
-    """Give scikit-learn's estimator an optimizer that stands where ours does, if it has one of that kind."""
-    state = vars(estimator).get("_optimizer")
-    if state is None or estimator.solver != made.solver or made.solver == "lbfgs":
-        return
+def carry_optimizer(state: SolverState, made: Any) -> None:
+    """Give scikit-learn's estimator, which has its weights and one of its solvers, an optimizer that stands there."""
     params = [*made.coefs_, *made.intercepts_]
     vectors = {name: list(chain(*as_parameters(slot))) for name, slot in state.slots.items()}
     if made.solver == "adam":

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
 from sklearn.utils.optimize import _check_optimize_result
 
+from ..training.callbacks import Callback, Epoch, Running
 from .engine import Engine
+from .listening import Listeners
 
 MICRO_BATCH = 16_384  # examples per pass: the gradient does not depend on it, memory does
 
@@ -27,37 +30,63 @@ class Objective:
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """(J, dJ/dtheta) at theta, both (size,) vectors with the padding of FlatParams."""
         engine, step, net = self.engine, self.engine.step, self.engine.net
+        set_theta(engine, theta)
         with net.backend.activate(), np.errstate(all="ignore"):
-            net.params.theta[...] = net.backend.asarray(theta, net.dtype)
             step.gradient(self.X, self.Y, self.weights, weights_sum=self.total, micro_batch=MICRO_BATCH)
             step.penalty()
             grad = net.backend.to_host(net.params.grad).astype(np.float64)
         return step.cost() / engine.report_divisor, grad
 
 
+class Watch:
+    """What hears of every iteration: our callbacks and scikit-learn's, which may stop."""
+
+    def __init__(self, engine: Engine, callbacks: list[Callback], listeners: Listeners) -> None:
+        self.engine, self.callbacks, self.listeners = engine, callbacks, listeners
+        self.iteration, self.stopped, self.start = 0, False, time.perf_counter()
+        listeners.begin()
+
+    def __call__(self, intermediate_result: OptimizeResult) -> None:
+        """SciPy's hook: the point is put where the network reads it, so that it can be asked for predictions."""
+        set_theta(self.engine, intermediate_result.x)
+        self.iteration += 1
+        seconds = time.perf_counter() - self.start
+        for callback in self.callbacks:
+            callback.on_epoch(Epoch(self.iteration, self.iteration, float(intermediate_result.fun), 1.0, {}, seconds))
+        if self.listeners.end():
+            self.stopped = True
+            raise StopIteration
+        self.listeners.begin()
+
+
+def set_theta(engine: Engine, theta: np.ndarray) -> None:
+    """Put a flat vector where the network reads its parameters."""
+    net = engine.net
+    with net.backend.activate():
+        net.params.theta[...] = net.backend.asarray(theta, net.dtype)
+
+
 def fit_lbfgs(
-    estimator: Any,
-    engine: Engine,
-    X: np.ndarray,
-    Y: np.ndarray,
-    weights: np.ndarray | None,
+    estimator: Any, engine: Engine, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, listeners: Listeners
 ) -> None:
     """Minimize J from the engine's parameters, and leave the minimum there; ``n_iter_`` and ``loss_`` are written."""
     e, net = estimator, engine.net
     verbose = 1 if e.verbose is True or e.verbose >= 1 else -1
-    result = minimize(
-        Objective(engine, X, Y, weights),
-        net.backend.to_host(net.params.theta).astype(np.float64),
-        method="L-BFGS-B",
-        jac=True,
-        options={
-            "maxfun": e.max_fun,
-            "maxiter": e.max_iter,
-            "gtol": e.tol,
-            **_get_additional_lbfgs_options_dict("iprint", verbose),
-        },
-    )
-    e.n_iter_ = _check_optimize_result("lbfgs", result, e.max_iter)
+    with Running(list(e.callbacks), e.max_iter) as callbacks:
+        watch = Watch(engine, callbacks, listeners)
+        result = minimize(
+            Objective(engine, X, Y, weights),
+            net.backend.to_host(net.params.theta).astype(np.float64),
+            method="L-BFGS-B",
+            jac=True,
+            callback=watch if callbacks or listeners.root is not None else None,
+            options={
+                "maxfun": e.max_fun,
+                "maxiter": e.max_iter,
+                "gtol": e.tol,
+                **_get_additional_lbfgs_options_dict("iprint", verbose),
+            },
+        )
+    e.n_iter_ = result.nit if watch.stopped else _check_optimize_result("lbfgs", result, e.max_iter)
     e.loss_ = float(result.fun)
-    with net.backend.activate():
-        net.params.theta[...] = net.backend.asarray(result.x, net.dtype)
+    set_theta(engine, result.x)

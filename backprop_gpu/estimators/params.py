@@ -64,6 +64,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
     "validation_metrics": [list, tuple],
     "callbacks": [list, tuple],
+    "preset": [StrOptions({"tabular"}), None],
+    "n_members": [Interval(Integral, 1, None, closed="left")],
 }
 CLASSIFIER_CONSTRAINTS: dict[str, list[Any]] = {
     **CONSTRAINTS,

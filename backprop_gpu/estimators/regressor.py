@@ -28,7 +28,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         ``"poisson"`` summed, as scikit-learn reports them.
     hidden_layer_sizes ... max_fun
         As in ``sklearn.neural_network.MLPRegressor``, with the same defaults; what they take beyond is said at
-        :class:`~backprop_gpu.estimators.classifier.MLPClassifier`, as are ``device`` to ``callbacks``.
+        :class:`~backprop_gpu.estimators.classifier.MLPClassifier`, as are ``device`` to ``n_members``.
     loss_scaling : {"derivative", "sklearn"}, default "derivative"
         With K outputs scikit-learn follows K times the derivative of the loss that it reports, which moves the balance
         with ``alpha`` and ``tol`` (scikit-learn#8349). ``"derivative"`` follows the derivative; ``"sklearn"`` does as
@@ -86,6 +86,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         clip_norm: float | None = None,
         validation_metrics: Any = (),
         callbacks: Any = (),
+        preset: str | None = None,
+        n_members: int = 4,
     ) -> None:
         store(self, locals())
 

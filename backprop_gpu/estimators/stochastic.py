@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from typing import Any
@@ -92,13 +93,16 @@ class StochasticFit:
             judged = self.validation.judge()
             e.validation_loss_curve_.append(judged["cost"])
             for name in e.validation_metrics:
-                e.validation_metric_curves_[name].append(judged[name])
+                e.validation_metric_curves_.setdefault(name, []).append(judged[name])
         if not e.early_stopping:
+            e.best_loss_ = math.inf if e.best_loss_ is None else e.best_loss_  # an earlier fit may have stopped early
             e._no_improvement_count = e._no_improvement_count + 1 if e.loss_ > e.best_loss_ - e.tol else 0
             e.best_loss_ = e.loss_ if e.loss_ < e.best_loss_ else e.best_loss_
             return judged
         assert self.validation is not None
         score = judged[self.validation.score]
+        if e.validation_scores_ is None:  # an earlier fit did not
+            e.validation_scores_, e.best_validation_score_ = [], -math.inf
         e.validation_scores_.append(score)
         say(e.verbose, f"Validation score: {score:f}")
         e._no_improvement_count = e._no_improvement_count + 1 if score < e.best_validation_score_ + e.tol else 0

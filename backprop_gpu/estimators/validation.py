@@ -66,7 +66,7 @@ class Validation:
                 Z = net.forward(ws)
                 AL[part] = net.backend.to_host(net.loss.link.forward(xp, Z)).T
                 total += float(net.backend.to_host(xp.sum(weigh(xp, w, net.loss.value(xp, Z, Y)))))
-        judged = self.judge_outputs(AL)
+            judged = self.judge_outputs(AL)
         if not np.isfinite(AL).all():
             judged = dict.fromkeys(judged, float("nan"))
         return {"cost": total * self.inverse, **judged}

@@ -209,14 +209,24 @@ def _of_part(tensors: Sequence[TensorRatio], known: Mapping[str, float]) -> tupl
             return "equal", 1.0, ""
         where = f"{', '.join(unclear)}: the {part} has a kink there or is too noisy"
         return "unclear", None, f"{subject} cannot be judged in {where}; move theta, or compute in float64"
-    ratios = [t.ratio for t in wrong if t.ratio is not None]
-    same = len(ratios) == len(wrong) and all(abs(r - ratios[0]) <= 1e-4 * abs(ratios[0]) for r in ratios)
-    if same and all(t.ratio is None for t in right):
-        words = f"{subject} is {_number(ratios[0])} times the derivative of the reported {part}"
-        return "proportional", ratios[0], words + _named(ratios[0], known)
+    ratio = min(wrong, key=_blur).ratio
+    if all(_is_about(t, ratio) for t in wrong) and all(t.ratio is None for t in right):
+        assert ratio is not None
+        words = f"{subject} is {_number(ratio)} times the derivative of the reported {part}"
+        return "proportional", ratio, words + _named(ratio, known)
     each = ", ".join(f"{t.name} ({_of_tensor(t, known)})" for t in wrong)
     rest = f"; {', '.join(t.name for t in right)} {'is' if len(right) == 1 else 'are'} right" if right else ""
     return "different", None, f"{subject} is not the derivative of the reported {part} in {each}{rest}"
+
+
+def _blur(t: TensorRatio) -> float:
+    """The part of itself by which a ratio may be off."""
+    return math.inf if t.ratio is None else t.error / abs(t.want)
+
+
+def _is_about(t: TensorRatio, ratio: float | None) -> bool:
+    """Whether a tensor's ratio is this one, as well as it is known."""
+    return t.ratio is not None and ratio is not None and abs(t.ratio - ratio) <= (1e-4 + _blur(t)) * abs(ratio)
 
 
 def _of_tensor(t: TensorRatio, known: Mapping[str, float]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +51,8 @@ def _central(cost: Callable[[Any], Any], scale: float, size: float) -> Slope:
     """Central differences over halved steps, extrapolated (Ridders 1982): the entry with the smallest error is taken.
 
     The error of an entry is how far it is from its two parents, and what the noise of J makes of the step. A step that
-    crosses a kink disagrees with its halves, so that a smaller one wins; a kink at 0 itself is noise at every step.
+    crosses a kink disagrees with its halves, so that a smaller one wins; where it agrees with its parents by chance,
+    smaller steps, which do not cross it, bear witness. A kink at 0 itself is noise at every step.
     """
     here = float(cost(0.0))
     steps = scale / 2.0 ** np.arange(HALVINGS)
@@ -62,16 +63,24 @@ def _central(cost: Callable[[Any], Any], scale: float, size: float) -> Slope:
         return Slope(0.0, 2.0 * EPS * size / scale)
     bends = ahead - 2.0 * here + behind
     noise = _noise(bends[:seen]) + 2.0 * EPS * max(float(np.max(np.abs(ahead))), float(np.max(np.abs(behind))), size)
-    best = Slope(math.nan, math.inf)
+    found: list[Slope] = []
     row: list[float] = []
     for i in range(seen):
+        best = Slope(math.nan, math.inf)
         previous, row = row, [float(ahead[i] - behind[i]) / (2.0 * steps[i])]
         for j, old in enumerate(previous):
             row.append(row[j] + (row[j] - old) / (4.0 ** (j + 1) - 1.0))
             error = max(abs(row[-1] - row[j]), abs(row[-1] - old)) + float(noise[i] / steps[i])
             if error < best.error:
                 best = Slope(row[-1], error)
-    return best
+        found.append(best)
+    return min(_witnessed(found[1:]), key=lambda s: s.error, default=Slope(math.nan, math.inf))
+
+
+def _witnessed(found: list[Slope]) -> Iterator[Slope]:
+    """Each step's best entry, its error no less than a smaller step's contradicts it."""
+    for i, (value, error) in enumerate(found):
+        yield Slope(value, max([error, *(abs(value - s.value) - s.error for s in found[i + 1 :])]))
 
 
 def _noise(bends: np.ndarray) -> np.ndarray:

@@ -32,10 +32,13 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
-def build(kernels: str, settings: dict[str, Any], n: int = 53, batch_size: int = 16) -> Pass:
+DTYPES = ("float32", "float64")
+
+
+def build(kernels: str, settings: dict[str, Any], n: int = 53, batch_size: int = 16, dtype: str = "float32") -> Pass:
     s = dict(settings)
     rng = np.random.default_rng(3)
-    X, y = rng.standard_normal((n, 6)).astype("f4"), rng.integers(0, 4, (n, 1))
+    X, y = rng.standard_normal((n, 6)), rng.integers(0, 4, (n, 1))
     weights = rng.integers(0, 3, (n, 1)) + 0.5 if s.pop("weighted", False) else None
     micro_batch = s.pop("micro_batch", None)
     net = DenseNet(
@@ -43,6 +46,7 @@ def build(kernels: str, settings: dict[str, Any], n: int = 53, batch_size: int =
         activation=s.pop("activation", "relu"),
         dropout=s.pop("dropout", 0.0),
         loss="categorical_cross_entropy",
+        dtype=dtype,
         device="numpy",
         kernels=kernels,
         seed=5,
@@ -51,10 +55,11 @@ def build(kernels: str, settings: dict[str, Any], n: int = 53, batch_size: int =
     return Pass(step, Batches(net, X, y, weights, batch_size=batch_size, shuffle=True, seed=1), micro_batch)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_the_replay_is_what_python_would_have_run(settings: dict[str, Any]) -> None:
+def test_the_replay_is_what_python_would_have_run(settings: dict[str, Any], dtype: str) -> None:
     """Bit for bit: the same kernels, called one by one by Python."""
-    played, called = build("compiled", settings), build("compiled", settings)
+    played, called = build("compiled", settings, dtype=dtype), build("compiled", settings, dtype=dtype)
     programs = [
         called.step.program(called.table, called.values, BatchBuffers(called.batches, m), settings.get("micro_batch"))
         for m in (16, 53 % 16)
@@ -69,16 +74,18 @@ def test_the_replay_is_what_python_would_have_run(settings: dict[str, Any]) -> N
     np.testing.assert_array_equal(played.step.net.params.theta, called.step.net.params.theta)
 
 
+@pytest.mark.parametrize(("dtype", "apart"), [("float32", 1e-4), ("float64", 1e-11)])
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_numpys_kernels_train_alike(settings: dict[str, Any]) -> None:
-    """Two epochs apart by rounding alone: costs to 1e-4 of each other, far below what one wrong operand does."""
-    compiled, host = build("compiled", settings), build("host", settings)
+def test_numpys_kernels_train_alike(settings: dict[str, Any], dtype: str, apart: float) -> None:
+    """Two epochs apart by rounding alone: costs this near to each other, far below what one wrong operand does."""
+    compiled, host = (build(kernels, settings, dtype=dtype) for kernels in ("compiled", "host"))
     for epoch in range(2):
-        np.testing.assert_allclose(compiled.run(epoch), host.run(epoch), rtol=1e-4)
+        np.testing.assert_allclose(compiled.run(epoch), host.run(epoch), rtol=apart)
 
 
-def test_runs_repeat_bit_for_bit() -> None:
-    first, second = (build("compiled", SETTINGS[1]) for _ in range(2))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_runs_repeat_bit_for_bit(dtype: str) -> None:
+    first, second = (build("compiled", SETTINGS[1], dtype=dtype) for _ in range(2))
     for epoch in range(5):
         np.testing.assert_array_equal(first.run(epoch), second.run(epoch))
     np.testing.assert_array_equal(first.step.net.params.theta, second.step.net.params.theta)
@@ -91,8 +98,9 @@ def test_the_literal_form_is_played_by_python() -> None:
         np.testing.assert_allclose(literal.run(epoch), host.run(epoch), rtol=1e-4)
 
 
-def test_a_steady_step_allocates_nothing() -> None:
-    steady = build("compiled", SETTINGS[1], n=512)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_steady_step_allocates_nothing(dtype: str) -> None:
+    steady = build("compiled", SETTINGS[1], n=512, dtype=dtype)
     steady.run(0)
     replay, times = steady.replays[0]
     steady.step.load(steady.table, _denominators(steady))
@@ -123,6 +131,28 @@ def test_nan_is_not_lost() -> None:
         broken = build("compiled", {"activation": activation})
         broken.step.net.params.W[1][0, 0] = np.nan
         assert np.isnan(broken.run(0)).all(), activation
+
+
+def test_a_step_of_mixed_kernels_is_played_too() -> None:
+    """A negative slope has no compiled form: its layer is NumPy's calls between compiled ones, bit for bit the same."""
+    settings = {"activation": [{"name": "leaky_relu", "slope": -0.1}, "tanh"], "weighted": True}
+    played, called = build("compiled", settings), build("compiled", settings)
+    program = called.step.program(called.table, called.values, BatchBuffers(called.batches, 16), None)
+    called.replays[0] = (lambda times: [program() for _ in range(times)], called.replays[0][1])  # type: ignore[assignment]
+    for epoch in range(3):
+        np.testing.assert_array_equal(played.run(epoch), called.run(epoch))
+
+
+def test_only_what_a_network_uses_is_made() -> None:
+    """A kernel is compiled when its address is first asked for, once for all networks of a process."""
+    layers = pytest.importorskip("backprop_gpu.backends.host.compiled.layers")
+    layers.dense.cache_clear()
+    kernel = layers.dense("float64", "relu", False)
+    assert kernel is layers.dense("float64", "relu", False)
+    assert "_made" not in vars(kernel)
+    build("compiled", {"activation": ["relu", "tanh"]}, dtype="float64")
+    assert "_made" in vars(kernel)
+    assert "_made" not in vars(layers.dense("float64", "silu", True))
 
 
 def test_decayed_moments_do_not_slow_or_change_the_step() -> None:
@@ -161,3 +191,19 @@ def test_ctrl_c_is_answered_between_chunks(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in errors
+
+
+def test_without_a_folder_to_write_to_kernels_are_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only installation and no home: numba finds no place for machine code, and none is kept."""
+    import numba
+    from numba.core import config
+
+    calling = pytest.importorskip("backprop_gpu.backends.host.compiled.calling")
+    monkeypatch.setattr(config, "CACHE_LOCATOR_CLASSES", "ZipCacheLocator")  # the one for zip files, which this is not
+
+    def twice(x: float) -> float:
+        return 2.0 * x
+
+    with pytest.raises(RuntimeError, match="cannot cache"):
+        numba.njit(cache=True)(twice)
+    assert calling.compiled(numba.njit, twice)(4.0) == 8.0

@@ -395,7 +395,7 @@ def test_a_steady_step_makes_no_buffer() -> None:
     before = dict(fused(epochs)._buffers)
     epochs.run(1)
     assert fused(epochs)._buffers.keys() == before.keys()
-    for counters in (x for (dtype, _), x in before.items() if dtype == "int32"):
+    for counters in (x for (dtype, *_), x in before.items() if dtype == "int32"):
         assert (counters == 0).all()  # every kernel leaves its counters as it found them
 
 

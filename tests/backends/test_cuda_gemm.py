@@ -43,7 +43,7 @@ def test_every_layout_is_multiplied_as_it_lies(shape: tuple[int, int, int], accu
         around = None if out.base is None else out.base.copy()
         for factor in (0, alpha.ctypes.data):
             out[...] = old
-            found = gemm.product(operand(a), operand(b), operand(out), "float32", alpha=factor, accumulate=accumulate)
+            found = gemm.product(operand(a), operand(b), operand(out), alpha=factor, accumulate=accumulate)
             assert found is not None, kinds
             assert found.lda >= (found.K if found.transpose_a else found.M)
             assert found.ldb >= (found.N if found.transpose_b else found.K)
@@ -59,7 +59,7 @@ def test_transposed_views_cost_nothing() -> None:
     """W^T dZ and dZ A^T are taken from W and A where they lie."""
     W, A = np.ones((4, 3), "float32"), np.ones((5, 3), "float32").T
     out = np.empty((4, 5), "float32", order="F")
-    found = gemm.product(operand(W), operand(A), operand(out), "float32", alpha=0, accumulate=False)
+    found = gemm.product(operand(W), operand(A), operand(out), alpha=0, accumulate=False)
     assert found is not None
     assert (found.a, found.transpose_a, found.lda) == (W.ctypes.data, True, 3)
     assert (found.b, found.transpose_b, found.ldb) == (A.ctypes.data, False, 3)
@@ -70,11 +70,9 @@ def test_a_matrix_with_gaps_both_ways_is_left_to_others() -> None:
     gaps = np.ones((8, 8), "float32")[::2, ::2]
     whole = np.ones((4, 4), "float32")
     for a, b, out in ((gaps, whole, whole), (whole, gaps, whole), (whole, whole, gaps)):
-        assert gemm.product(operand(a), operand(b), operand(out), "float32", alpha=0, accumulate=False) is None
+        assert gemm.product(operand(a), operand(b), operand(out), alpha=0, accumulate=False) is None
     backwards = whole[::-1]
-    assert (
-        gemm.product(operand(backwards), operand(whole), operand(whole), "float32", alpha=0, accumulate=False) is None
-    )
+    assert gemm.product(operand(backwards), operand(whole), operand(whole), alpha=0, accumulate=False) is None
 
 
 @pytest.mark.parametrize(("address", "wanted"), [(256, 256), (512, 256), (4096 + 16, 16), (4, 4), (1024 + 128, 128)])
@@ -122,19 +120,21 @@ class Attributes:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "claim"), [("float32", "fp32"), ("float32", "tf32"), ("float32", "bf16"), ("float64", "")]
+    ("dtype", "claim"), [("float32", "fp32"), ("float32", "tf32"), ("bfloat16", "bf16"), ("float64", "")]
 )
 def test_descriptors_round_trip(library: ctypes.CDLL, dtype: str, claim: str) -> None:
     """What a plan wrote is what the library reads out of its own descriptors; no device is asked."""
     compute = gemm.COMPUTE_TYPES[claim] if claim else 70
-    p = gemm.Product(dtype, 5, 7, 3, 1 << 20, 4, True, (1 << 20) + 64, 9, True, 1 << 21, 6, 0, False)
+    result = "float64" if dtype == "float64" else "float32"
+    p = gemm.Product(dtype, result, 5, 7, 3, 1 << 20, 4, True, (1 << 20) + 64, 9, True, 1 << 21, 6, 0, False)
     plan, read = gemm.Plan(library, p, compute), Attributes(library)
-    kind = {"float32": 0, "float64": 1}[dtype]
+    kind, factor = {"float32": 0, "float64": 1}[result], {"float32": 0, "float64": 1, "bfloat16": 14}[dtype]
     wanted = {0: compute, 1: kind, 2: 1, 3: 1, 4: 1, 7: 1}  # type, scale type, pointers on device, T, T, no epilogue
     for attribute, value in wanted.items():
         assert read.get("cublasLtMatmulDescGetAttribute", plan.operation, attribute, ctypes.c_int32) == value
-    for layout, rows, columns, leading in ((plan.a, 3, 5, 4), (plan.b, 7, 3, 9), (plan.d, 5, 7, 6)):
-        sizes = ((0, ctypes.c_uint32, kind), (1, ctypes.c_int32, 0), (2, ctypes.c_uint64, rows))
+    layouts = ((plan.a, factor, 3, 5, 4), (plan.b, factor, 7, 3, 9), (plan.d, kind, 5, 7, 6))
+    for layout, numbers, rows, columns, leading in layouts:
+        sizes = ((0, ctypes.c_uint32, numbers), (1, ctypes.c_int32, 0), (2, ctypes.c_uint64, rows))
         for attribute, size, value in (*sizes, (3, ctypes.c_uint64, columns), (4, ctypes.c_int64, leading)):
             assert read.get("cublasLtMatrixLayoutGetAttribute", layout, attribute, size) == value
     room = read.get("cublasLtMatmulPreferenceGetAttribute", plan.preference, 1, ctypes.c_uint64)

@@ -32,6 +32,9 @@ extern "C" void philox(const unsigned* counter, const unsigned* key, unsigned* w
     layers_ns::Words w = layers_ns::philox(counter[0], counter[1], counter[2], counter[3], key[0], key[1]);
     for (int i = 0; i < 4; ++i) words[i] = w.word[i];
 }
+extern "C" void bfloat16(const float* x, unsigned short* out, long long n) {
+    for (long long i = 0; i < n; ++i) out[i] = data_ns::bfloat16(x[i]);
+}
 extern "C" void activation(long long code, double p, const real* z, const real* dA, real* a, real* d, long long n) {
     for (long long i = 0; i < n; ++i) {
         a[i] = layers_ns::activate(code, real(p), z[i]);
@@ -112,6 +115,30 @@ def test_words_are_those_of_maths() -> None:
         seed = int(key[0]) + (int(key[1]) << 32)
         wanted = [int(x[0]) for x in philox_words(np, seed, [np.array([c]) for c in counter])]
         assert words(tuple(counter), tuple(key)) == wanted
+
+
+# --- bfloat16 ------------------------------------------------------------------------------------------------------
+
+
+def test_bfloat16_is_the_nearest_and_even_at_ties() -> None:
+    rng = np.random.default_rng(8)
+    bits = np.concatenate([rng.integers(0, 2**32, 20_000), np.arange(2**15, 2**17, 2**13), [0x7F7FFFFF, 0xFF7FFFFF]])
+    ties = (rng.integers(0, 2**16, 500) << 16) + 0x8000
+    x = np.concatenate([bits, ties]).astype(np.uint32).view(np.float32)
+    x = np.concatenate([x, np.array([0.0, -0.0, np.inf, -np.inf, np.nan], np.float32)])
+    out = np.zeros(x.size, np.uint16)
+    library("float32").bfloat16(at(x), at(out), ctypes.c_longlong(x.size))
+    got, nan = (out.astype(np.uint32) << 16).view(np.float32), np.isnan(x)
+    assert nan.sum() > 50
+    assert np.isnan(got[nan]).all()
+    got, wide = got[~nan].astype(np.float64), x[~nan].astype(np.float64)
+    with np.errstate(all="ignore"):
+        # 8 significant bits; below 2^-126 the spacing stays that of the smallest normal numbers
+        spacing = np.exp2(np.maximum(np.floor(np.log2(np.abs(wide))), -126.0) - 7.0)
+        wanted = np.where(np.isfinite(wide) & (wide != 0.0), np.rint(wide / spacing) * spacing, wide)
+    wanted[np.abs(wanted) >= 2.0**128] = np.copysign(np.inf, wanted[np.abs(wanted) >= 2.0**128])
+    np.testing.assert_array_equal(got, wanted)
+    np.testing.assert_array_equal(np.signbit(got), np.signbit(wide))
 
 
 # --- activations ---------------------------------------------------------------------------------------------------

@@ -7,17 +7,19 @@ That CuPy's and cuBLASLt's own functions behave like them is for a card to show.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
-from support.emulated_cuda import EmulatedLauncher, obstacle
-from support.fake_cuda import DeviceBackend, FakeCublasLt, FakeCupy, Stream, fake_cuda
+from support.emulated_cuda import EmulatedBackend, obstacle
+from support.fake_cuda import FakeCublasLt, FakeCupy, Stream, fake_cuda
 
 from backprop_gpu.backends.cuda import gemm
-from backprop_gpu.backends.cuda.device import CLAIM_OF
+from backprop_gpu.backends.cuda.device import CLAIM_OF, CudaBackend
 from backprop_gpu.backends.cuda.fused import FusedKernels
-from backprop_gpu.backends.cuda.launch import CupyLauncher
+from backprop_gpu.backends.reference import ReferenceKernels
+from backprop_gpu.config import Config
+from backprop_gpu.errors import DeviceError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import Batches
@@ -27,20 +29,9 @@ OBSTACLE = obstacle()
 pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=str(OBSTACLE))
 
 
-class Device(DeviceBackend):
-    """Kernels through the real CupyLauncher, or the emulated one."""
-
-    def __init__(self, launcher: str) -> None:
-        super().__init__()
-        self.kind = launcher
-
-    def kernels(self, kind: str = "auto") -> Any:
-        launcher = CupyLauncher(self, CLAIM_OF[kind]) if self.kind == "cupy" else EmulatedLauncher()
-        return FusedKernels(self, launcher)
-
-
 @pytest.fixture
-def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[FakeCupy, FakeCublasLt]]:
+def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[FakeCupy, FakeCublasLt]]:
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path))
     with fake_cuda(monkeypatch) as both:
         yield both
 
@@ -53,7 +44,7 @@ def epochs(launcher: str, dtype: str, kernels: str = "fused") -> Pass:
         activation="gelu",
         dropout=0.2,
         loss="categorical_cross_entropy",
-        device=Device(launcher),
+        device=CudaBackend(0) if launcher == "cupy" else EmulatedBackend(),
         kernels=kernels,
         dtype=dtype,
     )
@@ -75,12 +66,13 @@ def test_cupy_is_given_what_the_emulation_is_given(stand_ins: tuple[FakeCupy, Fa
     assert len(cupy.compiled) == 5 if dtype == "float64" else 4  # gather is in float32's module
 
 
-@pytest.mark.parametrize(("kernels", "compute"), [("fused", 68), ("fused-tf32", 77), ("fused-bf16", 75)])
+@pytest.mark.parametrize(("kernels", "compute"), [("fused", 68), ("fused-tf32", 77), ("fused-bf16", 68)])
 def test_a_claim_is_a_compute_type(stand_ins: tuple[FakeCupy, FakeCublasLt], kernels: str, compute: int) -> None:
     epochs("cupy", "float32", kernels).run(0)
     _, library = stand_ins
     used = {x["compute"] for x in library.table.values() if x["kind"] == "operation"}
     assert used == {compute}
+    assert {p.factors for p in library.products} == {"bfloat16" if kernels == "fused-bf16" else "float32"}
     assert compute == gemm.COMPUTE_TYPES[CLAIM_OF[kernels]]
 
 
@@ -117,3 +109,19 @@ def test_a_failed_capture_is_one_line_of_ours(
     assert reasons == {
         "the step cannot be captured: RuntimeError: cudaErrorStreamCaptureUnsupported: operation not permitted"
     }
+
+
+def test_the_fast_set_is_taken_by_name_alone(stand_ins: tuple[FakeCupy, FakeCublasLt]) -> None:
+    backend = CudaBackend(0)
+    assert type(backend.kernels("auto")) is ReferenceKernels
+    for kind, claim in CLAIM_OF.items():
+        kernels = backend.kernels(kind)
+        assert isinstance(kernels, FusedKernels)
+        assert kernels.claim == claim
+    with pytest.raises(DeviceError, match="kernels 'compiled' do not run on cupy:0"):
+        backend.kernels("compiled")
+
+
+def test_configurations_may_name_it() -> None:
+    for kind in CLAIM_OF:
+        assert Config.model_validate({"data": {"source": "digits"}, "kernels": kind}).kernels == kind

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from backprop_gpu.backends.host.calls import Calls
+from backprop_gpu.maths.activations import get_activation
 from backprop_gpu.maths.ledger import Denominator
+from backprop_gpu.maths.losses import SquaredError
+from backprop_gpu.maths.optimizers import SGD
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import BatchBuffers, Batches
@@ -131,3 +135,32 @@ def test_scratch_is_shared_by_what_uses_it_alike() -> None:
     large[...] = 7.0
     np.testing.assert_array_equal(calls.zeros(large), np.zeros((4, 5)))
     np.testing.assert_array_equal(calls.ones((9, 1), "float64"), np.ones((9, 1)))
+
+
+@pytest.mark.parametrize("kernels", ["host", "compiled"])
+def test_a_formula_of_ones_own_is_used_whatever_its_name(kernels: str) -> None:
+    """A loss, an optimizer and an activation named like the package's, but with formulas of their own."""
+    if kernels == "compiled":
+        pytest.importorskip("numba", reason="numba is not installed; pip install 'backprop-gpu[fast]'")
+
+    class Twice(SquaredError):
+        def value(self, xp: Any, Z: Any, Y: Any) -> Any:
+            return 2.0 * super().value(xp, Z, Y)
+
+        def delta(self, xp: Any, Z: Any, Y: Any) -> Any:
+            return 2.0 * super().delta(xp, Z, Y)
+
+    class Backwards(SGD):
+        def apply(self, xp: Any, theta: Any, grad: Any, *given: Any, decay: bool) -> Any:
+            return theta + grad, ()
+
+    shifted = replace(get_activation("relu"), forward_function=lambda xp, Z: xp.maximum(Z, 0.0) + 1.0)
+    X, Y = np.full((3, 2), 0.5, "f4"), np.full((2, 2), 3.0, "f4")
+    found = []
+    for kind in ("reference", kernels):
+        net = DenseNet([3, 4, 2], loss=Twice(), activation=[shifted], device="numpy", kernels=kind)
+        step = TrainingStep(net, Backwards())
+        step(X, Y)
+        found.append((step.cost(), net.params.theta.copy()))
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5)
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-4, atol=1e-6)

@@ -98,6 +98,21 @@ def test_partial_fit_is_there_for_stochastic_solvers_only() -> None:
         MLPClassifier(class_weight="balanced").partial_fit(X, Y, classes=["no", "yes"])
 
 
+def test_lbfgs_refuses_what_it_cannot_follow() -> None:
+    with pytest.raises(ValueError, match="solver='lbfgs' follows no validation set"):
+        MLPRegressor(solver="lbfgs").fit(X, VALUES, X_val=X, y_val=VALUES)
+    with pytest.raises(ValueError, match="The 'dropout' parameter of MLPRegressor is not valid: solver='lbfgs' needs"):
+        MLPRegressor(solver="lbfgs", dropout=0.5).fit(X, VALUES)
+
+
+def test_a_fit_whose_scores_are_never_numbers_keeps_its_start() -> None:
+    model = MLPRegressor(solver="sgd", early_stopping=True, max_iter=3, random_state=0)
+    fitted(model.set_params(hidden_layer_sizes=(4,), learning_rate_init=1e-3), X, VALUES)
+    fitted(model.set_params(hidden_layer_sizes=(3,), learning_rate_init=1e9, activation="identity"), X, 1e200 * VALUES)
+    assert [c.shape for c in model.coefs_] == [(6, 3), (3, 1)]
+    assert not (np.array(model.validation_scores_) > -np.inf).any()
+
+
 def test_before_fit_and_with_other_columns() -> None:
     for method in (MLPClassifier().predict, MLPRegressor().predict, MLPRegressor().network, MLPRegressor().to_sklearn):
         with pytest.raises(NotFittedError):

@@ -68,6 +68,16 @@ def test_a_validation_set_is_followed_without_changing_the_fit() -> None:
     assert model.validation_metric_curves_["log_loss"][-1] == pytest.approx(expected, rel=1e-12)
 
 
+def test_early_stopping_may_be_turned_on_and_off_between_fits() -> None:
+    X, y = rows("binary")
+    model = fitted(MLPClassifier(max_iter=3, warm_start=True, random_state=0), X, y)
+    fitted(model.set_params(early_stopping=True), X, y)
+    assert len(model.validation_scores_) == 3
+    fitted(model.set_params(early_stopping=False), X, y)
+    assert len(model.loss_curve_) == 9
+    assert model.best_loss_ == min(model.loss_curve_[6:])
+
+
 @pytest.mark.parametrize("target", ["multiclass", "multilabel", "regression", "outputs"])
 def test_ones_own_validation_set_decides_early_stopping(target: str) -> None:
     X, y = rows(target)
@@ -117,6 +127,15 @@ def test_callbacks_of_ours_hear_every_epoch() -> None:
     assert listener.heard == [3, *expected, "end"]
 
 
+def test_callbacks_of_ours_hear_every_iteration_of_lbfgs() -> None:
+    X, y = rows("regression")
+    listener = Listener()
+    model = fitted(MLPRegressor(solver="lbfgs", max_iter=5, random_state=0, callbacks=[listener]), X, y)
+    assert [h[0] for h in listener.heard[1:-1]] == [1, 2, 3, 4, 5]
+    assert listener.heard[-2][2] == model.loss_
+    assert same_bits(model, fitted(MLPRegressor(solver="lbfgs", max_iter=5, random_state=0), X, y))
+
+
 class StopAfter:
     """A callback of scikit-learn's protocol that ends the fit after some epochs."""
 
@@ -141,12 +160,13 @@ class StopAfter:
         return len(self.scores) == self.epochs
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
-def test_scikit_learns_callbacks_see_a_fitted_estimator_and_may_stop(kind: Any) -> None:
+def test_scikit_learns_callbacks_see_a_fitted_estimator_and_may_stop(kind: Any, solver: str) -> None:
     X, y = rows("binary" if kind is MLPClassifier else "regression")
     callback = StopAfter(4)
     assert isinstance(callback, FitCallback)
-    model = fitted(kind(max_iter=30, random_state=0).set_callbacks(callback), X, y)
+    model = fitted(kind(solver=solver, max_iter=30, random_state=0).set_callbacks(callback), X, y)
     assert model.n_iter_ == len(callback.scores) == 4
     assert callback.scores[-1] == model.score(X, y)
     assert callback.ends == 1

@@ -68,6 +68,7 @@ def compiled(text: str) -> ctypes.CDLL:
     name = hashlib.sha256("\n".join((text, *FLAGS)).encode()).hexdigest()[:24]
     folder = Path(tempfile.gettempdir()) / f"backprop_gpu_emulation_{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    assert folder.stat().st_uid == os.getuid(), f"{folder} belongs to somebody else"
     library = folder / f"{name}.so"
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -124,34 +125,32 @@ class EmulatedLauncher:
         return self.graphs[-1]
 
 
-# Bits of a float32's significand that a precision drops.
-DROPPED = {"tf32": 13, "bf16": 16}
-
-
-def rounded(x: np.ndarray, claim: str) -> np.ndarray:
-    """Finite float32 numbers to the nearest of a precision, ties to even."""
-    if claim not in DROPPED or x.dtype != np.float32:
+def factor(x: np.ndarray, claim: str) -> np.ndarray:
+    """The numbers that a product is made of: bfloat16 as float32, float32 rounded to tf32 (ties to even) if claimed."""
+    if x.dtype == np.uint16:
+        return (x.astype(np.uint32) << 16).view(np.float32)
+    if claim != "tf32" or x.dtype != np.float32:
         return x
-    bits, drop = np.ascontiguousarray(x).view(np.uint32), DROPPED[claim]
-    half = (1 << (drop - 1)) - 1 + ((bits >> drop) & 1)
-    return ((bits + half) >> drop << drop).astype(np.uint32).view(np.float32)
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    return ((bits + 0xFFF + (bits >> 13 & 1)) >> 13 << 13).astype(np.uint32).view(np.float32)
 
 
 def multiply(p: Product, claim: str = "fp32") -> None:
     """cuBLASLt's product, by NumPy, from addresses and leading dimensions."""
 
-    def matrix(address: int, rows: int, columns: int, leading: int) -> np.ndarray:
+    def matrix(address: int, rows: int, columns: int, leading: int, dtype: str = p.factors) -> np.ndarray:
         assert leading >= rows, p
-        size, item = (columns - 1) * leading + rows, np.dtype(p.dtype).itemsize
-        flat = np.frombuffer((ctypes.c_char * (size * item)).from_address(address), p.dtype)
+        kind = np.dtype("uint16" if dtype == "bfloat16" else dtype)
+        size, item = (columns - 1) * leading + rows, kind.itemsize
+        flat = np.frombuffer((ctypes.c_char * (size * item)).from_address(address), kind)
         return np.lib.stride_tricks.as_strided(flat, (rows, columns), (item, leading * item))
 
     a = matrix(p.a, p.K, p.M, p.lda).T if p.transpose_a else matrix(p.a, p.M, p.K, p.lda)
     b = matrix(p.b, p.N, p.K, p.ldb).T if p.transpose_b else matrix(p.b, p.K, p.N, p.ldb)
-    d = matrix(p.d, p.M, p.N, p.ldd)
-    result = np.matmul(rounded(a, claim), rounded(b, claim))
+    d = matrix(p.d, p.M, p.N, p.ldd, p.dtype)
+    result = np.matmul(factor(a, claim), factor(b, claim))
     if p.alpha:
-        result *= matrix(p.alpha, 1, 1, 1)[0, 0]
+        result *= matrix(p.alpha, 1, 1, 1, p.dtype)[0, 0]
     d[...] = d + result if p.accumulate else result
 
 

@@ -14,28 +14,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from support.emulated_cuda import EmulatedBackend, host_module, multiply
+from support.emulated_cuda import host_module, multiply
 
 from backprop_gpu.backends.cuda import compile, gemm
 from backprop_gpu.backends.cuda.gemm import Product
 
 
 class DeviceArray(np.ndarray):
-    """A NumPy array with CuPy's ``data.ptr``."""
+    """A NumPy array with CuPy's ``data.ptr`` and ``get``."""
 
     @property
     def data(self) -> Any:  # type: ignore[override]
         return SimpleNamespace(ptr=self.ctypes.data)
 
-
-class DeviceBackend(EmulatedBackend):
-    """Arrays that a :class:`CupyLauncher` takes for CuPy's."""
-
-    def asarray(self, host: Any, dtype: str | None = None) -> np.ndarray:
-        return super().asarray(host, dtype).view(DeviceArray)
-
-    def zeros(self, shape: Any, dtype: str) -> np.ndarray:
-        return super().zeros(shape, dtype).view(DeviceArray)
+    def get(self) -> np.ndarray:
+        return np.array(self)
 
 
 class Stream:
@@ -95,10 +88,27 @@ class Module:
         return call
 
 
-class FakeCupy:
-    """The module: ``sys.modules["cupy"]`` while a test runs."""
+class Card:
+    """``cupy.cuda.Device``."""
 
-    def __init__(self, capability: str = "90") -> None:
+    compute_capability = "90"
+
+    def __init__(self, index: int = 0) -> None:
+        self.index = index
+
+    def __enter__(self) -> Card:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+class FakeCupy:
+    """The module: ``sys.modules["cupy"]`` while a test runs. What it has not itself is NumPy's."""
+
+    ndarray = DeviceArray
+
+    def __init__(self) -> None:
         self.streams: list[Stream] = []
         self.current = [Stream(self)]
         self.compiled: list[tuple[str, ...]] = []
@@ -107,6 +117,7 @@ class FakeCupy:
             self.compiled.append(options)
 
         nvrtc = SimpleNamespace(
+            getVersion=lambda: (13, 0),
             getSupportedArchs=lambda: (80, 90, 100),
             createProgram=lambda text, name, headers, names: text,
             compileProgram=compile_program,
@@ -114,12 +125,21 @@ class FakeCupy:
             destroyProgram=lambda program: None,
         )
         self.cuda = SimpleNamespace(
-            Device=lambda: SimpleNamespace(compute_capability=capability),
+            Device=Card,
             Stream=lambda non_blocking: Stream(self),
             get_current_stream=lambda: self.current[-1],
             function=SimpleNamespace(Module=lambda: Module(self)),
             nvrtc=nvrtc,
         )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+    def asarray(self, host: Any, blocking: bool = False) -> DeviceArray:
+        return np.array(host, order="C").view(DeviceArray)
+
+    def zeros(self, shape: Any, dtype: Any) -> DeviceArray:
+        return np.zeros(shape, dtype).view(DeviceArray)
 
 
 class FakeCublasLt:
@@ -193,7 +213,9 @@ class FakeCublasLt:
         assert size == promised[1]
         assert all(x % promised[at] == 0 for x, at in zip((a, b, c, d), (5, 6, 7, 8), strict=True)), "misaligned"
         dtype = {0: "float32", 1: "float64"}[o["scale"]]
-        assert {x["type"] for x in layouts} == {o["scale"]}
+        types = [x["type"] for x in layouts]
+        assert types in ([o["scale"]] * 4, [14, 14, 0, 0])
+        factors = "bfloat16" if types[0] == 14 else dtype
         real = C.c_float if dtype == "float32" else C.c_double
         assert real.from_address(beta).value in (0.0, 1.0)
         (M, N), shape_a = layouts[3]["shape"], layouts[0]["shape"]
@@ -203,7 +225,7 @@ class FakeCublasLt:
         assert layouts[1]["shape"] == ((N, K) if transposed[1] else (K, N))
         sides = (a, layouts[0]["leading"], transposed[0], b, layouts[1]["leading"], transposed[1])
         adds = real.from_address(beta).value == 1.0
-        product = Product(dtype, M, N, K, *sides, d, layouts[3]["leading"], alpha, adds)
+        product = Product(factors, dtype, M, N, K, *sides, d, layouts[3]["leading"], alpha, adds)
         self.products.append(product)
         current = self.fake.current[-1]
         assert stream == current.ptr

@@ -20,7 +20,7 @@ SOURCES = Path(__file__).with_name("sources")
 THREADS = 256  # in every block
 
 # Numbers as written: no flushing of subnormals, correctly rounded division and root, FMA where it fits.
-# CuPy's RawModule appends -ftz=true, which would win: so NVRTC is called here, a second or so once per process.
+# CuPy's RawModule appends -ftz=true, which would win: so NVRTC is called here, a second or so until the code is kept.
 OPTIONS = ("-std=c++17", "--ftz=false", "--prec-div=true", "--prec-sqrt=true", "--fmad=true")
 
 _INCLUDE = re.compile(r'^#include "(\w+\.h)"\n', re.MULTILINE)

@@ -18,7 +18,7 @@ from ...maths.optimizers import Optimizer
 from ..protocol import Device, Dropout
 from . import codes
 from .compile import THREADS
-from .gemm import Product, operand, product
+from .gemm import Operand, Product, operand, product
 from .graph import Captured, NotRecordableError, Tape
 from .launch import Call, Launcher
 from .norms import NormKernels
@@ -53,7 +53,7 @@ class FusedKernels(NormKernels):
         self.launcher, self.claim = launcher, launcher.claim
         self.reasons: dict[str, str] = {}
         self._tape: list[Call | Product] | None = None
-        self._buffers: dict[tuple[str, int], Array] = {}
+        self._buffers: dict[tuple[str, int, str], Array] = {}
         self._refused: dict[Product, str] = {}  # shapes that cuBLASLt has no algorithm for, with its reason
 
     # -- calling and recording -----------------------------------------------------------------------------------
@@ -80,7 +80,9 @@ class FusedKernels(NormKernels):
     def _product(self, a: Array, b: Array, out: Array, *, scale: Array = None, accumulate: bool = False) -> str | None:
         """out <- scale a b (+ out); the reason, and nothing done, if cuBLASLt does not take them as they lie."""
         left, right, result = (operand(x, self._address(x)) for x in (a, b, out))
-        found = product(left, right, result, _dtype(out), alpha=self._address(scale), accumulate=accumulate)
+        if self.claim == "bf16" and _dtype(out) == "float32":
+            left, right = self._rounded("left", a, left), self._rounded("right", b, right)
+        found = product(left, right, result, alpha=self._address(scale), accumulate=accumulate)
         if found is None:
             return "a matrix without contiguous rows or columns"
         shape = found._replace(a=0, b=0, d=0, alpha=0)
@@ -92,13 +94,25 @@ class FusedKernels(NormKernels):
                 self._refused[shape] = str(refusal)
         return self._refused[shape]
 
-    def _buffer(self, dtype: str, size: int) -> Array:
+    def _rounded(self, side: str, x: Array, given: Operand) -> Operand:
+        """A factor as a bfloat16 copy, laid out as it is; made anew for every product, since nobody says what changed.
+
+        A factor with gaps is left in float32, where it meets one of bfloat16 and is refused.
+        """
+        if not (x.flags.c_contiguous or x.flags.f_contiguous):
+            return given
+        n = x.shape[0] * x.shape[1]
+        copy = self._buffer("uint16", n, side)
+        self._run("round_to_bfloat16", x, _line(n), x, copy, n)
+        return given._replace(address=self._address(copy), dtype="bfloat16")
+
+    def _buffer(self, dtype: str, size: int, use: str = "sums") -> Array:
         """Scratch of zeros, made once for each size: partial sums, and counters that every kernel leaves at 0."""
-        if (dtype, size) not in self._buffers:
+        if (dtype, size, use) not in self._buffers:
             if self._tape is not None:
                 raise NotRecordableError("a buffer was asked for that no run before had needed")
-            self._buffers[dtype, size] = self.backend.zeros((size,), dtype)
-        return self._buffers[dtype, size]
+            self._buffers[dtype, size, use] = self.backend.zeros((size,), dtype)
+        return self._buffers[dtype, size, use]
 
     def _falls_back(self, operation: str, reason: str) -> None:
         """Called before the reference is used: fine outright, the end of a recording."""

@@ -20,8 +20,8 @@ from ...errors import DeviceError, MissingDependencyError
 from ..protocol import Device
 
 WORKSPACE = 32 << 20  # bytes; what NVIDIA recommends for Hopper and later
-COMPUTE_TYPES = {"fp32": 68, "tf32": 77, "bf16": 75}  # cublasComputeType_t, by claim; of float32 arrays
-_TYPES = {"float32": 0, "float64": 1}  # cudaDataType_t
+COMPUTE_TYPES = {"fp32": 68, "tf32": 77, "bf16": 68}  # cublasComputeType_t of float32 results, by claim
+_TYPES = {"float32": 0, "float64": 1, "bfloat16": 14}  # cudaDataType_t
 _COMPUTE_64F = 70
 _POINTER_MODE_DEVICE = 1
 _DESC_POINTER_MODE, _DESC_TRANSA, _DESC_TRANSB = 2, 3, 4
@@ -31,9 +31,10 @@ _PREF_WORKSPACE, _PREF_ALIGNMENTS = 1, (5, 6, 7, 8)  # of A, B, C, D
 class Product(NamedTuple):
     """D (M, N) <- alpha op(A) op(B) (+ D), column-major: addresses, sizes, leading dimensions, whether transposed.
 
-    ``alpha``: address of the factor, 0 for one.
+    ``factors``, ``dtype``: number types of A and B, and of D. ``alpha``: address of the factor, 0 for one.
     """
 
+    factors: str
     dtype: str
     M: int
     N: int
@@ -51,15 +52,16 @@ class Product(NamedTuple):
 
 
 class Operand(NamedTuple):
-    """A matrix in memory: its address, shape, and strides in numbers."""
+    """A matrix in memory: its address, number type, shape, and strides in numbers."""
 
     address: int
+    dtype: str
     shape: tuple[int, int]
     strides: tuple[int, int]
 
     @property
     def T(self) -> Operand:
-        return Operand(self.address, self.shape[::-1], self.strides[::-1])
+        return self._replace(shape=self.shape[::-1], strides=self.strides[::-1])
 
     def leading(self) -> tuple[bool, int] | None:
         """(is it the transpose that is column-major?, leading dimension); None if neither is."""
@@ -72,19 +74,19 @@ class Operand(NamedTuple):
 
 def operand(x: Array, address: int) -> Operand:
     """The matrix that an array is."""
-    return Operand(address, tuple(x.shape), tuple(stride // x.dtype.itemsize for stride in x.strides))
+    return Operand(address, str(x.dtype), tuple(x.shape), tuple(stride // x.dtype.itemsize for stride in x.strides))
 
 
-def product(a: Operand, b: Operand, out: Operand, dtype: str, *, alpha: int, accumulate: bool) -> Product | None:
-    """out <- alpha a b (+ out); None if a matrix has neither rows nor columns that are contiguous."""
+def product(a: Operand, b: Operand, out: Operand, *, alpha: int, accumulate: bool) -> Product | None:
+    """out <- alpha a b (+ out); None if one has neither rows nor columns contiguous, or the factors' types differ."""
     first, second, result = a.leading(), b.leading(), out.leading()
-    if first is None or second is None or result is None:
+    if first is None or second is None or result is None or a.dtype != b.dtype:
         return None
     if result[0]:  # out^T = b^T a^T
-        return product(b.T, a.T, out.T, dtype, alpha=alpha, accumulate=accumulate)
+        return product(b.T, a.T, out.T, alpha=alpha, accumulate=accumulate)
     (rows, inner), columns = a.shape, b.shape[1]
     sides = (a.address, first[1], first[0], b.address, second[1], second[0])
-    return Product(dtype, rows, columns, inner, *sides, out.address, result[1], alpha, accumulate)
+    return Product(a.dtype, out.dtype, rows, columns, inner, *sides, out.address, result[1], alpha, accumulate)
 
 
 class Heuristic(C.Structure):
@@ -154,20 +156,24 @@ class Plan:
     """
 
     def __init__(self, library: C.CDLL, p: Product, compute: int) -> None:
-        self.library, kind = library, _TYPES[p.dtype]
-        self.operation = self._new("cublasLtMatmulDescCreate", compute, kind)
+        self.library, factor, result = library, _TYPES[p.factors], _TYPES[p.dtype]
+        self.operation = self._new("cublasLtMatmulDescCreate", compute, result)
         for attribute, value in (
             (_DESC_POINTER_MODE, _POINTER_MODE_DEVICE),
             (_DESC_TRANSA, p.transpose_a),
             (_DESC_TRANSB, p.transpose_b),
         ):
             self._set("cublasLtMatmulDescSetAttribute", self.operation, attribute, C.c_int32(value))
-        shapes = [(p.M, p.K, p.transpose_a, p.lda), (p.K, p.N, p.transpose_b, p.ldb), (p.M, p.N, False, p.ldd)]
+        shapes = [
+            (factor, p.M, p.K, p.transpose_a, p.lda),
+            (factor, p.K, p.N, p.transpose_b, p.ldb),
+            (result, p.M, p.N, False, p.ldd),
+        ]
         self.a, self.b, self.d = (
             self._new(
                 "cublasLtMatrixLayoutCreate", kind, *((columns, rows) if transposed else (rows, columns)), leading
             )
-            for rows, columns, transposed, leading in shapes
+            for kind, rows, columns, transposed, leading in shapes
         )
         self.preference = self._new("cublasLtMatmulPreferenceCreate")
         room, prefer = C.c_size_t(WORKSPACE), "cublasLtMatmulPreferenceSetAttribute"
@@ -201,7 +207,7 @@ class CublasLt:
         check(self.library.cublasLtCreate(C.byref(self.handle)), "cublasLtCreate")
         self._workspace = device.zeros((WORKSPACE,), "uint8")
         # alpha and beta are read from the device, so that a captured product sees what a scale holds now.
-        self._numbers = {dtype: device.asarray([0.0, 1.0], dtype) for dtype in _TYPES}
+        self._numbers = {dtype: device.asarray([0.0, 1.0], dtype) for dtype in ("float32", "float64")}
         self._plans: dict[tuple[Any, ...], Plan] = {}
 
     def __call__(self, p: Product, stream: int) -> None:

@@ -16,6 +16,7 @@ from ...devices import one_line
 from ...errors import DeviceError
 from ..protocol import Device
 from . import compile
+from .cache import kept
 from .gemm import CublasLt, Product
 
 
@@ -82,9 +83,11 @@ class CupyLauncher:
     def _function(self, kernel: str, dtype: str) -> Any:
         if (kernel, dtype) not in self._functions:
             cuda, name = self._cupy.cuda, compile.module_of(kernel)
-            capability = int(cuda.Device().compute_capability)
+            capability, text = int(cuda.Device().compute_capability), compile.source(name, dtype)
+            compiler = ".".join(str(part) for part in cuda.nvrtc.getVersion())
+            key = (text, *compile.OPTIONS, str(capability), compiler)
             module = cuda.function.Module()
-            module.load(compile.machine_code(cuda.nvrtc, compile.source(name, dtype), capability))
+            module.load(kept(key, lambda: compile.machine_code(cuda.nvrtc, text, capability)))
             for other in compile.parameters(name):
                 self._functions[other, dtype] = module.get_function(other)
         return self._functions[kernel, dtype]

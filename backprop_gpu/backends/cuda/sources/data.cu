@@ -1,4 +1,4 @@
-// Moving on to the next batch without the host.
+// Moving on to the next batch without the host, and numbers in a lower precision for products.
 
 #include "real.h"
 #include "blocks.h"
@@ -26,4 +26,10 @@ extern "C" __global__ void advance(integer* counters, const real* table, integer
         *value = 0;
     }
     for (integer i = threadIdx.x; i < numbers; i += THREADS) hyper[i] = table[(k + 1) * numbers + i];
+}
+
+// out <- x, each number rounded to bfloat16.
+extern "C" __global__ void round_to_bfloat16(const real* x, unsigned short* out, integer n) {
+    for (integer i = blockIdx.x * integer(THREADS) + threadIdx.x; i < n; i += integer(gridDim.x) * THREADS)
+        out[i] = bfloat16(float(x[i]));
 }

@@ -13,5 +13,16 @@ BOTH real smallest_normal() { return sizeof(real) == 4 ? real(1.1754943508222875
 BOTH real maximum(real a, real b) { return a > b || a != a ? a : b; }
 BOTH real minimum(real a, real b) { return a < b || a != a ? a : b; }
 
+// The bits of the nearest bfloat16, ties to even: the upper half of a float32's. NaN stays one.
+BOTH unsigned short bfloat16(float x) {
+    union {
+        float number;
+        unsigned bits;
+    } u;
+    u.number = x;
+    if (x != x) return (unsigned short)(u.bits >> 16 | 0x40u);
+    return (unsigned short)((u.bits + 0x7FFFu + (u.bits >> 16 & 1u)) >> 16);
+}
+
 // -1, 0 or 1; NaN stays.
 BOTH real sign(real x) { return x > real(0) ? real(1) : (x < real(0) ? real(-1) : x); }

@@ -167,6 +167,10 @@ def _real(f: Any, integer: Any, mantissa: int, bias: int) -> Real:
 
 REALS = {"float32": _real(np.float32, np.int32, 23, 127), "float64": _real(np.float64, np.int64, 52, 1023)}
 
+# A digest of this folder's sources: a change in one of them must not meet machine code of another edition.
+_SOURCES = sorted(Path(__file__).parent.glob("*.py"))
+_EDITION = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()[:12]
+
 _body: Any = None
 
 
@@ -182,7 +186,7 @@ class Kernel:
     """
 
     def __init__(self, name: str, dtype: str, body: Callable[[int], None]) -> None:
-        self.name, self.dtype, self._inner = f"{name}_{dtype}_{_edition()}", dtype, body
+        self.name, self.dtype, self._inner = f"{name}_{dtype}_{_EDITION}", dtype, body
 
     @functools.cached_property
     def _made(self) -> Any:
@@ -211,15 +215,8 @@ def compiled(decorator: Callable[..., Any], function: Callable[..., None]) -> An
 
 
 @functools.cache
-def _edition() -> str:
-    """A digest of this folder's sources: a change in one of them must not meet machine code of another edition."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
-
-
-@functools.cache
 def _announce(dtype: str) -> None:
     """Say once that kernels are being compiled, which takes seconds, if the disk has none of this edition."""
     cache = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent)
-    if sys.stderr and not any(cache.rglob(f"*_{dtype}_{_edition()}-*.nbi")):
+    if sys.stderr and not any(cache.rglob(f"*_{dtype}_{_EDITION}-*.nbi")):
         sys.stderr.write(f"backprop_gpu: compiling {dtype} kernels for this machine, once: a few seconds\n")

@@ -11,7 +11,7 @@ import numpy as np
 from .calling import REALS, Kernel, inline, integers, pointer
 
 
-# Row: 0 source, 1 order, 2 counters, 3 stride, 4 out, 5 m, 6 width, 7 first row of out.
+# Row: 0 source, 1 order, 2 counters, 3 stride, 4 out, 5 m, 6 width.
 @functools.cache
 def gather(dtype: str) -> Kernel:
     """out[i] <- source[order[stride k + i]]: rows of float32, float64 or int64."""
@@ -20,9 +20,9 @@ def gather(dtype: str) -> Kernel:
 
     @inline
     def body(address):
-        a = integers(address, 8)
+        a = integers(address, 7)
         m, width = a[5], a[6]
-        rows = integers(a[1] + 8 * (a[3] * integers(a[2], 1)[0] + a[7]), m)
+        rows = integers(a[1] + 8 * a[3] * integers(a[2], 1)[0], m)
         for i in range(m):
             taken = nb.carray(pointer(a[0] + size * width * rows[i]), width, scalar)
             out = nb.carray(pointer(a[4] + size * width * i), width, scalar)

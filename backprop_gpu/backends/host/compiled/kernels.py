@@ -23,7 +23,7 @@ from . import activations, averaging, data, layers, losses, updates
 from .calling import REALS, Kernel
 from .dropout import drop
 from .norm_kernels import NormKernels
-from .recording import Along, Argument, Call, NotRecordableError, Tape
+from .recording import Call, NotRecordableError, Tape
 
 
 @dataclass
@@ -54,7 +54,7 @@ class CompiledKernels(NormKernels):
 
     # -- calling and recording -----------------------------------------------------------------------------------
 
-    def _run(self, kernel: Kernel, *arguments: Argument) -> None:
+    def _run(self, kernel: Kernel, *arguments: int | np.ndarray | None) -> None:
         made = Call(kernel, arguments)
         if self._recording is None:
             self._do(made.run)
@@ -141,26 +141,23 @@ class CompiledKernels(NormKernels):
         stored = _stored(A_prev, A)
         if stored is None:
             self._fall_back()
-            stored = 0, Along(self._contiguous(A_prev, A.dtype), A.itemsize)
-        (n, k), m, step = W.shape, A_prev.shape[1], A.itemsize
+            stored = 0, self._contiguous(A_prev, A.dtype)
+        (n, k), m = W.shape, A_prev.shape[1]
         self._largest_product = max(self._largest_product, 2 * n * k * m)
         self._run(
             layers.dense(A.dtype.name, activation.name, saved.derivative is not None),
-            *(self._gemm[A.dtype.name], W, *stored, b, Along(A, step), n, k, m, m),
-            *(saved.parameter, Along(saved.derivative, step)),
+            *(self._gemm[A.dtype.name], W, *stored, b, A, n, k, m, saved.parameter, saved.derivative),
         )
         self._dropped(A, saved, dropout)
 
     def _dropped(self, A: np.ndarray, saved: Any, dropout: Dropout | None) -> None:
         """A, g' <- drop(A), drop(g')."""
-        if dropout is None:
-            return
-        (n, m), step = A.shape, A.itemsize
-        self._run(
-            drop(A.dtype.name),
-            *(Along(A, step), Along(saved.derivative, step), Along(saved.kept, 1)),
-            *(dropout.step, saved.key, saved.scale, Along(saved.words, 4), dropout.first, n, m, m, 0),
-        )
+        if dropout is not None:
+            self._run(
+                drop(A.dtype.name),
+                *(A, saved.derivative, saved.kept, dropout.step, saved.key, saved.scale, saved.words),
+                *(dropout.first, *A.shape),
+            )
 
     def dense_vjp_input(
         self,
@@ -192,12 +189,11 @@ class CompiledKernels(NormKernels):
                 accumulate=accumulate,
             )
             return
-        (n, k), m, step, keeps = W.shape, dZ.shape[1], dZ.itemsize, saved_prev.derivative is not None
+        (n, k), m, keeps = W.shape, dZ.shape[1], saved_prev.derivative is not None
         self._run(
             layers.dense_vjp_input(dZ.dtype.name, activation_prev.name, keeps, saved_prev.kept is not None),
-            *(self._gemm[dZ.dtype.name], W, Along(dZ, step), Along(A_prev, step), Along(dZ_prev, step), db_prev),
-            *(n, k, m, m, saved_prev.parameter, Along(saved_prev.derivative, step)),
-            *(scale, int(accumulate), Along(saved_prev.kept, 1)),
+            *(self._gemm[dZ.dtype.name], W, dZ, A_prev, dZ_prev, db_prev, n, k, m),
+            *(saved_prev.parameter, saved_prev.derivative, scale, int(accumulate), saved_prev.kept),
         )
 
     def dense_vjp_params(
@@ -212,7 +208,7 @@ class CompiledKernels(NormKernels):
         (n, k), m = dW.shape, dZ.shape[1]
         self._run(
             layers.dense_vjp_params(dW.dtype.name),
-            *(self._gemm[dW.dtype.name], Along(dZ, dZ.itemsize), *stored, dW, n, k, m, m, scale, int(accumulate)),
+            *(self._gemm[dW.dtype.name], dZ, *stored, dW, n, k, m, scale, int(accumulate)),
         )
 
     def output_delta(
@@ -256,16 +252,14 @@ class CompiledKernels(NormKernels):
                 accumulate=accumulate,
             )
             return
-        (n, m), dtype, step = Z.shape, Z.dtype.name, Z.itemsize
+        (n, m), dtype = Z.shape, Z.dtype.name
         scratch = self._scratch("losses", (5, m), dtype)
         parameters = np.atleast_1d(np.array(next(iter(vars(loss).values()), 0.0), np.float64))
         pairs = np.stack([parameters, 1.0 - parameters], axis=1).astype(dtype)
         self._run(
             losses.output_delta(dtype, loss.name, labels),
-            *(Along(Z, step), Along(dZ, step), Along(rows, rows.shape[1] * rows.itemsize), Along(weights, step)),
-            *(inverse_denominator, int(early), db, int(accumulate)),
-            *(Along(part, step) for part in scratch),
-            *(value, n, m, m, pairs, parameters.size),
+            *(Z, dZ, rows, weights, inverse_denominator, int(early), db, int(accumulate)),
+            *(*scratch, value, n, m, pairs, parameters.size),
         )
 
     # -- the flat vector -----------------------------------------------------------------------------------------
@@ -326,9 +320,7 @@ class CompiledKernels(NormKernels):
             self._fall_back()
             super().gather(source, order, counters, stride, out=out)
             return
-        m, width = out.shape
-        rows = Along(out, width * out.itemsize)
-        self._run(data.gather(source.dtype.name), source, order, counters, stride, rows, m, width, 0)
+        self._run(data.gather(source.dtype.name), source, order, counters, stride, out, *out.shape)
 
     def advance(
         self, counters: np.ndarray, table: np.ndarray, values: np.ndarray, *, hyper: np.ndarray, value: np.ndarray
@@ -341,10 +333,10 @@ class CompiledKernels(NormKernels):
         self._run(data.advance(table.dtype.name), counters, table, values, hyper, value, table.shape[1])
 
 
-def _stored(A: np.ndarray, like: np.ndarray) -> tuple[int, Along] | None:
+def _stored(A: np.ndarray, like: np.ndarray) -> tuple[int, np.ndarray] | None:
     """(0, A), or (1, A^T) for a transposed view of contiguous examples; None for another layout or dtype."""
     if A.dtype != like.dtype:
         return None
     if A.flags.c_contiguous:
-        return 0, Along(A, A.itemsize)
-    return (1, Along(A.T, A.shape[0] * A.itemsize)) if A.T.flags.c_contiguous else None
+        return 0, A
+    return (1, A.T) if A.T.flags.c_contiguous else None

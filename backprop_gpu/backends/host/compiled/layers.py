@@ -1,7 +1,4 @@
-"""A layer's three operations: product, then one pass over the result while it is in the cache.
-
-Matrices are (n, m) parts of buffers whose rows are ``ld`` numbers apart, so that a block of columns is a matrix too.
-"""
+"""A layer's three operations: product, then one pass over the result while it is in the cache."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from . import activations
 from .calling import PLAIN, REALS, TRANSPOSED, Kernel, gemm, inline, integers, pointer
 
 
-# Row: 0 gemm, 1 W, 2 A_prev transposed?, 3 A_prev, 4 b, 5 A, 6 n, 7 k, 8 m, 9 ld, 10 parameter, 11 derivative or 0.
+# Row: 0 gemm, 1 W, 2 A_prev transposed?, 3 A_prev, 4 b, 5 A, 6 n, 7 k, 8 m, 9 parameter, 10 derivative or 0.
 @functools.cache
 def dense(dtype: str, activation: str, keeps: bool) -> Kernel:
     """A <- g(W A_prev + b); ``keeps``: g' goes to its buffer."""
@@ -24,19 +21,19 @@ def dense(dtype: str, activation: str, keeps: bool) -> Kernel:
 
     @inline
     def body(address):
-        a = integers(address, 12)
-        n, k, m, ld, p = a[6], a[7], a[8], a[9], scalar(a[10], f(0.0))
-        trans, ld_prev = (TRANSPOSED, k) if a[2] else (PLAIN, ld)
-        gemm(a[0], PLAIN, trans, n, m, k, f(1.0), a[1], k, a[3], ld_prev, f(0.0), a[5], ld)
-        bias, slopes = floats(a[4], n), a[11] if keeps else a[5]
+        a = integers(address, 11)
+        n, k, m, p = a[6], a[7], a[8], scalar(a[9], f(0.0))
+        trans, ld = (TRANSPOSED, k) if a[2] else (PLAIN, m)
+        gemm(a[0], PLAIN, trans, n, m, k, f(1.0), a[1], k, a[3], ld, f(0.0), a[5], m)
+        bias, slopes = floats(a[4], n), a[10] if keeps else a[5]
         for r in range(n):
-            row(p, floats(a[5] + size * r * ld, m), bias[r], floats(slopes + size * r * ld, m), m)
+            row(p, floats(a[5] + size * r * m, m), bias[r], floats(slopes + size * r * m, m), m)
 
     return Kernel(f"dense_{activation}{'_keeping' if keeps else ''}", dtype, body)
 
 
-# Row: 0 gemm, 1 W, 2 dZ, 3 A_prev, 4 dZ_prev, 5 db_prev, 6 n, 7 k, 8 m, 9 ld, 10 parameter, 11 derivative or 0,
-# 12 scale or 0, 13 accumulate?, 14 kept units or 0.
+# Row: 0 gemm, 1 W, 2 dZ, 3 A_prev, 4 dZ_prev, 5 db_prev, 6 n, 7 k, 8 m, 9 parameter, 10 derivative or 0,
+# 11 scale or 0, 12 accumulate?, 13 kept units or 0.
 def dense_vjp_input(dtype: str, activation: str, keeps: bool, drops: bool) -> Kernel:
     """dZ_prev <- (W^T dZ) * drop * g';  db_prev <- (+) scale * row sums, while the row is in the cache.
 
@@ -54,17 +51,17 @@ def _vjp_input(dtype: str, how: str) -> Kernel:
 
     @inline
     def body(address):
-        a = integers(address, 15)
-        n, k, m, ld, p, scale = a[6], a[7], a[8], a[9], scalar(a[10], f(0.0)), scalar(a[12], f(1.0))
-        gemm(a[0], TRANSPOSED, PLAIN, k, m, n, f(1.0), a[1], k, a[2], ld, f(0.0), a[4], ld)
-        db, known = floats(a[5], k), a[3] if from_a else a[11]
+        a = integers(address, 14)
+        n, k, m, p, scale = a[6], a[7], a[8], scalar(a[9], f(0.0)), scalar(a[11], f(1.0))
+        gemm(a[0], TRANSPOSED, PLAIN, k, m, n, f(1.0), a[1], k, a[2], m, f(0.0), a[4], m)
+        db, known = floats(a[5], k), a[3] if from_a else a[10]
         for r in range(k):
-            d = floats(a[4] + size * r * ld, m)
-            slope(p, floats(known + size * r * ld, m), nb.carray(pointer(a[14] + r * ld), m, np.uint8), d, m)
+            d = floats(a[4] + size * r * m, m)
+            slope(p, floats(known + size * r * m, m), nb.carray(pointer(a[13] + r * m), m, np.uint8), d, m)
             total = f(0.0)
             for c in range(m):
                 total += d[c]
-            db[r] = (db[r] if a[13] else f(0.0)) + scale * total
+            db[r] = (db[r] if a[12] else f(0.0)) + scale * total
 
     return Kernel(f"dense_vjp_input_{how}", dtype, body)
 
@@ -95,7 +92,7 @@ def _slope_row(dtype: str, how: str) -> Any:
     return kept_slope if how == "kept" else dropped
 
 
-# Row: 0 gemm, 1 dZ, 2 A_prev transposed?, 3 A_prev, 4 dW, 5 n, 6 k, 7 m, 8 ld, 9 scale or 0, 10 accumulate?
+# Row: 0 gemm, 1 dZ, 2 A_prev transposed?, 3 A_prev, 4 dW, 5 n, 6 k, 7 m, 8 scale or 0, 9 accumulate?
 @functools.cache
 def dense_vjp_params(dtype: str) -> Kernel:
     """dW <- (+) scale * dZ A_prev^T, in the product itself."""
@@ -103,10 +100,10 @@ def dense_vjp_params(dtype: str) -> Kernel:
 
     @inline
     def body(address):
-        a = integers(address, 11)
-        n, k, m, ld = a[5], a[6], a[7], a[8]
-        trans, ld_prev = (PLAIN, k) if a[2] else (TRANSPOSED, ld)
-        beta = f(1.0) if a[10] else f(0.0)
-        gemm(a[0], PLAIN, trans, n, k, m, scalar(a[9], f(1.0)), a[1], ld, a[3], ld_prev, beta, a[4], k)
+        a = integers(address, 10)
+        n, k, m = a[5], a[6], a[7]
+        trans, ld = (PLAIN, k) if a[2] else (TRANSPOSED, m)
+        beta = f(1.0) if a[9] else f(0.0)
+        gemm(a[0], PLAIN, trans, n, k, m, scalar(a[8], f(1.0)), a[1], m, a[3], ld, beta, a[4], k)
 
     return Kernel("dense_vjp_params", dtype, body)

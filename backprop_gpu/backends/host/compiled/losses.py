@@ -21,7 +21,7 @@ def known(loss: Loss) -> bool:
 
 
 # Row: 0 Z, 1 dZ, 2 Y (examples contiguous), 3 weights or 0, 4 1/D, 5 early?, 6 db, 7 accumulate?, 8-12 scratch (m each;
-# 10 holds the losses), 13 value, 14 n, 15 m, 16 ld, 17 pairs p, 1 - p, 18 number of pairs.
+# 10 holds the losses), 13 value, 14 n, 15 m, 16 pairs p, 1 - p, 17 number of pairs.
 @functools.cache
 def output_delta(dtype: str, loss: str, labels: bool) -> Kernel:
     """dZ <- w dL/dZ (times 1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L.
@@ -34,9 +34,9 @@ def output_delta(dtype: str, loss: str, labels: bool) -> Kernel:
 
     @inline
     def body(address):
-        a = integers(address, 19)
-        n, m, ld = a[14], a[15], a[16]
-        sweep(a, n, m, ld, floats(a[17], 2 * a[18]), a[18])
+        a = integers(address, 18)
+        n, m = a[14], a[15]
+        sweep(a, n, m, floats(a[16], 2 * a[17]), a[17])
         inverse, loss, factor = scalar(a[4], f(1.0)), floats(a[10], m), floats(a[9], m)
         early = inverse if a[5] else f(1.0)
         late = f(1.0) if a[5] else inverse
@@ -52,7 +52,7 @@ def output_delta(dtype: str, loss: str, labels: bool) -> Kernel:
         value[0] += f(np.float64(inverse) * total)
         db = floats(a[6], n)
         for r in range(n):
-            d = floats(a[1] + size * r * ld, m)
+            d = floats(a[1] + size * r * m, m)
             if a[3]:
                 w = floats(a[3], m)
                 for c in range(m):
@@ -77,24 +77,24 @@ def _softmax(dtype: str, labels: bool) -> Any:
     f, size, floats, exp, log = real.f, real.size, real.floats, fn.exp, fn.log
 
     @inline
-    def exponentials(a, n, m, ld, top, total):
+    def exponentials(a, n, m, top, total):
         first = floats(a[0], m)
         for c in range(m):
             top[c] = first[c]
             total[c] = f(0.0)
         for r in range(1, n):
-            z = floats(a[0] + size * r * ld, m)
+            z = floats(a[0] + size * r * m, m)
             for c in range(m):
                 top[c] = top[c] if top[c] > z[c] else z[c]
         for r in range(n):
-            z, d = floats(a[0] + size * r * ld, m), floats(a[1] + size * r * ld, m)
+            z, d = floats(a[0] + size * r * m, m), floats(a[1] + size * r * m, m)
             for c in range(m):
                 e = exp(z[c] - top[c])
                 d[c] = e
                 total[c] += e
 
     @inline
-    def sweep(a, n, m, ld, pairs, count):
+    def sweep(a, n, m, pairs, count):
         p, rest = pairs[0], pairs[1]
         top, total, loss, targets, row = (
             floats(a[8], m),
@@ -103,7 +103,7 @@ def _softmax(dtype: str, labels: bool) -> Any:
             floats(a[11], m),
             floats(a[12], m),
         )
-        exponentials(a, n, m, ld, top, total)
+        exponentials(a, n, m, top, total)
         smooth = p / f(n)
         for c in range(m):
             targets[c] = f(0.0)
@@ -115,7 +115,7 @@ def _softmax(dtype: str, labels: bool) -> Any:
             loss[c] = targets[c] * log(total[c])
             total[c] = targets[c] / total[c]
         for r in range(n):
-            z, d = floats(a[0] + size * r * ld, m), floats(a[1] + size * r * ld, m)
+            z, d = floats(a[0] + size * r * m, m), floats(a[1] + size * r * m, m)
             targets_row(a, r, n, m, rest, smooth, row)
             for c in range(m):
                 d[c] = d[c] * total[c] - row[c]
@@ -153,17 +153,17 @@ def _elementwise(dtype: str, name: str) -> Any:
     summed = name == "binary_cross_entropy"
 
     @inline
-    def sweep(a, n, m, ld, pairs, count):
+    def sweep(a, n, m, pairs, count):
         loss, row, y = floats(a[10], m), floats(a[11], m), floats(a[2], n * m)
         share = f(1.0) if summed else f(1.0) / f(n)
         for c in range(m):
             loss[c] = f(0.0)
         for r in range(n):
-            d = floats(a[1] + size * r * ld, m)
+            d = floats(a[1] + size * r * m, m)
             p, rest = pairs[2 * (r % count)], pairs[2 * (r % count) + 1]
             for c in range(m):  # T = (1 - p) Y + p/2
                 row[c] = rest * y[c * n + r] + f(0.5) * p if summed else y[c * n + r]
-            row_losses(p, rest, floats(a[0] + size * r * ld, m), row, d, loss, m)
+            row_losses(p, rest, floats(a[0] + size * r * m, m), row, d, loss, m)
             if share != f(1.0):
                 for c in range(m):
                     d[c] *= share

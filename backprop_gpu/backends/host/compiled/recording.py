@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numba as nb
@@ -19,21 +18,10 @@ class NotRecordableError(Exception):
     """An operation has no compiled form, so the program that holds it is played by Python."""
 
 
-@dataclass(frozen=True)
-class Along:
-    """An array whose columns (examples) begin ``step`` bytes apart."""
-
-    array: np.ndarray | None
-    step: int
-
-
-Argument = int | np.ndarray | Along | None
-
-
 class Call:
     """A kernel with its arguments, whose arrays it keeps alive: its row holds their addresses."""
 
-    def __init__(self, kernel: Kernel, arguments: tuple[Argument, ...]) -> None:
+    def __init__(self, kernel: Kernel, arguments: tuple[int | np.ndarray | None, ...]) -> None:
         self.kernel, self.arguments = kernel, arguments
         self.row = np.array([_number(a) for a in arguments], np.int64)
 
@@ -42,12 +30,11 @@ class Call:
         self.kernel(self.row.ctypes.data)
 
 
-def _number(argument: Argument) -> int:
-    x = argument.array if isinstance(argument, Along) else argument
-    if x is None or isinstance(x, int):
-        return x or 0
-    assert x.flags.c_contiguous, "a row holds an address and no strides"
-    return x.ctypes.data
+def _number(argument: int | np.ndarray | None) -> int:
+    if argument is None or isinstance(argument, int):
+        return argument or 0
+    assert argument.flags.c_contiguous, "a row holds an address and no strides"
+    return argument.ctypes.data
 
 
 def play(kernels: Any, rows: Any, times: Any) -> None:

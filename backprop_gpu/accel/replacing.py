@@ -1,0 +1,197 @@
+"""The methods that take over: our estimator does the work, scikit-learn's object keeps the fitted attributes."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import validate_data
+
+from ..errors import BackpropError
+from . import tally
+
+NAMES = ("MLPClassifier", "MLPRegressor")
+METHODS = ("fit", "partial_fit", "_forward_pass_fast")
+
+# Attributes of our estimators that scikit-learn's do not have.
+_OURS = ("_runtime", "_seed", "_fitted_on", "validation_loss_curve_", "validation_metric_curves_")
+
+_twins: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # our estimator behind each of scikit-learn's
+_originals: dict[tuple[type, str], Any] = {}  # what a class had of its own under this name, or None
+
+
+def replace(module: ModuleType) -> None:
+    """Replace the methods of both classes; nothing happens if they are."""
+    from .workers import send_along
+
+    for cls in (getattr(module, name) for name in NAMES):
+        if (cls, "fit") in _originals:
+            continue
+        for name in METHODS:
+            _originals[cls, name] = vars(cls).get(name)
+        partial_fit = vars(cls)["partial_fit"]
+        cls.fit = _fitting(cls, cls.fit)
+        cls.partial_fit = available_if(partial_fit.check)(_fitting(cls, partial_fit.fn))
+        cls._forward_pass_fast = _forward(cls, cls._forward_pass_fast)
+    send_along(module)
+
+
+def restore(module: ModuleType) -> None:
+    """Give both classes their own methods back."""
+    for cls in (getattr(module, name) for name in NAMES):
+        for name in METHODS:
+            if (cls, name) not in _originals:
+                return
+            original = _originals.pop((cls, name))
+            if original is None:  # inherited
+                delattr(cls, name)
+            else:
+                setattr(cls, name, original)
+
+
+def _fitting(cls: type[Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    """``fit`` or ``partial_fit``: ours; scikit-learn's for a subclass, and where ours says that it cannot."""
+    line = inspect.unwrap(original).__code__.co_firstlineno
+
+    @functools.wraps(original)
+    def method(self: Any, X: Any, y: Any, *rest: Any, **named: Any) -> Any:
+        reason = _obstacle(self, cls, original.__name__, y)
+        if reason:
+            tally.count(type(self).__name__, original.__name__, reason=reason)
+            return original(self, X, y, *rest, **named)
+        random = check_random_state(self.random_state)
+        before = random.get_state()
+        try:
+            twin = _twin(self)
+            caught = _quietly(lambda: getattr(twin, original.__name__)(X, y, *rest, **named))
+        except (BackpropError, ImportError, MemoryError) as error:
+            random.set_state(before)
+            _twins.pop(self, None)
+            tally.count(cls.__name__, original.__name__, reason=_one_line(error))
+            return original(self, X, y, *rest, **named)
+        _take(self, twin)
+        tally.count(cls.__name__, original.__name__, on=twin._runtime.device)
+        _warn_again(caught, cls, line)
+        return self
+
+    return _fit_context(prefer_skip_nested_validation=True)(method)
+
+
+def _obstacle(self: Any, cls: type[Any], method: str, y: Any) -> str:
+    """Why scikit-learn is asked at once: the method would not be that of the class, or does what ours does not."""
+    if type(self) is not cls:
+        return f"a subclass of {cls.__name__}"
+    if method == "partial_fit" and self.solver == "lbfgs":
+        return "partial_fit with solver='lbfgs'"  # scikit-learn's regressor has it, a whole fit
+    if cls.__name__ == "MLPClassifier" and np.ndim(y) == 2 and type_of_target(y) == "multiclass-multioutput":
+        return "several labels of several classes"  # which scikit-learn refuses, and ours would fit
+    return ""
+
+
+def _forward(cls: type, original: Callable[..., Any]) -> Callable[..., Any]:
+    """The forward pass that every prediction goes through."""
+
+    @functools.wraps(original)
+    def method(self: Any, X: Any, check_input: bool = True) -> Any:
+        if type(self) is not cls:
+            return original(self, X, check_input=check_input)
+        if check_input:
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        try:
+            return _twin(self)._forward(X)
+        except (BackpropError, ImportError, MemoryError) as error:
+            tally.count(cls.__name__, "predict", reason=_one_line(error))
+            return original(self, X, check_input=False)
+
+    return method
+
+
+# -- the twin --------------------------------------------------------------------------------------------------------
+
+
+def _twin(self: Any) -> Any:
+    """Our estimator with the parameters and the fitted attributes of scikit-learn's; the one of before, if any."""
+    from .. import estimators
+    from ..estimators.interop import solver_state
+
+    settings = tally.settings()
+    parameters = self.get_params(deep=False)
+    twin = _twins.get(self)
+    if twin is None:
+        twin = _twins[self] = getattr(estimators, type(self).__name__)()
+        twin.validation_loss_curve_, twin.validation_metric_curves_ = [], {}
+    if hasattr(twin, "loss_scaling"):
+        twin.loss_scaling = "sklearn"
+    twin.set_params(**parameters, device=settings.device, dtype=settings.dtype)
+    kept = {k: v for k, v in vars(twin).items() if k in _OURS or k in twin.get_params(deep=False)}
+    fitted = {k: v for k, v in vars(self).items() if k not in parameters}
+    vars(twin).clear()
+    vars(twin).update(kept | fitted, _optimizer=solver_state(self))
+    if twin._optimizer is None:
+        del twin._optimizer
+    return twin
+
+
+def _take(self: Any, twin: Any) -> None:
+    """The fitted attributes of our estimator to scikit-learn's."""
+    from ..estimators.interop import carry_optimizer
+
+    parameters = twin.get_params(deep=False)
+    left_out = {*_OURS, *parameters, "_optimizer"}
+    vars(self).update({k: v for k, v in vars(twin).items() if k not in left_out})
+    if self.solver == "lbfgs":
+        self._coef_indptr, self._intercept_indptr = _layout(self)
+    else:
+        carry_optimizer(twin._optimizer, self)
+
+
+def _layout(e: Any) -> tuple[list[tuple[int, int, tuple[int, int]]], list[tuple[int, int]]]:
+    """Where scikit-learn's L-BFGS keeps the coefs (start, end, shape) and the intercepts (start, end)."""
+    coefs, intercepts, start = [], [], 0
+    for coef in e.coefs_:
+        coefs.append((start, start + coef.size, coef.shape))
+        start += coef.size
+    for intercept in e.intercepts_:
+        intercepts.append((start, start + intercept.size))
+        start += intercept.size
+    return coefs, intercepts
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+# -- warnings --------------------------------------------------------------------------------------------------------
+
+
+def _quietly(do: Callable[[], Any]) -> list[warnings.WarningMessage]:
+    """What is warned of meanwhile."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        do()
+    return list(caught)
+
+
+def _warn_again(caught: list[warnings.WarningMessage], cls: type, line: int) -> None:
+    """Warn as if ``line`` of scikit-learn's module did: people filter on ``module="sklearn"``."""
+    package = os.path.dirname(os.path.dirname(__file__)) + os.sep
+    files = {getattr(m, "__file__", None): name for name, m in list(sys.modules.items())} if caught else {}
+    module = sys.modules[cls.__module__]
+    for w in caught:
+        ours = w.filename.startswith(package)
+        name = cls.__module__ if ours else files.get(w.filename, "")
+        file, at = (str(module.__file__), line) if ours else (w.filename, w.lineno)
+        registry = vars(sys.modules[name]).setdefault("__warningregistry__", {}) if name else {}
+        warnings.warn_explicit(w.message, w.category, file, at, module=name or None, registry=registry)

@@ -1,0 +1,222 @@
+"""``preset="tabular"``: settings that suit tables, a scaler within the estimator, and the mean of several nets.
+
+The recipe follows RealMLP (Holzmueller, Grinsztajn & Steinwart 2024, "Better by default"): robust scaling with smooth
+clipping, standardized targets, decoupled weight decay, a schedule that ends near 0, the best epoch restored.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.exceptions import ConvergenceWarning
+
+from ..errors import ConfigError
+from ..maths.losses import Loss
+from ..training.callbacks import Callback, Epoch
+from .engine import as_named, as_parameters
+from .listening import Listeners
+from .params import hidden_sizes
+from .rows import Rows, dense, split_off
+from .start import Parameters
+from .validation import HeldOut
+
+CLIP = 3.0
+LEAST_ROWS = 20  # of fewer, none are held out
+_ENCODING = ("classes_", "_label_binarizer", "n_outputs_", "n_features_in_", "_fitted_on")
+
+
+@dataclass
+class SmoothClip:
+    """x -> z / sqrt(1 + (z/3)^2), z = (x - centre) / spread, column by column: within +-3, nearly z around 0.
+
+    Attributes
+    ----------
+    centre, spread : ndarray of shape (n_features,)
+        Median, and distance of the quartiles; where that is 0 half the range, and 1 for a constant column.
+    """
+
+    centre: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def of(cls, X: np.ndarray) -> SmoothClip:
+        """Learn from rows X (n, n_features)."""
+        low, centre, high = np.quantile(X, [0.25, 0.5, 0.75], axis=0)
+        half_range = (X.max(axis=0) - X.min(axis=0)) / 2.0
+        spread = np.where(high > low, high - low, half_range)
+        return cls(centre, np.where(spread > 0.0, spread, 1.0))
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """Scaled rows."""
+        z = (X - self.centre) / self.spread
+        return z / np.sqrt(1.0 + np.square(z / CLIP))
+
+
+def settings_for(estimator: Any, n: int) -> dict[str, Any]:
+    """Parameters of a member that is fitted to n rows: the preset's, but for those that are not at their default.
+
+    The batch grows with the rows from 32 to 256, and the epochs fall beyond 10,000 rows from 200 to 20.
+    """
+    preset: dict[str, Any] = {
+        "hidden_layer_sizes": (128, 64),
+        "activation": "silu",
+        "solver": {"name": "adamw", "weight_decay": 0.02},
+        "alpha": 0.0,
+        "learning_rate": {"name": "one_cycle", "rise": 0.1},
+        "learning_rate_init": 3e-3,
+        "batch_size": 2 ** int(np.clip(np.log2(max(n, 1) / 16.0), 5.0, 8.0)),
+        "max_iter": int(np.clip(2_000_000 // max(n, 1), 20, 200)),
+        "n_iter_no_change": 40,
+        "validation_fraction": 0.15,
+        "initializer": "auto",
+        "dropout": 0.1,
+        "dtype": "float32",
+    }
+    parameters = inspect.signature(type(estimator).__init__).parameters
+    taken = estimator.get_params(deep=False)
+    for name, value in preset.items():
+        if _same(taken[name], parameters[name].default):
+            taken[name] = value
+    taken["batch_size"] = taken["batch_size"] if taken["batch_size"] == "auto" else min(taken["batch_size"], max(n, 1))
+    return taken | {"preset": None, "early_stopping": False}
+
+
+def _same(given: Any, default: Any) -> bool:
+    return given is default or (type(given) is type(default) and bool(given == default))
+
+
+class KeepBest(Callback):
+    """Counts the epochs since the validation loss was least, and keeps the parameters that it was least with."""
+
+    def __init__(self, member: Any) -> None:
+        self.member, self.least, self.epoch = member, np.inf, 0
+        self.parameters: dict[str, np.ndarray] | None = None
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Keep the parameters, or tell the fit how long there has been no progress."""
+        cost = epoch.validation["cost"]
+        if cost < self.least:
+            self.least, self.epoch = cost, epoch.epoch
+            self.parameters = self.member.network().parameters()
+        self.member._no_improvement_count = epoch.epoch - self.epoch
+
+
+def fit_members(e: Any, rows: Rows, loss: Loss, held_out: HeldOut | None) -> None:
+    """Fit ``members_`` one after the other, each from its own start and, unless given, with its own held-out rows."""
+    if e.warm_start:
+        raise ValueError("preset='tabular' fits several nets anew; use warm_start=False, or preset=None")
+    X = dense(rows.X)
+    seen = slice(None) if rows.weights is None else rows.weights.ravel() > 0.0
+    e.scaler_ = SmoothClip.of(X[seen])
+    e.target_centre_, e.target_spread_ = _target_scale(e, rows.Y[seen], loss)
+    scaled = Rows(e.scaler_(X), _scaled(e, rows.Y), rows.weights)
+    if held_out is not None:
+        held_out = HeldOut(e.scaler_(held_out.X), _scaled(e, held_out.Y), held_out.weights)
+    for name in ("coefs_", "intercepts_", "_optimizer", "members_"):  # of an earlier fit
+        vars(e).pop(name, None)
+    seeds = e._random_state.randint(2**31 - 1, size=e.n_members)
+    members = [_fit_member(e, int(seed), scaled, loss, held_out) for seed in seeds]
+    e.members_ = members
+    first = members[0]
+    e.n_layers_, e.out_activation_ = first.n_layers_, first.out_activation_
+    e.n_iter_, e.t_ = max(m.n_iter_ for m in members), sum(m.t_ for m in members)
+    e.loss_ = float(np.mean([m.loss_ for m in members]))
+
+
+def _fit_member(e: Any, seed: int, rows: Rows, loss: Loss, held_out: HeldOut | None) -> Any:
+    member = new_member(e, len(rows.Y), seed)
+    member._random_state = np.random.RandomState(seed)
+    train = rows
+    if held_out is None and len(rows.Y) >= LEAST_ROWS:
+        train, held_out = split_off(member, rows)
+    keep = None if held_out is None else KeepBest(member)
+    member.callbacks = [*member.callbacks, *([] if keep is None else [keep])]
+    sizes = (rows.X.shape[1], *hidden_sizes(member), e.n_outputs_)
+    member._initialize(sizes, loss, member.dtype or str(rows.X.dtype))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a schedule is meant to run to its end
+        member._fit_stochastic(train, sizes, loss, Listeners(member, None, None, None, 0), False, held_out)
+    member.callbacks = e.callbacks
+    if keep is not None and keep.parameters is not None:
+        member.coefs_, member.intercepts_ = as_parameters(keep.parameters)
+    del member._runtime, member._optimizer  # a fitted member is for predictions
+    return member
+
+
+def new_member(e: Any, n: int, seed: int) -> Any:
+    """A member of an estimator that has its encoding, for n rows; not fitted."""
+    member = type(e)(**settings_for(e, n) | {"random_state": seed})
+    for name in _ENCODING:
+        if name in vars(e):
+            setattr(member, name, vars(e)[name])
+    return member
+
+
+def _target_scale(e: Any, Y: np.ndarray, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
+    """(centre, spread), (n_outputs,) each: mean and deviation of values; 0 and 1 of what must not be moved."""
+    k = Y.shape[1]
+    if is_classifier(e) or loss.link_name != "identity":
+        return np.zeros(k), np.ones(k)
+    spread = Y.std(axis=0)
+    return Y.mean(axis=0), np.where(spread > 0.0, spread, 1.0)
+
+
+def _scaled(e: Any, Y: np.ndarray) -> np.ndarray:
+    return Y if is_classifier(e) else (Y - e.target_centre_) / e.target_spread_
+
+
+def average(e: Any, X: Any) -> np.ndarray:
+    """The mean of what the members put out, probabilities or values, (n, n_outputs)."""
+    scaled = e.scaler_(dense(X))
+    AL = np.mean([member._forward(scaled) for member in e.members_], axis=0)
+    return AL if is_classifier(e) else AL * e.target_spread_ + e.target_centre_
+
+
+def refuse(e: Any, what: str) -> None:
+    """That something is of one network.
+
+    Raises
+    ------
+    ConfigError
+        If the estimator is fitted with the preset.
+    """
+    if "members_" in vars(e):
+        raise ConfigError(f"{what} is of one network, preset='tabular' has several behind a scaler: see members_")
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def to_tensors(e: Any) -> dict[str, np.ndarray]:
+    """Scalers and the members' parameters by name."""
+    found = {"scaler/centre": e.scaler_.centre, "scaler/spread": e.scaler_.spread}
+    found |= {"target/centre": e.target_centre_, "target/spread": e.target_spread_}
+    for i, member in enumerate(e.members_):
+        found |= {f"member/{i}/{k}": x for k, x in as_named((member.coefs_, member.intercepts_)).items()}
+    return found
+
+
+def from_tensors(e: Any, tensors: dict[str, np.ndarray]) -> None:
+    """The inverse of :func:`to_tensors`, for an estimator with its parameters and encoding."""
+    vars(e).pop("coefs_", None)
+    vars(e).pop("intercepts_", None)
+    e.scaler_ = SmoothClip(tensors["scaler/centre"], tensors["scaler/spread"])
+    e.target_centre_, e.target_spread_ = tensors["target/centre"], tensors["target/spread"]
+    named: dict[int, dict[str, np.ndarray]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith("member/"):
+            _, i, parameter = key.split("/")
+            named.setdefault(int(i), {})[parameter] = tensor
+    e.members_ = [_loaded(e, i, as_parameters(named[i])) for i in sorted(named)]
+
+
+def _loaded(e: Any, seed: int, parameters: Parameters) -> Any:
+    member = new_member(e, 1, seed)
+    member.coefs_, member.intercepts_ = parameters
+    member.n_layers_, member.out_activation_ = e.n_layers_, e.out_activation_
+    return member

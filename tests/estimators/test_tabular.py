@@ -1,0 +1,169 @@
+"""preset="tabular": the scaler, whose parameters win, members that differ, what is averaged, copies, refusals."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import cross_val_score
+
+from backprop_gpu import MLPClassifier, MLPRegressor
+from backprop_gpu.errors import ConfigError
+from backprop_gpu.estimators.tabular import SmoothClip, settings_for
+
+SHORT: dict[str, Any] = {"preset": "tabular", "n_members": 2, "max_iter": 12, "random_state": 0, "device": "cpu"}
+
+
+def moved(X: np.ndarray) -> np.ndarray:
+    """Columns of very different sizes."""
+    return X * 10.0 ** np.arange(-3, X.shape[1] - 3) + 7.0
+
+
+def test_the_scaler_is_its_formula_and_bounded() -> None:
+    X = np.array([[0.0, 5.0, 1.0], [1.0, 5.0, 1.0], [2.0, 5.0, 1.0], [3.0, 5.0, 1.0], [1e9, 5.0, 3.0]])
+    scaler = SmoothClip.of(X)
+    np.testing.assert_array_equal(scaler.centre, [2.0, 5.0, 1.0])
+    np.testing.assert_array_equal(scaler.spread, [2.0, 1.0, 1.0])  # quartiles 1 and 3; constant; half the range
+    z = (X[:, 0] - 2.0) / 2.0
+    np.testing.assert_allclose(scaler(X)[:, 0], z / np.sqrt(1.0 + z**2 / 9.0), rtol=1e-15)
+    assert abs(scaler(X)).max() <= 3.0
+    np.testing.assert_array_equal(scaler(X)[:, 1], 0.0)
+
+
+@pytest.mark.parametrize("power", [-6, 0, 6])
+def test_units_of_rows_and_targets_do_not_matter(power: int) -> None:
+    X, y = load_diabetes(return_X_y=True)
+    unit = 2.0**power  # exact in binary, so that the fits are the same to the bit
+    direct = MLPRegressor(**SHORT).fit(X, y).predict(X)
+    scaled = MLPRegressor(**SHORT).fit(X * unit, y * unit).predict(X * unit)
+    np.testing.assert_array_equal(scaled, direct * unit)
+
+
+def test_given_parameters_win_and_the_others_are_the_preset_s() -> None:
+    plain = settings_for(MLPClassifier(preset="tabular"), 1_000)
+    assert plain["solver"]["name"] == "adamw"
+    assert (plain["batch_size"], plain["max_iter"], plain["dtype"]) == (32, 200, "float32")
+    assert (settings_for(MLPClassifier(), 10**6)["batch_size"], settings_for(MLPClassifier(), 10**6)["max_iter"]) == (
+        256,
+        20,
+    )
+    given = {"solver": "sgd", "hidden_layer_sizes": [7], "dropout": 0.5, "dtype": "float64", "batch_size": 10}
+    taken = settings_for(MLPClassifier(preset="tabular", **given), 1_000)
+    assert {name: taken[name] for name in given} == given
+    assert taken["activation"] == plain["activation"] != "relu"
+    X, y = load_iris(return_X_y=True)
+    net = MLPClassifier(**SHORT, hidden_layer_sizes=(7, 5), dtype="float64").fit(X, y)
+    assert [c.shape for c in net.members_[0].coefs_] == [(4, 7), (7, 5), (5, 3)]
+    assert net.members_[0].coefs_[0].dtype == np.float64
+    assert len(net.members_) == 2
+    assert net.get_params()["hidden_layer_sizes"] == (7, 5)
+    assert net.get_params()["activation"] == "relu"  # parameters are never written
+
+
+def test_members_differ_and_their_probabilities_are_averaged() -> None:
+    X, y = load_iris(return_X_y=True)
+    names = np.array(["a", "b", "c"])[y]
+    net = MLPClassifier(**SHORT).fit(moved(X), names)
+    one, two = (m.predict_proba(net.scaler_(moved(X))) for m in net.members_)
+    assert not np.allclose(one, two)
+    np.testing.assert_allclose(net.predict_proba(moved(X)), (one + two) / 2.0, rtol=1e-6)
+    np.testing.assert_allclose(net.predict_proba(moved(X)).sum(axis=1), 1.0, rtol=1e-6)
+    np.testing.assert_array_equal(net.classes_, ["a", "b", "c"])
+    assert net.score(moved(X), names) > 0.85
+    again = clone(net).fit(moved(X), names)
+    np.testing.assert_array_equal(again.predict_proba(moved(X)), net.predict_proba(moved(X)))
+
+
+def test_each_member_has_the_parameters_of_its_best_epoch() -> None:
+    X, y = load_diabetes(return_X_y=True)
+    net = MLPRegressor(**{**SHORT, "max_iter": 40, "n_iter_no_change": 4}, learning_rate_init=0.05)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)  # a schedule that has run to its end is none
+        net.fit(X[:300], y[:300], X_val=X[300:], y_val=y[300:])
+    scaled = (y[300:] - net.target_centre_) / net.target_spread_
+    for member in net.members_:
+        curve = member.validation_loss_curve_
+        found = np.mean((member.predict(net.scaler_(X[300:])) - scaled) ** 2) / 2.0
+        assert found == pytest.approx(min(curve), rel=1e-4)
+        assert found < curve[-1]
+        assert len(curve) == int(np.argmin(curve)) + 1 + 5 or len(curve) == 40
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_pickles_copies_and_files_predict_the_same(kind: Any, tmp_path: Path) -> None:
+    X, y = load_iris(return_X_y=True) if kind is MLPClassifier else load_diabetes(return_X_y=True)
+    net = kind(**SHORT, hidden_layer_sizes=(9,)).fit(X, y)
+    net.to_safetensors(tmp_path / "net.safetensors")
+    method = "predict_proba" if kind is MLPClassifier else "predict"
+    wanted = getattr(net, method)(X)
+    for other in (
+        pickle.loads(pickle.dumps(net)),
+        copy.deepcopy(net),
+        kind.from_safetensors(tmp_path / "net.safetensors"),
+    ):
+        np.testing.assert_array_equal(getattr(other, method)(X), wanted)
+        assert not hasattr(other, "coefs_")
+        assert (other.n_iter_, other.n_layers_) == (net.n_iter_, 3)
+
+
+def test_one_kind_of_fit_after_the_other_leaves_nothing_behind() -> None:
+    X, y = load_iris(return_X_y=True)
+    net = MLPClassifier((5,), max_iter=3, random_state=0, n_members=1, device="cpu")
+    with pytest.warns(ConvergenceWarning):
+        plain = net.fit(X, y).predict_proba(X)
+    net.set_params(preset="tabular").fit(X, y)
+    assert not hasattr(net, "coefs_")
+    with pytest.raises(ConfigError, match="members_"):
+        net.network()
+    with pytest.raises(ConfigError, match="members_"):
+        net.to_sklearn()
+    with pytest.warns(ConvergenceWarning):
+        net.set_params(preset=None).fit(X, y)
+    assert not hasattr(net, "members_")
+    np.testing.assert_array_equal(net.predict_proba(X), plain)
+
+
+def test_what_it_does_not_do_is_said() -> None:
+    X, y = load_iris(return_X_y=True)
+    assert not hasattr(MLPClassifier(preset="tabular"), "partial_fit")
+    assert not hasattr(MLPRegressor(preset="tabular"), "partial_fit")
+    with pytest.raises(ValueError, match="warm_start=False"):
+        MLPClassifier(preset="tabular", warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match="'preset' parameter of MLPClassifier"):
+        MLPClassifier(preset="table").fit(X, y)
+    with pytest.raises(ValueError, match="'n_members' parameter of MLPClassifier"):
+        MLPClassifier(preset="tabular", n_members=0).fit(X, y)
+
+
+def test_several_labels_several_outputs_counts_weights_and_few_rows() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    labels = (X[:, :2] > 0.0).astype(int)
+    assert MLPClassifier(**SHORT).fit(X, labels).predict(X).shape == (60, 2)
+    assert MLPRegressor(**SHORT).fit(X, X[:, :2] * 100.0).predict(X).shape == (60, 2)
+    counts = MLPRegressor("poisson", **SHORT).fit(X, rng.poisson(3.0, 60))
+    assert (counts.target_centre_, counts.target_spread_) == (0.0, 1.0)
+    assert (counts.predict(X) > 0.0).all()
+    assert MLPClassifier(**SHORT).fit(X[:8], labels[:8, 0]).predict(X).shape == (60,)  # none are held out
+    spoiled = X.copy()
+    spoiled[:5] = 1e12
+    weights = (np.arange(60) >= 5).astype(float)
+    net = MLPRegressor(**SHORT).fit(spoiled, X[:, 0], sample_weight=weights)
+    np.testing.assert_allclose(net.scaler_.centre, np.median(X[5:], axis=0))
+
+
+def test_it_beats_the_plain_net_on_columns_of_very_different_sizes() -> None:
+    X, y = load_diabetes(return_X_y=True)
+    net = MLPRegressor(**{**SHORT, "max_iter": 60})
+    plain = MLPRegressor(random_state=0, max_iter=60, device="cpu", tol=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        assert cross_val_score(net, moved(X), y, cv=2).mean() > 0.3 > cross_val_score(plain, moved(X), y, cv=2).mean()
