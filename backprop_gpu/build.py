@@ -155,6 +155,7 @@ def prepare(config: Config, *, progress: bool = True) -> Experiment:
         loss=config.loss_spec(),
         initializer=config.model.initializer,
         dropout=config.model.dropout,
+        batch_norm=config.model.batch_norm,
         dtype=config.dtype,
         device=backend,
         seed=config.seed,

@@ -123,6 +123,7 @@ class ModelConfig(_Section):
     activation: _ActivationName | ActivationConfig | list[_ActivationName | ActivationConfig] = "relu"
     initializer: Literal[("auto", *INITIALIZERS)] = "auto"  # type: ignore[valid-type]
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | list[Annotated[float, Field(ge=0.0, lt=1.0)]] = 0.0
+    batch_norm: bool | list[bool] = Field(False, description="normalize hidden layers before their activation")
 
     def activation_spec(self) -> Any:
         """What DenseNet takes."""
@@ -357,7 +358,7 @@ def _loss_problem(config: Config) -> str:
 
 def _shape_problem(config: Config) -> str:
     layers = len(config.model.hidden)
-    for key in ("activation", "dropout"):
+    for key in ("activation", "dropout", "batch_norm"):
         value = getattr(config.model, key)
         if isinstance(value, list) and len(value) != layers:
             return f"model.{key} lists {len(value)}, model.hidden has {layers} layers; list one for each, or give one"

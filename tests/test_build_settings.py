@@ -35,6 +35,7 @@ def test_every_setting_reaches_its_place() -> None:
             "activation": ["silu", {"name": "elu", "alpha": 0.5}],
             "initializer": "orthogonal",
             "dropout": [0.25, 0.5],
+            "batch_norm": [True, False],
         },
         "loss": {"label_smoothing": 0.1, "delta": "literal", "one_over_m": "late", "reduction": "sum"},
         "regularization": {"l1": 0.01, "l2": 0.02, "penalty_over": "none", "clip_norm": 3.0},
@@ -63,6 +64,7 @@ def test_every_setting_reaches_its_place() -> None:
         "loss": {"name": "categorical_cross_entropy", "label_smoothing": 0.1},
         "initializer": "orthogonal",
         "dropout": [0.25, 0.5],
+        "batch_norm": [True, False],
         "dtype": "float64",
         "seed": 5,
     }

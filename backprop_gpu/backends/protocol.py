@@ -106,6 +106,44 @@ class Kernels(Protocol):
     def dense_vjp_params(self, dZ: Array, A_prev: Array, *, scale: Array | None, dW: Array, accumulate: bool) -> None:
         """dW <- (+) scale * dZ A_prev^T."""
 
+    def batch_norm(
+        self,
+        Z: Array,
+        gamma: Array,
+        beta: Array,
+        activation: Activation,
+        dropout: Dropout | None,
+        weights: Array | None,
+        *,
+        mean: Array,
+        variance: Array,
+        A: Array,
+        saved: Any,
+        X: Array | None,
+        inverse_std: Array | None,
+    ) -> None:
+        """X <- (Z - mu) r, inverse_std <- r = 1/sqrt(var + eps), A <- drop(g(gamma X + beta)), as ``dense`` would from
+        Z = gamma X + beta, ``saved`` included; mean, variance <- (1 - MOMENTUM) of what they were + MOMENTUM mu, var.
+
+        mu, var are the (weighted) statistics of the examples in Z. Without X and inverse_std, at inference, ``mean``
+        and ``variance`` take their place and stay as they are. See ``maths.normalization``.
+        """
+
+    def batch_norm_vjp(
+        self,
+        dU: Array,
+        X: Array,
+        inverse_std: Array,
+        gamma: Array,
+        weights: Array | None,
+        *,
+        scale: Array | None,
+        dZ: Array,
+        dgamma: Array,
+        accumulate: bool,
+    ) -> None:
+        """dZ <- gamma r (dU - share (sum dU + X sum dU X));  dgamma <- (+) scale * sum over examples of dU X."""
+
     def output_delta(
         self,
         loss: Loss,

@@ -11,7 +11,7 @@ from typing import Any
 
 from .._typing import Array, Program, Replay
 from ..maths import dense as affine
-from ..maths import ledger, regularization
+from ..maths import ledger, normalization, regularization
 from ..maths.activations import Activation
 from ..maths.losses import Loss, one_hot
 from ..maths.optimizers import Optimizer
@@ -62,8 +62,11 @@ class ReferenceKernels:
         saved: Saved,
     ) -> None:
         """A <- drop(g(W A_prev + b))."""
-        saved.Z = affine.dense(self.xp, W, A_prev, b)
-        saved.G = activation.forward(self.xp, saved.Z)
+        self._activate(affine.dense(self.xp, W, A_prev, b), activation, dropout, A, saved)
+
+    def _activate(self, Z: Array, activation: Activation, dropout: Dropout | None, A: Array, saved: Saved) -> None:
+        saved.Z = Z
+        saved.G = activation.forward(self.xp, Z)
         saved.mask = None if dropout is None else self.mask(dropout, A.shape[0])
         A[...] = saved.G if dropout is None else regularization.dropout(self.xp, saved.G, saved.mask, dropout.rate)
 
@@ -101,6 +104,50 @@ class ReferenceKernels:
         """dW <- (+) scale * dZ A_prev^T."""
         product = affine.dense_vjp_weights(self.xp, dZ, A_prev)
         write(dW, product if scale is None else scale * product, accumulate)
+
+    def batch_norm(
+        self,
+        Z: Array,
+        gamma: Array,
+        beta: Array,
+        activation: Activation,
+        dropout: Dropout | None,
+        weights: Array | None,
+        *,
+        mean: Array,
+        variance: Array,
+        A: Array,
+        saved: Saved,
+        X: Array | None,
+        inverse_std: Array | None,
+    ) -> None:
+        """A <- drop(g(gamma X + beta)), X <- (Z - mu) r by the batch's statistics, or by those that are given."""
+        xp = self.xp
+        if X is None or inverse_std is None:
+            U = normalization.batch_norm_inference(xp, Z, gamma, beta, mean, variance)
+        else:
+            X[...], inverse_std[...], mu, var = normalization.batch_norm(xp, Z, weights)
+            mean[...] = normalization.running(xp, mean, mu, weights)
+            variance[...] = normalization.running(xp, variance, var, weights)
+            U = normalization.affine(X, gamma, beta)
+        self._activate(U, activation, dropout, A, saved)
+
+    def batch_norm_vjp(
+        self,
+        dU: Array,
+        X: Array,
+        inverse_std: Array,
+        gamma: Array,
+        weights: Array | None,
+        *,
+        scale: Array | None,
+        dZ: Array,
+        dgamma: Array,
+        accumulate: bool,
+    ) -> None:
+        """dZ <- gamma r (dU - share (sum dU + X sum dU X));  dgamma <- (+) scale * sum dU X."""
+        dZ[...], total = normalization.batch_norm_vjp(self.xp, dU, X, inverse_std, gamma, weights)
+        write(dgamma, total if scale is None else scale * total, accumulate)
 
     def output_delta(
         self,

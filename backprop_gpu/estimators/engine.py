@@ -92,11 +92,7 @@ def backend_for(device: str, workload: Workload | None = None) -> Backend:
 
 
 def build_net(plan: Plan, seed: int, initializer: str = "zeros") -> DenseNet:
-    """The plan's network on its device; ``seed`` is that of dropout's masks and of named initializers.
-
-    ``batch_norm``, ``label_smoothing`` and ``weight_average`` will have their place here: arguments of DenseNet, of the
-    loss and of the optimizer, from fields of the plan.
-    """
+    """The plan's network on its device; ``seed`` is that of dropout's masks and of named initializers."""
     workload = Workload(plan.sizes, plan.batch_size, plan.dtype)
     backend = backend_for(plan.device, workload)
     kernels = plan.kernels

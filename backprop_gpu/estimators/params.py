@@ -159,9 +159,21 @@ def dropout_of(given: Any, n_hidden: int) -> tuple[float, ...]:
 
 
 def optimizer_of(estimator: Any) -> Optimizer:
-    """``solver`` with its parameters; scikit-learn's ``sgd`` and ``adam`` in exactly its forms."""
-    e, given = estimator, estimator.solver
-    rate = float(e.learning_rate_init)
+    """``solver`` with its parameters; scikit-learn's ``sgd`` and ``adam`` in exactly its forms.
+
+    Raises
+    ------
+    ConfigError
+        For an optimizer that averages the parameters: coefs_ would have two meanings, what goes on and what predicts.
+    """
+    found = _optimizer_of(estimator)
+    if found.average:
+        raise ConfigError("estimators keep no average of the parameters; leave average out, or use Trainer")
+    return found
+
+
+def _optimizer_of(e: Any) -> Optimizer:
+    given, rate = e.solver, float(e.learning_rate_init)
     if isinstance(given, Optimizer):
         return given
     if isinstance(given, dict):

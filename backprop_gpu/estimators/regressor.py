@@ -150,13 +150,14 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         return Y
 
     def _loss_of(self, Y: np.ndarray) -> tuple[Loss, int]:
-        # Losses with more outputs than targets (several quantiles) say here how many.
         return self._fitted_loss()[0], Y.shape[1]
 
     def _fitted_loss(self) -> tuple[Loss, int]:
         loss = read(self, "loss", get_loss)
         if loss.labels != "values":
             raise invalid(self, "loss", f"it must be a loss on values, got {loss.name!r}")
+        if loss.per_target > 1:
+            raise invalid(self, "loss", "an estimator predicts one number for each target; give one quantile")
         return loss, getattr(self, "n_outputs_", 1)
 
     # -- prediction --------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ class TensorCheck:
     Attributes
     ----------
     name : str
-        ``"W1"``, ``"b2"``, ...
+        ``"W1"``, ``"b2"``, ``"gamma1"``, ...
     error : float
         |analytic - numerical| relative to the size of the terms.
     ok : bool
@@ -51,6 +51,11 @@ class TensorCheck:
     got: float = 0.0
     want: float = 0.0
     cause: str = ""
+
+    @property
+    def layer(self) -> int:
+        """The number in the name."""
+        return int(self.name.lstrip("Wbgam"))
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class GradientReport:
     def first(self) -> TensorCheck | None:
         """The wrong tensor that the backward pass comes to first: its fault spoils the layers below."""
         wrong = [t for t in self.tensors if not t.ok]
-        return max(wrong, key=lambda t: (int(t.name[1:]), t.name[0] == "W"), default=None)
+        return max(wrong, key=lambda t: (t.layer, t.name[0] == "W"), default=None)
 
     def summary(self) -> str:
         """One line: ``gradient ok, ...``, or the layer, tensor and entry of the first fault with its likely cause."""
@@ -81,7 +86,7 @@ class GradientReport:
         if t is None:
             return f"gradient ok, worst relative error {self.error:.1e}"
         at = "" if t.worst is None else f", entry {list(t.worst)}: {t.got:.9g} for {t.want:.9g}"
-        return f"gradient wrong in layer {t.name[1:]}, d{t.name}{at}" + f"; {t.cause}" * bool(t.cause)
+        return f"gradient wrong in layer {t.layer}, d{t.name}{at}" + f"; {t.cause}" * bool(t.cause)
 
 
 def gradcheck(
@@ -152,7 +157,8 @@ class _Check:
         """dJ/dtheta, penalty included, by the network's own kernels in float64; and the terms it is a sum of.
 
         The terms are the examples' own gradients (each with the others at weight 0): where they cancel, what is left is
-        rounding, and is judged by their size. Many rows do not cancel to the last digit, and are judged by their sum.
+        rounding, and is judged by their size. Many rows do not cancel to the last digit, and are judged by their sum;
+        so are the rows of a batch that is normalized, which have no gradients of their own.
         """
         copy = twin(net, "float64", net.backend, net.kernels_kind)
         step = TrainingStep(copy, "sgd", **settings)
@@ -167,7 +173,7 @@ class _Check:
         step.penalty()
         whole = copy.backend.to_host(copy.params.grad)
         size, terms = np.abs(whole) + np.abs(whole - plain), []
-        if m <= MOST_TERMS:
+        if m <= MOST_TERMS and not any(net.batch_norm):
             given = np.ones((m, 1)) if rows.weights is None else rows.weights
             alone = (np.where(np.arange(m)[:, None] == i, given, 0.0) for i in range(m))
             terms = [gradient(w, rows.weights_sum or float(m)) for w in alone]

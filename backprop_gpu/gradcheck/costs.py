@@ -104,18 +104,22 @@ class CentralCost(_Cost):
         return math.nan, math.nan
 
     def _slopes(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(Z, derivative there) of every hidden activation and of the loss, at the parameters that are set."""
+        """(Z, derivative there) of every hidden activation and of the loss, at the parameters that are set.
+
+        Examples of weight 0 are left out: J does not look at them.
+        """
+        heard = slice(None) if self.weights is None else self.weights[0] != 0.0
         net, ws = self.net, self.net.workspace(self.X.shape[1])
-        ws.A[0] = self.X
+        ws.A[0], ws.weights = self.X, self.weights
         Z_out = net.forward(ws)
         for l in range(1, net.L):
-            Z = net.kernels.reveal(ws.saved[l])["Z"]
+            Z = net.kernels.reveal(ws.saved[l])["Z"][:, heard]
             g = net.activations[l]
             yield Z, g.vjp(np, np.ones_like(Z), Z, g.forward(np, Z))
         dZ, db, value = np.zeros_like(Z_out), np.zeros((Z_out.shape[0], 1)), np.zeros(1)
         late: dict[str, Any] = {"inverse_denominator": np.ones(1), "early": False, "accumulate": False}
         net.kernels.output_delta(net.loss, "fused", Z_out, self.Y, None, dZ=dZ, db=db, value=value, **late)
-        yield np.ones_like(Z_out), dZ
+        yield np.ones_like(dZ[:, heard]), dZ[:, heard]
 
 
 def _kink(ahead: tuple[np.ndarray, np.ndarray], behind: tuple[np.ndarray, np.ndarray]) -> bool:

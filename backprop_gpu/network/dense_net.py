@@ -39,6 +39,9 @@ class DenseNet:
         See ``maths.initializers``; biases start at 0.
     dropout : float or list of float, default 0.0
         Fraction of each hidden layer's units dropped in training.
+    batch_norm : bool or list of bool, default False
+        Normalize hidden layers between their affine part and their activation (``maths.normalization``); their bias is
+        beta then. Training uses the statistics of the examples in a pass, prediction their running means.
     dtype : {"float32", "float64"}, default "float32"
     device : str, Backend or None, default None
         ``"auto" | "cpu" | "cuda[:i]" | NAMESPACE[:DEVICE]``; None reads BACKPROP_GPU_DEVICE, then means "auto".
@@ -61,6 +64,7 @@ class DenseNet:
         loss: str | dict[str, Any] | Loss = "binary_cross_entropy",
         initializer: str = "auto",
         dropout: float | Sequence[float] = 0.0,
+        batch_norm: bool | Sequence[bool] = False,
         dtype: str = "float32",
         device: str | Backend | None = None,
         seed: int = 0,
@@ -76,6 +80,8 @@ class DenseNet:
             raise ConfigError(f"{each} quantiles need {each} outputs per target column; {n} outputs are no multiple")
         self.activations = self._per_layer_activations(activation)
         self.dropout = self._per_layer_dropout(dropout)
+        self.batch_norm = self._per_layer_batch_norm(batch_norm)
+        normalized = [l for l in range(1, self.L) if self.batch_norm[l]]
         if dtype not in ("float32", "float64", "complex128"):
             raise ConfigError(f"dtype must be float32 or float64, got {dtype!r}")
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
@@ -84,7 +90,12 @@ class DenseNet:
         self.backend = get_backend(device)
         self.kernels, self.kernels_kind = self.backend.kernels(kernels), kernels
         with self.backend.activate():
-            self.params = FlatParams(self.backend, self.sizes, dtype)
+            self.params = FlatParams(self.backend, self.sizes, dtype, normalized)
+            # Running statistics, and the bias of an affine part that has none.
+            per_unit = {l: (self.sizes[l], 1) for l in normalized}
+            self.mean = {l: self.backend.zeros(shape, dtype) for l, shape in per_unit.items()}
+            self.variance = {l: self.backend.zeros(shape, dtype) for l, shape in per_unit.items()}
+            self._no_bias = {l: self.backend.zeros(shape, dtype) for l, shape in per_unit.items()}
         self.set_parameters(self._initial_parameters())
 
     # -- construction --------------------------------------------------------------------------------------------
@@ -111,6 +122,15 @@ class DenseNet:
                 raise ConfigError(f"dropout must be at least 0 and below 1, got {rate!r}")
         return [0.0, *(float(rate) for rate in hidden), 0.0]
 
+    def _per_layer_batch_norm(self, given: bool | Sequence[bool]) -> list[bool]:
+        hidden: list[Any] = list(given) if isinstance(given, list | tuple) else [given] * (self.L - 1)
+        if len(hidden) != self.L - 1:
+            raise ConfigError(f"{self.L - 1} hidden layers need {self.L - 1} entries in batch_norm, got {len(hidden)}")
+        for choice in hidden:
+            if not isinstance(choice, bool | np.bool_):
+                raise ConfigError(f"batch_norm must be true or false for each hidden layer, got {choice!r}")
+        return [False, *(bool(choice) for choice in hidden), False]
+
     def _initial_parameters(self) -> dict[str, np.ndarray]:
         named: dict[str, np.ndarray] = {}
         for l in range(1, self.L + 1):
@@ -118,13 +138,22 @@ class DenseNet:
             g = self.activations[l].name if l < self.L else self.loss.link_name
             named[f"W{l}"] = get_initializer(self.initializer, g)(host_generator(self.seed, WEIGHT_STREAM, l), n, k)
             named[f"b{l}"] = np.zeros((n, 1))
+            if self.batch_norm[l]:
+                named |= {f"gamma{l}": np.ones((n, 1)), f"mean{l}": np.zeros((n, 1)), f"variance{l}": np.ones((n, 1))}
         return named
 
     # -- parameters ----------------------------------------------------------------------------------------------
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """Host copies ``{"W1": (n_1, n_0), "b1": (n_1, 1), ...}``."""
-        return self.params.named(self.backend.to_host(self.params.theta))
+        """Host copies ``{"W1": (n_1, n_0), "b1": (n_1, 1), ...}``; a normalized layer has ``gamma1`` beside them, and
+        its running statistics ``mean1``, ``variance1``, which no optimizer trains.
+        """
+        named = self.params.named(self.backend.to_host(self.params.theta))
+        return named | {name: self.backend.to_host(x) for name, x in self._statistics().items()}
+
+    def _statistics(self) -> dict[str, Array]:
+        kinds = {"mean": self.mean, "variance": self.variance}
+        return {f"{kind}{l}": x for kind, layers in kinds.items() for l, x in layers.items()}
 
     def set_parameters(self, named: dict[str, np.ndarray]) -> None:
         """Take the values of :meth:`parameters`.
@@ -134,8 +163,10 @@ class DenseNet:
         ShapeError
             If a name is missing or a shape differs.
         """
-        host = {}
-        for name, _, _, shape in self.params.spans:
+        host, statistics = {}, self._statistics()
+        shapes = {name: shape for name, _, _, shape in self.params.spans}
+        shapes |= {name: tuple(x.shape) for name, x in statistics.items()}
+        for name, shape in shapes.items():
             value = np.asarray(named[name]) if name in named else None
             if value is None or value.shape != shape:
                 got = "nothing" if value is None else str(value.shape)
@@ -143,11 +174,13 @@ class DenseNet:
             host[name] = value
         with self.backend.activate():
             self.params.theta[...] = self.backend.asarray(self.params.flat(host), self.dtype)
+            for name, x in statistics.items():
+                x[...] = self.backend.asarray(host[name], self.dtype)
 
     @property
     def n_parameters(self) -> int:
-        """Number of weights and biases."""
-        return sum(self.sizes[l] * (self.sizes[l - 1] + 1) for l in range(1, self.L + 1))
+        """Number of weights, biases and gammas."""
+        return sum(self.sizes[l] * (self.sizes[l - 1] + 1 + self.batch_norm[l]) for l in range(1, self.L + 1))
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able arguments that build this network again, but for its device."""
@@ -157,6 +190,7 @@ class DenseNet:
             "loss": self.loss.spec(),
             "initializer": self.initializer,
             "dropout": self.dropout[1:-1],
+            "batch_norm": self.batch_norm[1:-1],
             "dtype": self.dtype,
             "seed": self.seed,
         }
@@ -182,25 +216,47 @@ class DenseNet:
             train=train,
             step=step,
             first=first,
+            normalized=list(self.mean),
         )
 
     def forward(self, ws: Workspace) -> Array:
-        """Z[L] (n_L, m) from ``ws.A[0]`` (n_0, m): A[l] = drop(g_l(W[l] A[l-1] + b[l]))."""
+        """Z[L] (n_L, m) from ``ws.A[0]`` (n_0, m): A[l] = drop(g_l(W[l] A[l-1] + b[l])).
+
+        A normalized layer has Z = W[l] A[l-1], X = Z normalized, A[l] = drop(g_l(gamma X + b[l])).
+        """
         p = self.params
         for l in range(1, self.L + 1):
-            self.kernels.dense(
-                p.W[l], ws.A[l - 1], p.b[l], self.activations[l], ws.dropout[l], A=ws.A[l], saved=ws.saved[l]
+            g, drop, out, norm = self.activations[l], ws.dropout[l], {"A": ws.A[l], "saved": ws.saved[l]}, ws.norm[l]
+            if norm is None:
+                self.kernels.dense(p.W[l], ws.A[l - 1], p.b[l], g, drop, **out)
+                continue
+            identity = self.activations[self.L]
+            self.kernels.dense(p.W[l], ws.A[l - 1], self._no_bias[l], identity, None, A=norm.Z, saved=norm.saved)
+            self.kernels.batch_norm(
+                norm.Z,
+                p.gamma[l],
+                p.b[l],
+                g,
+                drop,
+                ws.weights,
+                mean=self.mean[l],
+                variance=self.variance[l],
+                X=norm.X,
+                inverse_std=norm.inverse_std,
+                **out,
             )
         return ws.A[self.L]
 
     def backward(self, ws: Workspace, *, scale: Array | None, accumulate: bool) -> None:
         """dW[l], db[l] for l = L..1 from ``ws.dZ[L]``; ``scale`` is the late 1/D, None for early.
 
-        Whoever writes dZ[l] writes db[l] too: ``output_delta`` for l = L, ``dense_vjp_input`` below.
+        Whoever writes dZ[l] writes db[l] too: ``output_delta`` for l = L, ``dense_vjp_input`` below. In a normalized
+        layer that is dU, whose row sums are the derivative by its beta, b[l]; ``batch_norm_vjp`` then gives dZ[l].
         """
         p = self.params
         for l in range(self.L, 0, -1):
             self.kernels.dense_vjp_params(ws.dZ[l], ws.A[l - 1], scale=scale, dW=p.dW[l], accumulate=accumulate)
+            norm = ws.norm[l - 1]
             if l > 1:
                 self.kernels.dense_vjp_input(
                     p.W[l],
@@ -210,8 +266,20 @@ class DenseNet:
                     ws.A[l - 1],
                     ws.saved[l - 1],
                     scale=scale,
-                    dZ_prev=ws.dZ[l - 1],
+                    dZ_prev=ws.dZ[l - 1] if norm is None else norm.dU,
                     db_prev=p.db[l - 1],
+                    accumulate=accumulate,
+                )
+            if norm is not None:
+                self.kernels.batch_norm_vjp(
+                    norm.dU,
+                    norm.X,
+                    norm.inverse_std,
+                    p.gamma[l - 1],
+                    ws.weights,
+                    scale=scale,
+                    dZ=ws.dZ[l - 1],
+                    dgamma=p.dgamma[l - 1],
                     accumulate=accumulate,
                 )
 

@@ -11,7 +11,7 @@ import numpy as np
 from .._typing import Array
 from ..backends.base import Backend
 from ..backends.protocol import Dropout, Kernels
-from ..maths.activations import Activation
+from ..maths.activations import Activation, get_activation
 
 ALIGNMENT = 256  # bytes; what CUDA's allocator and wide loads like
 
@@ -19,7 +19,8 @@ ALIGNMENT = 256  # bytes; what CUDA's allocator and wide loads like
 class FlatParams:
     """All parameters and their gradients, as views of two vectors that are born flat.
 
-    Layout: W[L] ... W[1], then b[L] ... b[1], each padded with zeros to 256 bytes. The last layer comes first because
+    Layout: W[L] ... W[1], then b[L] ... b[1], then gamma of the normalized layers, last first, each padded with zeros
+    to 256 bytes. The last layer comes first because
     its gradient is ready first; weights come before biases so that penalties and decay, which spare the biases, are one
     call over ``theta[:n_weights]``. Padding stays zero under every optimizer, since its gradient is zero.
 
@@ -29,37 +30,41 @@ class FlatParams:
         The vectors.
     W, b, dW, db : lists
         ``W[l]`` (n_l, n_{l-1}) and ``b[l]`` (n_l, 1) for l = 1..L; index 0 is None.
+    gamma, dgamma : lists
+        (n_l, 1) where layer l is normalized (its beta is ``b[l]``), else None.
     """
 
-    def __init__(self, backend: Backend, sizes: Sequence[int], dtype: str) -> None:
+    def __init__(self, backend: Backend, sizes: Sequence[int], dtype: str, normalized: Sequence[int] = ()) -> None:
         self.sizes, self.dtype = tuple(sizes), dtype
         L = len(sizes) - 1
         unit = max(ALIGNMENT // np.dtype(dtype).itemsize, 1)
         weights = [(l, (sizes[l], sizes[l - 1])) for l in range(L, 0, -1)]
         biases = [(l, (sizes[l], 1)) for l in range(L, 0, -1)]
+        gammas = [(l, (sizes[l], 1)) for l in sorted(normalized, reverse=True)]
         offset = 0
         self.spans: list[tuple[str, int, int, tuple[int, int]]] = []
-        for letter, group in (("W", weights), ("b", biases)):
+        for kind, group in (("W", weights), ("b", biases), ("gamma", gammas)):
             for l, shape in group:
-                self.spans.append((f"{letter}{l}", l, offset, shape))
+                self.spans.append((f"{kind}{l}", l, offset, shape))
                 offset += math.ceil(shape[0] * shape[1] / unit) * unit
-            if letter == "W":
+            if kind == "W":
                 self.n_weights = offset
         self.theta, self.grad = backend.zeros((offset,), dtype), backend.zeros((offset,), dtype)
-        self.W, self.b = self._views(backend, self.theta, L)
-        self.dW, self.db = self._views(backend, self.grad, L)
+        self.W, self.b, self.gamma = self._views(backend, self.theta, L)
+        self.dW, self.db, self.dgamma = self._views(backend, self.grad, L)
 
-    def _views(self, backend: Backend, vector: Array, L: int) -> tuple[list[Array], list[Array]]:
-        named: dict[str, list[Array]] = {"W": [None] * (L + 1), "b": [None] * (L + 1)}
+    def _views(self, backend: Backend, vector: Array, L: int) -> tuple[list[Array], list[Array], list[Array]]:
+        named: dict[str, list[Array]] = {kind: [None] * (L + 1) for kind in ("W", "b", "gamma")}
         for name, l, offset, shape in self.spans:
             part = vector[offset : offset + shape[0] * shape[1]]
-            named[name[0]][l] = backend.xp.reshape(part, shape)
-        return named["W"], named["b"]
+            named[name.rstrip("0123456789")][l] = backend.xp.reshape(part, shape)
+        return named["W"], named["b"], named["gamma"]
 
     def named(self, vector: np.ndarray) -> dict[str, np.ndarray]:
         """A host copy of ``theta``, ``grad`` or an optimizer slot as ``{"W1": (n_1, n_0), "b1": (n_1, 1), ...}``."""
         parts = {name: vector[o : o + s[0] * s[1]].reshape(s) for name, _, o, s in self.spans}
-        return {name: parts[name] for l in range(1, len(self.sizes)) for name in (f"W{l}", f"b{l}")}
+        names = (f"{kind}{l}" for l in range(1, len(self.sizes)) for kind in ("W", "b", "gamma"))
+        return {name: parts[name] for name in names if name in parts}
 
     def flat(self, named: dict[str, np.ndarray]) -> np.ndarray:
         """The inverse of :meth:`named`, with zero padding."""
@@ -69,12 +74,27 @@ class FlatParams:
         return vector
 
 
+class Normalized:
+    """Buffers of one normalized layer over m examples.
+
+    ``Z`` (n, m) is its affine part and ``saved`` what that leaves. For training, ``X`` (n, m) and ``inverse_std``
+    (n, 1) are what the backward pass needs and ``dU`` (n, m) is the derivative by gamma X + beta; None for inference.
+    """
+
+    def __init__(self, backend: Backend, kernels: Kernels, n: int, m: int, dtype: str, train: bool) -> None:
+        self.Z = backend.zeros((n, m), dtype)
+        self.saved = kernels.saved(n, m, dtype, get_activation("identity"), None)
+        self.X, self.dU = (backend.zeros((n, m), dtype) if train else None for _ in range(2))
+        self.inverse_std = backend.zeros((n, 1), dtype) if train else None
+
+
 class Workspace:
     """Every buffer of a forward and backward pass over m examples.
 
     ``A[0]`` is set by whoever runs the pass to the (n_0, m) input; ``A[l]``, ``dZ[l]`` are (n_l, m) for l = 1..L.
     ``step`` (1,) is the device's count of optimizer steps and ``first`` the position of the first example in its batch:
-    with dropout, which examples these are decides which units survive.
+    with dropout, which examples these are decides which units survive. ``weights`` (1, m), set like ``A[0]``, are what
+    the examples count in the statistics of the layers in ``norm``, which holds None for a layer that is not normalized.
     """
 
     def __init__(
@@ -91,9 +111,14 @@ class Workspace:
         train: bool = True,
         step: Array = None,
         first: int = 0,
+        normalized: Sequence[int] = (),
     ) -> None:
         L = len(sizes) - 1
         self.m = m
+        self.weights: Array | None = None
+        self.norm = [
+            Normalized(backend, kernels, sizes[l], m, dtype, train) if l in normalized else None for l in range(L + 1)
+        ]
         first_example = backend.asarray([first], "int64")
         examples = backend.asarray(np.arange(m)[None, :], "int64") if train and any(dropout) else None
 

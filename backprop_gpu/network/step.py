@@ -232,7 +232,7 @@ class TrainingStep:
         if key not in self._workspaces:
             self._workspaces[key] = net.workspace(m, step=self._counters[1:2], first=start)
         ws = self._workspaces[key]
-        ws.A[0] = X
+        ws.A[0], ws.weights = X, weights
         Z = net.forward(ws)
         early, late = place(self.one_over_m, self._inverse)
         net.kernels.output_delta(

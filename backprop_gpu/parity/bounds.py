@@ -16,7 +16,7 @@ share no code with ``maths``: a fault there cannot excuse itself here.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -315,6 +315,15 @@ def largest(x: Bounded, axis: int) -> Bounded:
     """max over one axis, kept."""
     e = None if x.exact else np.max(np.broadcast_to(x.error(), x.shape), axis=axis, keepdims=True)
     return Bounded(x.bounds, x.v.max(axis=axis, keepdims=True), x.top, e=e)
+
+
+def stacked(parts: Sequence[Bounded]) -> Bounded:
+    """Rows under rows."""
+    v = np.concatenate([x.v for x in parts])
+    e = None
+    if not all(x.exact for x in parts):
+        e = np.concatenate([np.broadcast_to(x.error(), x.shape) for x in parts])
+    return Bounded(parts[0].bounds, v, max(x.top for x in parts), e=e)
 
 
 def weighed(factor: float, size: np.ndarray) -> np.ndarray:

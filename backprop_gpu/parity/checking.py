@@ -27,7 +27,7 @@ from .probes import LayerShape, probe
 from .products import LONG
 from .replay import Replayed, judge_step
 from .report import Drift, Report
-from .trace import Recipe, StepTrace, trace_step
+from .trace import Recipe, StepTrace, layer_calls, trace_step
 
 STREAM = 3  # the part of the seed's randomness that this uses: the order of rows, biases and state that were all 0
 CLEARED = 0.25  # of the difference that tf32 would leave
@@ -54,8 +54,8 @@ def check(
     Parameters
     ----------
     model : DenseNet, an object whose ``net`` is one, a fitted estimator, or a run folder or model file
-        Not changed: a copy on the device is trained. Biases that are all 0 and the optimizer's state get small random
-        values there, since 0 would hide a missing term.
+        Not changed: a copy on the device is trained. Biases that are all 0, what a new normalized layer starts with
+        and the optimizer's state get random values there, since 0 would hide a missing term.
     X, y, sample_weight : (n_samples, n_0), as for :meth:`DenseNet.cost`
         One batch, in a random order that ``seed`` gives.
     device, kernels : default those of the model; another device's fastest kernels
@@ -77,10 +77,6 @@ def check(
         For settings, rows or a device that the network would not take.
     """
     net = network_of(model)
-    if net.loss.labels == "groups":
-        raise ConfigError(
-            f"parity has no formulas of its own for the loss {net.loss.name}; gradcheck judges its gradient"
-        )
     if hasattr(model, "network_targets"):  # an estimator: y holds labels in its user's words
         y = model.network_targets(y)
     if steps < 1:
@@ -197,12 +193,12 @@ class _Run:
 
 
 def _copy(net: DenseNet, dtype: str, device: Backend | str, kernels: str, rng: np.random.Generator) -> DenseNet:
-    """The same network and parameters on a device; biases that are all 0 become small random numbers."""
+    """The same network and parameters on a device; what is all 0 or all 1 since it is new becomes random numbers."""
     copy = DenseNet(**(net.spec() | {"dtype": dtype, "initializer": "zeros"}), device=device, kernels=kernels)
     named = net.parameters()
     for name, value in named.items():
-        if name.startswith("b") and not value.any():
-            named[name] = rng.uniform(-0.1, 0.1, value.shape)
+        if not name.startswith("W") and (np.all(value == 0.0) or np.all(value == 1.0)):
+            named[name] = value + rng.uniform(-0.1, 0.1, value.shape)
     copy.set_parameters(named)
     return copy
 
@@ -229,7 +225,7 @@ def _drift(trace: StepTrace, wide: TrainingStep) -> Drift:
     theta = max(float(np.max(np.abs(ours[name] - theirs[name]))) for name in ours)
     flips = units = 0
     names = [*(name for name, _ in trace.recipe.activations), "identity"]
-    here, there = ([c for c in t.calls if c.name == "dense"] for t in (trace, other))
+    here, there = (layer_calls(t.calls) for t in (trace, other))
     for n, (a, b) in enumerate(zip(here, there, strict=False)):
         if names[n % len(names)] in ("relu", "leaky_relu"):
             flips += int(np.count_nonzero((a.wrote["A"] > 0) != (b.wrote["A"] > 0)))

@@ -8,12 +8,12 @@ of the published formula; a bound holds for any device that evaluates it so, in 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from .bounds import Bounded, Bounds, absolute, largest, maximum, minimum, sign, sum_over, where
+from .bounds import Bounded, Bounds, absolute, largest, maximum, minimum, sign, stacked, sum_over, where
 from .elementary64 import erf, exp, expm1, log, log1p, sigmoid, tanh
 
 Parameters = Mapping[str, Any]
@@ -163,6 +163,13 @@ def _tilted(B: Bounds, parameters: Parameters, d: Bounded, of: Callable[[Bounded
     return where(d > 0.0, above * of(d), below * of(d), B)
 
 
+def _groups(parameters: Parameters, z: Bounded, y: Bounded) -> Iterator[tuple[Bounded, Bounded]]:
+    """The rows of z and y that belong to one label, label by label."""
+    ends = np.cumsum(parameters["groups"])
+    for end, size in zip(ends, parameters["groups"], strict=True):
+        yield z[end - size : end], y[end - size : end]
+
+
 def loss_value(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Bounded) -> Bounded:
     """L (1, m): one number per example."""
     if name == "binary_cross_entropy":
@@ -171,6 +178,8 @@ def loss_value(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Boun
     if name == "categorical_cross_entropy":
         s = z - largest(z, axis=0)
         return sum_over(_smoothed(B, parameters, y, y.shape[0]) * (log(sum_over(exp(s), axis=0)) - s), axis=0)
+    if name == "grouped_cross_entropy":
+        return B.total(*(loss_value(B, "categorical_cross_entropy", {}, *part) for part in _groups(parameters, z, y)))
     each = B.constant(1.0 / z.shape[0])
     if name == "squared_error":
         d = z - y
@@ -195,6 +204,8 @@ def loss_delta(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Boun
     if name == "categorical_cross_entropy":
         t = _smoothed(B, parameters, y, y.shape[0])
         return activation(B, "softmax", {}, z) * sum_over(t, axis=0) - t
+    if name == "grouped_cross_entropy":
+        return stacked([loss_delta(B, "categorical_cross_entropy", {}, *part) for part in _groups(parameters, z, y)])
     each = B.constant(1.0 / z.shape[0])
     if name == "squared_error":
         return (z - y) * each
@@ -237,6 +248,9 @@ def literal_delta(
         for factor in factors:
             dZ = dZ * factor
         return dZ
+    if name == "grouped_cross_entropy":
+        parts = _groups(parameters, z, y)
+        return stacked([literal_delta(B, "categorical_cross_entropy", {}, *part, factors) for part in parts])
     a = activation(B, LINKS.get(name, "identity"), {}, z)
     if name == "categorical_cross_entropy":
         dA = -_guarded(_smoothed(B, parameters, y, y.shape[0]), a, B.eta)

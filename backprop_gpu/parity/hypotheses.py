@@ -11,7 +11,7 @@ from . import updates64 as u
 from .findings import Finding
 from .judge import Kept
 from .products import Product
-from .trace import Call, StepTrace
+from .trace import Call, StepTrace, layer_calls
 
 FITS = 4.0  # bounds by which a hypothesis may miss, since its own numbers are rounded as well
 
@@ -168,14 +168,14 @@ def _written(trace: StepTrace, l: int) -> np.ndarray | None:
 
 def _forward(trace: StepTrace, l: int) -> Call | None:
     """A layer's forward, where the batch is in one piece."""
-    found, L = [c for c in trace.calls if c.name == "dense"], len(trace.recipe.sizes) - 1
+    found, L = layer_calls(trace.calls), len(trace.recipe.sizes) - 1
     return found[l - 1] if len(found) == L else None
 
 
 def other_derivative(finding: Finding, kept: Kept, trace: StepTrace) -> str:
     """dZ with another factor than g'."""
     p, call = kept.product, None
-    if finding.operation != "dense_vjp_input" or not finding.tensor.startswith("dZ") or p is None:
+    if finding.operation != "dense_vjp_input" or not finding.tensor.startswith(("dZ", "dU")) or p is None:
         return ""
     call = _forward(trace, _layer(finding))
     if call is None or p.v.shape != kept.got.shape:
@@ -209,7 +209,7 @@ def kink(finding: Finding, kept: Kept, trace: StepTrace) -> str:
     sides = _sides(kept)
     if sides is None or not (sides.sum() <= 3 or sides.mean() <= 0.02):
         return ""
-    call = _forward(trace, _layer(finding)) if finding.tensor.startswith("dZ") else None
+    call = _forward(trace, _layer(finding)) if finding.tensor.startswith(("dZ", "dU")) else None
     at_0 = call is not None and "Z" in call.revealed and bool((call.revealed["Z"][sides] == 0.0).all())
     where = ", all where Z is exactly 0" if at_0 else ""
     return f"{int(sides.sum())} of {sides.size} entries are on the other side of a kink{where}; all others are right"

@@ -144,7 +144,8 @@ class Product:
         """Root mean squares of the difference over all entries, if roundings were independent.
 
         u sqrt(K (v^2/9 + q^2/6) + z^2/3) with q^2 = P^2 Q^2, whose mean needs no product, and z with what is added;
-        operands that are rounded on the way in add 2 u_in^2 q^2/3, a stored result of lower precision u^2 z^2/3.
+        operands that are rounded on the way in add 2 u_in^2 q^2/3, a stored result of lower precision u^2 z^2/3, and
+        roundings to subnormal numbers no more than u eta each.
         """
         B, (n, m) = self.bounds, self.v.shape
         v2 = float(np.einsum("nm,nm->", self.v, self.v)) / (n * m)
@@ -153,6 +154,7 @@ class Product:
         z2 = v2 + added
         square = B.u_sum**2 * (self.k * (v2 / 9.0 + q2 / 6.0) + z2 / 3.0) + 2.0 * B.u_in**2 * q2 / 3.0
         square += B.u**2 * z2 / 3.0 if B.u > B.u_sum else 0.0
+        square += ((2 * self.k + 3) * B.u * B.eta) ** 2
         as_tf32 = 2.0**-11 * math.sqrt(2.0 * q2 / 3.0)
         return Gate(abs(self.scale) * math.sqrt(square), abs(self.scale) * as_tf32)
 

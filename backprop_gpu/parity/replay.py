@@ -9,19 +9,20 @@ Nothing compounds: every tensor is judged by the bound of the one operation that
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from . import formulas64 as f
-from .bounds import Bounded
+from . import norms64 as norms
+from .bounds import Bounded, sum_over
 from .claims import bounds_of, exact_bounds
 from .findings import Finding
 from .judge import Judge, Kept
-from .products import Product, Recorded, row_sums
+from .products import Gate, Product, Recorded, row_sums
 from .step_end import BrokenStep, Calls, StepEnd
-from .trace import StepTrace
+from .trace import Call, StepTrace
 
 LINEAR = ("identity", "relu")  # what they let through is the product itself
 
@@ -52,11 +53,14 @@ class Replayed:
 class _Layer:
     """What the backward pass needs of a layer's forward."""
 
+    name: str
     A: Recorded
     mask: np.ndarray | None = None
     Z: Recorded | None = None
     G: Recorded | None = None
-    product: Product | None = None
+    entering: Callable[[slice], Bounded] | None = None
+    norm: Call | None = None
+    weights: np.ndarray | None = None
 
 
 def judge_step(trace: StepTrace, claim: str, *, keep: Sequence[str] = ()) -> Replayed:
@@ -96,6 +100,7 @@ class _Replay:
         self.theta = {name: Recorded(self._part(trace.theta, name)) for name in self.recipe.layout}
         self.dW: dict[int, np.ndarray] = {}
         self.db: dict[int, np.ndarray] = {}
+        self.dgamma: dict[int, np.ndarray] = {}
         self.value = np.zeros(1)
 
     def step(self) -> None:
@@ -120,6 +125,8 @@ class _Replay:
         for l in range(1, self.L + 1):
             self._part(gradient, f"W{l}")[...] = self.dW[l]
             self._part(gradient, f"b{l}")[...] = self.db[l]
+            if l in self.dgamma:
+                self._part(gradient, f"gamma{l}")[...] = self.dgamma[l]
         return gradient
 
     def _activation(self, l: int) -> tuple[str, dict[str, float]]:
@@ -129,40 +136,45 @@ class _Replay:
 
     def _micro_batch(self, start: int, X: np.ndarray, Y: np.ndarray, w: np.ndarray | None) -> None:
         r, m = self.recipe, X.shape[1]
-        layers = [_Layer(Recorded(X))]
+        layers = [_Layer("X", Recorded(X))]
         for l in range(1, self.L + 1):
             rate = r.dropout[l - 1] if l < self.L else 0.0
             examples = start + np.arange(m)
             mask = f.philox_mask(r.sizes[l], rate, r.seed, l, self.trace.t, examples) if rate else None
-            layers.append(self._forward(l, layers[l - 1], mask, rate))
+            layers.append(self._forward(l, layers[l - 1], mask, rate, w))
         dZ, late = self._output(layers[self.L].A, Y, w)
         for l in range(self.L, 0, -1):
             self._weights(l, dZ, layers[l - 1], late)
             if l > 1:
                 dZ = self._backward(l, dZ, layers[l - 1], late)
 
-    def _forward(self, l: int, before: _Layer, mask: np.ndarray | None, rate: float) -> _Layer:
-        call, B, judge = self.calls.next("dense"), self.B, self.judge
-        name, parameters = self._activation(l)
+    def _forward(self, l: int, before: _Layer, mask: np.ndarray | None, rate: float, w: np.ndarray | None) -> _Layer:
+        B, judge, entered, (name, parameters) = self.B, self.judge, [before.name], self._activation(l)
+        if self._normalized(l):
+            z, entered, call = self._normalize(l, before, w)
+            own, k, gate, product, pre = "batch_norm", 1, None, None, "U"
+        else:
+            call, affine = self.calls.next("dense"), Product(B, self.theta[f"W{l}"], before.A, plus=self._b(l))
+            z, own, k, gate, product, pre = affine.__getitem__, "dense", affine.k, self._gate(affine), affine, "Z"
         Z, G = (None if x is None else Recorded(x) for x in map(call.revealed.get, ("Z", "G")))
-        z = Product(B, self.theta[f"W{l}"], before.A, plus=self.theta[f"b{l}"].x)
-        gate = z.gate() if self.rms else None
-        entered, layer = [f"A{l - 1}" if l > 1 else "X"], _Layer(Recorded(call.wrote["A"]), mask, Z, G)
+        layer = _Layer(f"A{l}", Recorded(call.wrote["A"]), mask, Z, G)
+        if own == "batch_norm":
+            layer.norm, layer.weights = call, w
         if Z is not None:  # kept apart, judged apart
-            judge.compare("dense", f"Z{l}", Z.x, z.__getitem__, k=z.k, inputs=entered, gate=gate, product=z)
-            entered = [f"Z{l}"]
+            judge.compare(own, f"{pre}{l}", Z.x, z, k=k, inputs=entered, gate=gate, product=product)
+            entered = [f"{pre}{l}"]
         elif name in f.NEEDS_Z or min(parameters.values(), default=0.0) < 0.0:
-            layer.product = z
+            layer.entering = z
         if mask is not None and "mask" in call.revealed:
-            judge.same("dense", f"mask{l}", call.revealed["mask"], mask)
+            judge.same(own, f"mask{l}", call.revealed["mask"], mask)
         masked = [] if mask is None else [f"mask{l}"]
-        k = z.k if Z is None else 1
+        k = k if Z is None else 1
 
         def activated(rows: slice) -> Bounded:
-            return f.activation(B, name, parameters, z[rows] if Z is None else Z.given(B, rows))
+            return f.activation(B, name, parameters, z(rows) if Z is None else Z.given(B, rows))
 
         if G is not None:
-            judge.compare("dense", f"G{l}", G.x, activated, k=k, inputs=entered)
+            judge.compare(own, f"G{l}", G.x, activated, k=k, inputs=entered)
             entered, k = [f"G{l}"], 1
 
         def surviving(rows: slice) -> Bounded:
@@ -171,11 +183,45 @@ class _Replay:
 
         if Z is not None:
             gate = None
-        elif gate is not None and (name not in LINEAR or mask is not None):
-            gate = gate.after(layer.A.x, z.v)
-        product = z if name == "identity" and mask is None and Z is None else None
-        judge.compare("dense", f"A{l}", layer.A.x, surviving, k=k, inputs=entered + masked, gate=gate, product=product)
+        elif gate is not None and product is not None and (name not in LINEAR or mask is not None):
+            gate = gate.after(layer.A.x, product.v)
+        product = product if name == "identity" and mask is None and Z is None else None
+        judge.compare(own, f"A{l}", layer.A.x, surviving, k=k, inputs=entered + masked, gate=gate, product=product)
         return layer
+
+    def _b(self, l: int) -> np.ndarray:
+        return self.theta[f"b{l}"].x
+
+    def _gate(self, product: Product) -> Gate | None:
+        return product.gate() if self.rms else None
+
+    def _normalized(self, l: int) -> bool:
+        return 0 < l < self.L and bool(self.recipe.batch_norm) and self.recipe.batch_norm[l - 1]
+
+    def _normalize(
+        self, l: int, before: _Layer, w: np.ndarray | None
+    ) -> tuple[Callable[[slice], Bounded], list[str], Call]:
+        """gamma X + beta from the recorded X, after Z, its statistics and X were judged; the call that wrote them."""
+        B, judge, product = self.B, self.judge, Product(self.B, self.theta[f"W{l}"], before.A)
+        Z = Recorded(self.calls.next("dense").wrote["A"])
+        gate = self._gate(product)
+        judge.compare(
+            "dense", f"Z{l}", Z.x, product.__getitem__, k=product.k, inputs=[before.name], gate=gate, product=product
+        )
+        call, w = self.calls.next("batch_norm"), None if w is None else w.astype(np.float64)
+        X, r, m = Recorded(call.wrote["X"]), Recorded(call.wrote["inverse_std"]), Z.x.shape[1]
+        judged = {"operation": "batch_norm", "k": m, "inputs": [f"Z{l}", "weights"]}
+        mean, variance, d = norms.moments(B, Z.given(B), w)
+        judge.compare(tensor=f"inverse_std{l}", got=r.x, reference=norms.inverse_std(B, variance), **judged)
+        for kind, new in (("mean", mean), ("variance", variance)):
+            old = call.numbers[kind]
+            if old is None:
+                raise BrokenStep("batch_norm was called without running statistics")
+            moved = norms.running(B, B.given(old), new, w)
+            judge.compare(tensor=f"running {kind}{l}", got=call.wrote[kind], reference=moved, **judged)
+        judge.compare("batch_norm", f"X{l}", X.x, d * r.given(B), k=m, inputs=[f"Z{l}", f"inverse_std{l}"])
+        gamma, beta = self.theta[f"gamma{l}"], self.theta[f"b{l}"]
+        return lambda rows: gamma.given(B, rows) * X.given(B, rows) + beta.given(B, rows), [f"X{l}"], call
 
     def _output(self, Z: Recorded, Y: np.ndarray, w: np.ndarray | None) -> tuple[Recorded, np.ndarray | None]:
         """dZ[L] as recorded, and the late 1/D."""
@@ -209,9 +255,11 @@ class _Replay:
 
     # -- backward -----------------------------------------------------------------------------------------------------
 
-    def _bias(self, l: int, operation: str, dZ: Recorded, late: np.ndarray | None, written: np.ndarray) -> None:
+    def _bias(
+        self, l: int, operation: str, dZ: Recorded, late: np.ndarray | None, written: np.ndarray, tensor: str = ""
+    ) -> None:
         sums = row_sums(dZ, self.B, plus=self.db.get(l), scale=_number(late))
-        self.judge.compare(operation, f"db{l}", written, sums, k=dZ.x.shape[1], inputs=[f"dZ{l}"])
+        self.judge.compare(operation, f"db{l}", written, sums, k=dZ.x.shape[1], inputs=[tensor or f"dZ{l}"])
         self.db[l] = written
 
     def _weights(self, l: int, dZ: Recorded, before: _Layer, late: np.ndarray | None) -> None:
@@ -224,21 +272,21 @@ class _Replay:
             written,
             product.__getitem__,
             k=product.k,
-            inputs=[f"dZ{l}", f"A{l - 1}" if l > 1 else "X"],
+            inputs=[f"dZ{l}", before.name],
             gate=gate,
             product=product,
         )
         self.dW[l] = written
 
     def _backward(self, l: int, dZ: Recorded, before: _Layer, late: np.ndarray | None) -> Recorded:
-        """dZ[l-1] as recorded."""
+        """dZ[l-1] as recorded; of a normalized layer dU first."""
         call, B, mask = self.calls.next("dense_vjp_input"), self.B, before.mask
         (name, parameters), rate = self._activation(l - 1), self.recipe.dropout[l - 2]
         dA = Product(B, self.theta[f"W{l}"].T, dZ)
         gate = dA.gate() if self.rms else None
 
         def delta(rows: slice) -> Bounded:
-            z = None if before.product is None else before.product[rows]
+            z = None if before.entering is None else before.entering(rows)
             z = z if before.Z is None else before.Z.given(B, rows)
             a = (before.A if before.G is None else before.G).given(B, rows)
             if before.G is None and mask is not None:
@@ -249,12 +297,27 @@ class _Replay:
         written = Recorded(call.wrote["dZ_prev"])
         if gate is not None and (name not in LINEAR or mask is not None):
             gate = gate.after(written.x, dA.v)
-        inputs = [f"dZ{l}", f"A{l - 1}"]
-        self.judge.compare(
-            "dense_vjp_input", f"dZ{l - 1}", written.x, delta, k=dA.k, inputs=inputs, gate=gate, product=dA
-        )
-        self._bias(l - 1, "dense_vjp_input", written, late, call.wrote["db_prev"])
-        return written
+        tensor = f"dZ{l - 1}" if before.norm is None else f"dU{l - 1}"
+        inputs = [f"dZ{l}", before.name]
+        self.judge.compare("dense_vjp_input", tensor, written.x, delta, k=dA.k, inputs=inputs, gate=gate, product=dA)
+        self._bias(l - 1, "dense_vjp_input", written, late, call.wrote["db_prev"], tensor)
+        return written if before.norm is None else self._unnormalize(l - 1, written, before, late)
+
+    def _unnormalize(self, l: int, dU: Recorded, layer: _Layer, late: np.ndarray | None) -> Recorded:
+        """dZ[l] of a normalized layer, and its dgamma."""
+        assert layer.norm is not None, "a normalized layer"
+        B, judge, wrote = self.B, self.judge, self.calls.next("batch_norm_vjp").wrote
+        X, r = (B.given(layer.norm.wrote[key]) for key in ("X", "inverse_std"))
+        w = None if layer.weights is None else layer.weights.astype(np.float64)
+        dZ, terms = norms.batch_norm_vjp(B, dU.given(B), X, r, self.theta[f"gamma{l}"].given(B), w)
+        m, inputs = dU.x.shape[1], [f"dU{l}", f"X{l}", f"inverse_std{l}", "weights"]
+        judge.compare("batch_norm_vjp", f"dZ{l}", wrote["dZ"], dZ, k=m, inputs=inputs)
+        total = sum_over(terms, axis=1)
+        total = total if late is None else B.given(late) * total
+        total = total if l not in self.dgamma else B.given(self.dgamma[l]) + total
+        judge.compare("batch_norm_vjp", f"dgamma{l}", wrote["dgamma"], total, k=m, inputs=inputs[:2])
+        self.dgamma[l] = wrote["dgamma"]
+        return Recorded(wrote["dZ"])
 
 
 def _number(late: np.ndarray | None) -> float:

@@ -7,7 +7,7 @@ recorded here and from what was asked for, which :class:`Recipe` says in plain w
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,8 @@ WRITTEN: dict[str, tuple[str, ...]] = {
     "dense": ("A",),
     "dense_vjp_input": ("dZ_prev", "db_prev"),
     "dense_vjp_params": ("dW",),
+    "batch_norm": ("A", "X", "inverse_std", "mean", "variance"),
+    "batch_norm_vjp": ("dZ", "dgamma"),
     "output_delta": ("dZ", "db", "value"),
     "penalty": ("value",),
     "global_norm": ("norm", "factor"),
@@ -33,6 +35,7 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "output_delta": ("inverse_denominator",),
     "dense_vjp_input": ("scale",),
     "dense_vjp_params": ("scale",),
+    "batch_norm": ("mean", "variance"),
     "penalty": ("l1", "l2"),
     "update": ("scalars",),
 }
@@ -43,8 +46,9 @@ REVEALED = ("Z", "G", "mask")
 class Recipe:
     """What was asked for: a network and how it is trained. Everything here goes into JSON and back.
 
-    ``activations``: [name, parameters] of the hidden layers; ``layout``: name -> [offset, [rows, columns]] in the flat
-    vector; ``kind``: whose elementary functions are called (``claims.ULPS``).
+    ``activations``: [name, parameters] of the hidden layers; ``batch_norm``: which of them are normalized, none if
+    empty; ``layout``: name -> [offset, [rows, columns]] in the flat vector; ``kind``: whose functions are called
+    (``claims.ULPS``).
     """
 
     sizes: tuple[int, ...]
@@ -71,6 +75,7 @@ class Recipe:
     device: str
     kernels: str
     kind: str
+    batch_norm: list[bool] = field(default_factory=list)
 
     @property
     def n_weights(self) -> int:
@@ -118,6 +123,17 @@ class StepTrace:
     slots_after: list[np.ndarray]
 
 
+def layer_calls(calls: Sequence[Call]) -> list[Call]:
+    """The calls that left each layer's A, in order: a normalized layer's second."""
+    found: list[Call] = []
+    for call in calls:
+        if call.name == "batch_norm":
+            found[-1] = call
+        elif call.name == "dense":
+            found.append(call)
+    return found
+
+
 class Recorder:
     """A kernel set around another; ``calls`` grows with every call."""
 
@@ -138,7 +154,7 @@ class Recorder:
             if name == "penalty" and given["l1"] is None and given["l2"] is None:
                 return  # nothing was asked; whatever it wrote all the same shows in the gradient
             record = Call(name, {key: self.copy(given[key]) for key in WRITTEN[name]}, numbers)
-            if name == "dense":
+            if name in ("dense", "batch_norm"):
                 found = self.kernels.reveal(given["saved"])
                 # A buffer that is A itself is not copied twice.
                 record.revealed = {
@@ -183,6 +199,7 @@ def recipe_of(step: TrainingStep, micro_batch: int | None = None) -> Recipe:
         device=net.backend.name,
         kernels=type(net.kernels).__name__,
         kind=kind_of(net.backend, net.kernels),
+        batch_norm=list(net.batch_norm[1:-1]),
     )
 
 

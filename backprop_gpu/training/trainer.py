@@ -221,7 +221,7 @@ class Trainer:
                     break
         history.best_epoch = len(history.epochs)
         self.step.adopt_average()
-        if validation is not None and self.restore_best and best.theta is not None:
+        if validation is not None and self.restore_best and best.parameters is not None:
             best.restore(self.net)
             history.best_epoch = best.epoch
 
@@ -268,17 +268,17 @@ class _Best:
     def __init__(self, rule: EarlyStopping) -> None:
         self.rule, self.epoch = rule, 0
         self.score = -math.inf if rule.greater_is_better else math.inf
-        self.theta: np.ndarray | None = None
+        self.parameters: dict[str, np.ndarray] | None = None
 
     def done(self, epoch: Epoch, net: DenseNet) -> bool:
         """Take note of an epoch; True when patience has run out."""
         now = epoch.validation[self.rule.metric]
         gain = now - self.score if self.rule.greater_is_better else self.score - now
         if gain > self.rule.min_delta:
-            self.score, self.epoch, self.theta = now, epoch.epoch, net.backend.to_host(net.params.theta)
+            self.score, self.epoch, self.parameters = now, epoch.epoch, net.parameters()
         return epoch.epoch - self.epoch >= self.rule.patience
 
     def restore(self, net: DenseNet) -> None:
         """Put the best parameters back."""
-        with net.backend.activate():
-            net.params.theta[...] = net.backend.asarray(self.theta, net.dtype)
+        assert self.parameters is not None, "done was called"
+        net.set_parameters(self.parameters)

@@ -18,7 +18,7 @@ from support.emulated_cuda import EmulatedBackend, EmulatedLauncher, compiled, h
 from backprop_gpu import parity
 from backprop_gpu.backends.base import Backend
 from backprop_gpu.backends.cuda import compile
-from backprop_gpu.backends.cuda.codes import fallbacks
+from backprop_gpu.backends.cuda.codes import NO_BATCH_NORM, fallbacks
 from backprop_gpu.backends.cuda.fused import FusedKernels
 from backprop_gpu.backends.cuda.gemm import Product
 from backprop_gpu.backends.cuda.graph import UNROLLED, WARM_UP
@@ -54,6 +54,7 @@ def build(settings: dict[str, Any], *, kernels: str = "fused", backwards: bool =
         [6, 9, 7, 4],
         activation=s.pop("activation", "relu"),
         dropout=s.pop("dropout", 0.0),
+        batch_norm=s.pop("batch_norm", False),
         loss="categorical_cross_entropy",
         device=EmulatedBackend(backwards=backwards),
         kernels=kernels,
@@ -259,6 +260,20 @@ def test_the_literal_form_is_computed_by_the_reference_and_ends_a_recording() ->
     step = literal.step
     foretold = fallbacks("float32", step.net.activations, step.net.loss, step.delta, step.optimizer)
     assert set(foretold) == {"output_delta"}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])
+def test_normalized_layers_are_the_references_and_end_a_recording(activation: str, dropout: float) -> None:
+    settings = {"batch_norm": [False, True], "activation": activation, "dropout": dropout, "weighted": True}
+    mixed, plain = (build(settings, kernels=kernels) for kernels in ("fused", "reference"))
+    for epoch in range(WARM_UP + 1):
+        np.testing.assert_allclose(mixed.run(epoch), plain.run(epoch), rtol=1e-3)
+    assert fused(mixed).reasons == dict.fromkeys(("batch_norm", "batch_norm_vjp"), NO_BATCH_NORM)
+    assert {replay.obstacle for replay, _ in mixed.replays} == {f"batch_norm: {NO_BATCH_NORM}"}  # type: ignore[attr-defined]
+    step = mixed.step
+    foretold = fallbacks("float32", step.net.activations, step.net.loss, "fused", step.optimizer, step.net.batch_norm)
+    assert foretold == {"batch_norm, batch_norm_vjp": NO_BATCH_NORM}
 
 
 def test_matrices_with_gaps_both_ways_are_multiplied_by_the_reference() -> None:

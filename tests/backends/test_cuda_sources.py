@@ -119,5 +119,7 @@ def test_fallbacks_say_what_is_left_to_cupy_and_why() -> None:
         "dense, dense_vjp_input",
         "output_delta",
     }
+    found = codes.fallbacks("float32", [relu], loss, "fused", adam, [True])
+    assert found == {"batch_norm, batch_norm_vjp": codes.NO_BATCH_NORM}
     (reason,) = codes.fallbacks("float16", [relu], loss, "fused", adam).values()
     assert "float16" in reason

@@ -27,6 +27,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"optimizer": "lion", "activation": ["elu", "silu"], "l1": 0.01, "schedule": "cosine"},
     {"optimizer": "sgd", "activation": "sigmoid", "micro_batch": 7, "delta": "literal", "reduction": "sum"},
     {"loss": {"name": "categorical_cross_entropy", "label_smoothing": 0.1}, "activation": "leaky_relu"},
+    {"batch_norm": [True, False], "dropout": 0.3, "activation": ["tanh", "gelu"]},
+    {"batch_norm": True, "activation": ["elu", "relu"], "one_over_m": "late", "micro_batch": 5, "weighted": True},
 ]
 
 
@@ -40,6 +42,7 @@ def build(settings: dict[str, Any], sizes: list[int], n: int, batch_size: int, d
         sizes,
         activation=s.pop("activation", "relu"),
         dropout=s.pop("dropout", 0.0),
+        batch_norm=s.pop("batch_norm", False),
         loss=s.pop("loss", "categorical_cross_entropy"),
         dtype=dtype,
         device="numpy",
@@ -66,7 +69,9 @@ def test_the_replay_is_what_python_would_have_run(settings: dict[str, Any], dtyp
     ]
     for epoch in range(4):
         np.testing.assert_array_equal(played.run(epoch), called.run(epoch))
-    np.testing.assert_array_equal(played.step.net.params.theta, called.step.net.params.theta)
+    others = called.step.net.parameters()
+    for name, value in played.step.net.parameters().items():
+        np.testing.assert_array_equal(value, others[name])
 
 
 def peak_of_a_replay(steady: Pass) -> int:
@@ -96,6 +101,12 @@ def test_a_steady_step_allocates_nothing(activation: str, optimizer: str, dtype:
     """But NumPy's iterators their buffer of 8,192 numbers (64 KiB); a layer's activations here are 2 or 4 MiB."""
     settings = {"activation": activation, "optimizer": optimizer, "l2": 0.1, "clip_norm": 1.0}
     assert peak_of_a_replay(build(settings, [20, 1024, 16, 4], 1024, 512, dtype)) < 80 * KIB
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_nor_does_a_normalized_layer(weighted: bool) -> None:
+    settings = {"batch_norm": True, "activation": "relu", "weighted": weighted}
+    assert peak_of_a_replay(build(settings, [20, 1024, 16, 4], 1024, 512)) < 80 * KIB
 
 
 @pytest.mark.parametrize("sizes", [[20, 256, 4], [20, 1024, 4]])

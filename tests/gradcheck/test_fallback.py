@@ -73,6 +73,20 @@ def test_and_they_find_a_wrong_derivative(forward: Any) -> None:
     assert "constant factor (got/want 1.001" in report.tensors[0].cause
 
 
+@pytest.mark.parametrize("vjp", [hard_tanh_vjp, softsign_vjp])
+def test_in_a_normalized_layer_kinks_are_looked_for_at_what_the_activation_sees(vjp: Any) -> None:
+    """gamma X + beta by weighted statistics; a wrong derivative there is found in the first tensors of the layer."""
+    own = Activation("own", hard_tanh, vjp)
+    net = DenseNet([4, 5, 2], activation=own, loss="squared_error", batch_norm=True, device="cpu", kernels="reference")
+    weights = np.array([1.0, 0.0, 2.0, 0.5, 1.0, 3.0])
+    report = gradcheck(net, rows(4), LOSS_CASES["squared"][2], weights)
+    assert {t.name: t.method for t in report.tensors}["gamma1"] == CENTRAL
+    assert report.ok == (vjp is hard_tanh_vjp), report
+    if not report.ok:
+        assert [t.name for t in report.tensors if not t.ok] == ["W1", "b1", "gamma1"]
+        assert report.summary().startswith("gradient wrong in layer 1, dW1")
+
+
 @dataclass(frozen=True)
 class RealOnly(SquaredError):
     """The squared error for real numbers alone."""

@@ -364,3 +364,18 @@ def test_faults_are_caught_under_every_loss(loss: str) -> None:
     assert failed(checked(WrongSign, HostKernels, loss=loss)[1]) == ("W2",)
     assert failed(checked(OneOverMMinusOne, HostKernels, loss=loss)[1]) == ALL
     assert failed(checked(BiasIsTheMean, HostKernels, loss=loss)[1]) == ("b1",)
+
+
+def test_a_fault_of_a_normalized_layers_gamma_is_named() -> None:
+    class Halved:
+        def batch_norm_vjp(self, *given: Any, dgamma: Any, **out: Any) -> None:
+            super().batch_norm_vjp(*given, dgamma=dgamma, **out)
+            dgamma *= 0.5
+
+    backend = FaultyBackend(Halved, ReferenceKernels)
+    net = DenseNet([4, 5, 12, 1], activation="tanh", loss="squared_error", batch_norm=[False, True], device=backend)
+    rng = np.random.default_rng(0)
+    report = gradcheck(net, rng.standard_normal((9, 4)), rng.standard_normal(9))
+    assert [t.name for t in report.tensors if not t.ok] == ["gamma2"]
+    assert report.summary().startswith("gradient wrong in layer 2, dgamma2, entry [")
+    assert "halved" in report.summary()

@@ -14,6 +14,7 @@ REFERENCE = (
     "bounds",
     "elementary64",
     "formulas64",
+    "norms64",
     "updates64",
     "products",
     "judge",
@@ -21,7 +22,7 @@ REFERENCE = (
     "replay",
     "hypotheses",
 )
-TEXT_ALONE = ("bounds", "elementary64", "formulas64", "updates64", "products")
+TEXT_ALONE = ("bounds", "elementary64", "formulas64", "norms64", "updates64", "products")
 
 
 def imported(name: str) -> set[str]:

@@ -50,6 +50,7 @@ def test_the_sample_covers_what_it_should() -> None:
         assert len({r.settings[key] for r in runs}) == 2, key
     assert any(r.weighted for r in runs)
     assert any(any(r.net["dropout"] or [0]) for r in runs)
+    assert {r.device for r in runs if any(r.net.get("batch_norm") or [0])} == set(devices())
     assert any(r.settings["micro_batch"] and r.m % r.settings["micro_batch"] for r in runs), "ragged micro-batches"
 
 

@@ -349,6 +349,16 @@ def test_this_packages_networks_are_right_for_every_loss(name: str) -> None:
     assert len(y) == ROWS
 
 
+def test_running_statistics_are_no_parameters() -> None:
+    """Nothing of the cost of a batch reads them, and no gradient belongs to them."""
+    net = small_net([4, 5, 3, 2], activation="tanh", loss="squared_error", batch_norm=True)
+    before = net.parameters()
+    report = check_cost_gradient_pair(net, rows(4), rng.normal(size=(ROWS, 2)), l2=0.1)
+    assert report.ok, report
+    assert [t.name for t in report.tensors] == ["W1", "b1", "gamma1", "W2", "b2", "gamma2", "W3", "b3"]
+    assert all(np.array_equal(before[k], v) for k, v in net.parameters().items())
+
+
 def test_a_network_whose_cost_is_a_sum_and_whose_gradient_is_a_mean_is_found() -> None:
     from backprop_gpu.backends.reference import ReferenceKernels
 

@@ -49,6 +49,7 @@ PLAIN: tuple[Any, ...] = (
 VARIANTS: dict[str, Any] = {
     "binary_cross_entropy": {"name": "binary_cross_entropy", "label_smoothing": 0.2},
     "absolute_error": {"name": "quantile", "quantiles": [0.07, 0.5]},
+    "squared_error": {"name": "grouped_cross_entropy", "groups": [3, 1, 2]},
 }
 LOSSES: tuple[Any, ...] = (*PLAIN, *VARIANTS.values())
 RULES: tuple[Any, ...] = (
@@ -125,6 +126,9 @@ class Run:
             labels = rng.integers(0, n_L, self.m)
             soft = rng.random() < 0.3
             return X, rng.dirichlet(np.ones(n_L), self.m) if soft else labels, w
+        if loss == "grouped_cross_entropy":
+            labels = [rng.integers(0, n, self.m) for n in self.net["loss"]["groups"]]
+            return X, np.hstack([np.eye(n)[y] for n, y in zip(self.net["loss"]["groups"], labels, strict=True)]), w
         if loss == "binary_cross_entropy":
             soft = rng.random() < 0.2
             return X, rng.random((self.m, n_L)) if soft else rng.integers(0, 2, (self.m, n_L)), w
@@ -151,6 +155,8 @@ def plan(i: int, seed: int = 0, only: Sequence[str] | None = None) -> Run:
         sizes[-1] = max(sizes[-1], 2)
     if isinstance(loss, dict) and loss["name"] == "quantile":
         sizes[-1] += sizes[-1] % 2
+    if isinstance(loss, dict) and "groups" in loss:
+        sizes[-1] = sum(loss["groups"])
     dtype = "float64" if rng.random() < 0.4 and device in FLOAT64 else "float32"
     m = int(one(EXAMPLES))
     settings: dict[str, Any] = {
@@ -174,6 +180,8 @@ def plan(i: int, seed: int = 0, only: Sequence[str] | None = None) -> Run:
         "dropout": [one((0.0, 0.0, 0.2, 0.5)) for _ in range(depth - 1)] or 0.0,
         "seed": int(rng.integers(2**40)),
     }
+    if i % 4 == 3:
+        net["batch_norm"] = [bool((i >> (2 + l)) & 1) for l in range(depth - 1)] or False
     claim = "fp16" if half else "fp64" if dtype == "float64" else "fp32"
     scale = float(one((1.0,) if half else (1.0, 1.0, 1e-4, 30.0)))
     steps = int(one((1, 2, 3)))

@@ -173,6 +173,41 @@ def revealed_state(
     return z, activation(B, name, parameters, z) if rate else B.given(A)
 
 
+# -- batch normalization -------------------------------------------------------------------------------------------
+
+
+def shares(B: Bounds, m: int, w: np.ndarray | None) -> Bounded:
+    """1/m, or w / sum w; 0 where all weights are 0."""
+    if w is None:
+        return B.constant(1.0 / m)
+    return B.given(w) / B.sum(B.given(w), axis=1) if w.any() else B.given(0.0 * w)
+
+
+def moments(B: Bounds, z: Bounded, w: np.ndarray | None) -> tuple[Bounded, Bounded, Bounded]:
+    """mu, var (n, 1) and z - mu, which is 0 for an example of weight 0."""
+
+    def counted(x: Bounded) -> Bounded:
+        return x if w is None else B.where(np.broadcast_to(w == 0.0, x.shape), 0.0, x)
+
+    share = shares(B, z.shape[1], w)
+    mean = B.sum(counted(z) * share, axis=1)
+    d = counted(z - mean)
+    return mean, B.sum(d * d * share, axis=1), d
+
+
+def inverse_std(B: Bounds, variance: Bounded) -> Bounded:
+    """1/sqrt(var + 1e-5)."""
+    return B.over(1.0, B.sqrt(variance + 1e-5))
+
+
+def batch_norm_vjp(
+    B: Bounds, du: Bounded, x: Bounded, r: Bounded, gamma: Bounded, w: np.ndarray | None
+) -> tuple[Bounded, Bounded]:
+    """dZ and sum dU X."""
+    total, along = B.sum(du, axis=1), B.sum(du * x, axis=1)
+    return gamma * r * (du - (total + x * along) * shares(B, x.shape[1], w)), along
+
+
 # -- losses -------------------------------------------------------------------------------------------------------
 
 LINKS = {"binary_cross_entropy": "sigmoid", "categorical_cross_entropy": "softmax", "poisson": "exponential"}

@@ -227,7 +227,7 @@ def test_a_file_of_another_version_is_named_as_such(tmp_path: Path) -> None:
         ([1, 2], tensors),
         ({"network": net.spec()}, tensors),
         ({"extras": {}}, tensors),
-        ({"network": net.spec() | {"batch_norm": True}, "extras": {}}, tensors),
+        ({"network": net.spec() | {"layer_norm": True}, "extras": {}}, tensors),
         ({"network": net.spec() | {"loss": "hinge"}, "extras": {}}, tensors),
         ({"network": net.spec() | {"sizes": [2, 0]}, "extras": {}}, tensors),
         (right, {"W1": tensors["W1"]}),

@@ -38,6 +38,8 @@ RULES = {
     )
 }
 
+NO_BATCH_NORM = "no CUDA kernel for batch normalization"
+
 REALS = {"float32": "float", "float64": "double"}
 # The decay's place among the step's scalars (Optimizer.scalars).
 _SHRINKS = {"adamw": 2, "lion": 1}
@@ -76,7 +78,12 @@ def knows(formula: Activation | Loss | Optimizer) -> bool:
 
 
 def fallbacks(
-    dtype: str, activations: Sequence[Activation], loss: Loss, form: str, optimizer: Optimizer
+    dtype: str,
+    activations: Sequence[Activation],
+    loss: Loss,
+    form: str,
+    optimizer: Optimizer,
+    batch_norm: Sequence[bool] = (),
 ) -> dict[str, str]:
     """Operations that have no CUDA kernel for these settings, with the reason; empty: every step can be captured."""
     if dtype not in REALS:
@@ -85,6 +92,8 @@ def fallbacks(
     for g in activations:
         if not knows(g):
             found["dense, dense_vjp_input"] = f"activation {g.name!r} has no CUDA kernel"
+    if any(batch_norm):
+        found["batch_norm, batch_norm_vjp"] = NO_BATCH_NORM
     if form != "fused":
         found["output_delta"] = "the literal form is computed by CuPy; delta: fused has a kernel"
     elif not knows(loss):

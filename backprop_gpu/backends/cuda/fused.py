@@ -16,12 +16,12 @@ from ...maths.activations import Activation
 from ...maths.losses import Loss
 from ...maths.optimizers import Optimizer
 from ..protocol import Device, Dropout
-from ..reference import ReferenceKernels
 from . import codes
 from .compile import THREADS
 from .gemm import Operand, Product, operand, product
 from .graph import Captured, NotRecordableError, Tape
 from .launch import Call, Launcher
+from .norms import NormKernels
 
 BLOCKS = 1024  # at most, in one grid: a few for every multiprocessor of the largest card, the same on every card
 PASSES = 8  # numbers that a thread takes before another block is worth its while
@@ -37,7 +37,7 @@ class FusedSaved:
     mask: Array = None
 
 
-class FusedKernels(ReferenceKernels):
+class FusedKernels(NormKernels):
     """See ``protocol.Kernels`` for each operation's equation.
 
     Attributes

@@ -22,7 +22,7 @@ from ...maths.optimizers import Optimizer
 from ..protocol import Device, Dropout
 from ..reference import ReferenceKernels
 from ..shipped import shipped
-from . import inplace
+from . import inplace, normalizing
 from .calls import Calls, Tape, number
 from .openblas import OpenBlas
 
@@ -39,6 +39,13 @@ class HostSaved:
     Z: np.ndarray | None = None
     slope: np.ndarray | None = None
     mask: np.ndarray | None = None
+
+
+def _before_activation(A: np.ndarray, saved: HostSaved) -> np.ndarray:
+    """The buffer of what the activation is applied to."""
+    if saved.Z is not None:
+        return saved.Z
+    return A if saved.G is None else saved.G
 
 
 class HostKernels(ReferenceKernels):
@@ -103,15 +110,19 @@ class HostKernels(ReferenceKernels):
         saved: Any,
     ) -> None:
         """A <- drop(g(W A_prev + b))."""
-        G = A if saved.G is None else saved.G
-        Z = G if saved.Z is None else saved.Z
+        U = _before_activation(A, saved)
         self._largest_product = max(self._largest_product, 2 * W.shape[0] * W.shape[1] * A_prev.shape[1])
-        self._do(np.matmul, W, A_prev, out=Z)
-        self._do(np.add, Z, b, out=Z)
+        self._do(np.matmul, W, A_prev, out=U)
+        self._do(np.add, U, b, out=U)
+        self._activated(activation, dropout, A, saved)
+
+    def _activated(self, activation: Activation, dropout: Dropout | None, A: np.ndarray, saved: HostSaved) -> None:
+        """The rest of a layer, from what lies where ``_before_activation`` says."""
+        G = A if saved.G is None else saved.G
         if saved.Z is None:
             inplace.FORWARD[activation.name](self._calls, G, saved.slope)
         else:
-            self._do(inplace.forward_in_blocks, activation, Z, G)
+            self._do(inplace.forward_in_blocks, activation, saved.Z, G)
         if dropout is not None:
             self._do(self._drop, dropout, G, A, saved.mask)
         elif G is not A:
@@ -150,6 +161,51 @@ class HostKernels(ReferenceKernels):
         # As a product with ones, which BLAS makes several times faster than NumPy sums rows.
         self._product(dZ, self._calls.ones((dZ.shape[1], 1), dZ.dtype), scale, db, accumulate)
 
+    def batch_norm(
+        self,
+        Z: np.ndarray,
+        gamma: np.ndarray,
+        beta: np.ndarray,
+        activation: Activation,
+        dropout: Dropout | None,
+        weights: np.ndarray | None,
+        *,
+        mean: np.ndarray,
+        variance: np.ndarray,
+        A: np.ndarray,
+        saved: Any,
+        X: np.ndarray | None,
+        inverse_std: np.ndarray | None,
+    ) -> None:
+        """A <- drop(g(gamma X + beta)), X <- (Z - mu) r by the batch's statistics, or by those that are given."""
+        U = _before_activation(A, saved)
+        if X is None or inverse_std is None:
+            normalizing.normalize_by(self._calls, Z, mean, variance, U)
+            self._do(np.multiply, U, gamma, out=U)
+        else:
+            normalizing.normalize(self._calls, Z, weights, mean, variance, X, inverse_std)
+            self._do(np.multiply, X, gamma, out=U)
+        self._do(np.add, U, beta, out=U)
+        self._activated(activation, dropout, A, saved)
+
+    def batch_norm_vjp(
+        self,
+        dU: np.ndarray,
+        X: np.ndarray,
+        inverse_std: np.ndarray,
+        gamma: np.ndarray,
+        weights: np.ndarray | None,
+        *,
+        scale: np.ndarray | None,
+        dZ: np.ndarray,
+        dgamma: np.ndarray,
+        accumulate: bool,
+    ) -> None:
+        """dZ <- gamma r (dU - share (sum dU + X sum dU X));  dgamma <- (+) scale * sum dU X."""
+        along = self._scratch("product", dgamma.shape, dgamma.dtype) if accumulate else dgamma
+        normalizing.vjp(self._calls, dU, X, inverse_std, gamma, weights, dZ, along)
+        self._finish(along, scale, dgamma, accumulate)
+
     def dense_vjp_params(
         self, dZ: np.ndarray, A_prev: np.ndarray, *, scale: np.ndarray | None, dW: np.ndarray, accumulate: bool
     ) -> None:
@@ -162,6 +218,10 @@ class HostKernels(ReferenceKernels):
         """out <- (+) scale * P Q."""
         target = self._scratch("product", out.shape, out.dtype) if accumulate else out
         self._do(np.matmul, P, Q, out=target)
+        self._finish(target, scale, out, accumulate)
+
+    def _finish(self, target: np.ndarray, scale: np.ndarray | None, out: np.ndarray, accumulate: bool) -> None:
+        """out <- (+) scale * target, which is ``out`` itself unless it accumulates."""
         if scale is not None:
             self._do(np.multiply, target, scale.reshape(()), out=target)
         if accumulate:

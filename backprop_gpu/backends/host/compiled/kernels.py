@@ -18,11 +18,11 @@ from ....maths.losses import Loss
 from ....maths.optimizers import Optimizer
 from ...protocol import Device, Dropout
 from ...shipped import shipped
-from ..kernels import HostKernels
 from ..openblas import OpenBlas
 from . import activations, averaging, data, layers, losses, updates
 from .calling import REALS, Kernel
 from .dropout import drop
+from .norm_kernels import NormKernels
 from .recording import Call, NotRecordableError, Tape
 
 
@@ -44,7 +44,7 @@ def _one_real(*arrays: np.ndarray | None) -> bool:
     return len(names) == 1 and names <= REALS.keys()
 
 
-class CompiledKernels(HostKernels):
+class CompiledKernels(NormKernels):
     """See ``protocol.Kernels`` for each operation's equation."""
 
     def __init__(self, backend: Device, blas: OpenBlas) -> None:
@@ -148,11 +148,15 @@ class CompiledKernels(HostKernels):
             layers.dense(A.dtype.name, activation.name, saved.derivative is not None),
             *(self._gemm[A.dtype.name], W, *stored, b, A, n, k, m, saved.parameter, saved.derivative),
         )
+        self._dropped(A, saved, dropout)
+
+    def _dropped(self, A: np.ndarray, saved: Any, dropout: Dropout | None) -> None:
+        """A, g' <- drop(A), drop(g')."""
         if dropout is not None:
             self._run(
                 drop(A.dtype.name),
                 *(A, saved.derivative, saved.kept, dropout.step, saved.key, saved.scale, saved.words),
-                *(dropout.first, n, m),
+                *(dropout.first, *A.shape),
             )
 
     def dense_vjp_input(

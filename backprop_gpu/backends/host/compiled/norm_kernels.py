@@ -1,0 +1,99 @@
+"""The two operations of batch normalization of ``CompiledKernels``, which gives them the calling and recording."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ....maths.activations import Activation
+from ...protocol import Dropout
+from ..kernels import HostKernels, HostSaved
+from . import norms
+from .calling import REALS, Kernel
+
+
+class NormKernels(HostKernels):
+    """Compiled where the layer's ``saved`` is, NumPy's kernels elsewhere."""
+
+    def _run(self, kernel: Kernel, *arguments: int | np.ndarray | None) -> None:
+        raise NotImplementedError
+
+    def _fall_back(self) -> None:
+        raise NotImplementedError
+
+    def _contiguous(self, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        raise NotImplementedError
+
+    def _dropped(self, A: np.ndarray, saved: Any, dropout: Dropout | None) -> None:
+        raise NotImplementedError
+
+    def batch_norm(
+        self,
+        Z: np.ndarray,
+        gamma: np.ndarray,
+        beta: np.ndarray,
+        activation: Activation,
+        dropout: Dropout | None,
+        weights: np.ndarray | None,
+        *,
+        mean: np.ndarray,
+        variance: np.ndarray,
+        A: np.ndarray,
+        saved: Any,
+        X: np.ndarray | None,
+        inverse_std: np.ndarray | None,
+    ) -> None:
+        """A <- drop(g(gamma X + beta)), X <- (Z - mu) r by the batch's statistics, or by those that are given."""
+        if isinstance(saved, HostSaved):
+            self._fall_back()
+            out: dict[str, Any] = {"mean": mean, "variance": variance, "A": A, "saved": saved}
+            out |= {"X": X, "inverse_std": inverse_std}
+            super().batch_norm(Z, gamma, beta, activation, dropout, weights, **out)
+            return
+        (n, m), variant = A.shape, (A.dtype.name, activation.name, saved.derivative is not None)
+        kept = saved.parameter, saved.derivative
+        if X is None or inverse_std is None:
+            self._run(norms.inference(*variant), Z, gamma, beta, mean, variance, A, n, m, *kept)
+        else:
+            counted, shares = self._counted(weights, m, A.dtype), self._scratch("shares", (m,), A.dtype)
+            self._run(
+                norms.batch_norm(*variant),
+                *(Z, gamma, beta, counted, mean, variance, A, X, inverse_std, n, m, shares, *kept),
+            )
+        self._dropped(A, saved, dropout)
+
+    def batch_norm_vjp(
+        self,
+        dU: np.ndarray,
+        X: np.ndarray,
+        inverse_std: np.ndarray,
+        gamma: np.ndarray,
+        weights: np.ndarray | None,
+        *,
+        scale: np.ndarray | None,
+        dZ: np.ndarray,
+        dgamma: np.ndarray,
+        accumulate: bool,
+    ) -> None:
+        """dZ <- gamma r (dU - share (sum dU + X sum dU X));  dgamma <- (+) scale * sum dU X."""
+        if dU.dtype.name not in REALS:
+            self._fall_back()
+            out: dict[str, Any] = {"scale": scale, "dZ": dZ, "dgamma": dgamma}
+            super().batch_norm_vjp(dU, X, inverse_std, gamma, weights, accumulate=accumulate, **out)
+            return
+        n, m = dU.shape
+        counted, shares = self._counted(weights, m, dU.dtype), self._scratch("shares", (m,), dU.dtype)
+        self._run(
+            norms.batch_norm_vjp(dU.dtype.name),
+            *(dU, X, inverse_std, gamma, counted, scale, dZ, dgamma, int(accumulate), n, m, shares),
+        )
+
+    def _counted(self, weights: np.ndarray | None, m: int, dtype: np.dtype) -> np.ndarray:
+        """The weights as a kernel takes them: contiguous, all 1 where none are given."""
+        if weights is None:
+            return self._calls.ones((1, m), dtype)
+        if weights.flags.c_contiguous:
+            return weights
+        self._fall_back()
+        return self._contiguous(weights, dtype)
