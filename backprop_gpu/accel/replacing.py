@@ -137,6 +137,8 @@ def _twin(self: Any) -> Any:
     twin.set_params(**parameters, device=settings.device, dtype=settings.dtype)
     kept = {k: v for k, v in vars(twin).items() if k in _OURS or k in twin.get_params(deep=False)}
     fitted = {k: v for k, v in vars(self).items() if k not in parameters}
+    if "_best_coefs" in fitted:
+        fitted["_best"] = {"coefs_": fitted.pop("_best_coefs"), "intercepts_": fitted.pop("_best_intercepts")}
     vars(twin).clear()
     vars(twin).update(kept | fitted, _optimizer=solver_state(self))
     if twin._optimizer is None:
@@ -149,8 +151,10 @@ def _take(self: Any, twin: Any) -> None:
     from ..estimators.interop import carry_optimizer
 
     parameters = twin.get_params(deep=False)
-    left_out = {*_OURS, *parameters, "_optimizer"}
+    left_out = {*_OURS, *parameters, "_optimizer", "_best"}
     vars(self).update({k: v for k, v in vars(twin).items() if k not in left_out})
+    if "_best" in vars(twin):
+        self._best_coefs, self._best_intercepts = twin._best["coefs_"], twin._best["intercepts_"]
     if self.solver == "lbfgs":
         self._coef_indptr, self._intercept_indptr = _layout(self)
     else:

@@ -15,7 +15,7 @@ from ..errors import BackpropError
 from ..maths.losses import Loss
 from . import tabular
 from .arrays import on_host, origin_of
-from .engine import Plan, SolverState, as_parameters, build_net, plan_for, runtime_of
+from .engine import LIVE, Plan, SolverState, build_net, fitted_of, plan_for, runtime_of
 from .fitted import Fitted
 from .lbfgs import fit_lbfgs
 from .listening import Listeners
@@ -92,10 +92,13 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
             raise invalid(self, "activation", error) from error
         output = hidden[-1] if hidden else self.activation == "logistic"
         self.coefs_, self.intercepts_ = sklearn_start(self._random_state, sizes, [*hidden, output], dtype)
-        if self.initializer != SKLEARN_START:
-            seed = self._draw_seed()
-            plan = plan_for(self, sizes, loss, dtype, 1)
-            self.coefs_, self.intercepts_ = as_parameters(build_net(plan, seed, self.initializer).parameters())
+        if hasattr(self, "norms_"):
+            del self.norms_
+        if self.initializer != SKLEARN_START or np.any(self.batch_norm):
+            named = self.initializer != SKLEARN_START
+            plan, seed = plan_for(self, sizes, loss, dtype, 1), self._draw_seed() if named else 0
+            start = fitted_of(build_net(plan, seed, self.initializer if named else "zeros").parameters())
+            self._hold(start if named else {"norms_": start["norms_"]})
         self._seed = self._draw_seed() if np.any(self.dropout) else 0
         if self.solver != "lbfgs":
             self.loss_curve_: list[float] = []
@@ -104,7 +107,7 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
             self.validation_scores_: list[float] | None = [] if stopping else None
             self.best_validation_score_: float | None = -math.inf if stopping else None
             self.best_loss_: float | None = None if stopping else math.inf
-            self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_
+            self._best = self._held()
             self.validation_loss_curve_: list[float] = []
             self.validation_metric_curves_: dict[str, list[float]] = {name: [] for name in self.validation_metrics}
 
@@ -113,14 +116,15 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
 
     def _fit_lbfgs(self, rows: Rows, plan: Plan, listeners: Listeners) -> None:
         """In float64, as scikit-learn's, unless ``dtype`` says otherwise."""
-        if any(plan.dropout):
-            raise invalid(self, "dropout", "solver='lbfgs' needs a loss that stays the same; leave dropout out")
+        for name in ("dropout", "batch_norm"):
+            if any(getattr(plan, name)):
+                raise invalid(self, name, f"solver='lbfgs' needs a loss that stays the same; leave {name} out")
         runtime = runtime_of(self)
         engine = runtime.fitting = runtime.engine_for(self, plan, 0)
         try:
-            engine.load((self.coefs_, self.intercepts_))
+            engine.load((self.coefs_, self.intercepts_), {})
             fit_lbfgs(self, engine, dense(rows.X), rows.Y, rows.weights, listeners)
-            self.coefs_, self.intercepts_ = engine.parameters()
+            self._hold(engine.fitted())
         finally:
             runtime.fitting = None
 
@@ -145,7 +149,11 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
         if not incremental or not hasattr(self, "_optimizer"):
             self._optimizer = SolverState(plan.optimizer.learning_rate)
         engine = runtime.engine_for(self, plan, getattr(self, "_seed", 0))
-        engine.load((self.coefs_, self.intercepts_))
+        live = self._optimizer.slots.pop(LIVE, None)
+        if live is None:
+            engine.load((self.coefs_, self.intercepts_), vars(self).get("norms_", {}))
+        else:
+            engine.net.set_parameters(live)
         judge = None
         if validation is not None:
             try:
@@ -157,12 +165,24 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
         try:
             fit.run(train.X, train.Y, train.weights)
         finally:
-            self.coefs_, self.intercepts_ = engine.parameters()
+            if incremental and engine.step.optimizer.average:
+                self._optimizer.slots[LIVE] = engine.net.parameters()
+            with engine.step.averaged():
+                self._hold(engine.fitted())
             runtime.fitting = None
         if self.early_stopping:
             if fit.best is not None:
-                self._best_coefs, self._best_intercepts = as_parameters(fit.best)
-            self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
+                self._best = fitted_of(fit.best)
+            self._hold(self._best)
+
+    def _hold(self, attributes: dict[str, Any]) -> None:
+        """Set fitted attributes."""
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def _held(self) -> dict[str, Any]:
+        """The fitted attributes that hold parameters."""
+        return {name: vars(self)[name] for name in ("coefs_", "intercepts_", "norms_") if name in vars(self)}
 
     def _divide(self, rows: Rows, held_out: HeldOut | None) -> tuple[Rows, HeldOut | None]:
         """Rows to train on, and those held out: given to ``fit``, or split off for ``early_stopping``."""

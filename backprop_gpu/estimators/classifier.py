@@ -42,6 +42,12 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         scikit-learn's own draws, or a name of ``maths.initializers``.
     dropout : float or list of float, default 0.0
         Fraction of each hidden layer's units dropped in training.
+    label_smoothing : float, default 0.0
+        The share of the target that is spread over all classes.
+    batch_norm : bool or list of bool, default False
+        Normalize hidden layers between their affine part and their activation.
+    weight_average : float, default 0.0
+        Decay of an exponential moving average of the weights, 0.999 say, which is what is validated and kept.
     clip_norm : float or None, default None
         Upper limit of the gradient's global norm.
     validation_metrics : sequence of str, default ()
@@ -58,6 +64,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     classes_, coefs_, intercepts_, loss_, best_loss_, loss_curve_, validation_scores_, best_validation_score_, t_,
     n_iter_, n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_
         scikit-learn's, NumPy arrays whatever the device.
+    norms_
+        With ``batch_norm``: the normalized layers' gamma, mean and variance by name.
     validation_loss_curve_, validation_metric_curves_
         With a validation set: its loss without penalty, and {metric: list}, one for each epoch.
     members_, scaler_
@@ -104,6 +112,9 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         class_weight: Any = None,
         initializer: str = "sklearn",
         dropout: Any = 0.0,
+        label_smoothing: float = 0.0,
+        batch_norm: Any = False,
+        weight_average: float = 0.0,
         clip_norm: float | None = None,
         validation_metrics: Any = (),
         callbacks: Any = (),
@@ -201,7 +212,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         return self._fitted_loss()
 
     def _fitted_loss(self) -> tuple[Loss, int]:
-        return loss_of(self._label_binarizer)
+        return loss_of(self._label_binarizer, float(self.label_smoothing))
 
     def _row_weights(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
         if self.class_weight is None:

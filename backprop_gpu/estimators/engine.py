@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..maths.schedules import Schedule
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
 from .order import Epochs, epochs_over
-from .params import activations_of, dropout_of, invalid, optimizer_of, read, schedule_of
+from .params import activations_of, batch_norm_of, dropout_of, invalid, optimizer_of, read, schedule_of
 from .scaled import ScaledStep
 from .start import Parameters
 
@@ -29,6 +29,7 @@ from .start import Parameters
 # ones, half a second once per process, is not worth it. Parameters and the number of rows alone decide, so that equal
 # fits give equal bits.
 COMPILER_SECONDS = 0.1
+LIVE = "live"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Plan:
     activations: tuple[Activation, ...]
     loss: Loss
     dropout: tuple[float, ...]
+    batch_norm: tuple[bool, ...]
     dtype: str
     device: str
     kernels: str
@@ -68,6 +70,7 @@ def plan_for(estimator: Any, sizes: tuple[int, ...], loss: Loss, dtype: str, n_s
         activations=read(e, "activation", lambda a: activations_of(a, n_hidden)),
         loss=loss,
         dropout=read(e, "dropout", lambda d: dropout_of(d, n_hidden)),
+        batch_norm=read(e, "batch_norm", lambda b: batch_norm_of(b, n_hidden)),
         dtype=dtype,
         device=read(e, "device", lambda d: str(parse(d))),
         kernels=e.kernels,
@@ -105,6 +108,7 @@ def build_net(plan: Plan, seed: int, initializer: str = "zeros") -> DenseNet:
         loss=plan.loss,
         initializer=initializer,
         dropout=list(plan.dropout),
+        batch_norm=list(plan.batch_norm),
         dtype=plan.dtype,
         device=backend,
         seed=seed,
@@ -142,19 +146,19 @@ class Engine:
 
     # -- parameters, in scikit-learn's shapes ------------------------------------------------------------------------
 
-    def load(self, parameters: Parameters) -> None:
-        """coefs (n_{l-1}, n_l) and intercepts (n_l,) to the device.
+    def load(self, parameters: Parameters, norms: Mapping[str, np.ndarray]) -> None:
+        """coefs (n_{l-1}, n_l), intercepts (n_l,) and what normalized layers have beside them to the device.
 
         Raises
         ------
         ShapeError
             If they are not this network's.
         """
-        self.net.set_parameters(as_named(parameters))
+        self.net.set_parameters(as_named(parameters) | dict(norms))
 
-    def parameters(self) -> Parameters:
-        """Host copies of the coefs and intercepts."""
-        return as_parameters(self.net.parameters())
+    def fitted(self) -> dict[str, Any]:
+        """The fitted attributes that hold the network's parameters, on the host."""
+        return fitted_of(self.net.parameters())
 
     # -- the optimizer's state ---------------------------------------------------------------------------------------
 
@@ -178,9 +182,19 @@ def as_parameters(named: dict[str, np.ndarray]) -> Parameters:
     return coefs, [named[f"b{l}"].reshape(-1).copy() for l in range(1, L + 1)]
 
 
+def fitted_of(named: dict[str, np.ndarray]) -> dict[str, Any]:
+    """``coefs_``, ``intercepts_`` and, with normalized layers, ``norms_``: their gamma, mean and variance by name."""
+    coefs, intercepts = as_parameters(named)
+    norms = {name: x for name, x in named.items() if name.rstrip("0123456789") not in ("W", "b")}
+    return {"coefs_": coefs, "intercepts_": intercepts} | ({"norms_": norms} if norms else {})
+
+
 @dataclass
 class SolverState:
-    """Where an optimizer stands between calls: its rate, the steps it has taken, its vectors by name and layer."""
+    """Where an optimizer stands between calls: its rate, the steps it has taken, its vectors by name and layer.
+
+    ``slots[LIVE]``: the parameters themselves between calls of ``partial_fit``, where the estimator has their average.
+    """
 
     learning_rate: float
     t: int = 0
@@ -192,7 +206,7 @@ class SolverState:
         step.t = self.t
         engine.set_rate(self.learning_rate)
         with net.backend.activate():
-            for name, slot in zip(step.optimizer.slots, step.slots, strict=True):
+            for name, slot in zip(step.optimizer.state, step.slots, strict=True):
                 host = net.params.flat(self.slots[name]) if name in self.slots else np.zeros(slot.shape)
                 slot[...] = net.backend.asarray(host, net.dtype)
 
@@ -200,7 +214,7 @@ class SolverState:
         """Bring the state back to the host."""
         step, net = engine.step, engine.net
         self.t = step.t
-        names = step.optimizer.slots
+        names = step.optimizer.state
         self.slots = {n: net.params.named(net.backend.to_host(s)) for n, s in zip(names, step.slots, strict=True)}
 
 

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..errors import CheckpointError
 from ..training.checkpoint import Extras, load_model, save_model
 from . import tabular
-from .engine import SolverState, as_parameters
+from .engine import SolverState, fitted_of
 from .labels import SEVERAL, MultiOutputLabels
 
 NUMBERS = (
@@ -94,7 +94,7 @@ def load(ours: type[Any], path: str | os.PathLike[str], changes: dict[str, Any])
         if isinstance(default, tuple) and isinstance(params.get(key), list):  # JSON has no tuples
             params[key] = tuple(params[key])
     made = ours(**{**params, **changes})
-    made.coefs_, made.intercepts_ = as_parameters(net.parameters())
+    vars(made).update(fitted_of(net.parameters()))
     for key in NUMBERS:
         if key in fitted:
             setattr(made, key, fitted[key])

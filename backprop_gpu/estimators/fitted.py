@@ -28,6 +28,7 @@ class Fitted(BaseEstimator):
     intercepts_: list[np.ndarray]
     activation: Any
     dropout: Any
+    batch_norm: Any
     loss: Any
     device: str
     kernels: str
@@ -80,7 +81,7 @@ class Fitted(BaseEstimator):
         if runtime.fitting is not None:
             return runtime.fitting.net
         sizes, dtype = (self.coefs_[0].shape[0], *(c.shape[1] for c in self.coefs_)), str(self.coefs_[0].dtype)
-        given = (self.activation, self.dropout, self.loss, self.device, self.kernels)
+        given = (self.activation, self.dropout, self.batch_norm, self.loss, self.device, self.kernels)
         key = (sizes, dtype, *(tuple(x) if isinstance(x, list) else x for x in given))
 
         def make() -> DenseNet:
@@ -88,7 +89,7 @@ class Fitted(BaseEstimator):
             return build_net(plan, getattr(self, "_seed", 0))
 
         net = runtime.network_for(key, make)
-        net.set_parameters(as_named((self.coefs_, self.intercepts_)))
+        net.set_parameters(as_named((self.coefs_, self.intercepts_)) | vars(self).get("norms_", {}))
         return net
 
     def _outputs(self, X: Any, method: str) -> np.ndarray:
@@ -113,7 +114,8 @@ class Fitted(BaseEstimator):
         fitted = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("__")}
         fitting = runtime_of(self).fitting
         if fitting is not None:
-            fitted["coefs_"], fitted["intercepts_"] = fitting.parameters()
+            with fitting.step.averaged():
+                fitted |= fitting.fitted()
         return fitted
 
     def network_targets(self, y: Any) -> np.ndarray:
@@ -136,7 +138,7 @@ class Fitted(BaseEstimator):
         plan = plan_for(self, sizes, self._fitted_loss()[0], str(self.coefs_[0].dtype), X.shape[0])
         plan = replace(plan, dropout=(0.0,) * (len(sizes) - 2))
         engine = Engine(plan, build_net(plan, 0))
-        engine.load((self.coefs_, self.intercepts_))
+        engine.load((self.coefs_, self.intercepts_), vars(self).get("norms_", {}))
         w = None if weights is None else weights.reshape(-1, 1)
         function = Objective(engine, dense(X), self._codes(y, "y"), w)
         J, grad = function(engine.net.backend.to_host(engine.net.params.theta))

@@ -89,6 +89,8 @@ def to_sklearn(estimator: Any) -> Any:
         )
     if vars(estimator).get("_label_binarizer") is not None and estimator._label_binarizer.y_type_ == SEVERAL:
         raise ConfigError("scikit-learn's MLPClassifier has no several labels of several classes")
+    if "norms_" in vars(estimator):
+        raise ConfigError("scikit-learn's estimators have no batch normalization")
     if estimator.out_activation_ not in _LINKS:
         raise ConfigError(f"scikit-learn has no outputs of the kind {estimator.out_activation_!r}")
     kind = theirs.MLPClassifier if is_classifier(estimator) else theirs.MLPRegressor

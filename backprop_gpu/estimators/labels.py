@@ -86,13 +86,16 @@ def targets_of(labels: Any, y: Any) -> np.ndarray:
     return np.asarray(labels.transform(y), np.float64)
 
 
-def loss_of(labels: Any) -> tuple[Loss, int]:
+def loss_of(labels: Any, smoothing: float) -> tuple[Loss, int]:
     """The loss for such labels, and the network's outputs."""
+    smooth = {"label_smoothing": smoothing}
     if labels.y_type_ == SEVERAL:
-        return get_loss({"name": "grouped_cross_entropy", "groups": labels.groups}), sum(labels.groups)
+        return get_loss({"name": "grouped_cross_entropy", "groups": labels.groups, **smooth}), sum(labels.groups)
     if labels.y_type_ == "multiclass":
-        return get_loss("categorical_cross_entropy"), len(labels.classes_)
-    return get_loss("binary_cross_entropy"), len(labels.classes_) if labels.y_type_.startswith("multilabel") else 1
+        return get_loss({"name": "categorical_cross_entropy", **smooth}), len(labels.classes_)
+    return get_loss({"name": "binary_cross_entropy", **smooth}), len(labels.classes_) if labels.y_type_.startswith(
+        "multilabel"
+    ) else 1
 
 
 def labels_from(labels: Any, AL: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -159,21 +160,15 @@ def dropout_of(given: Any, n_hidden: int) -> tuple[float, ...]:
 
 
 def optimizer_of(estimator: Any) -> Optimizer:
-    """``solver`` with its parameters; scikit-learn's ``sgd`` and ``adam`` in exactly its forms.
-
-    Raises
-    ------
-    ConfigError
-        For an optimizer that averages the parameters: coefs_ would have two meanings, what goes on and what predicts.
-    """
-    found = _optimizer_of(estimator)
-    if found.average:
-        raise ConfigError("estimators keep no average of the parameters; leave average out, or use Trainer")
-    return found
+    """``solver`` with its parameters and ``weight_average``."""
+    found, average = _rule_of(estimator), float(estimator.weight_average)
+    return replace(found, average=average) if average and estimator.solver != "lbfgs" else found
 
 
-def _optimizer_of(e: Any) -> Optimizer:
-    given, rate = e.solver, float(e.learning_rate_init)
+def _rule_of(estimator: Any) -> Optimizer:
+    """``solver``; scikit-learn's ``sgd`` and ``adam`` in exactly its forms."""
+    e, given = estimator, estimator.solver
+    rate = float(e.learning_rate_init)
     if isinstance(given, Optimizer):
         return given
     if isinstance(given, dict):
@@ -187,6 +182,14 @@ def _optimizer_of(e: Any) -> Optimizer:
         name = "nesterov" if e.nesterovs_momentum else "momentum"
         return get_optimizer({"name": name, "learning_rate": rate, "momentum": momentum})
     return get_optimizer({"name": "sgd" if given == "lbfgs" else given, "learning_rate": rate})
+
+
+def batch_norm_of(given: Any, n_hidden: int) -> tuple[bool, ...]:
+    """Which hidden layers are normalized."""
+    choices = per_layer(given, n_hidden)
+    if not all(isinstance(choice, bool | np.bool_) for choice in choices):
+        raise ConfigError(f"it must be true or false for each hidden layer, got {given!r}")
+    return tuple(bool(choice) for choice in choices)
 
 
 def schedule_of(given: Any) -> Schedule:

@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.callback import with_callbacks
+from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from ..maths.losses import Loss, get_loss
-from .arrays import in_kind, origin_of
+from .arrays import in_kind, on_host, origin_of
 from .base import FLOATS, MultilayerPerceptron
 from .params import REGRESSOR_CONSTRAINTS, invalid, read, store
 
@@ -24,7 +25,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     ----------
     loss : str, dict or Loss, default "squared_error"
         scikit-learn's ``"squared_error"`` and ``"poisson"`` (y >= 0, predictions e^Z), or any loss of ``maths.losses``
-        on values, such as ``"absolute_error"`` or ``{"name": "huber", "threshold": 0.5}``. Outputs are averaged, in
+        on values: ``"absolute_error"``, ``{"name": "huber", "threshold": 0.5}``, or
+        ``{"name": "quantile", "quantiles": [0.1, 0.5, 0.9]}``, which predicts them all. Outputs are averaged, in
         ``"poisson"`` summed, as scikit-learn reports them.
     hidden_layer_sizes ... max_fun
         As in ``sklearn.neural_network.MLPRegressor``, with the same defaults; what they take beyond is said at
@@ -83,6 +85,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         loss_scaling: str = "derivative",
         initializer: str = "sklearn",
         dropout: Any = 0.0,
+        batch_norm: Any = False,
+        weight_average: float = 0.0,
         clip_norm: float | None = None,
         validation_metrics: Any = (),
         callbacks: Any = (),
@@ -145,7 +149,9 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
             y = column_or_1d(y, warn=True)
         Y = np.asarray(y)
         Y = (Y if Y.dtype.kind == "f" else Y.astype(np.float64)).reshape(len(Y), -1)
-        if read(self, "loss", get_loss).name == "poisson" and (Y < 0).any():
+        loss = read(self, "loss", get_loss)
+        Y = np.repeat(Y, loss.per_target, axis=1)
+        if loss.name == "poisson" and (Y < 0).any():
             raise ValueError(f"{name} must be at least 0 for loss='poisson', got {Y.min()}.")
         return Y
 
@@ -156,13 +162,23 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         loss = read(self, "loss", get_loss)
         if loss.labels != "values":
             raise invalid(self, "loss", f"it must be a loss on values, got {loss.name!r}")
-        if loss.per_target > 1:
-            raise invalid(self, "loss", "an estimator predicts one number for each target; give one quantile")
         return loss, getattr(self, "n_outputs_", 1)
 
     # -- prediction --------------------------------------------------------------------------------------------------
 
     def predict(self, X: Any) -> Any:
-        """Values (n_samples,) or (n_samples, n_outputs), in the namespace of X."""
-        AL = self._outputs(X, "predict")
+        """Values (n_samples,) or (n_samples, n_outputs), in the namespace of X.
+
+        With several quantiles (n_samples, n_quantiles), and (n_samples, n_outputs, n_quantiles) for several outputs.
+        """
+        AL, each = self._outputs(X, "predict"), read(self, "loss", get_loss).per_target
+        if each > 1 and AL.shape[1] > each:
+            AL = AL.reshape(len(AL), -1, each)
         return in_kind(AL.ravel() if AL.shape[1] == 1 else AL, origin_of(X))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R squared of the predictions, with several quantiles of the one nearest to the median."""
+        loss = read(self, "loss", get_loss)
+        if loss.per_target == 1:
+            return float(super().score(X, y, sample_weight))
+        return float(r2_score(on_host(y), loss.point(self._outputs(X, "score")), sample_weight=on_host(sample_weight)))

@@ -90,7 +90,8 @@ class StochasticFit:
         """Count the epochs without progress: of the validation score with ``early_stopping``, else of the loss."""
         e, judged = self.e, {}
         if self.validation is not None:
-            judged = self.validation.judge()
+            with self.engine.step.averaged():
+                judged = self.validation.judge()
             e.validation_loss_curve_.append(judged["cost"])
             for name in e.validation_metrics:
                 e.validation_metric_curves_.setdefault(name, []).append(judged[name])
@@ -108,7 +109,8 @@ class StochasticFit:
         e._no_improvement_count = e._no_improvement_count + 1 if score < e.best_validation_score_ + e.tol else 0
         if score > e.best_validation_score_:
             e.best_validation_score_ = score
-            self.best = self.engine.net.parameters()
+            with self.engine.step.averaged():
+                self.best = self.engine.net.parameters()
         return judged
 
     def _ends(self) -> bool:

@@ -89,4 +89,5 @@ def _metrics_of(net: DenseNet, rows: HeldOut, metrics: tuple[str, ...]) -> Calla
     check_metrics(metrics, task)
     names = list(dict.fromkeys(["r2" if task == "regression" else "accuracy", *metrics]))
     truth = rows.Y.argmax(axis=1) if task == "multiclass" else rows.Y
-    return lambda AL: evaluate(names, task, truth, AL, weights)
+    truth = loss.point(truth) if task == "regression" else truth
+    return lambda AL: evaluate(names, task, truth, loss.point(AL), weights)

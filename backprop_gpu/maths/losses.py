@@ -175,6 +175,7 @@ class GroupedCrossEntropy(Loss):
     link_name = "softmax"
     labels = "groups"
     groups: Sequence[int]
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         given = self.groups
@@ -182,6 +183,7 @@ class GroupedCrossEntropy(Loss):
         if not whole or not given:
             raise ConfigError(f"grouped_cross_entropy: groups must be a list of numbers of classes, got {given!r}")
         object.__setattr__(self, "groups", tuple(int(n) for n in given))
+        CategoricalCrossEntropy(self.label_smoothing)  # says what is wrong with it
 
     @property
     def link(self) -> Activation:
@@ -191,21 +193,22 @@ class GroupedCrossEntropy(Loss):
 
     def value(self, xp: Namespace, Z: Array, Y: Array) -> Array:
         """L = the sum of the groups' cross-entropies."""
-        one = CategoricalCrossEntropy()
+        one = CategoricalCrossEntropy(self.label_smoothing)
         return sum(one.value(xp, Z[rows, :], Y[rows, :]) for rows in _spans(self.groups))
 
     def delta(self, xp: Namespace, Z: Array, Y: Array) -> Array:
         """dL/dZ, group under group: AL sum_k Y - Y."""
-        one = CategoricalCrossEntropy()
+        one = CategoricalCrossEntropy(self.label_smoothing)
         return xp.concat([one.delta(xp, Z[rows, :], Y[rows, :]) for rows in _spans(self.groups)], axis=0)
 
     def literal_dAL(self, xp: Namespace, AL: Array, Y: Array) -> Array:
-        """dL/dAL = -Y / AL."""
-        return CategoricalCrossEntropy().literal_dAL(xp, AL, Y)
+        """dL/dAL, group under group."""
+        one = CategoricalCrossEntropy(self.label_smoothing)
+        return xp.concat([one.literal_dAL(xp, AL[rows, :], Y[rows, :]) for rows in _spans(self.groups)], axis=0)
 
     def spec(self) -> dict[str, Any]:
         """What :func:`get_loss` takes back."""
-        return {"name": self.name, "groups": list(self.groups)}
+        return {"name": self.name, "groups": list(self.groups), "label_smoothing": self.label_smoothing}
 
 
 @dataclass(frozen=True)

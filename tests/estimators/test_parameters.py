@@ -95,11 +95,6 @@ def test_other_wrong_values() -> None:
         MLPRegressor(device="tpu").fit(X, y)
     with pytest.raises(InvalidParameterError, match=r"The 'epsilon' parameter of MLPRegressor .* is 0 in float32"):
         MLPRegressor(epsilon=1e-60, dtype="float32").fit(X, y)
-    averaged = {"name": "adam", "average": 0.9}
-    with pytest.raises(InvalidParameterError, match=r"The 'solver' parameter of MLPRegressor .* keep no average"):
-        MLPRegressor(solver=averaged).fit(X, y)
-    with pytest.raises(InvalidParameterError, match=r"The 'loss' parameter of MLPRegressor .* give one quantile"):
-        MLPRegressor(loss={"name": "quantile", "quantiles": [0.1, 0.9]}).fit(X, y)
     with pytest.raises(InvalidParameterError, match="must be a loss on values"):
         MLPRegressor(loss={"name": "binary_cross_entropy"}).fit(X, y)
     with pytest.raises(InvalidParameterError, match="The 'loss' parameter of MLPRegressor"):
