@@ -15,6 +15,7 @@ from ..maths import ledger, regularization
 from ..maths.activations import Activation
 from ..maths.losses import Loss, one_hot
 from ..maths.optimizers import Optimizer
+from .plan import Choice, StepSpec
 from .protocol import Device, Dropout
 
 
@@ -193,6 +194,15 @@ class ReferenceKernels:
                 program()
 
         return replay
+
+    def explain(self, spec: StepSpec) -> list[Choice]:
+        """Everything by ``maths``."""
+        by = f"maths on {self.xp.__name__}"
+        return [*(Choice(*operation, by) for operation in spec.operations()), Choice("capture", None, "Python")]
+
+    def temporaries(self, spec: StepSpec) -> int | None:
+        """What ``maths`` allocates."""
+        return None
 
     def _range(self, n: int) -> Array:
         """0 .. n - 1, int64, made once."""

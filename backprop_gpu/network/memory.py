@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,8 @@ class Workspace:
 
     ``A[0]`` is set by whoever runs the pass to the (n_0, m) input; ``A[l]``, ``dZ[l]`` are (n_l, m) for l = 1..L.
     ``step`` (1,) is the device's count of optimizer steps and ``first`` the position of the first example in its batch:
-    with dropout, which examples these are decides which units survive.
+    with dropout, which examples these are decides which units survive. ``place`` moves on to another position in the
+    same buffers.
     """
 
     def __init__(
@@ -94,7 +96,8 @@ class Workspace:
     ) -> None:
         L = len(sizes) - 1
         self.m = m
-        first_example = backend.asarray([first], "int64")
+        self._backend, self._places = backend, {first: backend.asarray([first], "int64")}
+        first_example = self._places[first]
         examples = backend.asarray(np.arange(m)[None, :], "int64") if train and any(dropout) else None
 
         def layer_dropout(l: int) -> Dropout | None:
@@ -109,3 +112,11 @@ class Workspace:
         self.saved: list[Any] = [None] + [
             kernels.saved(sizes[l], m, dtype, activations[l], self.dropout[l]) for l in range(1, L + 1)
         ]
+
+    def place(self, first: int) -> None:
+        """The examples that follow begin at position ``first`` of their batch; only dropout cares."""
+        if not any(self.dropout):
+            return
+        if first not in self._places:  # a buffer for each, since a recorded step holds its address
+            self._places[first] = self._backend.asarray([first], "int64")
+        self.dropout = [d and replace(d, first=self._places[first]) for d in self.dropout]

@@ -95,7 +95,7 @@ class TrainingStep:
         self.total_steps, self.delta, self.one_over_m, self.reduction = total_steps, delta, one_over_m, reduction
         self.l1, self.l2, self.penalty_over, self.clip_norm = l1, l2, penalty_over, clip_norm
         self.t = 0
-        self._workspaces: dict[tuple[int, int], Workspace] = {}
+        self._workspaces: dict[int, Workspace] = {}
         self._make_buffers()
 
     def _make_buffers(self) -> None:
@@ -220,13 +220,32 @@ class TrainingStep:
             w = None if weights is None else weights[:, part]
             self._micro_batch(X[:, part], Y[:, part], w, start)
 
+    def _workspace(self, m: int) -> Workspace:
+        """The buffers for m examples, made once."""
+        if m not in self._workspaces:
+            with self.net.backend.activate():
+                self._workspaces[m] = self.net.workspace(m, step=self._counters[1:2])
+        return self._workspaces[m]
+
+    def reserve(self, m: int, micro_batch: int | None) -> None:
+        """Make the buffers that batches of m examples need, so that memory runs out now or not for them."""
+        size = micro_batch or m
+        for part in {min(size, m), m % size} - {0}:
+            self._workspace(part)
+
+    @property
+    def workspaces(self) -> list[Workspace]:
+        """The buffers made so far, one for each number of examples."""
+        return list(self._workspaces.values())
+
+    def release(self) -> None:
+        """Let go of every buffer that depends on the number of examples."""
+        self._workspaces.clear()
+
     def _micro_batch(self, X: Array, Y: Array, weights: Array | None, start: int) -> None:
         net, m = self.net, X.shape[1]
-        # Only dropout cares where in the batch the examples are.
-        key = (m, start if any(net.dropout) else 0)
-        if key not in self._workspaces:
-            self._workspaces[key] = net.workspace(m, step=self._counters[1:2], first=start)
-        ws = self._workspaces[key]
+        ws = self._workspace(m)
+        ws.place(start)
         ws.A[0] = X
         Z = net.forward(ws)
         early, late = place(self.one_over_m, self._inverse)

@@ -14,8 +14,10 @@ import numpy as np
 from ...maths import regularization
 from ...maths.activations import Activation
 from ...maths.optimizers import Optimizer
+from ..plan import Choice, StepSpec
 from ..protocol import Dropout
 from ..reference import ReferenceKernels
+from .plan import explain, host_temporaries, layer_of
 
 # Elements of a block: five float32 vectors of 16,384 are 320 KiB, within the second-level cache of current CPUs.
 BLOCK = 16_384
@@ -79,14 +81,14 @@ class HostKernels(ReferenceKernels):
 
     def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> HostSaved:  # type: ignore[override]
         """Z, G and scratch as far as the layer needs them."""
-        in_place = activation.name in _FORWARD
+        kept_z = not in_place(activation)
 
         def buffer() -> np.ndarray:
             return np.zeros((n, m), dtype)
 
         return HostSaved(
-            G=buffer() if dropout is not None or not in_place else None,
-            Z=None if in_place else buffer(),
+            G=buffer() if dropout is not None or kept_z else None,
+            Z=buffer() if kept_z else None,
             mask=None,
             scratch=buffer(),
         )
@@ -200,3 +202,26 @@ class HostKernels(ReferenceKernels):
         counters += 1
         value[0] = 0.0
         hyper[...] = table[k + 1]
+
+    def explain(self, spec: StepSpec) -> list[Choice]:
+        """NumPy in place, or ``maths`` where that allocates."""
+
+        def reason(operation: str, layer: int | None) -> str:
+            if operation in ("dense", "dense_vjp_input") and layer is not None:
+                g = spec.activations[layer_of(operation, layer)]
+                return "" if in_place(g) else f"activation {g.name} is not written in place"
+            if operation == "dense_vjp_params":
+                return "the gradients of several passes are added up" if spec.accumulating else ""
+            return "no version of its own" if operation in ("output_delta", "penalty") else ""
+
+        found = explain(spec, "NumPy in place", reason, "NumPy, through maths")
+        return [*found, Choice("capture", None, "Python")]
+
+    def temporaries(self, spec: StepSpec) -> int | None:
+        """What the operations that are not in place allocate."""
+        return host_temporaries(spec, spec.operations(), in_place, BLOCK)
+
+
+def in_place(activation: Activation) -> bool:
+    """Whether an activation and its derivative are written over their operands."""
+    return activation.name in _FORWARD
