@@ -207,6 +207,7 @@ def _trainer(config: Config, net: DenseNet, progress: bool) -> Trainer:
         epochs=t.epochs,
         batch_size=t.batch_size,
         micro_batch=t.micro_batch,
+        data_on=t.data_on,
         early_stopping=stopping,
         restore_best=t.restore_best,
         metrics=default_metrics(config.data.task)[:1] if t.metrics is None else t.metrics,

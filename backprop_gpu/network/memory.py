@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +14,34 @@ import numpy as np
 from .._typing import Array
 from ..backends.base import Backend
 from ..backends.protocol import Dropout, Kernels
+from ..errors import DeviceError
 from ..maths.activations import Activation
 
 ALIGNMENT = 256  # bytes; what CUDA's allocator and wide loads like
+
+
+@contextlib.contextmanager
+def must_fit(backend: Backend, sizes: Sequence[int], dtype: str, what: str, vectors: int) -> Iterator[None]:
+    """Allocate ``vectors`` vectors of the parameters' size, which no batch size can make smaller.
+
+    Raises
+    ------
+    DeviceError
+        If they take more than is available, or memory runs out.
+    """
+    n = sum(n * (k + 1) for k, n in itertools.pairwise(sizes))
+    needed, there = vectors * n * np.dtype(dtype).itemsize, backend.available()
+    shape = " - ".join(map(str, sizes)) if len(sizes) <= 8 else f"{len(sizes) - 1} layers"
+    error = DeviceError(
+        f"the {what} of {shape} do not fit on {backend.name}: {vectors} x {n:,} numbers in {dtype} are "
+        f"{needed / 1e9:.3g} GB; make model.hidden narrower"
+    )
+    if there is not None and needed > there:
+        raise error
+    try:
+        yield
+    except MemoryError:
+        raise error from None
 
 
 class FlatParams:

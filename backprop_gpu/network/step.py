@@ -16,7 +16,7 @@ from ..maths.optimizers import Optimizer, get_optimizer
 from ..maths.registry import is_number
 from ..maths.schedules import Schedule, get_schedule
 from .dense_net import DenseNet
-from .memory import Workspace
+from .memory import Workspace, must_fit
 
 FORMS = ("fused", "literal")
 
@@ -110,7 +110,9 @@ class TrainingStep:
             self.value = backend.zeros((1,), dtype)
             self._table, self._values = backend.zeros((1, 3 + n_scalars), dtype), backend.zeros((1,), dtype)
             self.norm, self._factor = backend.zeros((1,), dtype), backend.zeros((1,), dtype)
-            self.slots = [backend.zeros(self.net.params.theta.shape, dtype) for _ in self.optimizer.slots]
+            slots = self.optimizer.slots
+            with must_fit(backend, self.net.sizes, dtype, f"{self.optimizer.name} slots", len(slots)):
+                self.slots = [backend.zeros(self.net.params.theta.shape, dtype) for _ in slots]
 
     @property
     def learning_rate(self) -> float:
@@ -198,8 +200,17 @@ class TrainingStep:
             rate = self.optimizer.learning_rate * self.schedule.factor(self.t + k, self.total_steps)
             rows.append([D.inverse, self.l1 * over, self.l2 * over, *self.optimizer.scalars(self.t + k + 1, rate)])
         backend = self.net.backend
-        self._counters[...] = backend.asarray([-1, self.t - 1], "int64")
+        self.rewind()
         table[...] = backend.asarray(rows, self.net.dtype)
+
+    def rewind(self) -> None:
+        """Set the device's counters before the first batch of a pass."""
+        self._counters[...] = self.net.backend.asarray([-1, self.t - 1], "int64")
+
+    @property
+    def batches_begun(self) -> int:
+        """Steps that the device has begun since ``rewind``; those before the last one have moved the parameters."""
+        return int(self.net.backend.to_host(self._counters)[0]) + 1
 
     def program(self, table: Array, values: Array, batch: BatchSource, micro_batch: int | None) -> Program:
         """A whole step that touches only buffers: advance, gather, gradient, penalty, clip, update."""

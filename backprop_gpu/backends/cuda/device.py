@@ -11,7 +11,9 @@ import numpy as np
 from ..._typing import Array
 from ...errors import DeviceError
 from ..base import Backend
+from ..transfers import Transfers
 from .probe import card_name, dotted
+from .transfers import RingTransfers
 
 
 def device_count() -> int:
@@ -56,6 +58,18 @@ class CudaBackend(Backend):
     def synchronize(self) -> None:
         with self.activate():
             self.device.synchronize()
+
+    def available(self) -> int | None:
+        with self.activate():
+            pool = self.xp.get_default_memory_pool()
+            return int(self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes())
+
+    def free(self) -> None:
+        with self.activate():
+            self.xp.get_default_memory_pool().free_all_blocks()
+
+    def transfers(self, outs: Sequence[Array], dtypes: Sequence[str]) -> Transfers:
+        return RingTransfers(self, outs, dtypes)
 
     def describe(self) -> dict[str, str]:
         """The card and its software: name, compute capability, memory, driver and runtime version."""

@@ -21,9 +21,10 @@ from ...plan import Choice, StepSpec
 from ...protocol import Device, Dropout
 from ..kernels import BLOCK, HostKernels, in_place
 from ..openblas import OpenBlas
-from ..plan import explain, host_temporaries, layer_of
+from ..plan import host_temporaries
 from . import data, layers, losses, updates
 from .calling import play
+from .plan import choices, layer_obstacle
 
 CHUNK_SECONDS = 0.1  # Python looks at signals between chunks, so Ctrl-C is answered within this
 # Below this many floating-point operations in its largest product, a network is faster with one BLAS thread.
@@ -111,23 +112,18 @@ class CompiledKernels(HostKernels):
 
     def explain(self, spec: StepSpec) -> list[Choice]:
         """Compiled, or NumPy's kernels; one that is not compiled leaves the whole step to Python."""
-        found = explain(spec, "compiled", lambda operation, layer: _reason(spec, operation, layer), "NumPy's kernels")
-        first = next((c for c in found if c.why), None)
-        if first is None:
-            return [*found, Choice("capture", None, "one compiled loop")]
-        where = "" if first.layer is None else f" of layer {first.layer}"
-        return [*found, Choice("capture", None, "Python", f"{first.operation}{where}: {first.why}")]
+        return choices(spec)
 
     def temporaries(self, spec: StepSpec) -> int | None:
         """The output's scratch, and what is left to NumPy."""
-        left = [(choice.operation, choice.layer) for choice in self.explain(spec)[:-1] if choice.why]
+        left = [(choice.operation, choice.layer) for choice in choices(spec)[:-1] if choice.why]
         return 5 * 4 * spec.m + host_temporaries(spec, left, in_place, BLOCK)
 
     # -- layers --------------------------------------------------------------------------------------------------
 
     def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
         """The derivative's buffer where it is needed; NumPy's buffers for another dtype."""
-        if _layer_obstacle(dtype, activation):
+        if layer_obstacle(dtype, activation):
             return super().saved(n, m, dtype, activation, dropout)
         saved = CompiledSaved(parameter=np.array([v for _, v in activation.parameters] or [0.0], np.float32))
         if dropout is not None or layers.CODES[activation.name] > layers.LAST_FROM_A:
@@ -342,26 +338,6 @@ class CompiledKernels(HostKernels):
             super().advance(counters, table, values, hyper=hyper, value=value)
             return
         self._run(data.advance, counters, table, values, hyper, value, table.shape[1])
-
-
-def _layer_obstacle(dtype: str, activation: Activation) -> str:
-    """Why a layer is left to NumPy; empty if it is compiled."""
-    if dtype != "float32":
-        return f"{dtype} is not compiled, float32 is"
-    if activation.name not in layers.CODES:
-        return f"activation {activation.name} is not compiled"
-    # It would hide the side of the kink, which is read off A.
-    negative = any(value < 0.0 for _, value in activation.parameters)
-    return f"activation {activation.name} with a negative parameter is not compiled" if negative else ""
-
-
-def _reason(spec: StepSpec, operation: str, layer: int | None) -> str:
-    """Why an operation of a step is left to NumPy; empty if it is compiled."""
-    if operation in ("dense", "dense_vjp_input") and layer is not None:
-        return _layer_obstacle(spec.dtype, spec.activations[layer_of(operation, layer)])
-    if spec.dtype != "float32":
-        return f"{spec.dtype} is not compiled, float32 is"
-    return "delta: literal is not compiled, fused is" if operation == "output_delta" and spec.form != "fused" else ""
 
 
 def _stored(A: np.ndarray) -> tuple[int, np.ndarray] | None:
