@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ import numpy as np
 from .._typing import Array
 from ..backends.plan import StepSpec
 from ..backends.protocol import Kernels
-from ..backends.shapes import ShapeBackend
+from ..backends.shapes import ShapeArray, ShapeBackend
 from ..maths.optimizers import Optimizer
 from .dense_net import BLOCK_ROWS, DenseNet
+from .memory import FlatParams
 from .step import TrainingStep
 
 
@@ -94,7 +95,7 @@ class _Rows:
     @property
     def data(self) -> int:
         """Bytes of the data set."""
-        return _nbytes(self._sources) + _nbytes(self._order)
+        return _shapes([*self._sources, self._order])
 
     def gather(self, counters: Array) -> None:
         """As ``BatchBuffers`` does."""
@@ -181,7 +182,7 @@ def predict_memory(
         gradients=net.params.grad.nbytes,
         optimizer=sum(slot.nbytes for slot in one.slots),
         workspace=workspace,
-        batches=sum(_nbytes(source.buffers) for source in sources) + table.nbytes + values.nbytes,
+        batches=_shapes([table, values, *(rows for source in sources for rows in source.buffers)]),
         data=sources[0].data if resident else 0,
         passing=max(own, _evaluation(net, kernels, min(evaluated, BLOCK_ROWS))),
     )
@@ -191,11 +192,11 @@ def _kept(net: DenseNet, kernels: Kernels, m: int, train: bool = True) -> int:
     """Bytes that a kernel set keeps of a pass over m examples: read off what it makes for one and for two."""
 
     def made(examples: int) -> int:
-        ws = net.workspace(1, train=train)
-        layers = range(1, net.L + 1)
-        return sum(
-            _nbytes(kernels.saved(net.sizes[l], examples, net.dtype, net.activations[l], ws.dropout[l])) for l in layers
-        )
+        on_shapes, net.kernels = net.kernels, kernels
+        try:
+            return _nbytes(vars(net.workspace(examples, train=train)))
+        finally:
+            net.kernels = on_shapes
 
     one = made(1)
     return one + (m - 1) * (made(2) - one)
@@ -217,9 +218,15 @@ def _evaluation(net: DenseNet, kernels: Kernels, m: int) -> int:
 
 
 def _nbytes(x: Any) -> int:
-    """Bytes of every array in what a kernel set keeps."""
-    if isinstance(x, list | tuple):
-        return sum(_nbytes(part) for part in x)
-    if is_dataclass(x):
-        return sum(_nbytes(getattr(x, f.name)) for f in fields(x))
+    """Bytes of every real array in a workspace; those on shapes are counted already."""
+    if isinstance(x, ShapeArray):
+        return 0
+    if isinstance(x, list | tuple | dict):
+        return sum(_nbytes(part) for part in (x.values() if isinstance(x, dict) else x))
+    if is_dataclass(x) or type(x).__module__ == FlatParams.__module__:
+        return sum(_nbytes(part) for part in vars(x).values())
     return int(getattr(x, "nbytes", 0))
+
+
+def _shapes(arrays: Iterable[Array]) -> int:
+    return sum(x.nbytes for x in arrays if x is not None)
