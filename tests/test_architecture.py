@@ -32,7 +32,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     3: ("network",),
     4: ("data", "training", "gradcheck"),
     5: ("parity",),
-    6: ("config", "config_errors", "safe_yaml", "build"),
+    6: ("config", "config_errors", "safe_yaml", "build", "planning"),
     7: ("report", "bench", "pytest_plugin"),
     8: ("cli", "cli_parity", "__main__"),
 }
@@ -46,6 +46,7 @@ LOADS_MORE = (
     ("config_errors",),
     ("safe_yaml",),
     ("build",),
+    ("planning",),
     ("report",),
     ("bench",),
     ("cli",),

@@ -122,6 +122,18 @@ def step_spec(step: TrainingStep, m: int, micro_batch: int | None = None) -> Ste
     )
 
 
+def shape_step(
+    sizes: Iterable[int],
+    dtype: str,
+    optimizer: str | dict[str, Any] | Optimizer,
+    step: Mapping[str, Any],
+    **network: Any,
+) -> TrainingStep:
+    """A step of a network on shapes, for which nothing is allocated."""
+    net = _Unfilled(list(sizes), dtype=dtype, device=ShapeBackend(), kernels="reference", **network)
+    return TrainingStep(net, optimizer, **step)
+
+
 def predict_memory(
     sizes: Iterable[int],
     m: int,
@@ -161,9 +173,9 @@ def predict_memory(
     **network
         Further settings of ``DenseNet``: ``activation``, ``loss``, ``dropout``, ...
     """
-    device, rows = ShapeBackend(), rows or m
-    net = _Unfilled(list(sizes), dtype=dtype, device=device, kernels="reference", **network)
-    one = TrainingStep(net, optimizer, **(step or {}))
+    one = shape_step(sizes, dtype, optimizer, step or {}, **network)
+    net, device, rows = one.net, one.net.backend, rows or m
+    assert isinstance(device, ShapeBackend)
     m = min(m, rows)
     sources = [_Rows(net, rows, size, weighted) for size in dict.fromkeys([m, rows % m]) if size]
     batches = math.ceil(rows / m)

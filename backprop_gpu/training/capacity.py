@@ -33,9 +33,7 @@ def place_data(
     net, backend = step.net, step.net.backend
     itemsize = np.dtype(net.dtype).itemsize
     needed = sum(x.size * (8 if x.dtype == np.int64 else itemsize) for x in rows if x is not None) + 8 * len(rows[0])
-    available = backend.available()
-    fits = available is None or needed <= SHARE * available
-    if data_on == "device" or (data_on == "auto" and fits):
+    if on_device(data_on, needed, backend.available()):
         try:
             return Batches(net, *rows, **settings)
         except MemoryError:
@@ -47,6 +45,11 @@ def place_data(
     if data_on == "auto":
         notes.append(f"the data set ({amount(needed)}) stays on the host; each batch is copied to {backend.name}")
     return StreamedBatches(net, *rows, **settings)
+
+
+def on_device(data_on: str, needed: int, available: int | None) -> bool:
+    """Whether a data set of ``needed`` bytes is to be uploaded."""
+    return data_on == "device" or (data_on == "auto" and (available is None or needed <= SHARE * available))
 
 
 class RoomyPass:

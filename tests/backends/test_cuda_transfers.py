@@ -16,8 +16,10 @@ from backprop_gpu.backends.cuda.transfers import DEPTH, RingTransfers
 
 
 class Event:
-    """Recorded on a stream: done when all that was asked of the stream before is. Never recorded: done. Who waits, waits
-    for what was recorded last when it began to wait."""
+    """Recorded on a stream: done when all that was asked of the stream before is. Never recorded: done.
+
+    Who waits, waits for what was recorded last when it began to wait.
+    """
 
     def __init__(self, disable_timing: bool = False) -> None:
         self.mark, self.gpu = SimpleNamespace(done=True), None
