@@ -51,7 +51,7 @@ class StandInArray:
         self._memory.live -= self._counted
 
     __array__ = __float__ = __int__ = __bool__ = __index__ = __complex__ = __iter__ = __len__ = __contains__ = _refuse
-    __dlpack__ = __buffer__ = __array_interface__ = tolist = item = _refuse
+    __dlpack__ = __buffer__ = tolist = item = _refuse
     __array_ufunc__ = None
     __hash__ = None  # type: ignore[assignment]
 
