@@ -72,6 +72,10 @@ class Backend:
         """Bytes that can still be allocated; None where that cannot be found out."""
         return None
 
+    def used(self) -> int | None:
+        """Bytes that arrays of this process take on the device; None where that cannot be found out."""
+        return None
+
     def free(self) -> None:
         """Give memory that is kept for later use back to the device."""
 

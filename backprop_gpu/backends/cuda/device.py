@@ -64,6 +64,10 @@ class CudaBackend(Backend):
             pool = self.xp.get_default_memory_pool()
             return int(self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes())
 
+    def used(self) -> int | None:
+        with self.activate():
+            return int(self.xp.get_default_memory_pool().used_bytes())
+
     def free(self) -> None:
         with self.activate():
             self.xp.get_default_memory_pool().free_all_blocks()
