@@ -45,9 +45,9 @@ def limits(device: str) -> dict[str, float]:
 
 
 def measure(
-    device: str,
     works: Sequence[Workload],
     specs: Sequence[PeerSpec],
+    rates: dict[str, float],
     *,
     rounds: int = 5,
     at_least: float = 0.2,
@@ -55,10 +55,9 @@ def measure(
 ) -> Iterator[Row]:
     """A row a peer and workload: times of a step, or a ``note`` that says why there are none.
 
-    ``deadline``, of ``time.monotonic``: nobody begins after it.
+    ``rates``: of :func:`limits`. ``deadline``, of ``time.monotonic``: nobody begins after it.
     """
     reference = Worker(".device_floor:DeviceMachine", "cpu", variables={})
-    rates = limits(device)
     try:
         for spec in specs:
             yield from _peer(spec, works, reference, rates, rounds, at_least, deadline)
