@@ -23,14 +23,16 @@ class Pass:
         with backend.activate():
             self.table = backend.zeros((len(batches), step.n_numbers), dtype)
             self.values = backend.zeros((len(batches),), dtype)
-            self.replays: list[tuple[Replay, BatchBuffers, int]] = []
+            self.replays: list[tuple[Replay, int]] = []
+            self._buffers: list[BatchBuffers] = []
             full = batches.sizes.count(batches.batch_size)
             for m, times in ((batches.batch_size, full), (batches.sizes[-1], len(batches) - full)):
                 if times:
                     buffers = batches.buffers(m)
                     step.reserve(m, micro_batch)
                     program = step.program(self.table, self.values, buffers, micro_batch)
-                    self.replays.append((step.net.kernels.capture(program), buffers, times))
+                    self.replays.append((step.net.kernels.capture(program), times))
+                    self._buffers.append(buffers)
 
     def run(self, epoch: int) -> np.ndarray:
         """Train one epoch (from 0); returns J of each batch, as it was before that batch's update."""
@@ -41,7 +43,7 @@ class Pass:
             step.load(self.table, [Denominator.of(step.reduction, m, total) for m, total in sizes])
             with np.errstate(all="ignore"):  # a run that diverges is told by its cost
                 first = 0
-                for replay, buffers, times in self.replays:
+                for (replay, times), buffers in zip(self.replays, self._buffers, strict=True):
                     buffers.play(replay, first, times)
                     first += times
             step.t += len(self.batches)
