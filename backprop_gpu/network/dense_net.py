@@ -17,7 +17,7 @@ from ..maths.initializers import get_initializer
 from ..maths.ledger import Denominator
 from ..maths.losses import Loss, get_loss
 from ..maths.random import host_generator
-from .memory import FlatParams, Workspace
+from .memory import FlatParams, Workspace, must_fit
 from .targets import check_rows, check_targets, check_weights
 
 BLOCK_ROWS = 2048  # rows per pass at prediction, so that memory does not grow with the table
@@ -83,9 +83,9 @@ class DenseNet:
         self.dtype, self.seed, self.initializer = dtype, int(seed), initializer
         self.backend = get_backend(device)
         self.kernels, self.kernels_kind = self.backend.kernels(kernels), kernels
-        with self.backend.activate():
+        with must_fit(self.backend, self.sizes, dtype, "parameters and gradients", 2), self.backend.activate():
             self.params = FlatParams(self.backend, self.sizes, dtype)
-        self.set_parameters(self._initial_parameters())
+            self.set_parameters(self._initial_parameters())
 
     # -- construction --------------------------------------------------------------------------------------------
 
