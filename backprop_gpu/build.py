@@ -131,8 +131,34 @@ class Outcome:
     run_dir: Path
 
 
-def prepare(config: Config, *, progress: bool = True) -> Experiment:
-    """Read and encode the data, build network and trainer; raises the package's errors and writes nothing."""
+@dataclass
+class Design:
+    """What a configuration comes to once its data is read, before anything is allocated for the network."""
+
+    config: Config
+    preprocessor: Preprocessor
+    sizes: tuple[int, ...]
+    backend: Backend
+    kernels: str
+    train: Table
+    validation: Table | None
+    test: Table | None
+
+    def network(self) -> dict[str, Any]:
+        """Settings of ``DenseNet`` but for sizes, dtype, device and kernels."""
+        m = self.config.model
+        return {
+            "activation": m.activation_spec(),
+            "loss": self.config.loss_spec(),
+            "initializer": m.initializer,
+            "dropout": m.dropout,
+            "batch_norm": m.batch_norm,
+            "seed": self.config.seed,
+        }
+
+
+def design(config: Config) -> Design:
+    """Read the data, and choose sizes, device and kernels."""
     train, validation, test = read_split(config)
     d = config.data
     preprocessor = Preprocessor.fit(
@@ -149,19 +175,16 @@ def prepare(config: Config, *, progress: bool = True) -> Experiment:
     batch_size = min(config.training.batch_size, train.n_samples)
     workload = Workload(sizes, batch_size, config.dtype)
     backend = get_backend(config.device, workload=workload)
-    net = DenseNet(
-        sizes,
-        activation=config.model.activation_spec(),
-        loss=config.loss_spec(),
-        initializer=config.model.initializer,
-        dropout=config.model.dropout,
-        batch_norm=config.model.batch_norm,
-        dtype=config.dtype,
-        device=backend,
-        seed=config.seed,
-        kernels=_kernels(config, backend, workload, config.training.epochs * -(-train.n_samples // batch_size)),
-    )
-    return Experiment(config, Model(net, preprocessor), _trainer(config, net, progress), train, validation, test)
+    kernels = _kernels(config, backend, workload, config.training.epochs * -(-train.n_samples // batch_size))
+    return Design(config, preprocessor, sizes, backend, kernels, train, validation, test)
+
+
+def prepare(config: Config, *, progress: bool = True) -> Experiment:
+    """Read and encode the data, build network and trainer; raises the package's errors and writes nothing."""
+    d = design(config)
+    net = DenseNet(d.sizes, dtype=config.dtype, device=d.backend, kernels=d.kernels, **d.network())
+    model = Model(net, d.preprocessor)
+    return Experiment(config, model, _trainer(config, net, progress), d.train, d.validation, d.test)
 
 
 def _kernels(config: Config, backend: Backend, workload: Workload, steps: int) -> str:
@@ -210,6 +233,7 @@ def _trainer(config: Config, net: DenseNet, progress: bool) -> Trainer:
         epochs=t.epochs,
         batch_size=t.batch_size,
         micro_batch=t.micro_batch,
+        data_on=t.data_on,
         early_stopping=stopping,
         restore_best=t.restore_best,
         metrics=default_metrics(config.data.task)[:1] if t.metrics is None else t.metrics,

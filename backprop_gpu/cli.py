@@ -122,6 +122,9 @@ def _parser() -> argparse.ArgumentParser:
 
     devices = commands.add_parser("devices", help="what was found, what is used and why")
     _add_device(devices)
+    told = "what this configuration would run on, by which kernels, in how much memory"
+    devices.add_argument("--plan", metavar="CONFIG", help=told)
+    devices.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, with --plan")
     devices.add_argument("--json", action="store_true", help="print JSON")
     devices.set_defaults(command=_devices)
 
@@ -323,11 +326,26 @@ def _devices(options: argparse.Namespace) -> int:
     from .backends.survey import survey
     from .report import terminal
 
+    if options.plan is not None:
+        return _plan(options)
     found = survey(options.device)
     if options.json:
         print(json.dumps([asdict(section) for section in found], indent=2))
     else:
         terminal.console().print(terminal.sections(found))
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from .config import load_config
+    from .planning import plan
+    from .report import terminal
+
+    found = plan(load_config(options.plan, options.set, device=options.device))
+    if options.json:
+        print(json.dumps(found.data(), indent=2))
+    else:
+        terminal.console().print(terminal.sections(found.sections()))
     return 0
 
 

@@ -45,6 +45,7 @@ def test_every_setting_reaches_its_place() -> None:
             "epochs": 2,
             "batch_size": 16,
             "micro_batch": 5,
+            "data_on": "host",
             "shuffle": False,
             "restore_best": False,
             "early_stopping": {"metric": "roc_auc", "patience": 9, "min_delta": 0.5},
@@ -77,7 +78,7 @@ def test_every_setting_reaches_its_place() -> None:
     rule = trainer.early_stopping
     assert rule is not None
     assert (rule.metric, rule.patience, rule.min_delta) == ("roc_auc", 9, 0.5)
-    for key in ("epochs", "batch_size", "micro_batch", "shuffle", "restore_best"):
+    for key in ("epochs", "batch_size", "micro_batch", "data_on", "shuffle", "restore_best"):
         assert getattr(trainer, key) == data["training"][key]
     assert set(trainer.metrics) == {"log_loss", "roc_auc"}
     assert (trainer.seed, trainer.callbacks) == (5, [])

@@ -12,6 +12,7 @@ from .._typing import Array, Namespace
 from ..errors import DeviceError
 from .protocol import Kernels
 from .reference import ReferenceKernels
+from .transfers import Transfers
 
 
 class Backend:
@@ -66,6 +67,21 @@ class Backend:
 
     def synchronize(self) -> None:
         """Wait until everything asked of the device is done."""
+
+    def available(self) -> int | None:
+        """Bytes that can still be allocated; None where that cannot be found out."""
+        return None
+
+    def used(self) -> int | None:
+        """Bytes that arrays of this process take on the device; None where that cannot be found out."""
+        return None
+
+    def free(self) -> None:
+        """Give memory that is kept for later use back to the device."""
+
+    def transfers(self, outs: Sequence[Array], dtypes: Sequence[str]) -> Transfers:
+        """A way for batches from the host into ``outs``, buffers of this device with these NumPy dtype names."""
+        return Transfers(self, outs, dtypes)
 
     def kernels(self, kind: str = "auto") -> Kernels:
         """A kernel set: ``"reference"`` (maths on any namespace), on NumPy ``"host"`` (in place) or ``"compiled"``

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._typing import Array, Program, Replay
+from .._typing import Array, Before, Program, Replay
 from ..maths import dense as affine
 from ..maths import ledger, normalization, regularization
 from ..maths.activations import Activation
 from ..maths.losses import Loss, one_hot
 from ..maths.optimizers import Optimizer
+from .plan import Choice, StepSpec
 from .protocol import Device, Dropout
 
 
@@ -238,11 +239,26 @@ class ReferenceKernels:
     def capture(self, program: Program) -> Replay:
         """The Python itself, so many times over."""
 
-        def replay(times: int) -> None:
+        def replay(times: int, before: Before | None = None) -> None:
             for _ in range(times):
+                if before is not None:
+                    before()
                 program()
 
         return replay
+
+    def explain(self, spec: StepSpec) -> list[Choice]:
+        """Everything by ``maths``."""
+        by = f"maths on {self.xp.__name__}"
+        return [*(Choice(*operation, by) for operation in spec.operations()), Choice("capture", None, "Python")]
+
+    def temporaries(self, spec: StepSpec) -> int | None:
+        """What ``maths`` allocates."""
+        return None
+
+    def release(self) -> None:
+        """Let go of what was made to be used again; the next steps make it anew."""
+        self._ranges.clear()
 
     def _range(self, n: int) -> Array:
         """0 .. n - 1, int64, made once."""

@@ -14,6 +14,7 @@ from ..devices import FORMS, DeviceSpec, one_line, requested
 from ..errors import DeviceError, MissingDependencyError
 from .base import Backend
 from .host.blas import usable_cores
+from .host.memory import available_bytes
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def get_backend(device: str | DeviceSpec | Backend | None = None, *, workload: W
     if spec.namespace == "auto":
         return _automatic(workload)
     if spec.namespace == "numpy":
-        return Backend("numpy", np, reason="the CPU was asked for")
+        return HostBackend("the CPU was asked for")
     if spec.namespace == "cupy":
         return _cuda(spec)
     if spec.namespace == "array_api_strict":
@@ -97,14 +98,14 @@ def _automatic(workload: Workload | None) -> Backend:
 
     found = probe(0)
     if not found.ok:
-        return Backend("numpy", np, reason=f"CUDA cannot be used: {found.reason}; {found.cure}")
+        return HostBackend(f"CUDA cannot be used: {found.reason}; {found.cure}")
     if workload is None:
         return CudaBackend(0, found.reason)
     there, here = predict_step_seconds(workload, "cuda"), predict_step_seconds(workload, "cpu")
     figures = f"this network's step is predicted at {_time(there)} there and {_time(here)} on the CPU"
     if there < here:
         return CudaBackend(0, f"{found.reason}; {figures}")
-    return Backend("numpy", np, reason=f"CUDA works, but {figures}; use --device cuda to override")
+    return HostBackend(f"CUDA works, but {figures}; use --device cuda to override")
 
 
 def _time(seconds: float) -> str:
@@ -131,6 +132,16 @@ def _namespace(module: str, packages: str) -> Namespace:
     except Exception as error:  # an installed but broken package may raise anything
         cure = f"reinstall it: pip install --force-reinstall {packages}"
         raise MissingDependencyError(f"{module} cannot be imported ({one_line(error)}); {cure}") from None
+
+
+class HostBackend(Backend):
+    """The CPU through NumPy."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("numpy", np, reason=reason)
+
+    def available(self) -> int | None:
+        return available_bytes()
 
 
 class StrictBackend(Backend):

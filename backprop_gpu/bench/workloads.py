@@ -16,7 +16,7 @@ ULPS = 16  # of a disturbed start (see ``equal.bound``)
 
 @dataclass(frozen=True)
 class Workload:
-    """A network (float32, softmax cross-entropy, mean over the batch, Adam, no penalty) and the table it works on.
+    """A network (float32, mean over the batch, Adam, no penalty) and the table it works on.
 
     Attributes
     ----------
@@ -28,6 +28,10 @@ class Workload:
         Steps over which every peer's losses must agree.
     epochs : int
         Of a whole fit: exactly as many, or at most as many where there is a ``target``, the test accuracy to reach.
+    loss : {"categorical_cross_entropy", "squared_error"}
+        Of a softmax, or 1/(2 n_L) sum (Z - Y)^2.
+    alike : Workload, optional
+        A smaller one of the same kind, on which equal work is verified where a float64 run of this one takes too long.
     """
 
     name: str
@@ -39,6 +43,8 @@ class Workload:
     source: str = "drawn"
     epochs: int = 0
     target: float | None = None
+    loss: str = "categorical_cross_entropy"
+    alike: Workload | None = None
 
     @property
     def layers(self) -> list[tuple[int, int]]:
@@ -83,9 +89,21 @@ WORKLOADS = {
 }
 
 
+# On a device: in a and c every launch counts, b is all products, d is wide batches of narrow layers.
+_B, _D = (4096,) * 9, (32, 64, 64, 64, 64, 16)
+DEVICE_WORKLOADS = (
+    Workload("a", (784, 512, 512, 10), 128, 32_768),
+    Workload("b", _B, 8_192, 16_384, alike=Workload("b", (96,) * 9, 64, 512, checked=16)),
+    Workload("c", (4, 64, 64, 1), 1_024, 262_144, loss="squared_error"),
+    Workload("d", _D, 2**18, 2**20, alike=Workload("d", _D, 512, 4_096, checked=16)),
+)
+
+
 @dataclass(frozen=True)
 class Task:
-    """A workload with its numbers: W[l] (n_l, n_{l-1}), b[l] (n_l,) from l = 1, rows X (n, n_0) and labels y (n,)."""
+    """A workload with its numbers: W[l] (n_l, n_{l-1}), b[l] (n_l,) from l = 1, rows X (n, n_0), and y: labels (n,), or
+    values (n, n_L) in float32 for the squared error.
+    """
 
     work: Workload
     W: list[np.ndarray]
@@ -113,8 +131,10 @@ def make_task(work: Workload, *, rows: int | None = None, disturbed: int | None 
         return Task(work, W, b, *_digits(n))
     X = rng.standard_normal((n, n_0), dtype=np.float32)
     scores = X @ rng.standard_normal((n_0, n_L), dtype=np.float32)
-    noise = 0.3 * math.sqrt(n_0) * rng.standard_normal(scores.shape, dtype=np.float32)
-    return Task(work, W, b, X, (scores + noise).argmax(axis=1))
+    scores += np.float32(0.3 * math.sqrt(n_0)) * rng.standard_normal(scores.shape, dtype=np.float32)
+    if work.loss == "squared_error":
+        return Task(work, W, b, X, scores / np.float32(math.sqrt(n_0)))
+    return Task(work, W, b, X, scores.argmax(axis=1))
 
 
 def _digits(rows: int) -> tuple[np.ndarray, ...]:

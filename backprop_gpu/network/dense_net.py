@@ -17,7 +17,7 @@ from ..maths.initializers import get_initializer
 from ..maths.ledger import Denominator
 from ..maths.losses import Loss, get_loss
 from ..maths.random import host_generator
-from .memory import FlatParams, Workspace
+from .memory import FlatParams, Workspace, must_fit
 from .targets import check_rows, check_targets, check_weights
 
 BLOCK_ROWS = 2048  # rows per pass at prediction, so that memory does not grow with the table
@@ -89,14 +89,14 @@ class DenseNet:
         self.dtype, self.seed, self.initializer = dtype, int(seed), initializer
         self.backend = get_backend(device)
         self.kernels, self.kernels_kind = self.backend.kernels(kernels), kernels
-        with self.backend.activate():
+        with must_fit(self.backend, self.sizes, dtype, "parameters and gradients", 2), self.backend.activate():
             self.params = FlatParams(self.backend, self.sizes, dtype, normalized)
             # Running statistics, and the bias of an affine part that has none.
             per_unit = {l: (self.sizes[l], 1) for l in normalized}
             self.mean = {l: self.backend.zeros(shape, dtype) for l, shape in per_unit.items()}
             self.variance = {l: self.backend.zeros(shape, dtype) for l, shape in per_unit.items()}
             self._no_bias = {l: self.backend.zeros(shape, dtype) for l, shape in per_unit.items()}
-        self.set_parameters(self._initial_parameters())
+            self.set_parameters(self._initial_parameters())
 
     # -- construction --------------------------------------------------------------------------------------------
 

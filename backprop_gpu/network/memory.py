@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +14,34 @@ import numpy as np
 from .._typing import Array
 from ..backends.base import Backend
 from ..backends.protocol import Dropout, Kernels
+from ..errors import DeviceError
 from ..maths.activations import Activation, get_activation
 
 ALIGNMENT = 256  # bytes; what CUDA's allocator and wide loads like
+
+
+@contextlib.contextmanager
+def must_fit(backend: Backend, sizes: Sequence[int], dtype: str, what: str, vectors: int) -> Iterator[None]:
+    """Allocate ``vectors`` vectors of the parameters' size, which no batch size can make smaller.
+
+    Raises
+    ------
+    DeviceError
+        If they take more than is available, or memory runs out.
+    """
+    n = sum(n * (k + 1) for k, n in itertools.pairwise(sizes))
+    needed, there = vectors * n * np.dtype(dtype).itemsize, backend.available()
+    shape = " - ".join(map(str, sizes)) if len(sizes) <= 8 else f"{len(sizes) - 1} layers"
+    error = DeviceError(
+        f"the {what} of {shape} do not fit on {backend.name}: {vectors} x {n:,} numbers in {dtype} are "
+        f"{needed / 1e9:.3g} GB; make model.hidden narrower"
+    )
+    if there is not None and needed > there:
+        raise error
+    try:
+        yield
+    except MemoryError:
+        raise error from None
 
 
 class FlatParams:
@@ -93,8 +121,9 @@ class Workspace:
 
     ``A[0]`` is set by whoever runs the pass to the (n_0, m) input; ``A[l]``, ``dZ[l]`` are (n_l, m) for l = 1..L.
     ``step`` (1,) is the device's count of optimizer steps and ``first`` the position of the first example in its batch:
-    with dropout, which examples these are decides which units survive. ``weights`` (1, m), set like ``A[0]``, are what
-    the examples count in the statistics of the layers in ``norm``, which holds None for a layer that is not normalized.
+    with dropout, which examples these are decides which units survive. ``place`` moves on to another position in the
+    same buffers. ``weights`` (1, m), set like ``A[0]``, are what the examples count in the statistics of the layers in
+    ``norm``, which holds None for a layer that is not normalized.
     """
 
     def __init__(
@@ -119,7 +148,8 @@ class Workspace:
         self.norm = [
             Normalized(backend, kernels, sizes[l], m, dtype, train) if l in normalized else None for l in range(L + 1)
         ]
-        first_example = backend.asarray([first], "int64")
+        self._backend, self._places = backend, {first: backend.asarray([first], "int64")}
+        first_example = self._places[first]
         examples = backend.asarray(np.arange(m)[None, :], "int64") if train and any(dropout) else None
 
         def layer_dropout(l: int) -> Dropout | None:
@@ -140,3 +170,11 @@ class Workspace:
         self.saved: list[Any] = [None] + [
             kernels.saved(sizes[l], m, dtype, activations[l], self.dropout[l]) for l in range(1, L + 1)
         ]
+
+    def place(self, first: int) -> None:
+        """The examples that follow begin at position ``first`` of their batch; only dropout cares."""
+        if not any(self.dropout):
+            return
+        if first not in self._places:  # a buffer for each, since a recorded step holds its address
+            self._places[first] = self._backend.asarray([first], "int64")
+        self.dropout = [d and replace(d, first=self._places[first]) for d in self.dropout]

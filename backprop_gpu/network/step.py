@@ -17,7 +17,7 @@ from ..maths.optimizers import Optimizer, get_optimizer
 from ..maths.registry import is_number
 from ..maths.schedules import Schedule, get_schedule
 from .dense_net import DenseNet
-from .memory import Workspace
+from .memory import Workspace, must_fit
 
 FORMS = ("fused", "literal")
 
@@ -96,7 +96,7 @@ class TrainingStep:
         self.total_steps, self.delta, self.one_over_m, self.reduction = total_steps, delta, one_over_m, reduction
         self.l1, self.l2, self.penalty_over, self.clip_norm = l1, l2, penalty_over, clip_norm
         self.t = 0
-        self._workspaces: dict[tuple[int, int], Workspace] = {}
+        self._workspaces: dict[int, Workspace] = {}
         self._make_buffers()
 
     def _make_buffers(self) -> None:
@@ -112,8 +112,16 @@ class TrainingStep:
             self.value = backend.zeros((1,), dtype)
             self._table, self._values = backend.zeros((1, n_numbers), dtype), backend.zeros((1,), dtype)
             self.norm, self._factor = backend.zeros((1,), dtype), backend.zeros((1,), dtype)
-            self.slots = [backend.zeros(self.net.params.theta.shape, dtype) for _ in self.optimizer.state]
-            self._kept = backend.zeros(self.net.params.theta.shape if self.optimizer.average else (1,), dtype)
+            vectors = len(self.optimizer.state) + bool(self.optimizer.average)
+            with must_fit(backend, self.net.sizes, dtype, f"{self.optimizer.name} slots", vectors):
+                self.slots = [backend.zeros(self.net.params.theta.shape, dtype) for _ in self.optimizer.state]
+                self._kept = backend.zeros(self.net.params.theta.shape if self.optimizer.average else (1,), dtype)
+
+    @property
+    def optimizer_bytes(self) -> int:
+        """What the optimizer's vectors take."""
+        kept = [self._kept] if self.optimizer.average else []
+        return sum(x.shape[0] for x in (*self.slots, *kept)) * np.dtype(self.net.dtype).itemsize
 
     @property
     def learning_rate(self) -> float:
@@ -197,7 +205,7 @@ class TrainingStep:
         """
         rows = [self.numbers(k, D) for k, D in enumerate(denominators)]
         backend = self.net.backend
-        self._counters[...] = backend.asarray([-1, self.t - 1], "int64")
+        self.rewind()
         table[...] = backend.asarray(rows, self.net.dtype)
 
     def numbers(self, k: int, D: Denominator) -> list[float]:
@@ -205,6 +213,15 @@ class TrainingStep:
         over = D.inverse if self.penalty_over == "examples" else 1.0
         rate = self.optimizer.learning_rate * self.schedule.factor(self.t + k, self.total_steps)
         return [D.inverse, self.l1 * over, self.l2 * over, *self.optimizer.numbers(self.t + k + 1, rate)]
+
+    def rewind(self) -> None:
+        """Set the device's counters before the first batch of a pass."""
+        self._counters[...] = self.net.backend.asarray([-1, self.t - 1], "int64")
+
+    @property
+    def batches_begun(self) -> int:
+        """Steps that the device has begun since ``rewind``; those before the last one have moved the parameters."""
+        return int(self.net.backend.to_host(self._counters)[0]) + 1
 
     def program(self, table: Array, values: Array, batch: BatchSource, micro_batch: int | None) -> Program:
         """A whole step that touches only buffers: advance, gather, gradient, penalty, clip, update."""
@@ -225,13 +242,35 @@ class TrainingStep:
             w = None if weights is None else weights[:, part]
             self._micro_batch(X[:, part], Y[:, part], w, start)
 
+    def _workspace(self, m: int) -> Workspace:
+        """The buffers for m examples, made once."""
+        if m not in self._workspaces:
+            with self.net.backend.activate():
+                self._workspaces[m] = self.net.workspace(m, step=self._counters[1:2])
+        return self._workspaces[m]
+
+    def reserve(self, m: int, micro_batch: int | None) -> None:
+        """Make the buffers that batches of m examples need, so that memory runs out now or not for them."""
+        size = micro_batch or m
+        for part in {min(size, m), m % size} - {0}:
+            self._workspace(part)
+
+    @property
+    def workspaces(self) -> list[Workspace]:
+        """The buffers made so far, one for each number of examples."""
+        return list(self._workspaces.values())
+
+    def release(self) -> None:
+        """Let go of every buffer that depends on the number of examples, and of the kernels' own."""
+        self._workspaces.clear()
+        kernels: Any = self.net.kernels
+        if hasattr(kernels, "release"):  # a set that keeps scratch
+            kernels.release()
+
     def _micro_batch(self, X: Array, Y: Array, weights: Array | None, start: int) -> None:
         net, m = self.net, X.shape[1]
-        # Only dropout cares where in the batch the examples are.
-        key = (m, start if any(net.dropout) else 0)
-        if key not in self._workspaces:
-            self._workspaces[key] = net.workspace(m, step=self._counters[1:2], first=start)
-        ws = self._workspaces[key]
+        ws = self._workspace(m)
+        ws.place(start)
         ws.A[0], ws.weights = X, weights
         Z = net.forward(ws)
         early, late = place(self.one_over_m, self._inverse)

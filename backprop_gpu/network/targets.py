@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, ShapeError
 from ..maths.losses import Loss
+
+_BLOCK = 2**22  # elements
 
 
 def check_rows(X: Any, n_features: int, name: str = "X", dtype: str = "float64") -> np.ndarray:
@@ -29,9 +32,12 @@ def check_rows(X: Any, n_features: int, name: str = "X", dtype: str = "float64")
     _finite(X, name)
     largest = np.finfo(dtype).max
     wider = np.result_type(X.dtype, dtype) != np.dtype(dtype)  # else it cannot be beyond
-    if wider and np.max(np.abs(X), initial=0) > largest:
-        row, column = np.argwhere(np.abs(X) > largest)[0]
-        raise DataError(f"{name} has {X[row, column]} at row {row}, column {column}, beyond {dtype}; change its unit")
+    for start, part in _blocks(X) if wider else ():
+        if np.max(np.abs(part), initial=0) > largest:
+            row, column = np.argwhere(np.abs(part) > largest)[0]
+            raise DataError(
+                f"{name} has {part[row, column]} at row {start + row}, column {column}, beyond {dtype}; change its unit"
+            )
     return _as_floats(X)
 
 
@@ -102,9 +108,19 @@ def _shape(x: np.ndarray) -> str:
 
 
 def _finite(x: np.ndarray, name: str) -> None:
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        row, column = np.argwhere(~np.isfinite(x))[0]
-        raise DataError(f"{name} has {x[row, column]} at row {row}, column {column}; fill or drop such values first")
+    for start, part in _blocks(x) if x.dtype.kind == "f" else ():
+        if not np.isfinite(part).all():
+            row, column = np.argwhere(~np.isfinite(part))[0]
+            raise DataError(
+                f"{name} has {part[row, column]} at row {start + row}, column {column}; fill or drop such values first"
+            )
+
+
+def _blocks(x: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Consecutive rows of a matrix and where they begin: so a memory-mapped table is never in memory as a whole."""
+    rows = max(_BLOCK // max(x.shape[1], 1), 1)
+    for start in range(0, x.shape[0], rows):
+        yield start, x[start : start + rows]
 
 
 def _reject(y: np.ndarray, bad: np.ndarray, wanted: str) -> None:

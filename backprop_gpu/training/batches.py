@@ -1,10 +1,12 @@
-"""Mini-batches from a data set that lives on the device, in an order that depends on the seed and the epoch alone."""
+"""Mini-batches in an order that depends on seed and epoch alone, from a data set on the device or on the host."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from .._typing import Array
+from .._typing import Array, Replay
 from ..maths.random import host_generator
 from ..network.dense_net import DenseNet
 
@@ -19,7 +21,10 @@ class BatchBuffers:
 
     def __init__(self, batches: Batches, m: int) -> None:
         self.batches, self.m = batches, m
-        self._rows = [None if source is None else batches.buffer(source, m) for source in batches.sources]
+        self._rows = [
+            None if rows is None else batches.net.backend.zeros((m, rows.shape[1]), dtype)
+            for rows, dtype in zip(batches.rows, batches.dtypes, strict=True)
+        ]
         self.X, self.Y, self.weights = (None if rows is None else rows.T for rows in self._rows)
 
     def gather(self, counters: Array) -> None:
@@ -28,6 +33,43 @@ class BatchBuffers:
         for source, rows in zip(b.sources, self._rows, strict=True):
             if source is not None:
                 b.net.kernels.gather(source, b.order, counters, b.batch_size, out=rows)
+
+    def play(self, replay: Replay, first: int, times: int) -> None:
+        """Train on so many batches from the ``first`` of the epoch on."""
+        replay(times)
+
+
+class StreamedBuffers(BatchBuffers):
+    """Filled from the host, batch by batch, before the step that uses them."""
+
+    def __init__(self, batches: Batches, m: int) -> None:
+        super().__init__(batches, m)
+        pairs = [(out, dtype) for out, dtype in zip(self._rows, batches.dtypes, strict=True) if out is not None]
+        self._transfers = batches.net.backend.transfers(*zip(*pairs, strict=True))
+
+    def gather(self, counters: Array) -> None:
+        """The batch is there."""
+
+    def play(self, replay: Replay, first: int, times: int) -> None:
+        """Send a batch, ask for its step, and gather the next one while the device is at it."""
+        orders = (self.batches.order_of(k) for k in range(first, first + times))
+        sources = [source for source in self.batches.rows if source is not None]
+
+        def send() -> None:
+            order = next(orders)
+            for source, out in zip(sources, self._transfers.host(), strict=True):
+                _take(source, order, out)
+            self._transfers.send()
+
+        replay(times, send)
+
+
+def _take(source: np.ndarray, order: np.ndarray, out: np.ndarray) -> None:
+    """out[i] <- source[order[i]], rounded to out's dtype; of a memory-mapped source, only these rows are read."""
+    if source.dtype == out.dtype and source.flags.c_contiguous:
+        np.take(source, order, axis=0, out=out, mode="clip")  # nothing is out of range; "clip" writes straight into out
+    else:
+        out[...] = source[order]
 
 
 class Batches:
@@ -46,6 +88,8 @@ class Batches:
     seed : int
     """
 
+    on = "device"
+
     def __init__(
         self,
         net: DenseNet,
@@ -60,24 +104,30 @@ class Batches:
         self.net, self.n = net, X.shape[0]
         self.batch_size = min(batch_size, self.n)
         self.shuffle, self.seed = shuffle, seed
-        self._weights_host = weights
-        backend = net.backend
-        with backend.activate():
-            self.sources = [
-                None if rows is None else backend.asarray(rows, "int64" if rows.dtype == np.int64 else net.dtype)
-                for rows in (X, Y, weights)
-            ]
-            self.order = backend.zeros((self.n,), "int64")
+        self.rows: Sequence[np.ndarray | None] = (X, Y, weights)
+        self.dtypes = [
+            "int64" if rows is not None and rows.dtype == np.int64 else net.dtype for rows in (X, Y, weights)
+        ]
         self.sizes = [min(self.batch_size, self.n - start) for start in range(0, self.n, self.batch_size)]
+        with net.backend.activate():
+            self._place()
+
+    def _place(self) -> None:
+        """Put the rows where batches are gathered from."""
+        backend = self.net.backend
+        self.sources = [
+            None if rows is None else backend.asarray(rows, dtype)
+            for rows, dtype in zip(self.rows, self.dtypes, strict=True)
+        ]
+        self.order = backend.zeros((self.n,), "int64")
 
     def __len__(self) -> int:
         """Batches per epoch."""
         return len(self.sizes)
 
-    def buffer(self, source: Array, m: int) -> Array:
-        """Rows for m examples of a source."""
-        dtype = self.net.dtype if source.dtype == self.net.backend.dtype(self.net.dtype) else "int64"
-        return self.net.backend.zeros((m, source.shape[1]), dtype)
+    def buffers(self, m: int) -> BatchBuffers:
+        """Buffers for batches of m examples."""
+        return BatchBuffers(self, m)
 
     def permutation(self, epoch: int) -> np.ndarray:
         """The order of the rows in this epoch (from 0), int64."""
@@ -86,10 +136,33 @@ class Batches:
         return host_generator(self.seed, SHUFFLE_STREAM, epoch).permutation(self.n)
 
     def start_epoch(self, epoch: int) -> list[float | None]:
-        """Upload the epoch's order; returns each batch's sum of weights (None without weights)."""
-        order = self.permutation(epoch)
-        self.order[...] = self.net.backend.asarray(order, "int64")
-        if self._weights_host is None:
+        """Take the epoch's order; returns each batch's sum of weights (None without weights)."""
+        self._order = self.permutation(epoch)
+        self._upload(self._order)
+        weights = self.rows[2]
+        if weights is None:
             return [None] * len(self)
-        starts = range(0, self.n, self.batch_size)
-        return [float(self._weights_host[order[s : s + self.batch_size]].sum()) for s in starts]
+        return [float(weights[self.order_of(k)].sum()) for k in range(len(self))]
+
+    def _upload(self, order: np.ndarray) -> None:
+        self.order[...] = self.net.backend.asarray(order, "int64")
+
+    def order_of(self, k: int) -> np.ndarray:
+        """The rows of batch k of the epoch."""
+        return self._order[k * self.batch_size : (k + 1) * self.batch_size]
+
+
+class StreamedBatches(Batches):
+    """The same batches of a data set that stays on the host, where it may be larger than memory (``numpy.memmap``)."""
+
+    on = "host"
+
+    def _place(self) -> None:
+        """Leave them where they are."""
+
+    def buffers(self, m: int) -> StreamedBuffers:
+        """Buffers for batches of m examples."""
+        return StreamedBuffers(self, m)
+
+    def _upload(self, order: np.ndarray) -> None:
+        """The host alone reads it."""

@@ -19,8 +19,8 @@ from ..network.step import TrainingStep
 from ..network.targets import check_rows, check_targets, check_weights
 from .batches import Batches
 from .callbacks import Callback, Epoch, Progress, Running
+from .capacity import DATA_ON, RoomyPass, place_data
 from .metrics import METRICS, check_metrics, evaluate
-from .passes import Pass
 
 COST = "cost"
 
@@ -97,7 +97,11 @@ class Trainer:
     batch_size : int, default 32
         Larger than the data works, with a note: every batch is then the whole data set.
     micro_batch : int or None, default None
-        Examples per pass; the gradient does not depend on it, memory does.
+        Examples per pass; the gradient does not depend on it, memory does. Halved, with a note, where memory runs out.
+    data_on : {"auto", "device", "host"}, default "auto"
+        Where the data set lives: uploaded once, or each batch copied while the device computes, which allows a set
+        larger than the device's memory or (as a ``numpy.memmap``) than the machine's. "auto" uploads a set that takes
+        at most half of the memory that is available. Batches and results are the same.
     early_stopping : EarlyStopping or None, default None
         Needs a validation set.
     restore_best : bool, default True
@@ -129,6 +133,7 @@ class Trainer:
         epochs: int = 100,
         batch_size: int = 32,
         micro_batch: int | None = None,
+        data_on: str = "auto",
         early_stopping: EarlyStopping | None = None,
         restore_best: bool = True,
         metrics: Sequence[str] = (),
@@ -143,6 +148,11 @@ class Trainer:
                 raise ConfigError(f"{name} must be a whole number from 1, got {number!r}")
         if not _whole(seed, 0):
             raise ConfigError(f"seed must be a whole number from 0, got {seed!r}")
+        if data_on not in DATA_ON:
+            raise ConfigError(
+                f"data_on must be {' or '.join(DATA_ON)}, got {data_on!r}{did_you_mean(data_on, DATA_ON)}"
+            )
+        self.data_on = data_on
         self.net, self.epochs, self.batch_size = net, int(epochs), int(batch_size)
         self.micro_batch = None if micro_batch is None else int(micro_batch)
         self.early_stopping, self.restore_best = early_stopping, restore_best
@@ -189,8 +199,9 @@ class Trainer:
         if validation is not None:
             X_val = check_rows(validation[0], net.sizes[0], "validation X", net.dtype)
             validation = (X_val, check_targets(validation[1], net.loss, net.sizes[-1], X_val.shape[0]))
-        batches = Batches(net, X, Y, weights, batch_size=self.batch_size, shuffle=self.shuffle, seed=self.seed)
         history = History()
+        order = {"batch_size": self.batch_size, "shuffle": self.shuffle, "seed": self.seed}
+        batches = place_data(self.step, (X, Y, weights), self.data_on, history.notes, **order)
         if self.batch_size > X.shape[0]:
             history.notes.append(
                 f"batch_size {self.batch_size} is larger than the {X.shape[0]} examples: one batch each epoch"
@@ -202,7 +213,7 @@ class Trainer:
     def _run(self, batches: Batches, validation: tuple[np.ndarray, np.ndarray] | None, history: History) -> None:
         best = _Best(self.early_stopping or EarlyStopping(patience=self.epochs))
         start = time.perf_counter()
-        epochs = Pass(self.step, batches, self.micro_batch)
+        epochs = RoomyPass(self.step, batches, self.micro_batch, history.notes)
         with Running(self.callbacks, self.epochs) as callbacks:
             for number in range(1, self.epochs + 1):
                 cost = self._epoch(epochs, number)
@@ -225,7 +236,7 @@ class Trainer:
             best.restore(self.net)
             history.best_epoch = best.epoch
 
-    def _epoch(self, epochs: Pass, number: int) -> float:
+    def _epoch(self, epochs: RoomyPass, number: int) -> float:
         """One pass over the data; returns the mean of J over its examples."""
         costs = epochs.run(number - 1)
         cost = float(np.dot(costs, epochs.batches.sizes) / epochs.batches.n)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,17 @@ from backprop_gpu.backends.base import Backend
 from backprop_gpu.backends.cuda import compile
 from backprop_gpu.backends.cuda.codes import NO_BATCH_NORM, fallbacks
 from backprop_gpu.backends.cuda.fused import FusedKernels
-from backprop_gpu.backends.cuda.gemm import Product
+from backprop_gpu.backends.cuda.gemm import WORKSPACE, Product
 from backprop_gpu.backends.cuda.graph import UNROLLED, WARM_UP
+from backprop_gpu.backends.plan import StepSpec
 from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.errors import DeviceError
 from backprop_gpu.maths.activations import get_activation
 from backprop_gpu.maths.losses import get_loss
 from backprop_gpu.network.dense_net import DenseNet
+from backprop_gpu.network.plan import step_spec
 from backprop_gpu.network.step import TrainingStep
-from backprop_gpu.training.batches import BatchBuffers, Batches
+from backprop_gpu.training.batches import BatchBuffers, Batches, StreamedBatches
 from backprop_gpu.training.passes import Pass
 
 OBSTACLE = obstacle()
@@ -431,3 +434,68 @@ def test_the_emulation_sees_a_barrier_that_is_not_reached() -> None:
         function = getattr(library, f"emulate_{kernel}")
         function.restype = ctypes.c_char_p
         assert (function(1, 1, np.array([n]).tobytes(), 0) is None) == fine, (kernel, n)
+
+
+# -- said beforehand -------------------------------------------------------------------------------------------------
+
+
+def spec_of(epochs: Pass) -> StepSpec:
+    return step_spec(epochs.step, epochs.batches.batch_size, None)
+
+
+LEFT_OUT: list[dict[str, Any]] = [
+    {"delta": "literal"},
+    {"optimizer": {"name": "adam", "average": 0.9}},
+    {"activation": ["relu", replace(get_activation("tanh"), name="own")]},
+]
+
+
+@pytest.mark.parametrize("settings", [*SETTINGS, *LEFT_OUT])
+def test_what_is_said_is_what_falls_back(settings: dict[str, Any]) -> None:
+    epochs = build(settings)
+    epochs.run(0)
+    epochs.run(1)
+    *choices, capture = fused(epochs).explain(spec_of(epochs))
+    assert [(c.operation, c.layer) for c in choices] == spec_of(epochs).operations()
+    assert {c.operation for c in choices if c.why} == set(fused(epochs).reasons)
+    obstacles = [replay.obstacle for replay, _ in epochs.replays]  # type: ignore[attr-defined]
+    assert (capture.by == "a CUDA graph") == (obstacles == [None] * len(obstacles)) == (not capture.why)
+
+
+@pytest.mark.parametrize("claim", ["fp32", "bf16"])
+@pytest.mark.parametrize("settings", SETTINGS[:2])
+def test_the_scratch_is_foretold(settings: dict[str, Any], claim: str) -> None:
+    epochs = build(settings, n=48)
+    kernels = epochs.step.net.kernels = FusedKernels(epochs.step.net.backend, EmulatedLauncher(claim=claim))
+    epochs = Pass(epochs.step, epochs.batches, None)
+    epochs.run(0)
+    made = sum(x.nbytes for x in kernels._buffers.values())
+    assert kernels.temporaries(spec_of(epochs)) == WORKSPACE + made
+    assert 0 < made < WORKSPACE
+
+
+def test_what_is_left_to_maths_takes_more() -> None:
+    fine, literal = build({}), build({"delta": "literal"})
+    more = fused(literal).temporaries(spec_of(literal)), fused(fine).temporaries(spec_of(fine))
+    assert more[0] > more[1]
+
+
+# -- batches from the host -------------------------------------------------------------------------------------------
+
+
+def test_a_streamed_epoch_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    resident, other = build(SETTINGS[1]), build(SETTINGS[1])
+    traced: list[int] = []
+    trace = FusedKernels.trace
+    monkeypatch.setattr(FusedKernels, "trace", lambda self, program: (traced.append(1), trace(self, program))[1])
+    X, Y, weights = other.batches.rows
+    streamed = Pass(
+        other.step, StreamedBatches(other.step.net, X, Y, weights, batch_size=16, shuffle=True, seed=1), None
+    )
+    for epoch in range(3):
+        np.testing.assert_array_equal(streamed.run(epoch), resident.run(epoch))
+    np.testing.assert_array_equal(other.step.net.params.theta, resident.step.net.params.theta)
+    traced.clear()
+    for epoch in range(3, 6):
+        np.testing.assert_array_equal(streamed.run(epoch), resident.run(epoch))
+    assert len(traced) == 2 * 3  # full batches and the tail, once in each epoch

@@ -15,6 +15,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
+from backprop_gpu.backends import Workload, get_backend
 from backprop_gpu.backends.cuda.device import CudaBackend
 from backprop_gpu.backends.cuda.probe import (
     check_cublas,
@@ -24,6 +25,7 @@ from backprop_gpu.backends.cuda.probe import (
     installed_wheels,
     probe,
 )
+from backprop_gpu.backends.survey import survey
 from backprop_gpu.errors import DeviceError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +44,7 @@ class OutOfMemory(MemoryError):
 
 
 NO_DRIVER = CudaError(35, "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")
+OUT_OF_MEMORY = CudaError(2, "cudaErrorMemoryAllocation: out of memory")
 NO_DEVICE = CudaError(100, "cudaErrorNoDevice: no CUDA-capable device is detected")
 
 
@@ -188,6 +191,31 @@ FAULTS = {
         "cuBLAS, CUDA's matrix product, cannot be used (ImportError: libcublas.so.13: cannot open",
         'pip install "backprop-gpu[cuda13x]"',
     ),
+    "no memory to start CUDA": (
+        {"count": OUT_OF_MEMORY},
+        "the NVIDIA driver does not start CUDA (CudaError: cudaErrorMemoryAllocation: out of memory)",
+        "free memory on the card",
+    ),
+    "no memory to open the device": (
+        {"capability": OUT_OF_MEMORY},
+        "cannot be opened (CudaError: cudaErrorMemoryAllocation",
+        "free memory on the card",
+    ),
+    "no memory for a context": (
+        {"cublas": OUT_OF_MEMORY},
+        "cuBLAS, CUDA's matrix product, cannot be used (CudaError: cudaErrorMemoryAllocation: out of memory)",
+        "free memory on the card",
+    ),
+    "no memory for a handle": (
+        {"cublas": RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")},
+        "cannot be used (RuntimeError: CUBLAS_STATUS_ALLOC_FAILED)",
+        "free memory on the card",
+    ),
+    "no memory for a kernel": (
+        {"operation": OUT_OF_MEMORY},
+        "a first operation on CUDA device 0 fails (CudaError: cudaErrorMemoryAllocation",
+        "free memory on the card",
+    ),
     "no memory for cuBLAS": ({"cublas": OutOfMemory("out of memory")}, "cuBLAS", "free memory on the card"),
     "no memory to compute": ({"operation": OutOfMemory("12 bytes")}, "a first operation", "free memory on the card"),
     "an operation fails": (
@@ -211,6 +239,38 @@ def test_each_fault_is_told_apart(case):
     assert reason in result.reason
     assert cure.format(wheel=" ".join(installed_wheels()) or "cupy") in result.cure
     assert "\n" not in result.reason + result.cure
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_the_selector_passes_each_fault_on(monkeypatch, case):
+    changes, reason, cure = FAULTS[case]
+    monkeypatch.setitem(sys.modules, "cupy", stand_in(**changes))
+    chosen = get_backend("auto")
+    cure = cure.format(wheel=" ".join(installed_wheels()) or "cupy")
+    assert chosen.name == "numpy"
+    assert chosen.reason.startswith("CUDA cannot be used: ")
+    assert reason in chosen.reason
+    assert cure in chosen.reason
+    with pytest.raises(DeviceError) as caught:
+        get_backend("cuda")
+    assert str(caught.value).startswith("cupy:0 cannot be used: ")
+    assert reason in str(caught.value)
+    assert cure in str(caught.value)
+    assert "\n" not in str(caught.value)
+    (row,) = [row for section in survey() for row in section.rows if row.name == "cupy"]
+    assert row.ok is False
+    assert reason in row.text
+
+
+def test_the_selector_takes_a_card_that_works(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", stand_in())
+    for name in ("auto", "cuda", "cupy:0"):
+        assert get_backend(name).name == "cupy:0"
+    small, large = Workload((4, 8, 1), 16), Workload((4096, 4096, 4096), 4096)
+    assert get_backend("auto", workload=small).name == "numpy"
+    assert get_backend("auto", workload=large).name == "cupy:0"
+    with pytest.raises(DeviceError, match=r"cupy:3 cannot be used: there is no CUDA device 3: only cuda:0 is visible"):
+        get_backend("cuda:3")
 
 
 def test_the_first_fault_is_reported():
@@ -409,6 +469,7 @@ def test_real_cupy_without_a_driver(real_cupy):
     ("settings", "says", "helps"),
     [
         ({"STANDIN_CUDA_INIT": "100"}, "no CUDA device is visible", "nvidia-smi lists a GPU"),
+        ({"STANDIN_CUDA_INIT": "2"}, "CUDA (CUDARuntimeError: cudaErrorMemoryAllocation", "free memory on the card"),
         ({"STANDIN_CUDA_INIT": "999"}, "does not start CUDA (CUDARuntimeError: cudaErrorUnknown", "run nvidia-smi"),
         ({"STANDIN_CUDA_INIT": "35"}, "CUDA (CUDARuntimeError: cudaErrorInsufficientDriver", "run nvidia-smi"),
         ({"STANDIN_CUDA_VERSION": "11040"}, "supports CUDA up to 11.4, CuPy needs CUDA 1", "update the NVIDIA driver"),

@@ -323,6 +323,47 @@ def test_gpu_check_says_why_there_is_no_device(tmp_path: Path) -> None:
     assert written["steps"][1]["detail"] in answer.stdout
 
 
+def test_the_benchmark_waits_for_a_device(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPTS / "gpu_check"), "--bench"]
+    variables = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    answer = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert answer.returncode == 2, answer.stderr
+    steps = {
+        step["name"]: step["status"] for step in json.loads((tmp_path / "gpu_check_report.json").read_text())["steps"]
+    }
+    assert list(steps)[-4:] == ["recorded steps", "determinism", "memory comes back", "benchmark"]
+    assert set(list(steps.values())[2:]) == {"not run"}
+
+
+def test_gpu_check_imports_nothing_that_a_cuda_machine_may_lack(tmp_path: Path) -> None:
+    code = f"""if True:
+        import sys
+        for name in ("pydantic", "pydantic_core", "array_api_strict", "array_api_compat", "cupy"):
+            sys.modules[name] = None
+        sys.path.insert(0, {str(ROOT)!r})
+        import importlib.machinery, importlib.util
+        loader = importlib.machinery.SourceFileLoader("gpu_check", {str(SCRIPTS / "gpu_check")!r})
+        module = importlib.util.module_from_spec(importlib.util.spec_from_loader("gpu_check", loader))
+        loader.exec_module(module)
+        module.environment()
+        module.device()
+        import backprop_gpu.bench.on_device, backprop_gpu.bench.device_checks, backprop_gpu.bench.device_floor
+        import backprop_gpu.bench.desk, backprop_gpu.bench.peers.naive, backprop_gpu.bench.peers.ours
+        import backprop_gpu.parity
+    """
+    answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_a_report_has_the_card_s_name() -> None:
+    found = [{"name": "device", "status": "passed", "detail": "CUDA works on NVIDIA H200 (cuda:0); CUPY_TF32=1 is set"}]
+    assert gpu_check.report_path(True, found).name.startswith("nvidia-h200-20")
+    assert gpu_check.report_path(True, found).parent == ROOT / "benchmarks"
+    for bench, status in ((False, "passed"), (True, "no device")):
+        path = gpu_check.report_path(bench, [{**found[0], "status": status}])
+        assert path == Path("gpu_check_report.json")
+
+
 def test_gpu_check_counts_and_no_test_is_a_failure(tmp_path: Path) -> None:
     file = tmp_path / "test_made_up.py"
     tests = (

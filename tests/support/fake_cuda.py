@@ -130,10 +130,15 @@ class FakeCupy:
             get_current_stream=lambda: self.current[-1],
             function=SimpleNamespace(Module=lambda: Module(self)),
             nvrtc=nvrtc,
+            runtime=SimpleNamespace(memGetInfo=lambda: (2**36, 2**36)),
         )
+        self.pool = SimpleNamespace(free_bytes=lambda: 0, used_bytes=lambda: 0, free_all_blocks=lambda: None)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)
+
+    def get_default_memory_pool(self) -> Any:
+        return self.pool
 
     def asarray(self, host: Any, blocking: bool = False) -> DeviceArray:
         return np.array(host, order="C").view(DeviceArray)

@@ -12,7 +12,9 @@ from ..._typing import Array
 from ...errors import DeviceError
 from ..base import Backend
 from ..protocol import Kernels
+from ..transfers import Transfers
 from .probe import card_name, dotted
+from .transfers import RingTransfers
 
 # Kernel sets, with the precision that each claims for its products of float32 factors (parity checks it).
 CLAIM_OF = {"fused": "fp32", "fused-tf32": "tf32", "fused-bf16": "bf16"}
@@ -60,6 +62,22 @@ class CudaBackend(Backend):
     def synchronize(self) -> None:
         with self.activate():
             self.device.synchronize()
+
+    def available(self) -> int | None:
+        with self.activate():
+            pool = self.xp.get_default_memory_pool()
+            return int(self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes())
+
+    def used(self) -> int | None:
+        with self.activate():
+            return int(self.xp.get_default_memory_pool().used_bytes())
+
+    def free(self) -> None:
+        with self.activate():
+            self.xp.get_default_memory_pool().free_all_blocks()
+
+    def transfers(self, outs: Sequence[Array], dtypes: Sequence[str]) -> Transfers:
+        return RingTransfers(self, outs, dtypes)
 
     def kernels(self, kind: str = "auto") -> Kernels:
         """``"reference"``, which is ``"auto"``, or ``"fused"``: own kernels, cuBLASLt and CUDA graphs in float32, with

@@ -15,17 +15,15 @@ from ...errors import DeviceError
 from ...maths.activations import Activation
 from ...maths.losses import Loss
 from ...maths.optimizers import Optimizer
+from ..plan import Choice, StepSpec
 from ..protocol import Device, Dropout
-from . import codes
+from . import codes, plan
 from .compile import THREADS
 from .gemm import Operand, Product, operand, product
 from .graph import Captured, NotRecordableError, Tape
+from .grids import BLOCKS, WARP, line, power_of_two, tiles
 from .launch import Call, Launcher
 from .norms import NormKernels
-
-BLOCKS = 1024  # at most, in one grid: a few for every multiprocessor of the largest card, the same on every card
-PASSES = 8  # numbers that a thread takes before another block is worth its while
-WARP = 32
 
 
 @dataclass
@@ -103,7 +101,7 @@ class FusedKernels(NormKernels):
             return given
         n = x.shape[0] * x.shape[1]
         copy = self._buffer("uint16", n, side)
-        self._run("round_to_bfloat16", x, _line(n), x, copy, n)
+        self._run("round_to_bfloat16", x, line(n), x, copy, n)
         return given._replace(address=self._address(copy), dtype="bfloat16")
 
     def _buffer(self, dtype: str, size: int, use: str = "sums") -> Array:
@@ -138,6 +136,21 @@ class FusedKernels(NormKernels):
     def capture(self, program: Program) -> Replay:
         """A CUDA graph, recorded after a few runs; the Python itself if something falls back (see ``Captured``)."""
         return Captured(program, self.trace, self.launcher)
+
+    # -- beforehand ----------------------------------------------------------------------------------------------
+
+    def explain(self, spec: StepSpec) -> list[Choice]:
+        """Own kernels and cuBLASLt, or CuPy; one operation left to CuPy keeps the step from being a graph."""
+        return plan.choices(spec)
+
+    def temporaries(self, spec: StepSpec) -> int | None:
+        """Scratch, what is left to CuPy, and cuBLASLt's workspace."""
+        return plan.temporaries(FusedKernels, self.claim, spec)
+
+    def release(self) -> None:
+        """Let go of scratch; a step that was captured before finds it moved."""
+        super().release()
+        self._buffers.clear()
 
     # -- layers --------------------------------------------------------------------------------------------------
 
@@ -179,10 +192,10 @@ class FusedKernels(NormKernels):
         n, m = A.shape
         shared = (*self._matrix(raw), int(saved.Z is not None), b, codes.ACTIVATIONS[activation.name])
         if dropout is None:
-            grid, width = _tiles(n, m)
+            grid, width = tiles(n, m)
             self._run("bias_activation", A, grid, *shared, _parameter(activation), self._matrix(A), n, m, width)
             return
-        grid, width = _tiles(-(-n // 4), m)
+        grid, width = tiles(-(-n // 4), m)
         keep = round((1.0 - dropout.rate) * 2**32)
         self._run(
             *("bias_activation_dropout", A, grid, *shared, _parameter(activation)),
@@ -221,7 +234,7 @@ class FusedKernels(NormKernels):
             self._falls_back("dense_vjp_input", reason)
             dZ_prev[...] = self.xp.matmul(W.T, dZ)
         n, m = dZ_prev.shape
-        grid, width = _tiles(n, m)
+        grid, width = tiles(n, m)
         a = A_prev if saved_prev.G is None else saved_prev.G
         self._run(
             *("activation_vjp", dZ_prev, grid, self._matrix(dZ_prev), self._matrix(saved_prev.Z), self._matrix(a)),
@@ -276,7 +289,7 @@ class FusedKernels(NormKernels):
             )
             return
         n, m = Z.shape
-        group = min(_power_of_two(n), WARP)  # lanes that share an example
+        group = min(power_of_two(n), WARP)  # lanes that share an example
         blocks = min(-(-m // (THREADS // group)), BLOCKS)
         self._run(
             *("output_delta", Z, (blocks, 1), self._matrix(Z), self._matrix(Y), int(labels)),
@@ -284,7 +297,7 @@ class FusedKernels(NormKernels):
             *(codes.LOSSES[loss.name], *codes.loss_numbers(loss, n), self._matrix(dZ), n, m, group),
             *(*self._sums(Z, blocks, 1), value),
         )
-        grid, width = _tiles(n, m)
+        grid, width = tiles(n, m)
         self._run(
             *("bias_gradient", Z, grid, self._matrix(dZ), n, m, width),
             *(*self._sums(Z, grid[1] * n, grid[0]), None if early else inverse_denominator, db, int(accumulate)),
@@ -300,7 +313,7 @@ class FusedKernels(NormKernels):
             self._falls_back("penalty", f"no CUDA kernel in {theta.dtype}")
             super().penalty(theta, grad, l1=l1, l2=l2, value=value)
             return
-        n, grid = theta.shape[0], _line(theta.shape[0])
+        n, grid = theta.shape[0], line(theta.shape[0])
         self._run("penalty", theta, grid, theta, grad, l1, l2, n, *self._sums(theta, grid[0], 1), value)
 
     def global_norm(self, grad: Array, max_norm: float, *, norm: Array, factor: Array) -> None:
@@ -309,7 +322,7 @@ class FusedKernels(NormKernels):
             self._falls_back("global_norm", f"no CUDA kernel in {grad.dtype}")
             super().global_norm(grad, max_norm, norm=norm, factor=factor)
             return
-        n, grid = grad.shape[0], _line(grad.shape[0])
+        n, grid = grad.shape[0], line(grad.shape[0])
         self._run("global_norm", grad, grid, grad, n, float(max_norm), *self._sums(grad, grid[0], 1), norm, factor)
 
     def update(
@@ -331,7 +344,7 @@ class FusedKernels(NormKernels):
             return
         code, places, constants = codes.rule(optimizer, decay)
         n, three = theta.shape[0], (*slots, None, None, None)[:3]
-        self._run("update", theta, _line(n), code, theta, grad, *three, scalars, *places, *constants, factor, n)
+        self._run("update", theta, line(n), code, theta, grad, *three, scalars, *places, *constants, factor, n)
 
     # -- batches -------------------------------------------------------------------------------------------------
 
@@ -342,7 +355,7 @@ class FusedKernels(NormKernels):
             self._falls_back("gather", f"no CUDA kernel for {source.dtype} into {out.dtype}")
             super().gather(source, order, counters, stride, out=out)
             return
-        grid, width = _tiles(words, rows)
+        grid, width = tiles(words, rows)
         # A gather moves words, whatever they mean: float32's module holds the one kernel.
         arguments = (*(self._address(x) for x in (source, order, counters)), stride, self._address(out))
         self._start(Call("gather", "float32", grid, (*arguments, rows, words, width)))
@@ -364,23 +377,3 @@ def _dtype(x: Array) -> str:
 def _parameter(activation: Activation) -> float:
     """Slope of leaky_relu, alpha of elu."""
     return next((value for _, value in activation.parameters), 0.0)
-
-
-def _power_of_two(n: int) -> int:
-    """The smallest power of two that is at least n."""
-    return 1 << (n - 1).bit_length()
-
-
-def _tiles(n: int, m: int) -> tuple[tuple[int, int], int]:
-    """The grid over (n, m), and how many units lie side by side in a block: set by the shape alone, so that sums are
-    added in the same order on every card.
-    """
-    width = min(_power_of_two(n), WARP)
-    across = -(-n // width)
-    down = -(-m // (THREADS // width * PASSES))
-    return (across, min(down, max(BLOCKS // across, 1))), width
-
-
-def _line(n: int) -> tuple[int, int]:
-    """The grid over a vector."""
-    return min(-(-n // (THREADS * PASSES)), BLOCKS), 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..._typing import Program
+from ..._typing import Before, Program
 from ...errors import DeviceError
 from .gemm import Product
 from .launch import Call, Graph, Launcher
@@ -44,8 +44,8 @@ class Captured:
         self._tape: tuple[Call | Product, ...] = ()
         self._warm = 0
 
-    def __call__(self, times: int) -> None:
-        """Run the program ``times`` times.
+    def __call__(self, times: int, before: Before | None = None) -> None:
+        """Run the program ``times`` times, each after ``before``, which launches one step at a time.
 
         Raises
         ------
@@ -53,13 +53,20 @@ class Captured:
             If a buffer is no longer where it was when the graph was recorded.
         """
         while times > 0 and (self._warm < WARM_UP or self.obstacle is not None):
+            if before is not None:
+                before()
             self.program()
             self._warm += 1
             times -= 1
         if times == 0:
             return
-        if not self._up_to_date(times):
-            self(times)
+        if not self._up_to_date(times if before is None else 1):
+            self(times, before)
+            return
+        if before is not None:
+            for _ in range(times):
+                before()
+                self._graphs[1].launch()
             return
         for steps in sorted(self._graphs, reverse=True):
             for _ in range(times // steps):

@@ -23,7 +23,7 @@ from ...devices import one_line
 _WHEELS = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x", "cupy-rocm-7-0", "cupy-rocm-7-1", "amd-cupy")
 
 # Numbers of the CUDA runtime API, cudaError_t.
-_INSUFFICIENT_DRIVER, _NO_DEVICE = 35, 100
+_OUT_OF_MEMORY, _INSUFFICIENT_DRIVER, _NO_DEVICE = 2, 35, 100
 
 # CuPy 14 is the first whose main namespace has the standard's names (astype, concat, permute_dims, bool, ...).
 _OLDEST = 14
@@ -165,7 +165,8 @@ def _no_devices(cp: Any, error: Exception) -> Probe:
         )
         other = f", or {_swap(driver)}" if driver // 1000 == 12 else ""
         return Probe(False, reason, f"update the NVIDIA driver{other}")
-    return Probe(False, f"the NVIDIA driver does not start CUDA ({one_line(error)})", _ASK_NVIDIA_SMI)
+    cure = _memory_cure(error) or _ASK_NVIDIA_SMI
+    return Probe(False, f"the NVIDIA driver does not start CUDA ({one_line(error)})", cure)
 
 
 def _hidden() -> Probe:
@@ -185,7 +186,8 @@ def _check_card(cp: Any, device: int) -> Probe | None:
     try:
         capability = int(cp.cuda.Device(device).compute_capability)
     except Exception as error:
-        return Probe(False, f"CUDA device {device} cannot be opened ({one_line(error)})", _ASK_NVIDIA_SMI)
+        cure = _memory_cure(error) or _ASK_NVIDIA_SMI
+        return Probe(False, f"CUDA device {device} cannot be opened ({one_line(error)})", cure)
     if capability >= 75 or cp.cuda.runtime.runtimeGetVersion() < 13000:
         return None
     card = f"{card_name(cp, device)} (compute capability {capability // 10}.{capability % 10})"
@@ -229,7 +231,13 @@ def _check_numbers(cp: Any, device: int) -> Probe | None:
 
 
 def _memory_cure(error: Exception) -> str:
-    return "free memory on the card; nvidia-smi shows which processes hold it" if isinstance(error, MemoryError) else ""
+    """What helps if the card has no memory left; empty for another error. A context needs some hundred MB itself, and
+    its failure is no MemoryError: the runtime gives its number, cuBLAS a text.
+    """
+    full = isinstance(error, MemoryError) or getattr(error, "status", None) == _OUT_OF_MEMORY
+    if full or "CUBLAS_STATUS_ALLOC_FAILED" in str(error):
+        return "free memory on the card; nvidia-smi shows which processes hold it"
+    return ""
 
 
 def card_name(cp: Any, device: int) -> str:

@@ -21,8 +21,9 @@ class Calls:
         While a program is being captured, what its replay will call; None: calls are made at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, zeros: Callable[..., np.ndarray] = np.zeros) -> None:
         self.tape: Tape | None = None
+        self._zeros = zeros
         self._flat: dict[tuple[str, str], np.ndarray] = {}
 
     def do(self, function: Callable[..., object], *arguments: Any, **named: Any) -> None:
@@ -36,8 +37,14 @@ class Calls:
         """A buffer whose contents do not outlive an operation; one vector for each use, as long as the longest."""
         size, key = math.prod(shape), (use, np.dtype(dtype).str)
         if key not in self._flat or self._flat[key].shape[0] < size:
-            self._flat[key] = np.full(size, use == "ones", dtype)
+            self._flat[key] = self._zeros((size,), np.dtype(dtype).name)
+            if use == "ones":
+                self._flat[key][...] = 1
         return self._flat[key][:size].reshape(shape)
+
+    def release(self) -> None:
+        """Let go of every buffer."""
+        self._flat.clear()
 
     def zeros(self, like: np.ndarray) -> np.ndarray:
         """Zeros of a shape, never to be written: NumPy compares arrays several times faster than it does a number."""

@@ -237,3 +237,6 @@ def update_in_blocks(
         t[...] = new
         for part, other in zip(parts, moved, strict=True):
             part[...] = other
+
+
+IN_BLOCKS = (_gelu, forward_in_blocks, vjp_in_blocks, update_in_blocks)

@@ -14,21 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from ..._typing import Program, Replay
+from ..._typing import Before, Program, Replay
 from ...maths import regularization
 from ...maths.activations import Activation
 from ...maths.losses import Loss
 from ...maths.optimizers import Optimizer
+from ..plan import Choice, StepSpec
 from ..protocol import Device, Dropout
 from ..reference import ReferenceKernels
-from ..shipped import shipped
 from . import inplace, normalizing
 from .calls import Calls, Tape, number
 from .openblas import OpenBlas
+from .plan import choices, host_temporaries, layer_obstacle, output_obstacle, update_obstacle
 
 # Below this many floating-point operations in its largest product, a network is faster with one BLAS thread.
 SMALL_PRODUCT = 10_000_000
-IN_PLACE_LOSSES = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy")
 
 
 @dataclass
@@ -51,10 +51,10 @@ def _before_activation(A: np.ndarray, saved: HostSaved) -> np.ndarray:
 class HostKernels(ReferenceKernels):
     """See ``protocol.Kernels`` for each operation's equation."""
 
-    def __init__(self, backend: Device, blas: OpenBlas | None = None) -> None:
+    def __init__(self, backend: Device, blas: OpenBlas | None = None, calls: Calls | None = None) -> None:
         super().__init__(backend)
         self.blas, self._largest_product = blas, 0
-        self._calls = Calls()
+        self._calls = Calls(backend.zeros) if calls is None else calls
         self._do, self._scratch = self._calls.do, self._calls.scratch
 
     def capture(self, program: Program) -> Replay:
@@ -66,9 +66,11 @@ class HostKernels(ReferenceKernels):
         finally:
             self._calls.tape = None
 
-        def replay(times: int) -> None:
+        def replay(times: int, before: Before | None = None) -> None:
             with self._blas_threads():
                 for _ in range(times):
+                    if before is not None:
+                        before()
                     for made in tape:
                         made()
 
@@ -84,18 +86,18 @@ class HostKernels(ReferenceKernels):
 
     def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
         """Z, G, g' and the mask as far as the layer needs them."""
-        in_place = shipped(activation) and activation.name in inplace.FORWARD
+        in_place = not layer_obstacle(activation)
         keeps = in_place and activation.name in inplace.KEEPS_SLOPE
 
-        def buffer(needed: bool, kind: Any = dtype) -> np.ndarray | None:
-            return np.zeros((n, m), kind) if needed else None
+        def buffer(needed: bool, kind: str = dtype) -> np.ndarray | None:
+            return self.backend.zeros((n, m), kind) if needed else None
 
         dropped = dropout is not None
         return HostSaved(
             G=buffer(dropped or not in_place),
             Z=buffer(not in_place),
             slope=buffer(keeps),
-            mask=buffer(dropped, np.bool_),
+            mask=buffer(dropped, "bool"),
         )
 
     def dense(
@@ -245,7 +247,7 @@ class HostKernels(ReferenceKernels):
         accumulate: bool,
     ) -> None:
         """dZ <- w dL/dZ (1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L."""
-        if form != "fused" or not shipped(loss) or loss.name not in IN_PLACE_LOSSES:
+        if output_obstacle(loss, form):
             numbers: dict[str, Any] = {"inverse_denominator": inverse_denominator, "early": early}
             outputs: dict[str, Any] = {"dZ": dZ, "db": db, "value": value, "accumulate": accumulate}
             self._do(super().output_delta, loss, form, Z, Y, weights, **numbers, **outputs)
@@ -298,6 +300,8 @@ class HostKernels(ReferenceKernels):
         self, theta: np.ndarray, grad: np.ndarray, *, l1: np.ndarray | None, l2: np.ndarray | None, value: np.ndarray
     ) -> None:
         """grad += l2 theta + l1 sign(theta);  value += l2/2 |theta|^2 + l1 |theta|_1."""
+        if l1 is None and l2 is None:
+            return
         s, one = self._scratch("vector", theta.shape, theta.dtype), self._scratch("one", (1,), theta.dtype)
         if l2 is not None:
             self._do(np.multiply, theta, l2, out=s)
@@ -338,15 +342,15 @@ class HostKernels(ReferenceKernels):
     ) -> None:
         """theta, slots <- optimizer(theta, factor * grad, slots; scalars)."""
         numbers = [scalars[i : i + 1].reshape(()) for i in range(scalars.shape[0])]
-        in_place = inplace.UPDATES.get((optimizer.name, decay and optimizer.decays))
-        if in_place is None or optimizer.average or not shipped(optimizer):
+        if update_obstacle(optimizer):
             self._do(inplace.update_in_blocks, optimizer, theta, grad, list(slots), numbers, factor, decay)
             return
         if factor is not None:
             scaled = self._scratch("scaled", grad.shape, grad.dtype)
             self._do(np.multiply, grad, factor, out=scaled)
             grad = scaled
-        in_place(self._calls, optimizer, theta, grad, list(slots), numbers)
+        rule = inplace.UPDATES[optimizer.name, decay and optimizer.decays]
+        rule(self._calls, optimizer, theta, grad, list(slots), numbers)
 
     # -- batches -------------------------------------------------------------------------------------------------
 
@@ -361,6 +365,21 @@ class HostKernels(ReferenceKernels):
     ) -> None:
         """values[k] <- value;  counters += 1;  value <- 0;  hyper <- table[counters[0]]."""
         self._do(_advance, counters, table, values, hyper, value)
+
+    # -- beforehand ----------------------------------------------------------------------------------------------
+
+    def explain(self, spec: StepSpec) -> list[Choice]:
+        """NumPy's calls into buffers, or ``maths`` where there is no such form."""
+        return choices(spec)
+
+    def temporaries(self, spec: StepSpec) -> int | None:
+        """Scratch, and what ``maths`` allocates."""
+        return host_temporaries(HostKernels, spec, spec.operations())
+
+    def release(self) -> None:
+        """Let go of scratch."""
+        super().release()
+        self._calls.release()
 
 
 def _undrop(dZ: np.ndarray, mask: np.ndarray, rate: float) -> None:

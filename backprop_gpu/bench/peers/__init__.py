@@ -28,6 +28,12 @@ class PeerSpec:
         The measurements it takes part in.
     adam : {"paper", "epsilon_hat"}
         Where its epsilon stands: beside sqrt(v / (1 - b2^t)), or beside sqrt(v) (``maths.optimizers.Adam``).
+    precision : {"fp32", "tf32", "bf16"}
+        To which the factors of its products are rounded.
+    workloads : tuple of str
+        Those that it takes part in; empty: all.
+    variables : dict
+        Of its process's environment.
     """
 
     name: str
@@ -37,6 +43,9 @@ class PeerSpec:
     modes: tuple[str, ...] = (*_TRAINING, "inference")
     activations: tuple[str, ...] = ("relu", "tanh", "sigmoid", "gelu")
     adam: str = "paper"
+    precision: str = "fp32"
+    workloads: tuple[str, ...] = ()
+    variables: dict[str, str | None] = field(default_factory=dict)
 
     def load(self) -> Peer:
         """Import the module and make the peer.
@@ -73,6 +82,48 @@ PEERS = (  # ours first: the first that runs is what the others are compared wit
         activations=_THREE,
     ),
 )
+
+
+_JAX = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # it would take three quarters of the card
+_TORCH, _JAXES = {"torch": "torch"}, {"jax": "jax"}
+
+
+def device_peers(device: str) -> list[PeerSpec]:
+    """Who is measured on a device (``"cuda"``, or ``"cpu"`` to try it out): in float32 on every workload, and below it
+    on b, where products are all. Ours first.
+    """
+    torch_device = "cuda" if device.startswith("cu") else "cpu"
+
+    def spec(name: str, home: str, options: dict[str, Any], precision: str = "fp32", **more: Any) -> PeerSpec:
+        only = () if precision == "fp32" else ("b",)
+        return PeerSpec(name, home, options, precision=precision, workloads=only, **more)
+
+    def ours(name: str, kernels: str, precision: str = "fp32", eager: bool = False, **more: Any) -> PeerSpec:
+        return spec(name, ".ours:Ours", {"kernels": kernels, "device": device, "eager": eager}, precision, **more)
+
+    def torch(mode: str, precision: str = "fp32") -> PeerSpec:
+        name = f"torch-{mode}" if precision == "fp32" else f"torch-{mode}-{precision}"
+        options = {"device": torch_device, "mode": mode, "precision": precision}
+        return spec(name, ".torch_device:TorchOnDevice", options, precision, packages=_TORCH)
+
+    def jax(name: str, peer: str, precision: str = "fp32") -> PeerSpec:
+        options = {"precision": "highest" if precision == "fp32" else "tensorfloat32"}
+        return spec(name, f".jax_nets:{peer}", options, precision, packages=_JAXES, variables=dict(_JAX))
+
+    return [
+        ours("ours-fused", "fused"),
+        ours("ours-fused-eager", "fused", eager=True),
+        ours("ours-fused-tf32", "fused-tf32", "tf32"),
+        ours("ours-fused-bf16", "fused-bf16", "bf16"),
+        ours("ours-reference", "reference"),
+        ours("ours-reference-tf32", "reference", "tf32", variables={"CUPY_TF32": "1"}),
+        spec("naive", ".naive:Naive", {"device": device}),
+        *(torch(mode) for mode in ("graph", "compile", "eager")),
+        jax("jax-scan", "JaxScan"),
+        jax("jax-jit", "JaxOnDevice"),
+        *(torch(mode, precision) for precision in ("tf32", "bf16") for mode in ("graph", "compile")),
+        jax("jax-scan-tf32", "JaxScan", "tf32"),
+    ]
 
 
 def chosen(names: Sequence[str], mode: str) -> list[PeerSpec]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ...backends.reference import ReferenceKernels
 from ...network.dense_net import DenseNet
 from ...network.step import TrainingStep
 from ...training.batches import Batches
@@ -27,17 +29,17 @@ class _Ordered(Batches):
 
 
 class Ours(Peer):
-    """``kernels``: see ``DenseNet``."""
+    """``kernels``, ``device``: see ``DenseNet``. ``eager``: no step is recorded, each is called by Python."""
 
-    def __init__(self, kernels: str) -> None:
-        self.kernels = kernels
-        DenseNet([1, 2], loss="categorical_cross_entropy", device="cpu", kernels=kernels)  # can it be had?
+    def __init__(self, kernels: str, device: str = "cpu", eager: bool = False) -> None:
+        self.kernels, self.device, self.eager = kernels, device, eager
+        DenseNet([1, 2], loss="categorical_cross_entropy", device=device, kernels=kernels)  # can it be had?
 
     def _net(self, task: Task) -> DenseNet:
         w = task.work
-        net = DenseNet(
-            w.sizes, activation=w.activation, loss="categorical_cross_entropy", device="cpu", kernels=self.kernels
-        )
+        net = DenseNet(w.sizes, activation=w.activation, loss=w.loss, device=self.device, kernels=self.kernels)
+        if self.eager:
+            net.kernels.capture = partial(ReferenceKernels.capture, net.kernels)  # type: ignore[method-assign, arg-type]
         W, b = enumerate(task.W, 1), enumerate(task.b, 1)
         net.set_parameters({f"W{l}": x for l, x in W} | {f"b{l}": x[:, None] for l, x in b})
         return net
@@ -45,7 +47,7 @@ class Ours(Peer):
     def prepare(self, task: Task) -> None:
         """Network, step, buffers and programs, as ``Trainer.fit`` makes them."""
         self.net = self._net(task)
-        y = task.y[:, None]
+        y = task.y if task.y.ndim == 2 else task.y[:, None]
         self.batches = _Ordered(self.net, task.X, y, None, batch_size=task.work.batch_size, shuffle=True, seed=0)
         self.passes = Pass(TrainingStep(self.net, ADAM), self.batches, None)
 

@@ -52,7 +52,9 @@ class PlainNumpy(Peer):
     def prepare(self, task: Task) -> None:
         """Parameters from the task, everything else zero."""
         self.task, self.t, work = task, 0, task.work
-        self.X, self.Y = task.X.astype(self.dtype, copy=False), np.eye(work.sizes[-1], dtype=self.dtype)[task.y]
+        self.classes = work.loss == "categorical_cross_entropy"
+        self.X = task.X.astype(self.dtype, copy=False)
+        self.Y = np.eye(work.sizes[-1], dtype=self.dtype)[task.y] if self.classes else task.y.astype(self.dtype)
         self.flat = np.zeros((5, work.parameters), self.dtype)  # theta, gradient, m, v, scratch
         (self.W, self.b), (self.dW, self.db) = self._views(self.flat[0]), self._views(self.flat[1])
         for view, given in zip([*self.W, *self.b], [*task.W, *task.b], strict=True):
@@ -75,13 +77,14 @@ class PlainNumpy(Peer):
         return self.buffers[m]
 
     def _forward(self, layers: list[Layer]) -> np.ndarray:
-        """Logits, shifted so that their largest is 0."""
+        """Logits; for a softmax shifted so that their largest is 0."""
         for l, (A, _, slope) in enumerate(layers[1:]):
             np.matmul(layers[l][0], self.W[l], out=A)
             A += self.b[l]
             if l < len(layers) - 2:
                 _activate(self.task.work.activation, A, slope)
-        A -= A.max(axis=1, keepdims=True)
+        if self.classes:
+            A -= A.max(axis=1, keepdims=True)
         return A
 
     def epoch(self, order: np.ndarray) -> np.ndarray:
@@ -89,17 +92,12 @@ class PlainNumpy(Peer):
         return np.array([self._step(rows) for rows in self.cut(order)], self.dtype)
 
     def _step(self, rows: np.ndarray) -> float:
-        layers, m = self._layers(len(rows)), len(rows)
+        layers = self._layers(len(rows))
         X, Y, _ = layers[0]
         np.take(self.X, rows, axis=0, out=X, mode="clip")
         np.take(self.Y, rows, axis=0, out=Y, mode="clip")
         Z, d = self._forward(layers), layers[-1][1]
-        np.exp(Z, out=d)
-        total = d.sum(axis=1, keepdims=True)
-        loss = float(np.log(total).sum() - np.vdot(Z, Y)) / m
-        d /= total
-        d -= Y
-        d *= 1.0 / m
+        loss = self._softmax(Z, Y, d) if self.classes else self._squares(Z, Y, d)
         for l in range(len(layers) - 2, -1, -1):
             A_prev, d_prev, slope = layers[l]
             np.matmul(A_prev.T, d, out=self.dW[l])
@@ -109,6 +107,23 @@ class PlainNumpy(Peer):
                 _times_slope(self.task.work.activation, d_prev, A_prev, slope)
                 d = d_prev
         self._update()
+        return loss
+
+    def _softmax(self, Z: np.ndarray, Y: np.ndarray, d: np.ndarray) -> float:
+        """The mean cross-entropy; d <- its derivative."""
+        np.exp(Z, out=d)
+        total = d.sum(axis=1, keepdims=True)
+        loss = float(np.log(total).sum() - np.vdot(Z, Y)) / len(Z)
+        d /= total
+        d -= Y
+        d *= 1.0 / len(Z)
+        return loss
+
+    def _squares(self, Z: np.ndarray, Y: np.ndarray, d: np.ndarray) -> float:
+        """Half the mean of the squares; d <- its derivative."""
+        np.subtract(Z, Y, out=d)
+        loss = 0.5 * float(np.vdot(d, d)) / d.size
+        d *= 1.0 / d.size
         return loss
 
     def _update(self) -> None:
@@ -131,9 +146,11 @@ class PlainNumpy(Peer):
         theta -= scratch
 
     def predict_batch(self, X: np.ndarray) -> np.ndarray:
-        """Softmax of the last layer."""
+        """Softmax of the last layer, or its values."""
         layers = self._layers(len(X))
         layers[0][0][...] = X
+        if not self.classes:
+            return self._forward(layers).copy()
         p = np.exp(self._forward(layers))
         p /= p.sum(axis=1, keepdims=True)
         return p

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ...._typing import Program, Replay
+from ...._typing import Before, Program, Replay
 from ....maths.activations import Activation
 from ....maths.losses import Loss
 from ....maths.optimizers import Optimizer
+from ...plan import Choice, StepSpec
 from ...protocol import Device, Dropout
 from ...shipped import shipped
 from ..openblas import OpenBlas
@@ -23,6 +24,7 @@ from . import activations, averaging, data, layers, losses, updates
 from .calling import REALS, Kernel
 from .dropout import drop
 from .norm_kernels import NormKernels
+from .plan import choices, layer_obstacle, temporaries
 from .recording import Call, NotRecordableError, Tape
 
 
@@ -79,9 +81,14 @@ class CompiledKernels(NormKernels):
             return super().capture(program)
         tape = Tape(calls)
 
-        def replay(times: int) -> None:
+        def replay(times: int, before: Before | None = None) -> None:
             with self._blas_threads():
-                tape.play(times)
+                if before is None:
+                    tape.play(times)
+                    return
+                for _ in range(times):
+                    before()
+                    tape.play(1)
 
         return replay
 
@@ -97,14 +104,19 @@ class CompiledKernels(NormKernels):
             self._recording = None
         return calls
 
+    def explain(self, spec: StepSpec) -> list[Choice]:
+        """Compiled, or NumPy's kernels."""
+        return choices(spec)
+
+    def temporaries(self, spec: StepSpec) -> int | None:
+        """The loss's scratch, and what is left to NumPy."""
+        return temporaries(spec)
+
     # -- layers --------------------------------------------------------------------------------------------------
 
     def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
         """The derivative's buffer where it is needed; NumPy's buffers for another dtype."""
-        # A negative slope or alpha would hide the side of the kink, which is read off A.
-        negative = any(value < 0.0 for _, value in activation.parameters)
-        known = shipped(activation) and activation.name in (*activations.FROM_A, *activations.KEEPING)
-        if dtype not in REALS or not known or negative:
+        if layer_obstacle(dtype, activation):
             return super().saved(n, m, dtype, activation, dropout)
         saved = CompiledSaved(parameter=np.array([v for _, v in activation.parameters] or [0.0], dtype))
         if dropout is not None or activation.name in activations.KEEPING:

@@ -1,0 +1,25 @@
+"""How much memory the machine can still give."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+# Where a container's limit stands (version 2 and 1 of control groups). What it uses is no guide: that counts files
+# which the kernel would drop.
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def available_bytes(meminfo: str = "/proc/meminfo", limits: Sequence[str] = LIMITS) -> int | None:
+    """Bytes available to this process, swap included, at most its container's limit (Linux); None elsewhere."""
+    try:
+        lines = (line.partition(":") for line in Path(meminfo).read_text(encoding="ascii").splitlines())
+        found = {name: int(rest.split()[0]) * 1024 for name, _, rest in lines}
+        free = found["MemAvailable"] + found.get("SwapFree", 0)
+    except (OSError, KeyError, ValueError):
+        return None
+    for path in limits:
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            free = min(free, int(Path(path).read_text(encoding="ascii")))
+    return free

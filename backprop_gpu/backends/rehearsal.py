@@ -1,0 +1,110 @@
+"""A step's operations carried out on shapes, to see how much memory a kernel set takes for itself."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection
+from typing import Any
+
+from .plan import StepSpec
+from .protocol import Dropout, Kernels
+from .shapes import ShapeArray, ShapeBackend
+
+
+def rehearse(kernels: Kernels, spec: StepSpec, operations: Collection[tuple[str, int | None]]) -> int:
+    """Bytes beyond a step's buffers that ``kernels``, made on a ``ShapeBackend``, take for these operations at most.
+
+    They are gone through twice, since what the first step leaves is there when the second begins. ``gather`` and
+    ``advance`` are left out: they take nothing that grows with the network, and ask for numbers.
+    """
+    stage: Any = _Stage(kernels, spec)
+
+    def steps() -> None:
+        for operation, layer in [*operations, *operations]:
+            if operation not in ("gather", "advance"):
+                getattr(stage, operation)(layer)
+
+    return int(stage.device.passing(steps))
+
+
+class _Stage:
+    """Buffers of a step on shapes, and each operation on them."""
+
+    def __init__(self, kernels: Any, spec: StepSpec) -> None:
+        self.kernels, self.spec = kernels, spec
+        self.device: ShapeBackend = kernels.backend
+        self.scale, self.one, self.norm, self.factor = (self.zeros(1) for _ in range(4))
+        sizes, numbers = spec.sizes, spec.optimizer.numbers(1, spec.optimizer.learning_rate)
+        self.scalars = self.zeros(len(numbers))
+        self.A = [self.examples(n) for n in sizes]
+        self.dZ = [self.examples(n) for n in sizes]
+        self.W = [None, *(self.zeros(n, sizes[l]) for l, n in enumerate(sizes[1:]))]
+        self.b = [self.zeros(n, 1) for n in sizes]
+        labels = spec.loss.labels == "classes"
+        self.Y = self.device.zeros((spec.m, 1), "int64").T if labels else self.zeros(spec.m, sizes[-1]).T
+        self.weights = self.zeros(spec.m, 1).T if spec.weighted else None
+        self.theta = self.zeros(sum((k + 1) * n for k, n in itertools.pairwise(sizes)))
+        self.slots = [self.theta for _ in spec.optimizer.state]
+        self.dropout = [self.dropped(l) for l in range(len(sizes))]
+        self.saved = [
+            None if l == 0 else kernels.saved(n, spec.m, spec.dtype, spec.activations[l], self.dropout[l])
+            for l, n in enumerate(sizes)
+        ]
+
+    def zeros(self, *shape: int) -> ShapeArray:
+        return self.device.zeros(shape, self.spec.dtype)
+
+    def examples(self, n: int) -> ShapeArray:
+        m = self.spec.m
+        return self.zeros(m, n).T if self.kernels.examples_contiguous else self.zeros(n, m)
+
+    def dropped(self, l: int) -> Dropout | None:
+        if not self.spec.dropout[l]:
+            return None
+        shapes = (-(-self.spec.sizes[l] // 4), 1), (1, self.spec.m)
+        quads, examples = (self.device.zeros(shape, "int64") for shape in shapes)
+        step, first = (self.device.zeros((1,), "int64") for _ in range(2))
+        return Dropout(self.spec.dropout[l], 0, l, quads, examples, step, first)
+
+    def dense(self, l: int) -> None:
+        g, dropout = self.spec.activations[l], self.dropout[l]
+        self.kernels.dense(self.W[l], self.A[l - 1], self.b[l], g, dropout, A=self.A[l], saved=self.saved[l])
+
+    def output_delta(self, l: int) -> None:
+        self.kernels.output_delta(
+            *(self.spec.loss, self.spec.form, self.A[l], self.Y, self.weights),
+            inverse_denominator=self.scale,
+            early=True,
+            dZ=self.dZ[l],
+            db=self.b[l],
+            value=self.one,
+            accumulate=self.spec.accumulating,
+        )
+
+    def dense_vjp_params(self, l: int) -> None:
+        self.kernels.dense_vjp_params(
+            self.dZ[l], self.A[l - 1], scale=self.scale, dW=self.W[l], accumulate=self.spec.accumulating
+        )
+
+    def dense_vjp_input(self, l: int) -> None:
+        self.kernels.dense_vjp_input(
+            *(self.W[l], self.dZ[l], self.spec.activations[l - 1], self.dropout[l - 1]),
+            *(self.A[l - 1], self.saved[l - 1]),
+            scale=self.scale,
+            dZ_prev=self.dZ[l - 1],
+            db_prev=self.b[l - 1],
+            accumulate=self.spec.accumulating,
+        )
+
+    def penalty(self, _: None) -> None:
+        weights = self.theta[: sum(k * n for k, n in itertools.pairwise(self.spec.sizes))]
+        self.kernels.penalty(weights, weights, l1=self.scale, l2=self.scale, value=self.one)
+
+    def global_norm(self, _: None) -> None:
+        self.kernels.global_norm(self.theta, 1.0, norm=self.norm, factor=self.factor)
+
+    def update(self, _: None) -> None:
+        factor = self.factor if self.spec.clipped else None
+        self.kernels.update(
+            self.spec.optimizer, self.theta, self.theta, self.slots, scalars=self.scalars, factor=factor, decay=True
+        )

@@ -1,0 +1,247 @@
+"""How much memory training takes on a device, said before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .._typing import Array
+from ..backends.plan import StepSpec
+from ..backends.protocol import Kernels
+from ..backends.shapes import ShapeArray, ShapeBackend
+from ..maths.optimizers import Optimizer
+from .dense_net import BLOCK_ROWS, DenseNet
+from .memory import FlatParams
+from .step import TrainingStep
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes on the device.
+
+    Attributes
+    ----------
+    parameters, gradients, optimizer : int
+        The flat vectors: weights and biases, their gradient, the optimizer's slots.
+    workspace : int
+        Buffers of a pass for each number of examples that occurs (full, ragged).
+    batches : int
+        Buffers that batches are gathered into, and the epoch's table of numbers.
+    data : int
+        The data set and its order, where it lives on the device.
+    passing : int
+        The most that operations allocate while they run, in training or in an evaluation between epochs.
+    """
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    workspace: int
+    batches: int
+    data: int
+    passing: int
+
+    @property
+    def total(self) -> int:
+        """The peak."""
+        return sum(asdict(self).values())
+
+    @property
+    def model(self) -> int:
+        """What does not depend on the number of examples."""
+        return self.parameters + self.gradients + self.optimizer
+
+    def lines(self) -> dict[str, str]:
+        """Every part and the total, for reading."""
+        return {name: amount(n) for name, n in (asdict(self) | {"total": self.total}).items()}
+
+
+def amount(n: int) -> str:
+    """Bytes with three digits: ``"1.23 GB"`` (10^9)."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n >= 0.9995 * factor:
+            return f"{n / factor:.3g} {unit}"
+    return f"{n} bytes"
+
+
+class _Unfilled(DenseNet):
+    """A network on shapes: there is nothing to initialize."""
+
+    def _initial_parameters(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def set_parameters(self, named: dict[str, np.ndarray]) -> None:
+        """Nothing."""
+
+
+class _Rows:
+    """A data set on shapes, and buffers for batches of m of its rows."""
+
+    def __init__(self, net: DenseNet, rows: int, m: int, weighted: bool) -> None:
+        self.net, self.m = net, m
+        self._sources, self.buffers = self._made(rows, weighted), self._made(m, weighted)
+        self._order = net.backend.zeros((rows,), "int64")
+        self.X, self.Y, self.weights = (None if x is None else x.T for x in self.buffers)
+
+    def _made(self, n: int, weighted: bool) -> list[Array]:
+        net, zeros, classes = self.net, self.net.backend.zeros, self.net.loss.labels == "classes"
+        Y = zeros((n, 1), "int64") if classes else zeros((n, net.sizes[-1]), net.dtype)
+        return [zeros((n, net.sizes[0]), net.dtype), Y, zeros((n, 1), net.dtype) if weighted else None]
+
+    @property
+    def data(self) -> int:
+        """Bytes of the data set."""
+        return _shapes([*self._sources, self._order])
+
+    def gather(self, counters: Array) -> None:
+        """As ``BatchBuffers`` does."""
+        for source, out in zip(self._sources, self.buffers, strict=True):
+            if source is not None:
+                self.net.kernels.gather(source, self._order, counters, self.m, out=out)
+
+
+def step_spec(step: TrainingStep, m: int, micro_batch: int | None = None, weighted: bool = False) -> StepSpec:
+    """What a kernel set may choose by, of a step with batches of m examples."""
+    net, size = step.net, min(micro_batch or m, m)
+    return StepSpec(
+        net.sizes,
+        size,
+        net.dtype,
+        tuple(net.activations),
+        tuple(net.dropout),
+        net.loss,
+        step.delta,
+        step.optimizer,
+        penalized=bool(step.l1 or step.l2),
+        clipped=step.clip_norm is not None,
+        accumulating=size < m,
+        weighted=weighted,
+    )
+
+
+def shape_step(
+    sizes: Iterable[int],
+    dtype: str,
+    optimizer: str | dict[str, Any] | Optimizer,
+    step: Mapping[str, Any],
+    **network: Any,
+) -> TrainingStep:
+    """A step of a network on shapes, for which nothing is allocated."""
+    net = _Unfilled(list(sizes), dtype=dtype, device=ShapeBackend(), kernels="reference", **network)
+    return TrainingStep(net, optimizer, **step)
+
+
+def predict_memory(
+    sizes: Iterable[int],
+    m: int,
+    dtype: str = "float32",
+    optimizer: str | dict[str, Any] | Optimizer = "adam",
+    *,
+    kernels: Kernels,
+    rows: int = 0,
+    weighted: bool = False,
+    micro_batch: int | None = None,
+    resident: bool = True,
+    evaluated: int = 0,
+    step: Mapping[str, Any] | None = None,
+    **network: Any,
+) -> MemoryPlan:
+    """What ``Trainer.fit`` will allocate on the device, to within 10%.
+
+    Parameters
+    ----------
+    sizes : n_0 .. n_L
+    m : int
+        Examples in a batch.
+    optimizer : str, dict or Optimizer, default "adam"
+    kernels : Kernels
+        The set that will run; it tells what it keeps of each layer and what it allocates.
+    rows : int, default 0
+        Examples in the data set; 0 means one batch.
+    weighted : bool, default False
+        With example weights?
+    micro_batch : int, optional
+    resident : bool, default True
+        Does the data set live on the device?
+    evaluated : int, default 0
+        Rows of the largest set that is evaluated between epochs.
+    step : mapping, optional
+        Further settings of ``TrainingStep``.
+    **network
+        Further settings of ``DenseNet``: ``activation``, ``loss``, ``dropout``, ...
+    """
+    one = shape_step(sizes, dtype, optimizer, step or {}, **network)
+    net, device, rows = one.net, one.net.backend, rows or m
+    assert isinstance(device, ShapeBackend)
+    m = min(m, rows)
+    sources = [_Rows(net, rows, size, weighted) for size in dict.fromkeys([m, rows % m]) if size]
+    batches = math.ceil(rows / m)
+    table, values = device.zeros((batches, one.n_numbers), dtype), device.zeros((batches,), dtype)
+    before = device.meter.live
+    for source in sources:
+        one.reserve(source.m, micro_batch)
+    workspace = device.meter.live - before + sum(_kept(net, kernels, ws.m) for ws in one.workspaces)
+    spec = step_spec(one, m, micro_batch, weighted)
+    own = kernels.temporaries(spec) if hasattr(kernels, "temporaries") else 0
+    if own is None:
+        programs = [one.program(table, values, source, micro_batch) for source in sources]
+        own = device.passing(lambda: [program() for program in [*programs, *programs]])
+    return MemoryPlan(
+        parameters=net.params.theta.nbytes,
+        gradients=net.params.grad.nbytes,
+        optimizer=one.optimizer_bytes,
+        workspace=workspace,
+        batches=_shapes([table, values, *(rows for source in sources for rows in source.buffers)]),
+        data=sources[0].data if resident else 0,
+        passing=max(own, _evaluation(spec, net, kernels, min(evaluated, BLOCK_ROWS))),
+    )
+
+
+def _kept(net: DenseNet, kernels: Kernels, m: int, train: bool = True) -> int:
+    """Bytes that a kernel set keeps of a pass over m examples: read off what it makes for one and for two."""
+
+    def made(examples: int) -> int:
+        on_shapes, net.kernels = net.kernels, kernels
+        try:
+            return _nbytes(vars(net.workspace(examples, train=train)))
+        finally:
+            net.kernels = on_shapes
+
+    one = made(1)
+    return one + (m - 1) * (made(2) - one)
+
+
+def _evaluation(spec: StepSpec, net: DenseNet, kernels: Kernels, m: int) -> int:
+    """Bytes of one pass of predictions over m rows."""
+    if not m:
+        return 0
+    device: Any = net.backend
+    forward = replace(spec, m=m, dropout=(0.0,) * len(spec.sizes), predicting=True)
+    own = kernels.temporaries(forward) if hasattr(kernels, "temporaries") else 0
+
+    def run() -> None:
+        ws = net.workspace(m, train=False)
+        ws.A[0] = device.zeros((m, net.sizes[0]), net.dtype).T
+        if own is None:
+            net.forward(ws)
+
+    return int(device.passing(run)) + _kept(net, kernels, m, train=False) + (own or 0)
+
+
+def _nbytes(x: Any) -> int:
+    """Bytes of every real array in a workspace; those on shapes are counted already."""
+    if isinstance(x, ShapeArray):
+        return 0
+    if isinstance(x, list | tuple | dict):
+        return sum(_nbytes(part) for part in (x.values() if isinstance(x, dict) else x))
+    if is_dataclass(x) or type(x).__module__ == FlatParams.__module__:
+        return sum(_nbytes(part) for part in vars(x).values())
+    return int(getattr(x, "nbytes", 0))
+
+
+def _shapes(arrays: Iterable[Array]) -> int:
+    return sum(x.nbytes for x in arrays if x is not None)

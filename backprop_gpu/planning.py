@@ -1,0 +1,170 @@
+"""``backprop-gpu devices --plan``: what a configuration would run on, by which kernels and in how much memory."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from typing import Any
+
+from .backends.host.blas import blas
+from .backends.host.select import compiled_obstacle
+from .backends.plan import Choice, StepSpec
+from .backends.protocol import Kernels
+from .backends.survey import Row, Section
+from .build import Design, design, step_settings
+from .config import Config
+from .network.plan import MemoryPlan, amount, predict_memory, shape_step, step_spec
+from .training.capacity import on_device
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would happen.
+
+    Attributes
+    ----------
+    spec : StepSpec
+        The step, as its kernel set is asked about it.
+    choices : list of Choice
+        What runs each operation; empty for a kernel set that does not say.
+    memory : MemoryPlan
+    resident : bool
+        Does the data set live on the device?
+    """
+
+    design: Design
+    kernels: Kernels
+    spec: StepSpec
+    choices: list[Choice]
+    memory: MemoryPlan
+    resident: bool
+
+    @property
+    def recorded(self) -> str:
+        """How an epoch is played."""
+        played = self.choices[-1] if self.choices else Choice("capture", None, "unknown")
+        why = f" ({played.why})" if played.why else ""
+        if played.by == "Python":
+            return f"no: every operation is called by Python{why}"
+        return f"yes: {played.by}{why}" + ("" if self.resident else ", a step at a time")
+
+    def _because(self) -> str:
+        """Why this kernel set."""
+        asked, backend = self.design.config.kernels, self.design.backend
+        if asked != "auto":
+            return f"{asked} was asked for"
+        if backend.name != "numpy":
+            return "for any namespace"
+        if self.design.kernels == "host":
+            return "the run is predicted to be over before a compiler is loaded"
+        obstacle = compiled_obstacle()
+        return "the fastest that is there" if obstacle is None else obstacle[1]
+
+    def data(self) -> dict[str, Any]:
+        """The plan as plain data, in bytes."""
+        backend = self.design.backend
+        return {
+            "name": self.design.config.name,
+            "sizes": list(self.design.sizes),
+            "dtype": self.spec.dtype,
+            "examples": self.spec.m,
+            "device": backend.name,
+            "because": backend.reason,
+            "kernels": type(self.kernels).__name__,
+            "kernels_because": self._because(),
+            "recorded": self.recorded,
+            "data": "device" if self.resident else "host",
+            "blas_threads": blas().threads if backend.name == "numpy" else None,
+            "operations": [asdict(choice) for choice in self.choices],
+            "memory": asdict(self.memory) | {"total": self.memory.total, "available": backend.available()},
+        }
+
+    def sections(self) -> list[Section]:
+        """The plan for reading, as ``devices`` shows it."""
+        d, backend = self.design, self.design.backend
+        network = [
+            Row("network", f"{' - '.join(map(str, d.sizes))}, {d.config.dtype}, {self.spec.m} examples at a time"),
+            Row("device", f"{backend.name}: {backend.reason}"),
+            Row("kernels", f"{type(self.kernels).__name__} ({self._because()})"),
+            Row("recorded", self.recorded),
+            Row("data", "on the device" if self.resident else "on the host, copied batch by batch"),
+        ]
+        if backend.name == "numpy":
+            found = blas()
+            threads = "unknown (pip install threadpoolctl)" if found.threads is None else str(found.threads)
+            network.append(Row("BLAS threads", threads))
+        lines = self.memory.lines()
+        there = backend.available()
+        verdict = Row("available", "unknown" if there is None else amount(there), _fits(self.memory, there))
+        return [
+            Section(f"Plan of {d.config.name}", tuple(network)),
+            Section("Operations", tuple(_rows(self.choices))),
+            Section("Memory", (*(Row(name, text) for name, text in lines.items()), verdict)),
+        ]
+
+
+def _fits(memory: MemoryPlan, there: int | None) -> bool | None:
+    return None if there is None else memory.total <= there
+
+
+def _rows(choices: list[Choice]) -> list[Row]:
+    """Operations in order; layers that take the same way share a line."""
+    found = []
+    same = sorted(choices[:-1], key=lambda c: (_order(choices, c.operation), c.by, c.why))
+    for (operation, by, why), group in groupby(same, key=lambda c: (c.operation, c.by, c.why)):
+        layers = sorted(c.layer for c in group if c.layer is not None)
+        where = f" of layer{'s' if len(layers) > 1 else ''} {_spans(layers)}" if layers else ""
+        found.append(Row(f"{operation}{where}", f"{by}{f': {why}' if why else ''}"))
+    return found or [Row("unknown", "this kernel set does not say")]
+
+
+def _order(choices: list[Choice], operation: str) -> int:
+    return next(i for i, c in enumerate(choices) if c.operation == operation)
+
+
+def _spans(layers: list[int]) -> str:
+    """1, 2, 3, 5 -> ``"1-3, 5"``."""
+    runs: list[list[int]] = []
+    for l in layers:
+        if runs and l == runs[-1][-1] + 1:
+            runs[-1].append(l)
+        else:
+            runs.append([l])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def plan(config: Config) -> Plan:
+    """What training this configuration would do; its data is read, nothing is allocated on the device.
+
+    Raises
+    ------
+    BackpropError
+        As ``build.prepare``.
+    """
+    d, t = design(config), config.training
+    settings = step_settings(config)
+    optimizer = settings.pop("optimizer")
+    kernels = d.backend.kernels(d.kernels)
+    step = shape_step(d.sizes, config.dtype, optimizer, settings, **d.network())
+    m, rows = min(t.batch_size, d.train.n_samples), d.train.n_samples
+    memory = predict_memory(
+        d.sizes,
+        m,
+        config.dtype,
+        optimizer,
+        kernels=kernels,
+        rows=rows,
+        micro_batch=t.micro_batch,
+        evaluated=0 if d.validation is None else d.validation.n_samples,
+        step=settings,
+        **d.network(),
+    )
+    resident = on_device(t.data_on, memory.data, d.backend.available())
+    if not resident:
+        memory = replace(memory, data=0)
+    spec = step_spec(step, m, t.micro_batch)
+    choices = kernels.explain(spec) if hasattr(kernels, "explain") else []
+    if not resident:
+        sent = Choice("gather", None, "the host, which sends each batch before its step")
+        choices = [sent if choice.operation == "gather" else choice for choice in choices]
+    return Plan(d, kernels, spec, choices, memory, resident)

@@ -1,0 +1,113 @@
+"""What fits: where the data set lives, and passes whose micro-batch is halved where memory runs out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import DeviceError
+from ..network.plan import amount
+from ..network.step import TrainingStep
+from .batches import Batches, StreamedBatches
+from .passes import Pass
+
+DATA_ON = ("auto", "device", "host")
+SHARE = 0.5  # of the memory that is available, which `auto` gives to the data set
+
+
+def place_data(
+    step: TrainingStep,
+    rows: tuple[np.ndarray, np.ndarray, np.ndarray | None],
+    data_on: str,
+    notes: list[str],
+    **settings: Any,
+) -> Batches:
+    """Batches of a data set on the device, or on the host if it is told so or, for ``auto``, if it does not fit.
+
+    Raises
+    ------
+    DeviceError
+        If it has to be on the device and does not fit.
+    """
+    net, backend = step.net, step.net.backend
+    itemsize = np.dtype(net.dtype).itemsize
+    needed = sum(x.size * (8 if x.dtype == np.int64 else itemsize) for x in rows if x is not None) + 8 * len(rows[0])
+    if on_device(data_on, needed, backend.available()):
+        try:
+            return Batches(net, *rows, **settings)
+        except MemoryError:
+            if data_on == "device":
+                raise DeviceError(
+                    f"the data set ({amount(needed)}) does not fit on {backend.name}; set training.data_on: host"
+                ) from None
+        backend.free()
+    if data_on == "auto":
+        notes.append(f"the data set ({amount(needed)}) stays on the host; each batch is copied to {backend.name}")
+    return StreamedBatches(net, *rows, **settings)
+
+
+def on_device(data_on: str, needed: int, available: int | None) -> bool:
+    """Whether a data set of ``needed`` bytes is to be uploaded."""
+    return data_on == "device" or (data_on == "auto" and (available is None or needed <= SHARE * available))
+
+
+class RoomyPass:
+    """A pass over the data that halves its micro-batch where memory runs out before anything has been learnt.
+
+    The gradient does not depend on the micro-batch. Once a step has moved the parameters, or if one example at a time
+    is still too much, there is nothing to halve.
+    """
+
+    def __init__(self, step: TrainingStep, batches: Batches, micro_batch: int | None, notes: list[str]) -> None:
+        self.step, self.batches, self.notes = step, batches, notes
+        self.micro_batch = self._asked = min(micro_batch or batches.batch_size, batches.batch_size)
+        self._pass: Pass | None = None
+
+    def run(self, epoch: int) -> np.ndarray:
+        """See ``Pass.run``.
+
+        Raises
+        ------
+        DeviceError
+            If memory runs out and a smaller micro-batch cannot help.
+        """
+        first = self._pass is None
+        costs = self._tried(epoch)
+        while costs is None:
+            self._halve(first)
+            costs = self._tried(epoch)
+        if first and self.micro_batch < self._asked:
+            self.notes.append(
+                f"memory ran out with {self._asked} examples at a time: each step takes {self.micro_batch} at a time, "
+                f"which gives the same gradient (training.micro_batch: {self.micro_batch})"
+            )
+        return costs
+
+    def _tried(self, epoch: int) -> np.ndarray | None:
+        """The epoch's costs; None if memory ran out. What the error's frames hold is let go on return."""
+        try:
+            if self._pass is None:
+                self.step.rewind()
+                self._pass = Pass(self.step, self.batches, self.micro_batch)
+            return self._pass.run(epoch)
+        except MemoryError:
+            return None
+
+    def _halve(self, first: bool) -> None:
+        step, backend = self.step, self.step.net.backend
+        name, moved = backend.name, not first or step.batches_begun > 1
+        self._pass = None
+        step.release()
+        backend.free()
+        if moved:
+            raise DeviceError(f"out of memory on {name} in the middle of training; lower training.micro_batch")
+        if self.micro_batch == 1:
+            both = 2 * step.net.params.theta.shape[0] * np.dtype(step.net.dtype).itemsize
+            model = amount(both + step.optimizer_bytes)
+            cure = "" if self.batches.on == "host" else ", or set training.data_on: host"
+            raise DeviceError(
+                f"out of memory on {name} even with one example at a time: parameters, gradients and optimizer slots "
+                f"take {model}; make model.hidden narrower{cure}"
+            )
+        self.micro_batch = (self.micro_batch + 1) // 2

@@ -1,0 +1,82 @@
+"""``devices --plan``: what is said is what a training run does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from backprop_gpu import build
+from backprop_gpu.backends.host.select import compiled_obstacle
+from backprop_gpu.cli import main
+from backprop_gpu.config import load_config
+from backprop_gpu.planning import plan
+
+
+def planned(*settings: str, name: str = "digits", device: str = "cpu") -> Any:
+    return plan(load_config(name, list(settings), device=device))
+
+
+def rows(found: Any) -> dict[tuple[str, str], str]:
+    return {(section.title, row.name): row.text for section in found.sections() for row in section.rows}
+
+
+@pytest.mark.parametrize("settings", [[], ["training.epochs=20000"], ["kernels=reference", "training.micro_batch=5"]])
+def test_the_plan_is_what_prepare_builds(settings: list[str]) -> None:
+    found = planned(*settings)
+    experiment = build.prepare(load_config("digits", settings, device="cpu"), progress=False)
+    net = experiment.model.net
+    assert found.design.sizes == net.sizes
+    assert type(found.kernels) is type(net.kernels)
+    assert found.memory.parameters == net.params.theta.nbytes
+    assert found.memory.optimizer == sum(slot.nbytes for slot in experiment.trainer.step.slots)
+    assert found.spec.m == (experiment.trainer.micro_batch or experiment.trainer.batch_size)
+    assert found.spec.activations == tuple(net.activations)
+
+
+def test_what_is_said() -> None:
+    found = rows(planned("model.activation=[silu, relu]", "loss.delta=literal"))
+    assert found["Plan of digits", "network"] == "64 - 64 - 32 - 10, float32, 32 examples at a time"
+    assert found["Plan of digits", "device"] == "numpy: the CPU was asked for"
+    assert found["Plan of digits", "kernels"].startswith("HostKernels (")
+    assert found["Plan of digits", "BLAS threads"]
+    assert found["Plan of digits", "data"] == "on the device"
+    assert "activation silu is computed by its formula in blocks" in found["Operations", "dense of layer 1"]
+    assert found["Plan of digits", "recorded"] == "yes: a list of NumPy's calls"
+    assert found["Operations", "dense of layers 2-3"] == "NumPy in place"
+    assert found["Operations", "dense_vjp_params of layers 1-3"] == "NumPy in place"
+    assert found["Memory", "parameters"] == "26.6 kB"
+    assert found["Memory", "available"]
+
+
+@pytest.mark.skipif(compiled_obstacle() is not None, reason=(compiled_obstacle() or ("", ""))[1])
+def test_whether_the_epoch_is_recorded() -> None:
+    assert planned("kernels=compiled").recorded == "yes: one compiled loop"
+    found = planned("kernels=compiled", "loss.delta=literal").recorded
+    assert found.startswith("yes: a list of compiled and NumPy's calls (output_delta of layer 3: delta: literal")
+    assert planned("kernels=compiled", "dtype=float64").recorded == "yes: one compiled loop"
+    streamed = planned("kernels=compiled", "training.data_on=host")
+    assert streamed.recorded == "yes: one compiled loop, a step at a time"
+    assert rows(streamed)["Operations", "gather"].startswith("the host")
+    assert streamed.memory.data == 0 < planned("kernels=compiled").memory.data
+
+
+def test_nothing_of_the_network_is_allocated() -> None:
+    found = planned("model.hidden=[1000000, 1000000]", "kernels=host")
+    assert found.memory.parameters > 4 * 10**12
+    (section,) = [s for s in found.sections() if s.title == "Memory"]
+    assert section.rows[-1].ok is not True
+
+
+def test_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    device = "array_api_strict:device1"
+    assert main(["devices", "--plan", "moons", "--device", device, "--set", "training.batch_size=50", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["device"], found["examples"], found["kernels"]) == (device, 50, "ReferenceKernels")
+    assert found["memory"]["total"] == sum(n for k, n in found["memory"].items() if k not in ("total", "available"))
+    assert found["operations"][-1] == {"operation": "capture", "layer": None, "by": "Python", "why": ""}
+    assert main(["devices", "--plan", "moons"]) == 0
+    assert "Memory" in capsys.readouterr().out
+    assert main(["devices", "--plan", "moon"]) == 2
+    assert "did you mean 'moons'" in capsys.readouterr().err
