@@ -240,3 +240,23 @@ def update_in_blocks(
 
 
 IN_BLOCKS = (_gelu, forward_in_blocks, vjp_in_blocks, update_in_blocks)
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+def gather(source: np.ndarray, order: np.ndarray, counters: np.ndarray, stride: int, out: np.ndarray) -> None:
+    """out[i] <- source[order[stride k + i]], k = counters[0]."""
+    start = int(counters[0]) * stride
+    # mode="clip" lets NumPy write straight into out; the order is a permutation, so nothing is out of range.
+    np.take(source, order[start : start + out.shape[0]], axis=0, out=out, mode="clip")
+
+
+def advance(counters: np.ndarray, table: np.ndarray, values: np.ndarray, hyper: np.ndarray, value: np.ndarray) -> None:
+    """On to the next batch (``protocol.Kernels.advance``)."""
+    k = int(counters[0])
+    if k >= 0:
+        values[k] = value[0]
+    counters += 1
+    value[0] = 0.0
+    hyper[...] = table[k + 1]

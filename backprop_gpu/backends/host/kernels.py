@@ -358,13 +358,13 @@ class HostKernels(ReferenceKernels):
         self, source: np.ndarray, order: np.ndarray, counters: np.ndarray, stride: int, *, out: np.ndarray
     ) -> None:
         """out[i] <- source[order[stride k + i]], k = counters[0]."""
-        self._do(_gather, source, order, counters, stride, out)
+        self._do(inplace.gather, source, order, counters, stride, out)
 
     def advance(
         self, counters: np.ndarray, table: np.ndarray, values: np.ndarray, *, hyper: np.ndarray, value: np.ndarray
     ) -> None:
         """values[k] <- value;  counters += 1;  value <- 0;  hyper <- table[counters[0]]."""
-        self._do(_advance, counters, table, values, hyper, value)
+        self._do(inplace.advance, counters, table, values, hyper, value)
 
     # -- beforehand ----------------------------------------------------------------------------------------------
 
@@ -384,18 +384,3 @@ class HostKernels(ReferenceKernels):
 
 def _undrop(dZ: np.ndarray, mask: np.ndarray, rate: float) -> None:
     dZ[...] = regularization.dropout_vjp(np, dZ, mask, rate)
-
-
-def _gather(source: np.ndarray, order: np.ndarray, counters: np.ndarray, stride: int, out: np.ndarray) -> None:
-    start = int(counters[0]) * stride
-    # mode="clip" lets NumPy write straight into out; the order is a permutation, so nothing is out of range.
-    np.take(source, order[start : start + out.shape[0]], axis=0, out=out, mode="clip")
-
-
-def _advance(counters: np.ndarray, table: np.ndarray, values: np.ndarray, hyper: np.ndarray, value: np.ndarray) -> None:
-    k = int(counters[0])
-    if k >= 0:
-        values[k] = value[0]
-    counters += 1
-    value[0] = 0.0
-    hyper[...] = table[k + 1]
