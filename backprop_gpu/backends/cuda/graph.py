@@ -1,8 +1,8 @@
 """A step as a CUDA graph: run a few times as it is, then recorded once and launched as often as asked.
 
 The first runs are real steps: they compile kernels, let cuBLASLt choose and make every buffer, none of which may happen
-while a stream is being captured. What is recorded are addresses; so before every replay the program is traced again,
-without running anything, and a graph whose addresses are no longer the program's is refused.
+while a stream is being captured. What is recorded are addresses; so before every replay, of however many steps, the
+program is traced again, without running anything, and a graph whose addresses are no longer the program's is refused.
 """
 
 from __future__ import annotations
