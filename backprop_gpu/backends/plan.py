@@ -22,7 +22,7 @@ class StepSpec:
 
     ``m`` is the number of examples of one pass; ``activations`` and ``dropout`` are from the input (0) to the logits
     (L); ``form`` is "fused" or "literal"; ``accumulating``: does a step have several passes? ``predicting``: the
-    forward pass alone.
+    forward pass alone; ``batch_norm`` is from the input to the logits too, empty where no layer is normalized.
     """
 
     sizes: tuple[int, ...]
@@ -38,6 +38,7 @@ class StepSpec:
     accumulating: bool = False
     weighted: bool = False
     predicting: bool = False
+    batch_norm: tuple[bool, ...] = ()
 
     @property
     def layers(self) -> range:
@@ -46,14 +47,19 @@ class StepSpec:
 
     def operations(self) -> list[tuple[str, int | None]]:
         """The operations of a step in order, each with its layer."""
+        normalized = {l for l, there in enumerate(self.batch_norm) if there}
+        forward: list[tuple[str, int | None]] = []
+        for l in self.layers:
+            forward += [("dense", l), *([("batch_norm", l)] if l in normalized else [])]
         if self.predicting:
-            return [("dense", l) for l in self.layers]
+            return forward
         L, flat = len(self.sizes) - 1, [("penalty", self.penalized), ("global_norm", self.clipped), ("update", True)]
         found: list[tuple[str, int | None]] = [("advance", None), ("gather", None)]
-        found += [("dense", l) for l in self.layers]
+        found += forward
         found.append(("output_delta", L))
         for l in reversed(self.layers):
             found += [("dense_vjp_params", l), *([("dense_vjp_input", l)] if l > 1 else [])]
+            found += [("batch_norm_vjp", l - 1)] if l - 1 in normalized else []
         return found + [(name, None) for name, used in flat if used]
 
 

@@ -70,6 +70,18 @@ class _Stage:
         g, dropout = self.spec.activations[l], self.dropout[l]
         self.kernels.dense(self.W[l], self.A[l - 1], self.b[l], g, dropout, A=self.A[l], saved=self.saved[l])
 
+    def batch_norm(self, l: int) -> None:
+        g, dropout, gamma = self.spec.activations[l], self.dropout[l], self.zeros(self.spec.sizes[l], 1)
+        statistics = {"mean": gamma, "variance": gamma}
+        X, r = (None, None) if self.spec.predicting else (self.dZ[l], gamma)
+        given = (self.A[l], gamma, self.b[l], g, dropout, self.weights)
+        self.kernels.batch_norm(*given, **statistics, A=self.A[l], saved=self.saved[l], X=X, inverse_std=r)
+
+    def batch_norm_vjp(self, l: int) -> None:
+        gamma, dU = self.zeros(self.spec.sizes[l], 1), self.dZ[l]
+        how = {"scale": self.scale, "accumulate": self.spec.accumulating}
+        self.kernels.batch_norm_vjp(dU, self.A[l], gamma, gamma, self.weights, dZ=dU, dgamma=gamma, **how)
+
     def output_delta(self, l: int) -> None:
         self.kernels.output_delta(
             *(self.spec.loss, self.spec.form, self.A[l], self.Y, self.weights),

@@ -120,6 +120,7 @@ def step_spec(step: TrainingStep, m: int, micro_batch: int | None = None, weight
         clipped=step.clip_norm is not None,
         accumulating=size < m,
         weighted=weighted,
+        batch_norm=tuple(net.batch_norm) if any(net.batch_norm) else (),
     )
 
 

@@ -34,6 +34,7 @@ CASES: dict[str, tuple[list[int], int, int, int | None, str, bool, dict[str, Any
     "passes": (WIDE, 256, 600, 100, "float32", False, {}, {"activation": "gelu", "dropout": 0.3}),
     "float64": (WIDE, 256, 512, None, "float64", False, {"optimizer": "sgd"}, {"activation": "sigmoid"}),
     "literal": (WIDE, 512, 600, 128, "float32", False, {"delta": "literal"}, {"loss": "categorical_cross_entropy"}),
+    "normalized": (WIDE, 256, 600, None, "float32", True, {}, {"activation": "tanh", "batch_norm": [True, False]}),
     "one layer": ([700, 30], 512, 1024, None, "float32", False, {"optimizer": "lion"}, {}),
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ PRODUCTS = "cuBLASLt and CUDA kernels"
 def _fallbacks(spec: StepSpec, layers: Sequence[int]) -> dict[str, str]:
     """``codes.fallbacks`` of some layers of a step."""
     activations = [spec.activations[l] for l in layers]
-    return codes.fallbacks(spec.dtype, activations, spec.loss, spec.form, spec.optimizer)
+    return codes.fallbacks(spec.dtype, activations, spec.loss, spec.form, spec.optimizer, spec.batch_norm)
 
 
 def choices(spec: StepSpec) -> list[Choice]:

@@ -43,7 +43,7 @@ def choices(spec: StepSpec) -> list[Choice]:
     """Every operation, and how the step is recorded."""
 
     def reason(operation: str, layer: int | None) -> str:
-        if operation in ("dense", "dense_vjp_input") and layer is not None:
+        if operation in ("dense", "dense_vjp_input", "batch_norm") and layer is not None:
             return layer_obstacle(spec.activations[layer_of(operation, layer)])
         if operation == "output_delta":
             return output_obstacle(spec.loss, spec.form)

@@ -30,7 +30,7 @@ def layer_obstacle(dtype: str, activation: Activation) -> str:
 
 def _reason(spec: StepSpec, operation: str, layer: int | None) -> str:
     """Why an operation of a step is left to NumPy; empty if it is compiled."""
-    if operation in ("dense", "dense_vjp_input") and layer is not None:
+    if operation in ("dense", "dense_vjp_input", "batch_norm") and layer is not None:
         return layer_obstacle(spec.dtype, spec.activations[layer_of(operation, layer)])
     if operation == "output_delta" and spec.form != "fused":
         return f"delta: {spec.form} is not compiled, fused is"
