@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,6 +30,7 @@ from .start import Parameters
 # ones, half a second once per process, is not worth it. Parameters and the number of rows alone decide, so that equal
 # fits give equal bits.
 COMPILER_SECONDS = 0.1
+SLOW_DOUBLE = 4  # from here on a device's float64 is worth a word
 LIVE = "live"
 
 
@@ -102,6 +104,7 @@ def build_net(plan: Plan, seed: int, initializer: str = "zeros") -> DenseNet:
     if kernels == "auto" and backend.name == "numpy":
         short = plan.steps * predict_step_seconds(workload, "cpu") < COMPILER_SECONDS
         kernels = "host" if short else "auto"
+    _hint(backend, plan.dtype)
     return DenseNet(
         plan.sizes,
         activation=list(plan.activations),
@@ -114,6 +117,22 @@ def build_net(plan: Plan, seed: int, initializer: str = "zeros") -> DenseNet:
         seed=seed,
         kernels=kernels,
     )
+
+
+_hinted: set[str] = set()  # devices of which it was said that their float64 is slow
+
+
+def _hint(backend: Backend, dtype: str) -> None:
+    """Say once for each device that its float64, which rows of float64 ask for, is much slower than its float32."""
+    if dtype != "float64" or backend.name in _hinted:
+        return
+    _hinted.add(backend.name)
+    slower = backend.double_slowdown()
+    if slower > SLOW_DOUBLE:
+        warnings.warn(
+            f"float64 is {slower} times slower than float32 on {backend.name}; pass dtype='float32' or float32 rows",
+            stacklevel=2,
+        )
 
 
 class Engine:

@@ -63,6 +63,10 @@ class CudaBackend(Backend):
         with self.activate():
             self.device.synchronize()
 
+    def double_slowdown(self) -> int:
+        runtime = self.xp.cuda.runtime
+        return int(runtime.deviceGetAttribute(runtime.cudaDevAttrSingleToDoublePrecisionPerfRatio, self.index))
+
     def available(self) -> int | None:
         with self.activate():
             pool = self.xp.get_default_memory_pool()
