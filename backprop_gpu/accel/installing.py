@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -41,11 +42,13 @@ def install(*, device: str = "auto", dtype: str | None = None, verbose: bool = F
     _put_in_place()
 
 
-def install_worker(settings: tally.Settings) -> None:
-    """The same in a process that an accelerated one has started."""
+def arrived(module: str, name: str, settings: tally.Settings) -> type:
+    """A class in a process that an accelerated one has started, after the same has been done there."""
     if tally.settings() != settings:
         tally.adopt(settings)
         _put_in_place()
+    cls: type = getattr(importlib.import_module(module), name)
+    return cls
 
 
 def uninstall() -> None:
@@ -66,8 +69,9 @@ def _put_in_place() -> None:
 
 def _replace(module: ModuleType) -> None:
     from .replacing import replace
+    from .workers import send_along
 
-    replace(module)
+    send_along(replace(module), arrived)
 
 
 class _Watch(MetaPathFinder):

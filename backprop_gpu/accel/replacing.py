@@ -32,11 +32,10 @@ _twins: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # our estimator behin
 _originals: dict[tuple[type, str], Any] = {}  # what a class had of its own under this name, or None
 
 
-def replace(module: ModuleType) -> None:
-    """Replace the methods of both classes; nothing happens if they are."""
-    from .workers import send_along
-
-    for cls in (getattr(module, name) for name in NAMES):
+def replace(module: ModuleType) -> list[type]:
+    """Replace the methods of both classes, which are returned; nothing happens if they are."""
+    classes = [getattr(module, name) for name in NAMES]
+    for cls in classes:
         if (cls, "fit") in _originals:
             continue
         for name in METHODS:
@@ -45,7 +44,7 @@ def replace(module: ModuleType) -> None:
         cls.fit = _fitting(cls, cls.fit)
         cls.partial_fit = available_if(partial_fit.check)(_fitting(cls, partial_fit.fn))
         cls._forward_pass_fast = _forward(cls, cls._forward_pass_fast)
-    send_along(module)
+    return classes
 
 
 def restore(module: ModuleType) -> None:

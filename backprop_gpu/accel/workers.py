@@ -6,38 +6,30 @@ another process, a call goes along that puts the replacement in place there firs
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable, Sequence
 from multiprocessing.reduction import ForkingPickler
-from types import ModuleType
 from typing import Any
 
 from . import tally
-from .installing import install_worker
 
-_sent: set[type] = set()
+_sent: dict[type, Callable[..., type]] = {}  # a class, and what finds it over there
 
 
-def send_along(module: ModuleType) -> None:
-    """See to it that the classes of ``module`` bring the replacement with them, through joblib and multiprocessing."""
+def send_along(classes: Sequence[type], arrived: Callable[..., type]) -> None:
+    """See to it that classes bring the replacement with them, through joblib and multiprocessing.
+
+    ``arrived(module, name, settings)`` puts it in place in the other process and returns the class.
+    """
     from joblib.externals.loky.backend.reduction import register
 
-    from .replacing import NAMES
-
-    for cls in (getattr(module, name) for name in NAMES):
-        _sent.add(cls)
+    for cls in classes:
+        _sent[cls] = arrived
         for to in (register, ForkingPickler.register):
             to(type(cls), _reduce_class)
 
 
 def _reduce_class(cls: type) -> Any:
-    """How to find a class over there: by its name, as for all others of this metaclass, or through :func:`arrived`."""
+    """How to find a class over there: by its name, as for all others of this metaclass, or by what was sent along."""
     if cls not in _sent:
         return cls.__qualname__
-    return arrived, (cls.__module__, cls.__qualname__, tally.settings())
-
-
-def arrived(module: str, name: str, settings: tally.Settings) -> type:
-    """The class, after the replacement has been put in place."""
-    install_worker(settings)
-    cls: type = getattr(importlib.import_module(module), name)
-    return cls
+    return _sent[cls], (cls.__module__, cls.__qualname__, tally.settings())
