@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backprop_gpu.backends import get_backend
 from backprop_gpu.backends.host.calls import Calls
 from backprop_gpu.maths.activations import get_activation
 from backprop_gpu.maths.ledger import Denominator
 from backprop_gpu.maths.losses import SquaredError
-from backprop_gpu.maths.optimizers import SGD
+from backprop_gpu.maths.optimizers import SGD, get_optimizer
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import BatchBuffers, Batches
@@ -164,3 +165,20 @@ def test_a_formula_of_ones_own_is_used_whatever_its_name(kernels: str) -> None:
         found.append((step.cost(), net.params.theta.copy()))
     np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5)
     np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_updates_in_place_have_the_bits_of_maths(name: str, dtype: str) -> None:
+    """So that an optimizer with an average, which has no calls of its own, takes the very same steps."""
+    rng, optimizer = np.random.default_rng(0), get_optimizer(name)
+    theta, grad = rng.standard_normal((2, 1000)).astype(dtype)
+    slots = [np.abs(rng.standard_normal(1000)).astype(dtype) for _ in optimizer.slots]
+    scalars, found = np.array(optimizer.numbers(7, 1e-3), dtype), []
+    for kernels in ("reference", "host"):
+        copies = [x.copy() for x in (theta, *slots)]
+        how = {"scalars": scalars, "factor": None, "decay": True}
+        get_backend("numpy").kernels(kernels).update(optimizer, copies[0], grad, copies[1:], **how)
+        found.append(copies)
+    for want, got in zip(*found, strict=True):
+        np.testing.assert_array_equal(got, want)

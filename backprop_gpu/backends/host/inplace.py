@@ -203,8 +203,9 @@ def adam(to: Calls, o: Any, theta: np.ndarray, g: np.ndarray, slots: Slots, numb
     to.do(np.sqrt, v, out=s)
     to.do(np.multiply, s, c, out=s)
     to.do(np.add, s, number(o.epsilon, g), out=s)
-    to.do(np.divide, m, s, out=s)
-    to.do(np.multiply, s, step, out=s)
+    moved = to.scratch("moved", g.shape, g.dtype)
+    to.do(np.multiply, m, step, out=moved)  # before the division, as in maths: the same bits
+    to.do(np.divide, moved, s, out=s)
     to.do(np.subtract, theta, s, out=theta)
 
 
