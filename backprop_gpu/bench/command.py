@@ -119,11 +119,13 @@ def _rows(options: argparse.Namespace, context: dict[str, Any]) -> Iterator[dict
 
 def _estimator_rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from . import estimators
+    from .measure import UNSET
     from .tables import QUICK, chosen_tables
 
     tables = chosen_tables(options.workloads or (QUICK if options.quick else ()), options.what)
     rounds, at_least, epochs = (1, 0.0, 20) if options.quick else (options.rounds, options.slice, None)
-    yield from estimators.rows(tables, options.peers, rounds, at_least, epochs)
+    variables = UNSET if options.unset_openblas else {}
+    yield from estimators.rows(tables, options.peers, rounds, at_least, epochs, variables)
 
 
 def _tabular_rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:

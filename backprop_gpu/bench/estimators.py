@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,12 @@ class Desk:
 
 
 def rows(
-    tables: Sequence[Table], names: Sequence[str], rounds: int, at_least: float, epochs: int | None = None
+    tables: Sequence[Table],
+    names: Sequence[str],
+    rounds: int,
+    at_least: float,
+    epochs: int | None = None,
+    variables: Mapping[str, str | None] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One row for each table and peer, and one for all tables: how many times as long as ours each peer takes.
 
@@ -84,7 +89,7 @@ def rows(
     workers: dict[str, Worker] = {}
     try:
         for name in taking_part:
-            workers[name] = Worker(".estimators:Desk", name, variables={})
+            workers[name] = Worker(".estimators:Desk", name, variables=variables or {})
         for table in tables:
             for row in _table_rows(table, workers, rounds, at_least, epochs):
                 ratios.setdefault(row["peer"], []).extend([row["ratio"]] if "ratio" in row else [])

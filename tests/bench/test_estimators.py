@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from backprop_gpu.bench import estimators
 from backprop_gpu.bench.command import add_bench, run_bench
 from backprop_gpu.bench.estimators import Desk, _table_rows, unequal
+from backprop_gpu.bench.measure import UNSET
 from backprop_gpu.bench.tables import QUICK, TABLES, chosen_tables, load
 from backprop_gpu.errors import ConfigError
 
@@ -94,3 +97,13 @@ def test_a_table_is_what_it_says(table: Any) -> None:
     again = load(table)
     np.testing.assert_array_equal(X, again[0])
     np.testing.assert_array_equal(y, again[1])
+
+
+@pytest.mark.parametrize(("given", "passed"), [((), {}), (("--unset-openblas",), UNSET)])
+def test_variables_reach_the_processes(given: tuple[str, ...], passed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def started(home: str, *arguments: Any, variables: Any) -> Any:
+        raise ConfigError(f"variables {sorted(variables)}")
+
+    monkeypatch.setattr(estimators, "Worker", started)
+    with pytest.raises(ConfigError, match=re.escape(f"variables {sorted(passed)}")):
+        run("estimators", "--quick", *given)
