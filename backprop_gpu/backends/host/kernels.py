@@ -80,7 +80,10 @@ class HostKernels(ReferenceKernels):
         """As many threads as are worth it for the largest product so far, where the BLAS lets us say so."""
         if self.blas is None or self._largest_product >= SMALL_PRODUCT:
             return contextlib.nullcontext()
-        return self.blas.using_threads(1)
+        return self._one_thread()
+
+    def _one_thread(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.blas is None else self.blas.using_threads(1)
 
     # -- layers --------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from .calling import REALS, Kernel, inline, integers, pointer
 
 
 # Row: 0 A, 1 derivative, 2 kept units, 3 step, 4 key (k0, k1, layer, threshold), 5 scale, 6 words, 7 first example,
-# 8 n, 9 m.
+# 8 n, 9 m, 10 pitch, 11 column that the first one is.
 @functools.cache
 def drop(dtype: str) -> Kernel:
     """A, g' <- A, g' times 1/(1 - rate) where a unit survives, else 0; which ones do is kept."""
@@ -28,26 +28,27 @@ def drop(dtype: str) -> Kernel:
 
     @inline
     def body(address):
-        a = integers(address, 10)
+        a = integers(address, 12)
         n, m, key, scale = a[8], a[9], integers(a[4], 4), scalar(a[5], f(1.0))
-        step, first, threshold = integers(a[3], 1)[0], integers(a[7], 1)[0], np.uint64(key[3])
+        step, first = integers(a[3], 1)[0], integers(a[7], 1)[0] + a[11]
+        threshold, pitch = np.uint64(key[3]), a[10]
         for r in range(n):
             if r & 3 == 0:
-                _philox_words(np.uint64(r >> 2), first, step, key, a[6], m)
-            kept = nb.carray(pointer(a[2] + r * m), m, np.uint8)
-            lane = nb.carray(pointer(a[6] + 4 * (r & 3) * m), m, np.uint32)
-            at = size * r * m
+                _philox_words(np.uint64(r >> 2), first, step, key, a[6], m, pitch)
+            kept = nb.carray(pointer(a[2] + r * pitch), m, np.uint8)
+            lane = nb.carray(pointer(a[6] + 4 * (r & 3) * pitch), m, np.uint32)
+            at = size * r * pitch
             survivors(floats(a[0] + at, m), floats(a[1] + at, m), kept, lane, threshold, scale, m)
 
     return Kernel("drop", dtype, body)
 
 
 @inline
-def _philox_words(quad, first, step, key, words_at, m):
-    """Four rows of m words: Philox-4x32-10 with counter (quad, first + c, layer, step), key = (k0, k1, layer)."""
+def _philox_words(quad, first, step, key, words_at, m, pitch):
+    """Four rows of m words, ``pitch`` apart: Philox-4x32-10 with counter (quad, first + c, layer, step), key = (k0, k1, layer)."""
     low, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     k0, k1, layer, now = np.uint64(key[0]), np.uint64(key[1]), np.uint64(key[2]), np.uint64(step) & low
-    words = nb.carray(pointer(words_at), 4 * m, np.uint32)
+    words = nb.carray(pointer(words_at), 4 * pitch, np.uint32)
     for c in range(m):
         c0, c1, c2, c3 = quad, np.uint64(first + c) & low, layer, now
         a0, a1 = k0, k1
@@ -60,6 +61,6 @@ def _philox_words(quad, first, step, key, words_at, m):
             a0 = (a0 + np.uint64(0x9E3779B9)) & low
             a1 = (a1 + np.uint64(0xBB67AE85)) & low
         words[c] = np.uint32(c0)
-        words[m + c] = np.uint32(c1)
-        words[2 * m + c] = np.uint32(c2)
-        words[3 * m + c] = np.uint32(c3)
+        words[pitch + c] = np.uint32(c1)
+        words[2 * pitch + c] = np.uint32(c2)
+        words[3 * pitch + c] = np.uint32(c3)

@@ -6,7 +6,8 @@ is being captured it is written down instead, and the replay is one compiled loo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,31 @@ from ...shipped import shipped
 from ..openblas import OpenBlas
 from . import activations, averaging, data, layers, losses, updates
 from .calling import REALS, Kernel
+from .crew import Score, crew, in_chunks
 from .dropout import drop
 from .norm_kernels import NormKernels
 from .plan import choices, layer_obstacle, temporaries
-from .recording import Call, NotRecordableError, Tape
+from .recording import (
+    Argument,
+    Call,
+    Columns,
+    Cut,
+    First,
+    NotRecordableError,
+    Tape,
+    Units,
+    columns,
+    pass_time,
+    product_time,
+    rows,
+    shares,
+)
+
+# The largest product of a network that is cut in two has twice so many operations at least, one that is cut in more has
+# MORE_OPERATIONS for each part: some microseconds of a core.
+PART_OPERATIONS, MORE_OPERATIONS = 130_000, 500_000
+CACHE_LINE = 64
+LARGE_NANOSECONDS = 100_000  # from here on a call by itself is played on all cores
 
 
 @dataclass
@@ -53,15 +75,32 @@ class CompiledKernels(NormKernels):
         super().__init__(backend, blas)
         self._gemm = blas.gemm
         self._recording: list[Call] | None = None
+        self._crew, self._cuttable = crew(), 0
 
     # -- calling and recording -----------------------------------------------------------------------------------
 
-    def _run(self, kernel: Kernel, *arguments: int | np.ndarray | None) -> None:
-        made = Call(kernel, arguments)
+    def _run(self, kernel: Kernel, *arguments: Argument, nanoseconds: float = 0.0) -> None:
+        made = Call(kernel, arguments, nanoseconds, self._parts())
         if self._recording is None:
-            self._do(made.run)
+            self._do(self._outright, made)
         else:
             self._recording.append(made)
+
+    def _parts(self) -> int:
+        """In how many parts calls are worth being cut, by the largest product so far."""
+        least = 1 if self._cuttable < 2 * PART_OPERATIONS else 2
+        return min(self._crew.size, max(least, self._cuttable // MORE_OPERATIONS))
+
+    def _outright(self, made: Call) -> None:
+        """Play one call, on all cores if it is large."""
+        if made.parts == 1:
+            made.run()
+            return
+        with self._one_thread():  # threads of BLAS would go on looking for work, on cores that the crew needs
+            if made.nanoseconds > LARGE_NANOSECONDS:
+                self._crew.play(Score([made]), 1)
+            else:
+                made.run()
 
     def _contiguous(self, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """A copy that is made anew whenever the operation is."""
@@ -79,18 +118,26 @@ class CompiledKernels(NormKernels):
         calls = self._record(program)
         if calls is None:
             return super().capture(program)
-        tape = Tape(calls)
+        play, threads = self._player(calls)
 
         def replay(times: int, before: Before | None = None) -> None:
-            with self._blas_threads():
+            with threads():
                 if before is None:
-                    tape.play(times)
+                    in_chunks(play, times)
                     return
                 for _ in range(times):
                     before()
-                    tape.play(1)
+                    play(1)
 
         return replay
+
+    def _player(self, calls: list[Call]) -> tuple[Callable[[int], None], Callable[[], Any]]:
+        """What plays the calls a number of times, and under how many threads of BLAS: one where all cores play."""
+        parts = self._parts()
+        if parts == 1:
+            return Tape(calls).play, self._blas_threads
+        score = Score([made.cut(parts) for made in calls])
+        return functools.partial(self._crew.play, score), self._one_thread
 
     def _record(self, program: Program) -> list[Call] | None:
         """The program's calls; None if something has no compiled form."""
@@ -156,19 +203,31 @@ class CompiledKernels(NormKernels):
             stored = 0, self._contiguous(A_prev, A.dtype)
         (n, k), m = W.shape, A_prev.shape[1]
         self._largest_product = max(self._largest_product, 2 * n * k * m)
+        shared = m * A.itemsize % CACHE_LINE and n < m  # two cores would write to the ends of one line
+        self._cuttable = max(self._cuttable, 2 * n * k * m // (4 if shared else 1))
+        flipped, stored = stored
+        by_unit, given = n >= m, columns(stored)
+        if by_unit or flipped:
+            given = Cut(stored) if by_unit else rows(stored)
+        cut, whole, units, examples = (rows, rows, Units(n), m) if by_unit else (columns, Cut, n, Columns(m))
         self._run(
             layers.dense(A.dtype.name, activation.name, saved.derivative is not None),
-            *(self._gemm[A.dtype.name], W, *stored, b, A, n, k, m, saved.parameter, saved.derivative),
+            *(self._gemm[A.dtype.name], whole(W), flipped, given, whole(b), cut(A, written=True), units, k, examples),
+            *(saved.parameter, cut(saved.derivative, written=True), m),
+            nanoseconds=product_time(n, k, m, A),
         )
         self._dropped(A, saved, dropout)
 
     def _dropped(self, A: np.ndarray, saved: Any, dropout: Dropout | None) -> None:
         """A, g' <- drop(A), drop(g')."""
         if dropout is not None:
+            n, m = A.shape
             self._run(
                 drop(A.dtype.name),
-                *(A, saved.derivative, saved.kept, dropout.step, saved.key, saved.scale, saved.words),
-                *(dropout.first, *A.shape),
+                *(columns(A, written=True), columns(saved.derivative, written=True), columns(saved.kept, written=True)),
+                *(dropout.step, saved.key, saved.scale, columns(saved.words, written=True), dropout.first),
+                *(n, Columns(m), m, First(0)),
+                nanoseconds=8 * pass_time(A),
             )
 
     def dense_vjp_input(
@@ -202,11 +261,21 @@ class CompiledKernels(NormKernels):
             )
             return
         (n, k), m, keeps = W.shape, dZ.shape[1], saved_prev.derivative is not None
+        by_unit = k >= m
+        cut, units, examples = (rows, Units(k), m) if by_unit else (columns, k, Columns(m))
         self._run(
             layers.dense_vjp_input(dZ.dtype.name, activation_prev.name, keeps, saved_prev.kept is not None),
-            *(self._gemm[dZ.dtype.name], W, dZ, A_prev, dZ_prev, db_prev, n, k, m),
-            *(saved_prev.parameter, saved_prev.derivative, scale, int(accumulate), saved_prev.kept),
+            *(self._gemm[dZ.dtype.name], columns(W) if by_unit else W, dZ if by_unit else columns(dZ), cut(A_prev)),
+            *(cut(dZ_prev, written=True), rows(db_prev, written=True) if by_unit else None, n, units, examples),
+            *(saved_prev.parameter, cut(saved_prev.derivative), scale, int(accumulate), cut(saved_prev.kept), k, m),
+            nanoseconds=product_time(n, k, m, dZ),
         )
+        if not by_unit:
+            self._run(
+                layers.row_sums(dZ.dtype.name),
+                *(rows(dZ_prev), rows(db_prev, written=True), Units(k), m, scale, int(accumulate)),
+                nanoseconds=pass_time(dZ_prev),
+            )
 
     def dense_vjp_params(
         self, dZ: np.ndarray, A_prev: np.ndarray, *, scale: np.ndarray | None, dW: np.ndarray, accumulate: bool
@@ -217,10 +286,20 @@ class CompiledKernels(NormKernels):
             self._fall_back()
             super().dense_vjp_params(dZ, A_prev, scale=scale, dW=dW, accumulate=accumulate)
             return
-        (n, k), m = dW.shape, dZ.shape[1]
+        (n, k), m, (flipped, stored) = dW.shape, dZ.shape[1], stored
+        # The transposed product is the better one in narrow parts: each packs its own rows of A_prev only.
+        by_unit = flipped or k < 2 * Columns.aligned
+        cut, units, inputs = (rows, Units(n), k) if by_unit else (columns, n, Columns(k))
         self._run(
             layers.dense_vjp_params(dW.dtype.name),
-            *(self._gemm[dW.dtype.name], dZ, *stored, dW, n, k, m, scale, int(accumulate)),
+            *(
+                self._gemm[dW.dtype.name],
+                rows(dZ) if by_unit else dZ,
+                flipped,
+                Cut(stored) if by_unit else rows(stored),
+            ),
+            *(cut(dW, written=True), units, inputs, m, scale, int(accumulate), k),
+            nanoseconds=product_time(n, k, m, dW),
         )
 
     def output_delta(
@@ -240,11 +319,11 @@ class CompiledKernels(NormKernels):
     ) -> None:
         """dZ <- w dL/dZ (1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L."""
         labels = loss.labels == "classes" and Y.shape[0] == 1 and Y.dtype == np.int64
-        rows = Y.T  # examples contiguous, as batches are gathered
-        if not rows.flags.c_contiguous or not (weights is None or weights.flags.c_contiguous):
+        targets = Y.T  # examples contiguous, as batches are gathered
+        if not targets.flags.c_contiguous or not (weights is None or weights.flags.c_contiguous):
             self._fall_back()
-            rows, weights = (
-                self._contiguous(rows, rows.dtype),
+            targets, weights = (
+                self._contiguous(targets, targets.dtype),
                 weights if weights is None else self._contiguous(weights, weights.dtype),
             )
         fits = labels or (Y.dtype == Z.dtype and Y.shape == Z.shape)
@@ -270,8 +349,16 @@ class CompiledKernels(NormKernels):
         pairs = np.stack([parameters, 1.0 - parameters], axis=1).astype(dtype)
         self._run(
             losses.output_delta(dtype, loss.name, labels),
-            *(Z, dZ, rows, weights, inverse_denominator, int(early), db, int(accumulate)),
-            *(*scratch, value, n, m, pairs, parameters.size),
+            *(columns(Z), columns(dZ, written=True), rows(targets), columns(weights), inverse_denominator, int(early)),
+            *(rows(each, written=True) for each in scratch),
+            *(n, Columns(m), pairs, parameters.size, m),
+            nanoseconds=20 * pass_time(Z),
+        )
+        self._run(
+            losses.output_sums(dtype),
+            *(scratch[2], dZ, inverse_denominator, int(early), Cut(db, written=True), int(accumulate)),
+            *(Cut(value, written=True), n, m, Units(1)),
+            nanoseconds=2 * pass_time(dZ),
         )
 
     # -- the flat vector -----------------------------------------------------------------------------------------
@@ -286,7 +373,13 @@ class CompiledKernels(NormKernels):
             self._fall_back()
             super().penalty(theta, grad, l1=l1, l2=l2, value=value)
             return
-        self._run(updates.penalty(theta.dtype.name), theta, grad, l1, l2, value, theta.shape[0])
+        n, sums = theta.shape[0], np.zeros((self._crew.size, 1))
+        self._run(
+            updates.penalty(theta.dtype.name),
+            *(rows(theta), rows(grad, written=True), l1, l2, shares(sums), Units(n)),
+            nanoseconds=pass_time(theta),
+        )
+        self._run(updates.penalty_value(theta.dtype.name), sums, sums.size, Cut(value, written=True), Units(1))
 
     def global_norm(self, grad: np.ndarray, max_norm: float, *, norm: np.ndarray, factor: np.ndarray) -> None:
         """norm <- |grad|_2;  factor <- min(1, max_norm / norm)."""
@@ -295,7 +388,10 @@ class CompiledKernels(NormKernels):
             super().global_norm(grad, max_norm, norm=norm, factor=factor)
             return
         limit = np.array([max_norm], grad.dtype)
-        self._run(updates.global_norm(grad.dtype.name), grad, grad.shape[0], limit, norm, factor)
+        sums, dtype = np.zeros((self._crew.size, 1)), grad.dtype.name
+        self._run(updates.squares(dtype), rows(grad), Units(grad.shape[0]), shares(sums), nanoseconds=pass_time(grad))
+        written = Cut(norm, written=True), Cut(factor, written=True)
+        self._run(updates.global_norm(dtype), sums, sums.size, limit, *written, Units(1))
 
     def update(
         self,
@@ -317,10 +413,16 @@ class CompiledKernels(NormKernels):
         three = (*slots[: len(optimizer.slots)], None, None, None)[:3]
         self._run(
             updates.update(theta.dtype.name, rule),
-            *(theta, grad, *three, scalars, np.array(constants, theta.dtype), factor, theta.shape[0]),
+            *(rows(theta, written=True), rows(grad), *(rows(slot, written=True) for slot in three), scalars),
+            *(np.array(constants, theta.dtype), factor, Units(theta.shape[0])),
+            nanoseconds=2 * pass_time(theta),
         )
         if optimizer.average:
-            self._run(averaging.average(theta.dtype.name), theta, slots[-1], scalars[-1:], theta.shape[0])
+            self._run(
+                averaging.average(theta.dtype.name),
+                *(rows(theta), rows(slots[-1], written=True), scalars[-1:], Units(theta.shape[0])),
+                nanoseconds=pass_time(theta),
+            )
 
     # -- batches -------------------------------------------------------------------------------------------------
 
@@ -332,7 +434,12 @@ class CompiledKernels(NormKernels):
             self._fall_back()
             super().gather(source, order, counters, stride, out=out)
             return
-        self._run(data.gather(source.dtype.name), source, order, counters, stride, out, *out.shape)
+        m, width = out.shape
+        self._run(
+            data.gather(source.dtype.name),
+            *(source, Cut(order, order.itemsize), counters, stride, rows(out, written=True), Columns(m), width),
+            nanoseconds=pass_time(out),
+        )
 
     def advance(
         self, counters: np.ndarray, table: np.ndarray, values: np.ndarray, *, hyper: np.ndarray, value: np.ndarray

@@ -11,8 +11,10 @@ import numpy as np
 from . import activations
 from .calling import PLAIN, REALS, TRANSPOSED, Kernel, gemm, inline, integers, pointer
 
+# Rows may be for some of a layer's units or for some of the examples: m columns of arrays whose rows are ``pitch`` long.
 
-# Row: 0 gemm, 1 W, 2 A_prev transposed?, 3 A_prev, 4 b, 5 A, 6 n, 7 k, 8 m, 9 parameter, 10 derivative or 0.
+
+# Row: 0 gemm, 1 W, 2 A_prev transposed?, 3 A_prev, 4 b, 5 A, 6 n, 7 k, 8 m, 9 parameter, 10 derivative or 0, 11 pitch.
 @functools.cache
 def dense(dtype: str, activation: str, keeps: bool) -> Kernel:
     """A <- g(W A_prev + b); ``keeps``: g' goes to its buffer."""
@@ -21,19 +23,19 @@ def dense(dtype: str, activation: str, keeps: bool) -> Kernel:
 
     @inline
     def body(address):
-        a = integers(address, 11)
-        n, k, m, p = a[6], a[7], a[8], scalar(a[9], f(0.0))
-        trans, ld = (TRANSPOSED, k) if a[2] else (PLAIN, m)
-        gemm(a[0], PLAIN, trans, n, m, k, f(1.0), a[1], k, a[3], ld, f(0.0), a[5], m)
+        a = integers(address, 12)
+        n, k, m, p, pitch = a[6], a[7], a[8], scalar(a[9], f(0.0)), a[11]
+        trans, ld = (TRANSPOSED, k) if a[2] else (PLAIN, pitch)
+        gemm(a[0], PLAIN, trans, n, m, k, f(1.0), a[1], k, a[3], ld, f(0.0), a[5], pitch)
         bias, slopes = floats(a[4], n), a[10] if keeps else a[5]
         for r in range(n):
-            row(p, floats(a[5] + size * r * m, m), bias[r], floats(slopes + size * r * m, m), m)
+            row(p, floats(a[5] + size * r * pitch, m), bias[r], floats(slopes + size * r * pitch, m), m)
 
     return Kernel(f"dense_{activation}{'_keeping' if keeps else ''}", dtype, body)
 
 
-# Row: 0 gemm, 1 W, 2 dZ, 3 A_prev, 4 dZ_prev, 5 db_prev, 6 n, 7 k, 8 m, 9 parameter, 10 derivative or 0,
-# 11 scale or 0, 12 accumulate?, 13 kept units or 0.
+# Row: 0 gemm, 1 W, 2 dZ, 3 A_prev, 4 dZ_prev, 5 db_prev or 0, 6 n, 7 k, 8 m, 9 parameter, 10 derivative or 0,
+# 11 scale or 0, 12 accumulate?, 13 kept units or 0, 14 width of W, 15 pitch.
 def dense_vjp_input(dtype: str, activation: str, keeps: bool, drops: bool) -> Kernel:
     """dZ_prev <- (W^T dZ) * drop * g';  db_prev <- (+) scale * row sums, while the row is in the cache.
 
@@ -46,22 +48,20 @@ def dense_vjp_input(dtype: str, activation: str, keeps: bool, drops: bool) -> Ke
 
 @functools.cache
 def _vjp_input(dtype: str, how: str) -> Kernel:
-    real, slope = REALS[dtype], _slope_row(dtype, how)
+    real, slope, row_sum = REALS[dtype], _slope_row(dtype, how), sum_of(dtype)
     f, size, floats, scalar, from_a = real.f, real.size, real.floats, real.scalar, how in activations.FROM_A
 
     @inline
     def body(address):
-        a = integers(address, 14)
+        a = integers(address, 16)
         n, k, m, p, scale = a[6], a[7], a[8], scalar(a[9], f(0.0)), scalar(a[11], f(1.0))
-        gemm(a[0], TRANSPOSED, PLAIN, k, m, n, f(1.0), a[1], k, a[2], m, f(0.0), a[4], m)
-        db, known = floats(a[5], k), a[3] if from_a else a[10]
+        pitch, db, known = a[15], floats(a[5], k), a[3] if from_a else a[10]
+        gemm(a[0], TRANSPOSED, PLAIN, k, m, n, f(1.0), a[1], a[14], a[2], pitch, f(0.0), a[4], pitch)
         for r in range(k):
-            d = floats(a[4] + size * r * m, m)
-            slope(p, floats(known + size * r * m, m), nb.carray(pointer(a[13] + r * m), m, np.uint8), d, m)
-            total = f(0.0)
-            for c in range(m):
-                total += d[c]
-            db[r] = (db[r] if a[12] else f(0.0)) + scale * total
+            at, d = size * r * pitch, floats(a[4] + size * r * pitch, m)
+            slope(p, floats(known + at, m), nb.carray(pointer(a[13] + r * pitch), m, np.uint8), d, m)
+            if a[5]:
+                db[r] = (db[r] if a[12] else f(0.0)) + scale * row_sum(d, m)
 
     return Kernel(f"dense_vjp_input_{how}", dtype, body)
 
@@ -92,7 +92,38 @@ def _slope_row(dtype: str, how: str) -> Any:
     return kept_slope if how == "kept" else dropped
 
 
-# Row: 0 gemm, 1 dZ, 2 A_prev transposed?, 3 A_prev, 4 dW, 5 n, 6 k, 7 m, 8 scale or 0, 9 accumulate?
+def sum_of(dtype: str) -> Any:
+    """``total(x, m)``: the sum of m numbers."""
+    f = REALS[dtype].f
+
+    @inline
+    def total(x, m):
+        s = f(0.0)
+        for c in range(m):
+            s += x[c]
+        return s
+
+    return total
+
+
+# Row: 0 dZ, 1 db, 2 k, 3 m, 4 scale or 0, 5 accumulate?
+@functools.cache
+def row_sums(dtype: str) -> Kernel:
+    """db <- (+) scale * row sums: the bias gradient, where no one saw whole rows of dZ before."""
+    real, row_sum = REALS[dtype], sum_of(dtype)
+    f, size, floats, scalar = real.f, real.size, real.floats, real.scalar
+
+    @inline
+    def body(address):
+        a = integers(address, 6)
+        k, m, db, scale = a[2], a[3], floats(a[1], a[2]), scalar(a[4], f(1.0))
+        for r in range(k):
+            db[r] = (db[r] if a[5] else f(0.0)) + scale * row_sum(floats(a[0] + size * r * m, m), m)
+
+    return Kernel("row_sums", dtype, body)
+
+
+# Row: 0 gemm, 1 dZ, 2 A_prev transposed?, 3 A_prev, 4 dW, 5 n, 6 k, 7 m, 8 scale or 0, 9 accumulate?, 10 width of W.
 @functools.cache
 def dense_vjp_params(dtype: str) -> Kernel:
     """dW <- (+) scale * dZ A_prev^T, in the product itself."""
@@ -100,10 +131,10 @@ def dense_vjp_params(dtype: str) -> Kernel:
 
     @inline
     def body(address):
-        a = integers(address, 10)
-        n, k, m = a[5], a[6], a[7]
-        trans, ld = (PLAIN, k) if a[2] else (TRANSPOSED, m)
+        a = integers(address, 11)
+        n, k, m, width = a[5], a[6], a[7], a[10]
+        trans, ld = (PLAIN, width) if a[2] else (TRANSPOSED, m)
         beta = f(1.0) if a[9] else f(0.0)
-        gemm(a[0], PLAIN, trans, n, k, m, scalar(a[8], f(1.0)), a[1], m, a[3], ld, beta, a[4], k)
+        gemm(a[0], PLAIN, trans, n, k, m, scalar(a[8], f(1.0)), a[1], m, a[3], ld, beta, a[4], width)
 
     return Kernel("dense_vjp_params", dtype, body)

@@ -11,12 +11,16 @@ from ...protocol import Dropout
 from ..kernels import HostKernels, HostSaved
 from . import norms
 from .calling import REALS, Kernel
+from .crew import Crew
+from .recording import Argument, Cut, Units, pass_time, rows, shares
 
 
 class NormKernels(HostKernels):
     """Compiled where the layer's ``saved`` is, NumPy's kernels elsewhere."""
 
-    def _run(self, kernel: Kernel, *arguments: int | np.ndarray | None) -> None:
+    _crew: Crew
+
+    def _run(self, kernel: Kernel, *arguments: Argument, nanoseconds: float = 0.0) -> None:
         raise NotImplementedError
 
     def _fall_back(self) -> None:
@@ -52,14 +56,20 @@ class NormKernels(HostKernels):
             super().batch_norm(Z, gamma, beta, activation, dropout, weights, **out)
             return
         (n, m), variant = A.shape, (A.dtype.name, activation.name, saved.derivative is not None)
-        kept = saved.parameter, saved.derivative
+        kept, given = (saved.parameter, rows(saved.derivative, written=True)), (rows(gamma), rows(beta))
         if X is None or inverse_std is None:
-            self._run(norms.inference(*variant), Z, gamma, beta, mean, variance, A, n, m, *kept)
+            self._run(
+                norms.inference(*variant),
+                *(rows(Z), *given, rows(mean), rows(variance), rows(A, written=True), Units(n), m, *kept),
+                nanoseconds=pass_time(A),
+            )
         else:
-            counted, shares = self._counted(weights, m, A.dtype), self._scratch("shares", (m,), A.dtype)
+            counted, written = self._counted(weights, m, A.dtype), (mean, variance, A, X, inverse_std)
             self._run(
                 norms.batch_norm(*variant),
-                *(Z, gamma, beta, counted, mean, variance, A, X, inverse_std, n, m, shares, *kept),
+                *(rows(Z), *given, counted, *(rows(x, written=True) for x in written), Units(n), m),
+                *(self._shares(m, A.dtype), *kept),
+                nanoseconds=4 * pass_time(A),
             )
         self._dropped(A, saved, dropout)
 
@@ -83,11 +93,17 @@ class NormKernels(HostKernels):
             super().batch_norm_vjp(dU, X, inverse_std, gamma, weights, accumulate=accumulate, **out)
             return
         n, m = dU.shape
-        counted, shares = self._counted(weights, m, dU.dtype), self._scratch("shares", (m,), dU.dtype)
+        counted = self._counted(weights, m, dU.dtype)
         self._run(
             norms.batch_norm_vjp(dU.dtype.name),
-            *(dU, X, inverse_std, gamma, counted, scale, dZ, dgamma, int(accumulate), n, m, shares),
+            *(rows(dU), rows(X), rows(inverse_std), rows(gamma), counted, scale, rows(dZ, written=True)),
+            *(rows(dgamma, written=True), int(accumulate), Units(n), m, self._shares(m, dU.dtype)),
+            nanoseconds=4 * pass_time(dU),
         )
+
+    def _shares(self, m: int, dtype: np.dtype) -> Cut:
+        """Room for the examples' shares of the weight, for each part of a call."""
+        return shares(self._scratch("shares", (self._crew.size, m), dtype))
 
     def _counted(self, weights: np.ndarray | None, m: int, dtype: np.dtype) -> np.ndarray:
         """The weights as a kernel takes them: contiguous, all 1 where none are given."""

@@ -148,46 +148,82 @@ def _signed(dtype: str) -> dict[str, Any]:
     return {"lion": lion(False), "lion_decaying": lion(True)}
 
 
-# Row: 0 theta, 1 grad, 2 l1 or 0, 3 l2 or 0, 4 value, 5 n.
+# Row: 0 theta, 1 grad, 2 l1 or 0, 3 l2 or 0, 4 sum (float64), 5 n.
 @functools.cache
 def penalty(dtype: str) -> Kernel:
-    """grad += l2 theta + l1 sign(theta);  value += l2/2 |theta|^2 + l1 |theta|_1."""
-    f, floats, scalar = REALS[dtype].f, REALS[dtype].floats, REALS[dtype].scalar
+    """grad += l2 theta + l1 sign(theta);  sum <- l2/2 |theta|^2 + l1 |theta|_1, of some or all parameters."""
+    real, doubles = REALS[dtype], REALS["float64"].floats
+    f, floats, scalar = real.f, real.floats, real.scalar
 
     @inline
     def body(address):
         a = integers(address, 6)
         n, l1, l2 = a[5], scalar(a[2], f(0.0)), scalar(a[3], f(0.0))
         theta, g = floats(a[0], n), floats(a[1], n)
-        value, total = floats(a[4], 1), np.float64(0.0)
+        penalties, total = doubles(a[4], 1), np.float64(0.0)
+        penalties[0] = np.float64(0.0)
         if a[3]:  # a strength that is left out is not 0: 0 times infinity would be NaN
             for i in range(n):
                 g[i] += l2 * theta[i]
                 total += np.float64(theta[i]) * np.float64(theta[i])
-            value[0] += f(np.float64(0.5) * np.float64(l2) * total)
+            penalties[0] += np.float64(0.5) * np.float64(l2) * total
             total = np.float64(0.0)
         if a[2]:
             for i in range(n):
                 x = theta[i]
                 g[i] += l1 * (f(1.0) if x > f(0.0) else (f(-1.0) if x < f(0.0) else x))
                 total += np.float64(abs(x))
-            value[0] += f(np.float64(l1) * total)
+            penalties[0] += np.float64(l1) * total
 
     return Kernel("penalty", dtype, body)
 
 
-# Row: 0 grad, 1 n, 2 limit, 3 norm, 4 factor.
+# Row: 0 sums (float64), 1 how many, 2 value.
+@functools.cache
+def penalty_value(dtype: str) -> Kernel:
+    """value += the sums of ``penalty``, added up."""
+    f, floats, doubles = REALS[dtype].f, REALS[dtype].floats, REALS["float64"].floats
+
+    @inline
+    def body(address):
+        a = integers(address, 3)
+        sums, total = doubles(a[0], a[1]), np.float64(0.0)
+        for i in range(a[1]):
+            total += sums[i]
+        floats(a[2], 1)[0] += f(total)
+
+    return Kernel("penalty_value", dtype, body)
+
+
+# Row: 0 grad, 1 n, 2 sum (float64).
+@functools.cache
+def squares(dtype: str) -> Kernel:
+    """sum <- |grad|^2, of some or all of its numbers."""
+    floats, doubles = REALS[dtype].floats, REALS["float64"].floats
+
+    @inline
+    def body(address):
+        a = integers(address, 3)
+        g, total = floats(a[0], a[1]), np.float64(0.0)
+        for i in range(a[1]):
+            total += np.float64(g[i]) * np.float64(g[i])
+        doubles(a[2], 1)[0] = total
+
+    return Kernel("squares", dtype, body)
+
+
+# Row: 0 sums (float64), 1 how many, 2 limit, 3 norm, 4 factor.
 @functools.cache
 def global_norm(dtype: str) -> Kernel:
-    """norm <- |grad|_2;  factor <- min(1, limit / norm)."""
-    f, floats = REALS[dtype].f, REALS[dtype].floats
+    """norm <- |grad|_2 from the sums of ``squares``;  factor <- min(1, limit / norm)."""
+    f, floats, doubles = REALS[dtype].f, REALS[dtype].floats, REALS["float64"].floats
 
     @inline
     def body(address):
         a = integers(address, 5)
-        g, total = floats(a[0], a[1]), np.float64(0.0)
+        sums, total = doubles(a[0], a[1]), np.float64(0.0)
         for i in range(a[1]):
-            total += np.float64(g[i]) * np.float64(g[i])
+            total += sums[i]
         size, limit = f(np.sqrt(total)), floats(a[2], 1)[0]
         floats(a[3], 1)[0] = size
         floats(a[4], 1)[0] = limit / size if size > limit else f(1.0)

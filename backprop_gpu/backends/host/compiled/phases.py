@@ -1,0 +1,87 @@
+"""What of a recorded step can be played at once: calls in parts, and the parts of several calls in phases.
+
+A call is cut into parts by its units (rows of a product, examples of a batch, parameters), which do not depend on each
+other. Parts with the same number make a track. A phase is a run of calls whose tracks do not touch what another track of
+the same phase writes, so that tracks may be played in any order, on any core, with the same bits; a core that plays a
+track takes a layer's product and the pass over its result together, while it is in the cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .recording import Call, Region
+
+
+@dataclass
+class Track:
+    """Calls that are played one after the other: (address of the kernel, address of its row).
+
+    Attributes
+    ----------
+    nanoseconds : float
+        About how long they take on one core.
+    """
+
+    calls: list[tuple[int, int]] = field(default_factory=list)
+    reads: list[Region] = field(default_factory=list)
+    writes: list[Region] = field(default_factory=list)
+    nanoseconds: float = 0.0
+
+
+@dataclass
+class Phase:
+    """Tracks that may be played at once; the next phase begins when all have ended."""
+
+    tracks: list[Track]
+    solo: bool
+
+    def add(self, call: Call) -> bool:
+        """Take a call in, each part on a track of its own; False if it has to wait for the next phase."""
+        if self.solo or call.solo:
+            if not (self.solo and call.solo):
+                return False
+            placed = [0]
+        else:
+            placed = self._tracks_for(call)
+            self.tracks += [Track() for _ in range(len(placed) - len(self.tracks))]
+        for part, number in enumerate(placed):
+            track = self.tracks[number]
+            track.calls.append((call.kernel.address, call.rows[part].ctypes.data))
+            track.nanoseconds += call.nanoseconds / call.parts
+            if not call.solo:
+                reads, writes = call.regions(part)
+                track.reads += reads
+                track.writes += writes
+        return bool(placed)
+
+    def _tracks_for(self, call: Call) -> list[int]:
+        """The number of a track for each part, that of least work for a call in one; empty if there are none."""
+        if call.parts > 1:
+            numbers = list(range(call.parts))
+            fits = all(self._free(call, part, part) for part in numbers)
+            return numbers if fits else []
+        by_work = sorted(range(len(self.tracks)), key=lambda number: self.tracks[number].nanoseconds)
+        return next(([number] for number in by_work if self._free(call, 0, number)), [])
+
+    def _free(self, call: Call, part: int, number: int) -> bool:
+        """Whether a part on a track would neither meet what another track writes, nor write what another touches."""
+        reads, writes = call.regions(part)
+        others = [track for i, track in enumerate(self.tracks) if i != number]
+        return not any(
+            _meet(reads, track.writes) or _meet(writes, track.writes) or _meet(writes, track.reads) for track in others
+        )
+
+
+def _meet(these: list[Region], those: list[Region]) -> bool:
+    return any(this.meets(that) for this in these for that in those)
+
+
+def phases_of(calls: list[Call]) -> list[Phase]:
+    """The calls in order, in as few phases as that order allows."""
+    phases: list[Phase] = []
+    for call in calls:
+        if not phases or not phases[-1].add(call):
+            phases.append(Phase([Track() for _ in range(call.parts)], call.solo))
+            phases[-1].add(call)
+    return phases
