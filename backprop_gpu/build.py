@@ -14,9 +14,10 @@ import numpy as np
 from .backends import get_backend
 from .backends.base import Backend
 from .backends.select import Workload, predict_step_seconds
-from .config import Config, load_config
+from .config import Config
+from .config_reading import load_config
 from .data.preprocessing import Preprocessor
-from .data.sources import read_table
+from .data.sources import BUILTIN, read_table
 from .data.splits import split_indices
 from .data.table import Table
 from .data.targets import TargetCodec
@@ -64,7 +65,10 @@ class Model:
         return self.preprocessor.decode(self.predict_proba(table))
 
     def evaluate(self, table: Table, metrics: Sequence[str] | None = None) -> dict[str, Any]:
-        """Cost, metrics and, for classes, the confusion matrix of a labelled table; values in the target's units."""
+        """Cost, metrics and, for classes, the confusion matrix of a labelled table; values in the target's units.
+
+        Of two classes the second is the matrix's ``positive_class``, the one that ``f1`` is about.
+        """
         codec = self.preprocessor.target
         assert codec is not None, "a model is always trained with a task"
         X = self.preprocessor.transform(table, self.net.dtype)
@@ -77,12 +81,14 @@ class Model:
         elif codec.task == "multiclass":
             truth = class_indices(y)
         result |= evaluate(metrics or default_metrics(codec.task), codec.task, truth, outputs)
-        if codec.task in ("binary", "multiclass"):
-            predicted = AL.argmax(axis=1) if codec.task == "multiclass" else (AL[:, 0] > 0.5).astype(np.int64)
+        if codec.labels:
             matrix = confusion_matrix(
-                truth.reshape(-1).astype(np.int64), predicted, n_classes=max(len(codec.labels), 2)
+                truth.reshape(-1).astype(np.int64), codec.classes(AL), n_classes=max(len(codec.labels), 2)
             )
-            result["confusion_matrix"] = {"classes": list(codec.class_names), "rows_true": matrix.astype(int).tolist()}
+            names = list(codec.class_names)
+            result["confusion_matrix"] = {"classes": names, "rows_true": matrix.astype(int).tolist()}
+            if codec.task == "binary":
+                result["confusion_matrix"]["positive_class"] = names[1]
         return result
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -278,7 +284,7 @@ def run(experiment: Experiment, run_dir: Path, callbacks: Sequence[Callback] = (
     verified = [] if not config.verify else [_verified(experiment, X, y)]
     try:
         run_dir.mkdir(parents=True)
-        (run_dir / CONFIG_FILE).write_text(config.to_yaml(), encoding="utf-8")
+        (run_dir / CONFIG_FILE).write_text(_anchored(config).to_yaml(), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot make the run folder {run_dir}: {error.strerror}") from None
     trainer = experiment.trainer
@@ -291,6 +297,17 @@ def run(experiment: Experiment, run_dir: Path, callbacks: Sequence[Callback] = (
         metrics["parity"] = [*verified, _verified(experiment, X, y)]
     (run_dir / METRICS_FILE).write_text(to_json(metrics, indent=2) + "\n", encoding="utf-8")
     return Outcome(model, history, metrics, run_dir)
+
+
+def _anchored(config: Config) -> Config:
+    """With absolute paths to the data, so that the run's configuration means the same in every folder."""
+    d = config.data
+    if d.source in BUILTIN:
+        return config
+    paths = {"source": os.path.abspath(d.source)}
+    if d.source.lower().endswith(".npy") and isinstance(d.target, str):
+        paths["target"] = os.path.abspath(d.target)
+    return config.model_copy(update={"data": d.model_copy(update=paths)})
 
 
 def _verified(experiment: Experiment, X: np.ndarray, y: np.ndarray) -> str:

@@ -58,7 +58,7 @@ def read_table(
         Built-in moons and regression: parameters of :func:`moons` and :func:`friedman1`.
     like : Schema
         Read a CSV as the training table was read (``preprocessor.schema``): its delimiter, its columns in any order,
-        others left out.
+        others left out, and its target unless ``target`` names another column.
     labelled : bool
         False: leave the target out; the file need not have one.
 
@@ -82,7 +82,8 @@ def read_table(
         raise ConfigError(f"{given[0]} does not apply to {str(source)!r}; take it out")
     if suffix in _DELIMITERS:
         if like is not None:
-            target, columns, categorical = like.target_names, like.columns, like.categorical
+            columns, categorical = like.columns, like.categorical
+            target = like.target_names if target is None else target
             delimiter = delimiter or like.delimiter
         wanted = _target_columns(source, target) if labelled else ()
         mark = _DELIMITERS[suffix] if delimiter is None else delimiter

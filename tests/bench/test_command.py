@@ -13,7 +13,7 @@ from backprop_gpu.bench import growth, peers, startup
 from backprop_gpu.bench.command import add_bench, run_bench
 from backprop_gpu.bench.peers import PEERS, PeerSpec, chosen
 from backprop_gpu.bench.workloads import WORKLOADS, Workload
-from backprop_gpu.config import load_config
+from backprop_gpu.config_reading import load_config
 from backprop_gpu.errors import ConfigError, DeviceError
 
 TINY = Workload("tiny", (30, 16, 2), 32, 100, checked=3, epochs=2)  # three full batches and a ragged one

@@ -233,6 +233,10 @@ CASES: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "model file without data": (["evaluate", "run/model.safetensors"], ("evaluate RUN DATA",)),
     "evaluate without labels": (["evaluate", "run", "unseen.csv"], ("unseen.csv", "'kauft'")),
     "evaluate a label not trained on": (["evaluate", "run", "stranger.csv"], ("stranger.csv, line 2", "'vielleicht'")),
+    "target that the file lacks": (["evaluate", "run", "shop.csv", "--target", "kauf"], ("'kauf'", "'kauft'")),
+    "target that is a feature": (["evaluate", "run", "shop.csv", "--target", "farbe"], ("'farbe'", "the target")),
+    "target without a file": (["evaluate", "run", "--target", "kauft"], ("--target", "evaluate RUN DATA")),
+    "target of a built-in set": (["evaluate", "values", "regression", "--target", "y"], ("target", "regression")),
     "predict nothing": (["predict", "run", "nowhere.csv"], ("nowhere.csv",)),
     "predict an empty file": (["predict", "run", "empty.csv"], ("empty.csv",)),
     "missing column": (["predict", "run", "missing_column.csv"], ("missing_column.csv", "'farbe'")),
@@ -244,6 +248,7 @@ CASES: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "out in no folder": (["predict", "run", "shop.csv", "--out", "no/p.csv"], ("no/p.csv",)),
     "out is a folder": (["predict", "run", "shop.csv", "--out", "folder"], ("folder",)),
     "probabilities of values": (["predict", "values", "regression", "--proba"], ("--proba",)),
+    "numbers of no classes": (["predict", "values", "regression", "--class-numbers"], ("--class-numbers", "values")),
     # -- gradcheck, and commands that are none
     "gradcheck of no rows": (["gradcheck", "--rows", "0"], ("--rows", "0")),
     "gradcheck of some rows": (["gradcheck", "--rows", "some"], ("--rows", "'some'")),

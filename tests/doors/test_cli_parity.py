@@ -12,7 +12,7 @@ from support.command import SHORT, Command
 from backprop_gpu import build
 from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.build import new_run_dir, prepare
-from backprop_gpu.config import load_config
+from backprop_gpu.config_reading import load_config
 from backprop_gpu.errors import ParityError
 
 PNG = b"\x89PNG\r\n\x1a\n"
