@@ -233,6 +233,7 @@ def step_settings(config: Config) -> dict[str, Any]:
 def _trainer(config: Config, net: DenseNet, progress: bool) -> Trainer:
     t = config.training
     stopping = None if t.early_stopping is None else EarlyStopping(**t.early_stopping.model_dump())
+    usual = default_metrics(config.data.task)[:1] if config.data.validation > 0.0 else ()
     return Trainer(
         net,
         schedule=config.schedule.model_dump(),
@@ -242,7 +243,7 @@ def _trainer(config: Config, net: DenseNet, progress: bool) -> Trainer:
         data_on=t.data_on,
         early_stopping=stopping,
         restore_best=t.restore_best,
-        metrics=default_metrics(config.data.task)[:1] if t.metrics is None else t.metrics,
+        metrics=usual if t.metrics is None else t.metrics,
         shuffle=t.shuffle,
         seed=config.seed,
         progress=progress,

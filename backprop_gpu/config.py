@@ -302,6 +302,8 @@ def _data_problem(config: Config) -> str:
     d = config.data
     if config.training.early_stopping is not None and d.validation == 0.0:
         return "early_stopping needs data.validation above 0"
+    if config.training.metrics and d.validation == 0.0:
+        return "training.metrics are computed on validation rows; set data.validation above 0, or leave them out"
     if d.validation + d.test >= 1.0:
         return f"data.validation + data.test is {d.validation + d.test:g}; it must be below 1, to leave training rows"
     if d.standardize_target and d.task != "regression":

@@ -156,21 +156,26 @@ class DenseNet:
         return {f"{kind}{l}": x for kind, layers in kinds.items() for l, x in layers.items()}
 
     def set_parameters(self, named: dict[str, np.ndarray]) -> None:
-        """Take the values of :meth:`parameters`.
+        """Take the values of :meth:`parameters`, NaN and infinity too: a network that diverged can be looked at.
 
         Raises
         ------
         ShapeError
-            If a name is missing or a shape differs.
+            If a name is missing or unknown, a shape differs or a value holds no real numbers.
         """
         host, statistics = {}, self._statistics()
         shapes = {name: shape for name, _, _, shape in self.params.spans}
         shapes |= {name: tuple(x.shape) for name, x in statistics.items()}
+        for name in named:
+            if name not in shapes:
+                raise ShapeError(f"the network has no parameter {name!r}; it has {', '.join(shapes)}")
         for name, shape in shapes.items():
             value = np.asarray(named[name]) if name in named else None
             if value is None or value.shape != shape:
                 got = "nothing" if value is None else str(value.shape)
                 raise ShapeError(f"parameter {name} must be {shape}, got {got}")
+            if value.dtype.kind not in ("biufc" if self.dtype == "complex128" else "biuf"):
+                raise ShapeError(f"parameter {name} must hold real numbers, got {value.dtype}")
             host[name] = value
         with self.backend.activate():
             self.params.theta[...] = self.backend.asarray(self.params.flat(host), self.dtype)

@@ -98,13 +98,17 @@ def _umask() -> int:
     return mask
 
 
-def load_model(path: str | os.PathLike[str], device: str | Backend | None = None) -> tuple[DenseNet, Extras]:
-    """Read what :func:`save_model` wrote, onto any device.
+def load_model(
+    path: str | os.PathLike[str], device: str | Backend | None = None, kernels: str = "auto"
+) -> tuple[DenseNet, Extras]:
+    """Read what :func:`save_model` wrote, onto any device; ``device`` and ``kernels`` as ``DenseNet`` takes them.
 
     Raises
     ------
     CheckpointError
         If the file is missing, not one of ours, or damaged.
+    DeviceError, MissingDependencyError
+        For a device or kernel set that cannot be had.
     """
     metadata, tensors = _read(Path(path))
     if metadata.get("format") != FORMAT:
@@ -118,16 +122,16 @@ def load_model(path: str | os.PathLike[str], device: str | Backend | None = None
         )
     try:
         content = json.loads(description)
-        net = DenseNet(**(content["network"] | {"initializer": "zeros"}), device=device)
+        net = DenseNet(**(content["network"] | {"initializer": "zeros"}), device=device, kernels=kernels)
         net.initializer = content["network"]["initializer"]
-        net.set_parameters(tensors)
+        own = set(net.parameters())
+        net.set_parameters({name: value for name, value in tensors.items() if name in own})
         meta = content["extras"]
     except (DeviceError, MissingDependencyError):
         raise
     except (KeyError, TypeError, json.JSONDecodeError, BackpropError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path} was written by another version of backprop_gpu ({reason})") from error
-    own = set(net.parameters())
     return net, Extras({k: v for k, v in tensors.items() if k not in own}, meta)
 
 

@@ -149,6 +149,10 @@ CASES: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "batch 0": (["train", "--set", "training.batch_size=0"], ("training.batch_size", "got 0")),
     "activations do not fit": (["train", "--set", "model.activation=[relu]"], ("model.activation", "2")),
     "loss does not fit": (["train", "--set", "loss=huber"], ("huber", "binary")),
+    "metrics without validation": (
+        ["train", *settings(data__validation=0, training__metrics="[f1]")],
+        ("training.metrics", "data.validation"),
+    ),
     "metric does not fit": (["train", "--set", "training.metrics=[rmse]"], ("rmse", "binary", "accuracy")),
     "stopping does not fit": (["train", "--set", "training.early_stopping.metric=r2"], ("r2", "binary", "accuracy")),
     "nothing left to train": (["train", *settings(data__validation=0.5, data__test=0.5)], ("validation", "test")),

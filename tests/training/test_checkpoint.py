@@ -245,6 +245,17 @@ def test_an_unknown_device_is_not_blamed_on_the_file(tmp_path: Path) -> None:
     assert not isinstance(caught.value, CheckpointError)
 
 
+def test_the_kernels_may_be_chosen(tmp_path: Path) -> None:
+    net = tiny()
+    save_model(tmp_path / "m", net)
+    loaded, _ = load_model(tmp_path / "m", "cpu", kernels="reference")
+    assert (loaded.kernels_kind, type(loaded.kernels).__name__) == ("reference", "ReferenceKernels")
+    assert_same_parameters(net, loaded)
+    with pytest.raises(BackpropError, match="kernels 'fast' do not run on numpy") as caught:
+        load_model(tmp_path / "m", "cpu", kernels="fast")
+    assert not isinstance(caught.value, CheckpointError)
+
+
 # --- writing -------------------------------------------------------------------------------------------------------
 
 
