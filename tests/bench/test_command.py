@@ -135,6 +135,15 @@ def test_startup_waits_for_a_file_or_for_the_end(tmp_path: Path) -> None:
         startup._process("-c", "1 / 0")
 
 
+def test_startup_s_processes_have_the_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(startup, "_process", lambda *words, environment, **more: seen.append(environment) or 0.0)
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    for variables in ({}, {"OPENBLAS_CORETYPE": None}):
+        startup.jobs(tmp_path, variables)["import backprop_gpu"]()
+        assert seen[-1].get("OPENBLAS_CORETYPE") == (None if variables else "Haswell")
+
+
 def test_startup_s_configuration_is_valid(tmp_path: Path) -> None:
     (tmp_path / "bench.yaml").write_text(startup._CONFIG, encoding="utf-8")
     config = load_config(str(tmp_path / "bench.yaml"))
