@@ -41,7 +41,8 @@ class DenseNet:
         Fraction of each hidden layer's units dropped in training.
     batch_norm : bool or list of bool, default False
         Normalize hidden layers between their affine part and their activation (``maths.normalization``); their bias is
-        beta then. Training uses the statistics of the examples in a pass, prediction their running means.
+        beta then. Training uses the statistics of the examples in a pass, prediction their running means; the running
+        variance is that of the examples, without PyTorch's factor m / (m - 1).
     dtype : {"float32", "float64"}, default "float32"
     device : str, Backend or None, default None
         ``"auto" | "cpu" | "cuda[:i]" | NAMESPACE[:DEVICE]``; None reads BACKPROP_GPU_DEVICE, then means "auto".

@@ -211,10 +211,10 @@ def whole_but_different(path: Path, description: Any, tensors: dict[str, np.ndar
     """A file with a right digest whose contents another version might have written."""
     from safetensors.numpy import save_file
 
-    from backprop_gpu.training.checkpoint import _digest
+    from backprop_gpu.tensor_file import digest
 
     text = json.dumps(description)
-    save_file(tensors, path, {"format": FORMAT, "description": text, "sha256": _digest(tensors, text)})
+    save_file(tensors, path, {"format": FORMAT, "description": text, "sha256": digest(tensors, text)})
 
 
 def test_a_file_of_another_version_is_named_as_such(tmp_path: Path) -> None:
