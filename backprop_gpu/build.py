@@ -274,7 +274,7 @@ def new_run_dir(config: Config, run_dir: str | os.PathLike[str] | None) -> Path:
 
 
 def run(experiment: Experiment, run_dir: Path, callbacks: Sequence[Callback] = ()) -> Outcome:
-    """Train, judge on the test rows, and write the run folder."""
+    """Train, judge on the test rows, and write the run folder; after Ctrl-C it holds model and history, no scores."""
     model, config = experiment.model, experiment.config
     pre, dtype = model.preprocessor, model.net.dtype
     X, y = pre.transform(experiment.train, dtype), pre.encode_target(experiment.train, dtype)
@@ -290,8 +290,14 @@ def run(experiment: Experiment, run_dir: Path, callbacks: Sequence[Callback] = (
         raise ConfigError(f"cannot make the run folder {run_dir}: {error.strerror}") from None
     trainer = experiment.trainer
     trainer.callbacks = [JsonLines(run_dir / HISTORY_FILE), *callbacks, *trainer.callbacks]
-    with np.errstate(over="ignore", invalid="ignore"):  # the trainer says in one line that a run diverged
-        history = trainer.fit(X, y, validation=held_out)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # the trainer says in one line that a run diverged
+            history = trainer.fit(X, y, validation=held_out)
+    except KeyboardInterrupt:
+        if not trainer.history.epochs:
+            raise
+        model.save(run_dir / MODEL_FILE)
+        raise KeyboardInterrupt(f"{run_dir} holds the weights of epoch {trainer.history.best_epoch}") from None
     model.save(run_dir / MODEL_FILE)
     metrics = _metrics(experiment, history)
     if config.verify:

@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as head, has gone
         _drop_output()
         return 141
-    except KeyboardInterrupt:
-        print("backprop-gpu: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print("; ".join(["backprop-gpu: interrupted", *map(str, stop.args)]), file=sys.stderr)
         return 130
     except (BackpropError, OSError, MemoryError) as error:
         if isinstance(error, OSError) and not isinstance(error, BackpropError):
@@ -263,6 +263,9 @@ def _predict(options: argparse.Namespace) -> int:
 
     from .build import load
 
+    there = options.out is not None and os.path.exists(options.out) and os.path.exists(options.data)
+    if there and os.path.samefile(options.out, options.data):
+        raise ConfigError(f"--out {options.out} would overwrite the rows that are predicted; give another file")
     model = load(options.run, options.device)
     header, columns = _prediction_columns(model, model.read(options.data), options.proba, options.class_numbers)
     rows = zip(*(column.tolist() for column in columns), strict=True)
@@ -337,6 +340,8 @@ def _devices(options: argparse.Namespace) -> int:
 
     if options.plan is not None:
         return _plan(options)
+    if options.set:
+        raise ConfigError("--set belongs to a configuration; name it: backprop-gpu devices --plan CONFIG --set ...")
     found = survey(options.device)
     if options.json:
         print(json.dumps([asdict(section) for section in found], indent=2))

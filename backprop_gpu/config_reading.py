@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import DEFAULT, Config, check
+from .data.sources import SUFFIXES
 from .devices import ENVIRONMENT_VARIABLE, requested
 from .devices import parse as parse_device
 from .errors import ConfigError, did_you_mean
@@ -39,6 +40,10 @@ def find(name_or_path: str | None) -> Path:
     path = Path(name_or_path)
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; give a .yaml file, or one of: {', '.join(known)}")
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        raise ConfigError(
+            f"{path} is data, not a configuration; add --set data.source={path}, and for a CSV --set data.target=COLUMN"
+        )
     if not path.is_file():
         raise ConfigError(f"no configuration at {path}{did_you_mean(path.stem, known)}; carried: {', '.join(known)}")
     return path

@@ -65,6 +65,7 @@ def run_bench(options: argparse.Namespace) -> int:
 
     if options.rounds < 1 or not 0.0 <= options.slice <= 600.0:
         raise ConfigError("--rounds must be at least 1 and --slice from 0 to 600 seconds")
+    output.check_files(options.json, options.plot)
     kind, rows = options.what, []
     context = output.context(shlex.join(["backprop-gpu", *sys.argv[1:]]), [*UNSET] if options.unset_openblas else [])
     for row in _rows(options, context):

@@ -23,6 +23,8 @@ BUILTIN = (*_SHIPPED, *_GENERATED)
 """The names that :func:`load_builtin` knows."""
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (".npz", ".npy", *_DELIMITERS)
+"""The suffixes of files that :func:`read_table` reads."""
 
 
 def read_table(
@@ -72,7 +74,7 @@ def read_table(
     suffix = Path(source).suffix.lower()
     of_csv = {"columns": columns, "ignore": ignore, "categorical": categorical != "auto", "delimiter": delimiter}
     given = [name for name, value in of_csv.items() if value]
-    if suffix in (*_DELIMITERS, ".npz", ".npy") and options:
+    if suffix in SUFFIXES and options:
         given = ["options"]
     elif suffix in _DELIMITERS:
         given = []
