@@ -123,7 +123,9 @@ def load_builtin(name: str, **options: Any) -> Table:
 
 def _target_columns(source: str | Path, target: str | int | Sequence[str | int] | None) -> Sequence[str | int]:
     if target is None:
-        raise ConfigError(f"{source}: name the target column, e.g. target: -1 for the last one")
+        raise ConfigError(
+            f"{source}: name the target column (target; data.target in a configuration), -1 for the last one"
+        )
     return [target] if isinstance(target, str | int) else list(target)
 
 
