@@ -35,7 +35,7 @@ _HOMES = {
     "load": "build",
     "train": "build",
     "Model": "build",
-    "load_config": "config",
+    "load_config": "config_reading",
     "BackpropError": "errors",
 }
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .build import Model as Model
     from .build import load as load
     from .build import train as train
-    from .config import load_config as load_config
+    from .config_reading import load_config as load_config
     from .data.preprocessing import Preprocessor as Preprocessor
     from .data.sources import read_table as read_table
     from .errors import BackpropError as BackpropError

@@ -14,9 +14,10 @@ import numpy as np
 from .backends import get_backend
 from .backends.base import Backend
 from .backends.select import Workload, predict_step_seconds
-from .config import Config, load_config
+from .config import Config
+from .config_reading import load_config
 from .data.preprocessing import Preprocessor
-from .data.sources import read_table
+from .data.sources import BUILTIN, read_table
 from .data.splits import split_indices
 from .data.table import Table
 from .data.targets import TargetCodec
@@ -64,7 +65,10 @@ class Model:
         return self.preprocessor.decode(self.predict_proba(table))
 
     def evaluate(self, table: Table, metrics: Sequence[str] | None = None) -> dict[str, Any]:
-        """Cost, metrics and, for classes, the confusion matrix of a labelled table; values in the target's units."""
+        """Cost, metrics and, for classes, the confusion matrix of a labelled table; values in the target's units.
+
+        Of two classes the second is the matrix's ``positive_class``, the one that ``f1`` is about.
+        """
         codec = self.preprocessor.target
         assert codec is not None, "a model is always trained with a task"
         X = self.preprocessor.transform(table, self.net.dtype)
@@ -77,12 +81,14 @@ class Model:
         elif codec.task == "multiclass":
             truth = class_indices(y)
         result |= evaluate(metrics or default_metrics(codec.task), codec.task, truth, outputs)
-        if codec.task in ("binary", "multiclass"):
-            predicted = AL.argmax(axis=1) if codec.task == "multiclass" else (AL[:, 0] > 0.5).astype(np.int64)
+        if codec.labels:
             matrix = confusion_matrix(
-                truth.reshape(-1).astype(np.int64), predicted, n_classes=max(len(codec.labels), 2)
+                truth.reshape(-1).astype(np.int64), codec.classes(AL), n_classes=max(len(codec.labels), 2)
             )
-            result["confusion_matrix"] = {"classes": list(codec.class_names), "rows_true": matrix.astype(int).tolist()}
+            names = list(codec.class_names)
+            result["confusion_matrix"] = {"classes": names, "rows_true": matrix.astype(int).tolist()}
+            if codec.task == "binary":
+                result["confusion_matrix"]["positive_class"] = names[1]
         return result
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -227,6 +233,7 @@ def step_settings(config: Config) -> dict[str, Any]:
 def _trainer(config: Config, net: DenseNet, progress: bool) -> Trainer:
     t = config.training
     stopping = None if t.early_stopping is None else EarlyStopping(**t.early_stopping.model_dump())
+    usual = default_metrics(config.data.task)[:1] if config.data.validation > 0.0 else ()
     return Trainer(
         net,
         schedule=config.schedule.model_dump(),
@@ -236,7 +243,7 @@ def _trainer(config: Config, net: DenseNet, progress: bool) -> Trainer:
         data_on=t.data_on,
         early_stopping=stopping,
         restore_best=t.restore_best,
-        metrics=default_metrics(config.data.task)[:1] if t.metrics is None else t.metrics,
+        metrics=usual if t.metrics is None else t.metrics,
         shuffle=t.shuffle,
         seed=config.seed,
         progress=progress,
@@ -267,7 +274,7 @@ def new_run_dir(config: Config, run_dir: str | os.PathLike[str] | None) -> Path:
 
 
 def run(experiment: Experiment, run_dir: Path, callbacks: Sequence[Callback] = ()) -> Outcome:
-    """Train, judge on the test rows, and write the run folder."""
+    """Train, judge on the test rows, and write the run folder; after Ctrl-C it holds model and history, no scores."""
     model, config = experiment.model, experiment.config
     pre, dtype = model.preprocessor, model.net.dtype
     X, y = pre.transform(experiment.train, dtype), pre.encode_target(experiment.train, dtype)
@@ -278,19 +285,36 @@ def run(experiment: Experiment, run_dir: Path, callbacks: Sequence[Callback] = (
     verified = [] if not config.verify else [_verified(experiment, X, y)]
     try:
         run_dir.mkdir(parents=True)
-        (run_dir / CONFIG_FILE).write_text(config.to_yaml(), encoding="utf-8")
+        (run_dir / CONFIG_FILE).write_text(_anchored(config).to_yaml(), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot make the run folder {run_dir}: {error.strerror}") from None
     trainer = experiment.trainer
     trainer.callbacks = [JsonLines(run_dir / HISTORY_FILE), *callbacks, *trainer.callbacks]
-    with np.errstate(over="ignore", invalid="ignore"):  # the trainer says in one line that a run diverged
-        history = trainer.fit(X, y, validation=held_out)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # the trainer says in one line that a run diverged
+            history = trainer.fit(X, y, validation=held_out)
+    except KeyboardInterrupt:
+        if not trainer.history.epochs:
+            raise
+        model.save(run_dir / MODEL_FILE)
+        raise KeyboardInterrupt(f"{run_dir} holds the weights of epoch {trainer.history.best_epoch}") from None
     model.save(run_dir / MODEL_FILE)
     metrics = _metrics(experiment, history)
     if config.verify:
         metrics["parity"] = [*verified, _verified(experiment, X, y)]
     (run_dir / METRICS_FILE).write_text(to_json(metrics, indent=2) + "\n", encoding="utf-8")
     return Outcome(model, history, metrics, run_dir)
+
+
+def _anchored(config: Config) -> Config:
+    """With absolute paths to the data, so that the run's configuration means the same in every folder."""
+    d = config.data
+    if d.source in BUILTIN:
+        return config
+    paths = {"source": os.path.abspath(d.source)}
+    if d.source.lower().endswith(".npy") and isinstance(d.target, str):
+        paths["target"] = os.path.abspath(d.target)
+    return config.model_copy(update={"data": d.model_copy(update=paths)})
 
 
 def _verified(experiment: Experiment, X: np.ndarray, y: np.ndarray) -> str:

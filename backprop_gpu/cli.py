@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as head, has gone
         _drop_output()
         return 141
-    except KeyboardInterrupt:
-        print("backprop-gpu: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print("; ".join(["backprop-gpu: interrupted", *map(str, stop.args)]), file=sys.stderr)
         return 130
     except (BackpropError, OSError, MemoryError) as error:
         if isinstance(error, OSError) and not isinstance(error, BackpropError):
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="score a trained model on its test rows, or on a file")
     evaluate.add_argument("run", help="run folder or model.safetensors")
     evaluate.add_argument("data", nargs="?", help="labelled file or built-in set (default: the run's own test rows)")
-    evaluate.add_argument("--target", help="for X.npy: the file that holds y")
+    evaluate.add_argument("--target", help="CSV: the target column, if not the trained one; X.npy: the file of y")
     _add_device(evaluate)
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(command=_evaluate)
@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("data", help="file or built-in set; a target column is not needed")
     predict.add_argument("--out", metavar="FILE", help="where the CSV goes (default: standard output)")
     predict.add_argument("--proba", action="store_true", help="add a column of probabilities for each class")
+    predict.add_argument("--class-numbers", action="store_true", help="print classes as 0, 1, ..., not by their names")
     _add_device(predict)
     predict.set_defaults(command=_predict)
 
@@ -167,7 +168,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _load_config(options: argparse.Namespace) -> Any:
-    from .config import load_config
+    from .config_reading import load_config
 
     return load_config(options.config, options.set, device=options.device)
 
@@ -223,6 +224,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     from .report import terminal
     from .training.callbacks import to_json
 
+    if options.data is None and options.target is not None:
+        raise ConfigError("--target belongs to a file; name the file: backprop-gpu evaluate RUN DATA --target ...")
     model = load(options.run, options.device)
     table = _test_rows(options) if options.data is None else _labelled(model, options)
     scores = model.evaluate(table)
@@ -242,7 +245,7 @@ def _labelled(model: Model, options: argparse.Namespace) -> Any:
 
 def _test_rows(options: argparse.Namespace) -> Any:
     from .build import CONFIG_FILE, read_split
-    from .config import load_config
+    from .config_reading import load_config
 
     path = Path(options.run) / CONFIG_FILE
     if not path.is_file():
@@ -260,8 +263,11 @@ def _predict(options: argparse.Namespace) -> int:
 
     from .build import load
 
+    there = options.out is not None and os.path.exists(options.out) and os.path.exists(options.data)
+    if there and os.path.samefile(options.out, options.data):
+        raise ConfigError(f"--out {options.out} would overwrite the rows that are predicted; give another file")
     model = load(options.run, options.device)
-    header, columns = _prediction_columns(model, model.read(options.data), options.proba)
+    header, columns = _prediction_columns(model, model.read(options.data), options.proba, options.class_numbers)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     if options.out is None:
         _set_output(encoding="utf-8", newline="\n")  # as in a file
@@ -275,20 +281,26 @@ def _predict(options: argparse.Namespace) -> int:
     return 0
 
 
-def _prediction_columns(model: Model, table: Any, proba: bool) -> tuple[list[str], list[np.ndarray]]:
+def _prediction_columns(
+    model: Model, table: Any, proba: bool, class_numbers: bool
+) -> tuple[list[str], list[np.ndarray]]:
     import numpy as np
 
     codec = model.preprocessor.target
     assert codec is not None, "a model is always trained with a task"
+    if class_numbers and not codec.labels:
+        raise ConfigError("--class-numbers is for classes; this model predicts values, or labels that are 0 or 1")
+    if proba and codec.task in ("regression", "count"):
+        raise ConfigError("--proba is for classes; this model predicts values")
     AL = model.predict_proba(table)
     predicted = model.preprocessor.decode(AL)
+    if codec.labels:
+        predicted = codec.classes(AL) if class_numbers else np.array(codec.class_names)[codec.classes(AL)]
     predicted = predicted.reshape(len(predicted), -1)
     header, columns = list(codec.names), list(predicted.T)
     if len(columns) > len(header):
         header = [f"{name} q{q:g}" for name in codec.names for q in vars(model.net.loss)["quantiles"]]
     if proba:
-        if codec.task in ("regression", "count"):
-            raise ConfigError("--proba is for classes; this model predicts values")
         if codec.task == "binary":
             AL = np.concatenate([1.0 - AL, AL], axis=1)
         names = codec.names if codec.task == "multilabel" else codec.class_names
@@ -328,6 +340,8 @@ def _devices(options: argparse.Namespace) -> int:
 
     if options.plan is not None:
         return _plan(options)
+    if options.set:
+        raise ConfigError("--set belongs to a configuration; name it: backprop-gpu devices --plan CONFIG --set ...")
     found = survey(options.device)
     if options.json:
         print(json.dumps([asdict(section) for section in found], indent=2))
@@ -337,7 +351,7 @@ def _devices(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from .config import load_config
+    from .config_reading import load_config
     from .planning import plan
     from .report import terminal
 
@@ -368,7 +382,7 @@ def _config_schema(options: argparse.Namespace) -> int:
 
 
 def _config_list(options: argparse.Namespace) -> int:
-    from .config import carried
+    from .config_reading import carried
 
     for name, path in carried().items():
         first = path.read_text(encoding="utf-8").split("\n", 1)[0]

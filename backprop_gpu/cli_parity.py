@@ -60,7 +60,7 @@ def _add_precision(parser: argparse.ArgumentParser) -> None:
 def _experiment(options: argparse.Namespace) -> Experiment:
     """A model with its training rows: of a run folder as trained, of a configuration as initialized."""
     from .build import CONFIG_FILE, load, prepare
-    from .config import load_config
+    from .config_reading import load_config
 
     device = getattr(options, "device", None)
     folder = Path(options.model) if options.model else None

@@ -1,4 +1,4 @@
-"""The configuration file: safe YAML into closed models, with errors that say what was meant.
+"""What a configuration may hold: closed models, with errors that say what was meant.
 
 Every section mirrors one constructor; optimizers, schedules and losses are generated from the dataclasses of ``maths``,
 so that a parameter exists in one place.
@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import functools
 import operator
-import os
+import re
 from collections.abc import Mapping
 from dataclasses import fields
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from .config_errors import explain
-from .devices import ENVIRONMENT_VARIABLE, requested
 from .devices import parse as parse_device
-from .errors import BackpropError, ConfigError, did_you_mean
+from .errors import BackpropError, ConfigError
 from .maths.activations import ACTIVATIONS, get_activation
 from .maths.initializers import INITIALIZERS
 from .maths.losses import LOSSES, get_loss
 from .maths.optimizers import OPTIMIZERS, get_optimizer
 from .maths.schedules import SCHEDULES, get_schedule
-from .safe_yaml import parse_yaml, to_yaml
+from .safe_yaml import to_yaml
 from .training.metrics import METRICS, check_metrics
 
 DEFAULT = "breast_cancer"
@@ -190,7 +188,9 @@ _ScheduleChoice: Any = _chosen(SCHEDULES, "constant")
 class Config(_Section):
     """A whole run."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="of the run folder")
+    name: str = Field(
+        "run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="of the run folder; default: that of the data"
+    )
     seed: int = Field(0, ge=0, lt=2**64, description="of initial weights, split, shuffles and dropout")
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
@@ -217,102 +217,27 @@ class Config(_Section):
         return to_yaml(self.model_dump())
 
 
-# -- reading ---------------------------------------------------------------------------------------------------------
-
-
-def carried() -> dict[str, Path]:
-    """The configurations that come with the package, by name."""
-    package = Path(str(resources.files("backprop_gpu")))
-    folder = package / "configs"
-    if not folder.is_dir():  # a checkout: the files have one home, the folder configs/ beside the package
-        folder = package.parent / "configs"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def find(name_or_path: str | None) -> Path:
-    """The file that a command line means: a path, or the name of a carried configuration; None is the default one.
-
-    Raises
-    ------
-    ConfigError
-        If there is neither.
-    """
-    known = carried()
-    if name_or_path is None:
-        return known[DEFAULT]
-    if name_or_path in known and not Path(name_or_path).is_file():
-        return known[name_or_path]
-    path = Path(name_or_path)
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder; give a .yaml file, or one of: {', '.join(known)}")
-    if not path.is_file():
-        raise ConfigError(f"no configuration at {path}{did_you_mean(path.stem, known)}; carried: {', '.join(known)}")
-    return path
-
-
-def load_config(
-    name_or_path: str | None = None, overrides: list[str] | None = None, *, device: str | None = None
-) -> Config:
-    """Read and check a configuration.
-
-    Parameters
-    ----------
-    name_or_path : str, optional
-        See :func:`find`.
-    overrides : list of str, optional
-        ``section.key=value``, the value in YAML.
-    device : str, optional
-        In place of the file's. None: that of ``overrides``, else BACKPROP_GPU_DEVICE if it is set, else the file's.
-
-    Raises
-    ------
-    ConfigError, DeviceError
-        One line for the first thing that is wrong.
-    """
-    path = find(name_or_path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
-    data = parse_yaml(text, str(path))
-    for override in overrides or []:
-        _override(data, override)
-    overridden = any(override.partition("=")[0].strip() == "device" for override in overrides or [])
-    if device is None and not overridden:
-        device = os.environ.get(ENVIRONMENT_VARIABLE, "").strip() or None
-        requested()  # blames the variable
-    if device is not None:
-        parse_device(device)
-        data["device"] = device
-    return validate(data, str(path))
-
-
-def _override(data: dict[str, Any], text: str) -> None:
-    key, equals, value = text.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise ConfigError(f"--set takes section.key=value, such as optimizer.learning_rate=1e-3; got {text!r}")
-    parsed = parse_yaml(f"value: {value}", f"--set {text}")["value"]
-    for part in parts[:-1]:
-        inner = data.get(part)
-        if isinstance(inner, str):  # optimizer: adam, then --set optimizer.learning_rate=...
-            inner = {"name": inner}
-        data[part] = dict(inner) if isinstance(inner, dict) else {}
-        data = data[part]
-    data[parts[-1]] = parsed
-
-
 def validate(data: dict[str, Any], source: str = "configuration") -> Config:
-    """Check plain data against the schema, filling in what the task implies.
+    """Check plain data against the schema, filling in what the task and the data imply.
 
     Raises
     ------
     ConfigError
         One line for the first thing that is wrong.
     """
+    try:
+        return check(data)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def check(data: dict[str, Any]) -> Config:
+    """:func:`validate`, with messages that do not say where the data come from."""
     data = dict(data)
     section = data.get("data")
-    task = section.get("task", "binary") if isinstance(section, dict) else "binary"
+    section = section if isinstance(section, dict) else {}
+    data.setdefault("name", _named_after(section.get("source", DEFAULT)))
+    task = section.get("task", "binary")
     loss = data.get("loss")
     implied = _OF_TASK.get(task if isinstance(task, str) else "", "squared_error")
     if loss is None:
@@ -322,12 +247,17 @@ def validate(data: dict[str, Any], source: str = "configuration") -> Config:
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {explain(error.errors(include_url=False), data, Config, [*_LEDGER])}") from None
-    _check_together(config, source)
+        raise ConfigError(explain(error.errors(include_url=False), data, Config, [*_LEDGER])) from None
+    _check_together(config)
     return config
 
 
-def _check_together(config: Config, source: str) -> None:
+def _named_after(source: Any) -> str:
+    """A name for a run: that of its file or set, with a dash for what a folder's name had better not hold."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(str(source)).stem).strip("._-")[:100] or "run"
+
+
+def _check_together(config: Config) -> None:
     """What the sections say of each other, and the values that the maths itself checks."""
     try:
         get_optimizer(config.optimizer.model_dump())
@@ -340,14 +270,14 @@ def _check_together(config: Config, source: str) -> None:
         names = [*(config.training.metrics or []), *([stopping.metric] if stopping else [])]
         check_metrics([name for name in names if name != "cost"], config.data.task)
     except BackpropError as error:
-        raise ConfigError(f"{source}: {error}") from None
+        raise ConfigError(str(error)) from None
     try:
         get_loss(config.loss_spec())
     except ConfigError as error:
-        raise ConfigError(f"{source}: loss: {error}") from None
+        raise ConfigError(f"loss: {error}") from None
     for problem in (_loss_problem(config), _shape_problem(config), _data_problem(config)):
         if problem:
-            raise ConfigError(f"{source}: {problem}")
+            raise ConfigError(problem)
 
 
 def _loss_problem(config: Config) -> str:
@@ -372,6 +302,8 @@ def _data_problem(config: Config) -> str:
     d = config.data
     if config.training.early_stopping is not None and d.validation == 0.0:
         return "early_stopping needs data.validation above 0"
+    if config.training.metrics and d.validation == 0.0:
+        return "training.metrics are computed on validation rows; set data.validation above 0, or leave them out"
     if d.validation + d.test >= 1.0:
         return f"data.validation + data.test is {d.validation + d.test:g}; it must be below 1, to leave training rows"
     if d.standardize_target and d.task != "regression":

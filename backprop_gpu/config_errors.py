@@ -41,7 +41,8 @@ def explain(problems: Sequence[Any], data: dict[str, Any], root: Any, ledger: Se
     given = shown(first["input"])
     if first["type"] == "extra_forbidden":
         key, known = str(first["loc"][-1]), sorted(_keys_at(first["loc"][:-1], root, ledger))
-        return f"unknown key {where!r}{did_you_mean(key, known)}; known here: {', '.join(known)}"
+        hint = did_you_mean(key, known) or _elsewhere(key, root, ledger)
+        return f"unknown key {where!r}{hint}; known here: {', '.join(known)}"
     if first["type"] == "union_tag_invalid":
         tag, expected = str(first["ctx"]["tag"]), first["ctx"]["expected_tags"].replace("'", "")
         return f"{where}: unknown name {shown(tag)}{did_you_mean(tag, expected.split(', '))}; known: {expected}"
@@ -69,6 +70,18 @@ def _path(problem: Any, data: Any) -> list[str | int]:
             continue
         path.append(part)
     return path
+
+
+def _elsewhere(key: str, root: Any, ledger: Sequence[str]) -> str:
+    """The section that has this key, for who wrote ``epochs`` and not ``training.epochs``; empty if none has."""
+    for section, inner in root.model_fields.items():
+        if section in CHOICES:
+            places: list[tuple[str, ...]] = [(section, name) for name in CHOICES[section]]
+        else:
+            places = [(section,)] if hasattr(inner.annotation, "model_fields") else []
+        if any(key in _keys_at(place, root, ledger) for place in places):
+            return f" (did you mean '{section}.{key}'?)"
+    return ""
 
 
 def _keys_at(loc: tuple[int | str, ...], root: Any, ledger: Sequence[str]) -> Iterator[str]:

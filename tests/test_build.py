@@ -13,7 +13,8 @@ from support.runs import quick, run, strict_json, timeless
 from support.tables import arrays, shop_rows, write_csv
 
 from backprop_gpu.build import load, new_run_dir, prepare, read_split, train
-from backprop_gpu.config import Config, load_config, validate
+from backprop_gpu.config import Config, validate
+from backprop_gpu.config_reading import load_config
 from backprop_gpu.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.training.checkpoint import save_model

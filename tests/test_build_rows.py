@@ -12,7 +12,8 @@ from support.runs import quick, run, timeless
 from support.tables import COLUMNS, arrays, shop_rows, write_csv
 
 from backprop_gpu.build import Outcome, load, prepare, read_split
-from backprop_gpu.config import Config, load_config
+from backprop_gpu.config import Config
+from backprop_gpu.config_reading import load_config
 from backprop_gpu.errors import DataError
 
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.json_schema import Schema
 
-from backprop_gpu.config import DEFAULT, Config, carried, find, load_config, validate
+from backprop_gpu.config import DEFAULT, Config, validate
+from backprop_gpu.config_reading import carried, find, load_config
 from backprop_gpu.errors import ConfigError
 from backprop_gpu.maths.losses import LOSSES, get_loss
 from backprop_gpu.maths.optimizers import OPTIMIZERS

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backprop_gpu.config import Config, load_config
+from backprop_gpu.config import Config
+from backprop_gpu.config_reading import load_config
 from backprop_gpu.errors import BackpropError, ConfigError
 
 
@@ -84,6 +86,41 @@ def test_an_override_without_key_and_value_says_how_one_looks(override: str) -> 
 def test_an_override_that_is_no_yaml_is_named() -> None:
     with pytest.raises(ConfigError, match=r"^--set seed=\[1"):
         set_on(None, "seed=[1")
+
+
+def test_a_wrong_override_is_blamed_and_not_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("seed: 3\n")
+    path, rate = str(tmp_path / "a.yaml"), "optimizer.learning_rate=0.1"
+    for wrong in ("model.hiden=[4]", "seed=x", "data.task=regresion", "training.metrics=[rmse]", "loss=squared_error"):
+        with pytest.raises(ConfigError, match=rf"^--set {re.escape(wrong)}: (?!.*a\.yaml)"):
+            load_config(path, [rate, wrong, "model.hidden=[3]"])
+    (tmp_path / "a.yaml").write_text("model: {hiden: [4]}\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml: unknown key 'model.hiden'"):
+        load_config(path, [rate])
+
+
+# -- the name of the run ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["data.source=deep/My shop (2).csv"], "My-shop-2"),
+        (["data={source: moons}"], "moons"),
+        (["data.source=größe.npz"], "gr-e"),
+        (["data.source=日本.csv"], "run"),
+        (["name=mine", "data.source=shop.csv"], "mine"),
+        (["data.source=shop.csv", "name=mine"], "mine"),
+        (["data.test=0.1"], "breast_cancer"),
+    ],
+)
+def test_a_run_on_other_data_is_named_after_them(overrides: list[str], name: str) -> None:
+    assert set_on(None, *overrides).name == name
+
+
+def test_a_file_that_gives_no_name_is_that_of_its_data(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("data: {source: shop.csv, target: y}\n")
+    assert load_config(str(tmp_path / "a.yaml")).name == "shop"
 
 
 # -- finding the file ------------------------------------------------------------------------------------------------

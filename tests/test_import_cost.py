@@ -28,7 +28,7 @@ HEAVY = {
     "xml.etree",
     "zipfile",
 }
-DOORS = {f"backprop_gpu.{name}" for name in ("build", "config", "safe_yaml", "report", "cli")}
+DOORS = {f"backprop_gpu.{name}" for name in ("build", "config", "config_reading", "safe_yaml", "report", "cli")}
 
 COUNT = """
 import sys

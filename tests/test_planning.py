@@ -10,7 +10,7 @@ import pytest
 from backprop_gpu import build
 from backprop_gpu.backends.host.select import compiled_obstacle
 from backprop_gpu.cli import main
-from backprop_gpu.config import load_config
+from backprop_gpu.config_reading import load_config
 from backprop_gpu.planning import plan
 
 

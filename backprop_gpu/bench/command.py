@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 KINDS = ("step", "epoch", "fit", "inference", "parity", "startup", "growth", "estimators", "tabular")
@@ -65,6 +65,7 @@ def run_bench(options: argparse.Namespace) -> int:
 
     if options.rounds < 1 or not 0.0 <= options.slice <= 600.0:
         raise ConfigError("--rounds must be at least 1 and --slice from 0 to 600 seconds")
+    output.check_files(options.json, options.plot)
     kind, rows = options.what, []
     context = output.context(shlex.join(["backprop-gpu", *sys.argv[1:]]), [*UNSET] if options.unset_openblas else [])
     for row in _rows(options, context):
@@ -89,21 +90,21 @@ def _rows(options: argparse.Namespace, context: dict[str, Any]) -> Iterator[dict
     from .peers import chosen
     from .workloads import WORKLOADS
 
-    kind = options.what
+    kind, variables = options.what, UNSET if options.unset_openblas else {}
     if kind == "startup":
-        yield from startup.rows(options.rounds)
+        yield from startup.rows(options.rounds, variables)
         return
     if kind == "parity":
-        yield from parity_cost.rows(options.rounds, options.slice, UNSET if options.unset_openblas else {})
+        yield from parity_cost.rows(options.rounds, options.slice, variables)
         return
     if kind == "growth":
-        yield from growth.rows(options.rounds, options.slice)
+        yield from growth.rows(options.rounds, options.slice, variables=variables)
         return
     if kind == "estimators":
-        yield from _estimator_rows(options)
+        yield from _estimator_rows(options, variables)
         return
     if kind == "tabular":
-        yield from _tabular_rows(options)
+        yield from _tabular_rows(options, variables)
         return
     known = {work.name: work for work in WORKLOADS[kind]}
     for name in options.workloads:
@@ -117,20 +118,18 @@ def _rows(options: argparse.Namespace, context: dict[str, Any]) -> Iterator[dict
         context["pools"] = measurement.pools()
 
 
-def _estimator_rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def _estimator_rows(options: argparse.Namespace, variables: Mapping[str, str | None]) -> Iterator[dict[str, Any]]:
     from . import estimators
-    from .measure import UNSET
     from .tables import QUICK, chosen_tables
 
     tables = chosen_tables(options.workloads or (QUICK if options.quick else ()), options.what)
     rounds, at_least, epochs = (1, 0.0, 20) if options.quick else (options.rounds, options.slice, None)
-    variables = UNSET if options.unset_openblas else {}
     yield from estimators.rows(tables, options.peers, rounds, at_least, epochs, variables)
 
 
-def _tabular_rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def _tabular_rows(options: argparse.Namespace, variables: Mapping[str, str | None]) -> Iterator[dict[str, Any]]:
     from . import tabular
     from .tables import chosen_tables
 
     tables = chosen_tables(options.workloads or (("iris",) if options.quick else tabular.NAMES), options.what)
-    yield from tabular.rows(tables, options.peers, 20 if options.quick else None)
+    yield from tabular.rows(tables, options.peers, 20 if options.quick else None, variables)

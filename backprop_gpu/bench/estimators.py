@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, DeviceError, MissingDependencyError, did_you_mean
-from .process import Worker
+from ..errors import DeviceError
+from .peers import check_names
+from .process import Worker, workers
 from .rounds import interleave, summary
 from .tables import Table, load
 
@@ -76,27 +76,17 @@ def rows(
 
     Raises
     ------
-    ConfigError, MissingDependencyError
-        For an unknown peer; without scikit-learn.
+    ConfigError
+        For an unknown peer.
     """
-    for name in names:
-        if name not in PEERS:
-            raise ConfigError(f"no peer is called {name!r}{did_you_mean(name, PEERS)}; known: {', '.join(PEERS)}")
-    if importlib.util.find_spec("sklearn") is None:
-        raise MissingDependencyError("bench estimators needs scikit-learn; pip install 'backprop-gpu[sklearn]'")
+    check_names(names, PEERS)
     taking_part = [name for name in PEERS if not names or name in names or name == JUDGE]
     ratios: dict[str, list[float]] = {}
-    workers: dict[str, Worker] = {}
-    try:
-        for name in taking_part:
-            workers[name] = Worker(".estimators:Desk", name, variables=variables or {})
+    with workers(".estimators:Desk", taking_part, variables or {}) as desks:
         for table in tables:
-            for row in _table_rows(table, workers, rounds, at_least, epochs):
+            for row in _table_rows(table, desks, rounds, at_least, epochs):
                 ratios.setdefault(row["peer"], []).extend([row["ratio"]] if "ratio" in row else [])
                 yield row
-    finally:
-        for worker in workers.values():
-            worker.close()
     for name, found in ratios.items():
         if found and name != taking_part[0]:
             note = f"median of {len(found)} tables; least {min(found):.2f}, most {max(found):.2f}"
@@ -104,12 +94,12 @@ def rows(
 
 
 def _table_rows(
-    table: Table, workers: dict[str, Worker], rounds: int, at_least: float, epochs: int | None
+    table: Table, desks: dict[str, Worker], rounds: int, at_least: float, epochs: int | None
 ) -> Iterator[dict[str, Any]]:
     reached: dict[str, dict[str, Any]] = {}
-    for name, worker in workers.items():
+    for name, desk in desks.items():
         try:
-            reached[name] = worker.ask("prepare", table, epochs)
+            reached[name] = desk.ask("prepare", table, epochs)
         except DeviceError as error:
             yield {"workload": table.name, "peer": name, "note": f"failed: {error}"}
     judge, ready = reached.get(JUDGE), []
@@ -120,7 +110,7 @@ def _table_rows(
         else:
             yield {"workload": table.name, "peer": name, "note": note, **_told(own)}
     if ready:
-        seconds = interleave(ready, rounds, lambda name: float(workers[name].ask("turn", at_least)), rest=REST)
+        seconds = interleave(ready, rounds, lambda name: float(desks[name].ask("turn", at_least)), rest=REST)
     for name in ready:
         figures = summary(seconds[name], seconds[ready[0]]) | {"base": ready[0]}
         yield {"workload": table.name, "peer": name, **figures, **_told(reached[name]), "note": ""}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,9 +39,11 @@ def exponent(flops: Sequence[float], seconds: Sequence[float]) -> float:
     return float(np.polyfit(x[last], y[last], 1)[0])
 
 
-def rows(rounds: int, at_least: float, largest: int = 2048) -> Iterator[dict[str, Any]]:
+def rows(
+    rounds: int, at_least: float, largest: int = 2048, variables: Mapping[str, str | None] | None = None
+) -> Iterator[dict[str, Any]]:
     """A row a network: median time of a step (along rows: of an epoch), and on an axis' last row its exponent."""
-    worker = Worker(".desk:Desk", PeerSpec("ours", ".ours:Ours", {"kernels": "auto"}), variables={})
+    worker = Worker(".desk:Desk", PeerSpec("ours", ".ours:Ours", {"kernels": "auto"}), variables=variables or {})
     try:
         for axis, points in sweeps(largest).items():
             flops, medians, mode = [], [], "epoch" if axis == "rows" else "step"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -114,6 +115,27 @@ def _processor() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def check_files(data: str | None, picture: str | None) -> None:
+    """Find out before anything is measured whether its files can be written.
+
+    Raises
+    ------
+    MissingDependencyError, DataError
+        Without matplotlib; if a file cannot be written.
+    """
+    if picture is not None and importlib.util.find_spec("matplotlib") is None:
+        raise MissingDependencyError("--plot needs matplotlib; pip install 'backprop-gpu[plot]'")
+    for path in filter(None, (data, picture)):
+        new = not os.path.exists(path)
+        try:
+            with open(path, "ab"):
+                pass
+        except OSError as error:
+            raise DataError(f"cannot write {path}: {error.strerror}") from None
+        if new:
+            os.unlink(path)
 
 
 def write_json(kind: str, rows: Sequence[Row], context: Row, path: str) -> None:

@@ -11,7 +11,7 @@ import importlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -59,6 +59,19 @@ class Worker:
         if self._process.is_alive():
             self._process.terminate()
             self._process.join()
+
+
+@contextlib.contextmanager
+def workers(home: str, names: Iterable[str], variables: Mapping[str, str | None]) -> Iterator[dict[str, Worker]]:
+    """A worker for each name, which ``home`` is made with; their processes end with the block."""
+    started: dict[str, Worker] = {}
+    try:
+        for name in names:
+            started[name] = Worker(home, name, variables=variables)
+        yield started
+    finally:
+        for worker in started.values():
+            worker.close()
 
 
 def _serve(pipe: Connection, variables: dict[str, str | None]) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,11 @@ print(model.score(scaler.transform(X_test), y_test))
 """
 
 
-def jobs(folder: Path) -> dict[str, Callable[[], float]]:
-    """Name of each measurement, and what makes it once and returns seconds."""
+def jobs(folder: Path, variables: Mapping[str, str | None]) -> dict[str, Callable[[], float]]:
+    """Name of each measurement, and what makes it once and returns seconds; None removes a variable."""
+    changed = os.environ | variables
+    environment = {name: value for name, value in changed.items() if value is not None}
+    process = functools.partial(_process, environment=environment)
     config = folder / "bench.yaml"
     config.write_text(_CONFIG, encoding="utf-8")
 
@@ -48,15 +51,15 @@ def jobs(folder: Path) -> dict[str, Callable[[], float]]:
         run = Path(tempfile.mkdtemp(dir=folder), "run")
         command = ("train", str(config), "--quiet", "--device", "cpu", "--run-dir", str(run), *settings)
         until = run / "history.jsonl" if settings else None
-        return _process("-m", "backprop_gpu", *command, cache=cache or tempfile.mkdtemp(dir=folder), until=until)
+        return process("-m", "backprop_gpu", *command, cache=cache or tempfile.mkdtemp(dir=folder), until=until)
 
     one_step = ("--set", "training.epochs=1", "--set", "training.batch_size=100000")
     compiled = (*one_step, "--set", "kernels=compiled")
     warm = folder / "warm"
     found: dict[str, Callable[[], float]] = {
-        "python alone": functools.partial(_process, "-c", "pass"),
-        "import backprop_gpu": functools.partial(_process, "-c", "import backprop_gpu"),
-        "backprop-gpu --help": functools.partial(_process, "-m", "backprop_gpu", "--help"),
+        "python alone": functools.partial(process, "-c", "pass"),
+        "import backprop_gpu": functools.partial(process, "-c", "import backprop_gpu"),
+        "backprop-gpu --help": functools.partial(process, "-m", "backprop_gpu", "--help"),
         "train, to the end of the first step": functools.partial(train, warm, *one_step),
         "train digits, 20 epochs, whole process": functools.partial(train, warm),
     }
@@ -65,13 +68,15 @@ def jobs(folder: Path) -> dict[str, Callable[[], float]]:
         for name, cache in (("cold", None), ("warm", warm)):
             found[f"the first step of compiled kernels, {name}"] = functools.partial(train, cache, *compiled)
     if importlib.util.find_spec("sklearn"):
-        found["the same as a scikit-learn script"] = functools.partial(_process, "-c", _SCIKIT)
+        found["the same as a scikit-learn script"] = functools.partial(process, "-c", _SCIKIT)
     return found
 
 
-def _process(*arguments: str, cache: str | Path = "", until: Path | None = None) -> float:
+def _process(
+    *arguments: str, environment: Mapping[str, str] = os.environ, cache: str | Path = "", until: Path | None = None
+) -> float:
     """Seconds until Python with these arguments ends, or has written something to a file."""
-    variables = os.environ | ({"NUMBA_CACHE_DIR": str(cache)} if cache else {})
+    variables = {**environment} | ({"NUMBA_CACHE_DIR": str(cache)} if cache else {})
     start, seconds = time.perf_counter(), 0.0
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     with subprocess.Popen((sys.executable, *arguments), env=variables, **quiet) as process:  # type: ignore[call-overload]
@@ -84,10 +89,10 @@ def _process(*arguments: str, cache: str | Path = "", until: Path | None = None)
     return seconds or time.perf_counter() - start
 
 
-def rows(rounds: int) -> Iterator[dict[str, Any]]:
+def rows(rounds: int, variables: Mapping[str, str | None]) -> Iterator[dict[str, Any]]:
     """A row a measurement, rounds interleaved."""
     with tempfile.TemporaryDirectory() as folder:
-        todo = jobs(Path(folder))
+        todo = jobs(Path(folder), variables)
         seconds = interleave(list(todo), rounds, lambda name: todo[name]())
     for name, own in seconds.items():
         yield {"what": name, **summary(own, own)}

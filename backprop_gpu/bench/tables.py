@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError, MissingDependencyError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,11 @@ def chosen_tables(names: Sequence[str], kind: str) -> list[Table]:
 
     Raises
     ------
-    ConfigError
-        For an unknown name.
+    ConfigError, MissingDependencyError
+        For an unknown name; without scikit-learn, whose tables and models they are.
     """
+    if importlib.util.find_spec("sklearn") is None:
+        raise MissingDependencyError(f"bench {kind} needs scikit-learn; pip install 'backprop-gpu[sklearn]'")
     known = {table.name: table for table in (*TABLES, *(MORE if kind == "tabular" else ()))}
     for name in names:
         if name not in known:

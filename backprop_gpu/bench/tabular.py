@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, MissingDependencyError, did_you_mean
+from .peers import check_names
+from .process import workers
 from .tables import Table, raw
 
 NAMES = (
@@ -69,30 +69,54 @@ PEERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def rows(tables: Sequence[Table], names: Sequence[str], epochs: int | None = None) -> Iterator[dict[str, Any]]:
+class Desk:
+    """One peer at work in its own process."""
+
+    def __init__(self, peer: str) -> None:
+        self.make = PEERS[peer]
+
+    def cross_validate(self, table: Table, limit: dict[str, int]) -> tuple[list[float], list[float]]:
+        """(scores, seconds of the fits) on the same folds for everybody, with classes in their shares."""
+        from sklearn.model_selection import KFold, StratifiedKFold
+
+        X, y = raw(table)
+        scores, seconds, kind = [], [], StratifiedKFold if table.classes else KFold
+        for train, test in kind(FOLDS, shuffle=True, random_state=0).split(X, y):
+            start = time.perf_counter()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that an MLP stopped after as many epochs as it was told to
+                model = self.make(table.classes > 0, **limit).fit(X[train], y[train])
+            seconds.append(time.perf_counter() - start)
+            scores.append(float(model.score(X[test], y[test])))
+        return scores, seconds
+
+
+def rows(
+    tables: Sequence[Table],
+    names: Sequence[str],
+    epochs: int | None = None,
+    variables: Mapping[str, str | None] | None = None,
+) -> Iterator[dict[str, Any]]:
     """A row for each table and peer: mean ``score`` (accuracy or R2), its deviation over folds, seconds of a fit.
 
     ``epochs`` limits epochs and trees, to see that everything runs. Last, a row for each peer: its mean rank.
 
     Raises
     ------
-    ConfigError, MissingDependencyError
-        For an unknown peer; without scikit-learn.
+    ConfigError, DeviceError
+        For an unknown peer; if a fit fails.
     """
-    for name in names:
-        if name not in PEERS:
-            raise ConfigError(f"no peer is called {name!r}{did_you_mean(name, PEERS)}; known: {', '.join(PEERS)}")
-    if importlib.util.find_spec("sklearn") is None:
-        raise MissingDependencyError("bench tabular needs scikit-learn; pip install 'backprop-gpu[sklearn]'")
+    check_names(names, PEERS)
     taking_part, limit = list(names or PEERS), {} if epochs is None else {"max_iter": epochs}
-    means = []
-    for table in tables:
-        X, y = raw(table)
-        found = {name: _cross_validate(PEERS[name], table.classes > 0, limit, X, y) for name in taking_part}
-        means.append([scores.mean() for scores, _ in found.values()])
-        for name, (scores, seconds) in found.items():
-            figures = {"score": float(scores.mean()), "spread": float(scores.std()), "folds": scores.tolist()}
-            yield {"workload": table.name, "peer": name, **figures, "fit": float(np.median(seconds)), "note": ""}
+    means: list[list[float]] = []
+    with workers(".tabular:Desk", taking_part, variables or {}) as desks:
+        for table in tables:
+            means.append([])
+            for name, desk in desks.items():
+                scores, seconds = desk.ask("cross_validate", table, limit)
+                means[-1].append(float(np.mean(scores)))
+                figures = {"score": float(np.mean(scores)), "spread": float(np.std(scores)), "folds": scores}
+                yield {"workload": table.name, "peer": name, **figures, "fit": float(np.median(seconds)), "note": ""}
     for name, rank in zip(taking_part, mean_ranks(np.round(means, 4)), strict=True):
         yield {"workload": "all", "peer": name, "note": f"mean rank {rank:.1f} of {len(taking_part)}"}
 
@@ -102,20 +126,3 @@ def mean_ranks(scores: np.ndarray) -> np.ndarray:
     better = (scores[:, None, :] > scores[:, :, None]).sum(axis=2)
     equal = (scores[:, None, :] == scores[:, :, None]).sum(axis=2)
     return np.asarray((better + (equal + 1) / 2.0).mean(axis=0))
-
-
-def _cross_validate(
-    make: Callable[..., Any], classes: bool, limit: dict[str, int], X: np.ndarray, y: np.ndarray
-) -> tuple[np.ndarray, list[float]]:
-    """(scores, seconds of the fits) on the same folds for everybody, with classes in their shares."""
-    from sklearn.model_selection import KFold, StratifiedKFold
-
-    scores, seconds = [], []
-    for train, test in (StratifiedKFold if classes else KFold)(FOLDS, shuffle=True, random_state=0).split(X, y):
-        start = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that an MLP stopped after as many epochs as it was told to
-            model = make(classes, **limit).fit(X[train], y[train])
-        seconds.append(time.perf_counter() - start)
-        scores.append(model.score(X[test], y[test]))
-    return np.array(scores), seconds

@@ -23,6 +23,8 @@ BUILTIN = (*_SHIPPED, *_GENERATED)
 """The names that :func:`load_builtin` knows."""
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (".npz", ".npy", *_DELIMITERS)
+"""The suffixes of files that :func:`read_table` reads."""
 
 
 def read_table(
@@ -58,7 +60,7 @@ def read_table(
         Built-in moons and regression: parameters of :func:`moons` and :func:`friedman1`.
     like : Schema
         Read a CSV as the training table was read (``preprocessor.schema``): its delimiter, its columns in any order,
-        others left out.
+        others left out, and its target unless ``target`` names another column.
     labelled : bool
         False: leave the target out; the file need not have one.
 
@@ -72,7 +74,7 @@ def read_table(
     suffix = Path(source).suffix.lower()
     of_csv = {"columns": columns, "ignore": ignore, "categorical": categorical != "auto", "delimiter": delimiter}
     given = [name for name, value in of_csv.items() if value]
-    if suffix in (*_DELIMITERS, ".npz", ".npy") and options:
+    if suffix in SUFFIXES and options:
         given = ["options"]
     elif suffix in _DELIMITERS:
         given = []
@@ -82,7 +84,8 @@ def read_table(
         raise ConfigError(f"{given[0]} does not apply to {str(source)!r}; take it out")
     if suffix in _DELIMITERS:
         if like is not None:
-            target, columns, categorical = like.target_names, like.columns, like.categorical
+            columns, categorical = like.columns, like.categorical
+            target = like.target_names if target is None else target
             delimiter = delimiter or like.delimiter
         wanted = _target_columns(source, target) if labelled else ()
         mark = _DELIMITERS[suffix] if delimiter is None else delimiter
@@ -120,7 +123,9 @@ def load_builtin(name: str, **options: Any) -> Table:
 
 def _target_columns(source: str | Path, target: str | int | Sequence[str | int] | None) -> Sequence[str | int]:
     if target is None:
-        raise ConfigError(f"{source}: name the target column, e.g. target: -1 for the last one")
+        raise ConfigError(
+            f"{source}: name the target column (target; data.target in a configuration), -1 for the last one"
+        )
     return [target] if isinstance(target, str | int) else list(target)
 
 

@@ -112,6 +112,13 @@ class TargetCodec:
         _refuse(table, ~np.isfinite(encoded), f"the value does not fit {encoded.dtype}; standardize the target")
         return encoded
 
+    def classes(self, outputs: np.ndarray) -> np.ndarray:
+        """Class numbers (n_samples,), in the order of ``labels``; ``outputs`` as for :meth:`decode`."""
+        outputs = np.asarray(outputs)
+        if self.task == "binary":
+            return (outputs.reshape(len(outputs)) > 0.5).astype(np.intp)
+        return np.argmax(outputs, axis=1) if outputs.ndim == 2 else outputs
+
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Turn encoded targets, or what the network predicts, into targets as they were read.
 
@@ -122,10 +129,7 @@ class TargetCodec:
         """
         outputs = np.asarray(outputs)
         if self.labels:
-            if self.task == "binary":
-                indices = (outputs.reshape(len(outputs)) > 0.5).astype(np.intp)
-            else:
-                indices = np.argmax(outputs, axis=1) if outputs.ndim == 2 else outputs
+            indices = self.classes(outputs)
             labels = np.array([int(label) for label in self.labels] if self.integers else self.labels)
             return labels[indices] if self.flat else labels[indices][:, None]
         if self.task == "multilabel":

@@ -41,7 +41,8 @@ class DenseNet:
         Fraction of each hidden layer's units dropped in training.
     batch_norm : bool or list of bool, default False
         Normalize hidden layers between their affine part and their activation (``maths.normalization``); their bias is
-        beta then. Training uses the statistics of the examples in a pass, prediction their running means.
+        beta then. Training uses the statistics of the examples in a pass, prediction their running means; the running
+        variance is that of the examples, without PyTorch's factor m / (m - 1).
     dtype : {"float32", "float64"}, default "float32"
     device : str, Backend or None, default None
         ``"auto" | "cpu" | "cuda[:i]" | NAMESPACE[:DEVICE]``; None reads BACKPROP_GPU_DEVICE, then means "auto".
@@ -156,21 +157,26 @@ class DenseNet:
         return {f"{kind}{l}": x for kind, layers in kinds.items() for l, x in layers.items()}
 
     def set_parameters(self, named: dict[str, np.ndarray]) -> None:
-        """Take the values of :meth:`parameters`.
+        """Take the values of :meth:`parameters`, NaN and infinity too: a network that diverged can be looked at.
 
         Raises
         ------
         ShapeError
-            If a name is missing or a shape differs.
+            If a name is missing or unknown, a shape differs or a value holds no real numbers.
         """
         host, statistics = {}, self._statistics()
         shapes = {name: shape for name, _, _, shape in self.params.spans}
         shapes |= {name: tuple(x.shape) for name, x in statistics.items()}
+        for name in named:
+            if name not in shapes:
+                raise ShapeError(f"the network has no parameter {name!r}; it has {', '.join(shapes)}")
         for name, shape in shapes.items():
             value = np.asarray(named[name]) if name in named else None
             if value is None or value.shape != shape:
                 got = "nothing" if value is None else str(value.shape)
                 raise ShapeError(f"parameter {name} must be {shape}, got {got}")
+            if value.dtype.kind not in ("biufc" if self.dtype == "complex128" else "biuf"):
+                raise ShapeError(f"parameter {name} must hold real numbers, got {value.dtype}")
             host[name] = value
         with self.backend.activate():
             self.params.theta[...] = self.backend.asarray(self.params.flat(host), self.dtype)

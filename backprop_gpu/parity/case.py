@@ -1,14 +1,9 @@
-"""A recorded step as one safetensors file, which judges the same on any machine, without the device.
-
-Never pickle: reading a case runs no code. The file carries a SHA-256 digest of its tensors and description.
-"""
+"""A recorded step as one safetensors file, which judges the same on any machine, without the device."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BackpropError, CheckpointError
+from ..errors import CheckpointError
+from ..tensor_file import read_tensors, write_tensors
 from .trace import Call, Recipe, StepTrace
 
 FORMAT = "backprop_gpu/parity-case/1"
@@ -33,8 +29,6 @@ def save_case(path: str | os.PathLike[str], trace: StepTrace, about: dict[str, A
     CheckpointError
         If the file cannot be written.
     """
-    from safetensors.numpy import save
-
     tensors, described = _pack(trace)
     content = {
         "recipe": asdict(trace.recipe),
@@ -43,9 +37,7 @@ def save_case(path: str | os.PathLike[str], trace: StepTrace, about: dict[str, A
         "about": about,
         "summary": summary,
     }
-    description = json.dumps(content, sort_keys=True)
-    metadata = {"format": FORMAT, "description": description, "sha256": _digest(tensors, description)}
-    _write(Path(path), save(tensors, metadata))
+    write_tensors(Path(path), tensors, json.dumps(content, sort_keys=True), FORMAT)
 
 
 def read_case(path: str | os.PathLike[str]) -> tuple[StepTrace, dict[str, Any]]:
@@ -56,12 +48,7 @@ def read_case(path: str | os.PathLike[str]) -> tuple[StepTrace, dict[str, Any]]:
     CheckpointError
         If the file is missing, not a case, damaged or written by another version.
     """
-    metadata, tensors = _read(Path(path))
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a parity case (format {metadata.get('format')!r}, want {FORMAT!r})")
-    description = metadata.get("description", "")
-    if metadata.get("sha256") != _digest(tensors, description):
-        raise CheckpointError(f"{path} is damaged: its contents do not match its SHA-256 digest; copy it again")
+    tensors, description = read_tensors(Path(path), FORMAT, "parity case")
     with of_another_version(path):
         content = json.loads(description)
         return _unpack(content, tensors), content["about"]
@@ -108,42 +95,3 @@ def _unpack(content: dict[str, Any], tensors: dict[str, np.ndarray]) -> StepTrac
         calls=calls,
         **whole,  # type: ignore[arg-type]
     )
-
-
-def _digest(tensors: dict[str, np.ndarray], description: str) -> str:
-    sha = hashlib.sha256(description.encode())
-    for name in sorted(tensors):
-        value = np.ascontiguousarray(tensors[name])
-        sha.update(f"{name} {value.dtype.str} {value.shape}".encode())
-        sha.update(value.tobytes())
-    return sha.hexdigest()
-
-
-def _write(target: Path, content: bytes) -> None:
-    """Put in place by a rename: a crash leaves the old file or the new one."""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise CheckpointError(f"cannot write {target}: {error.strerror}") from error
-
-
-def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise CheckpointError(f"no case file at {path}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except BackpropError:
-        raise
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error

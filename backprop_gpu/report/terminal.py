@@ -33,14 +33,19 @@ def text(value: Any) -> str:
 
 
 def scores(parts: Mapping[str, Mapping[str, Any]]) -> Table:
-    """One column per part of the data (train, validation, test), one row per score."""
+    """One column per part of the data (train, validation, test), one row per score; f1 says of which class it is."""
     table = Table(title="Scores", title_justify="left")
     table.add_column("")
     for name in parts:
         table.add_column(name, justify="right")
-    rows = list(dict.fromkeys(key for part in parts.values() for key in part if key != "confusion_matrix"))
+    rows = dict.fromkeys(key for part in parts.values() for key in part)
+    matrices = (part.get("confusion_matrix", {}) for part in parts.values())
+    positive = next((matrix["positive_class"] for matrix in matrices if "positive_class" in matrix), None)
     for key in rows:
-        table.add_row(key, *(text(part[key]) if key in part else "" for part in parts.values()))
+        if key == "confusion_matrix":
+            continue
+        heading = f"f1 of {positive}" if key == "f1" and positive is not None else key
+        table.add_row(Text(heading), *(text(part[key]) if key in part else "" for part in parts.values()))
     return table
 
 

@@ -49,7 +49,8 @@ def f1(
 ) -> float:
     """2 TP / (2 TP + FP + FN), and 0 where that is 0/0.
 
-    ``binary``: of class 1. ``macro``: the plain mean over all classes that are in y_true or y_pred, or over labels.
+    ``binary``: of class 1, the second of the sorted labels or of the named classes. ``macro``: the plain mean over all
+    classes that are in y_true or y_pred, or over labels.
     """
     y_true, y_pred, w = _checked(y_true, y_pred, sample_weight)
     if average == "macro" and y_true.shape[1] == 1:

@@ -71,7 +71,7 @@ class History:
     best_epoch : int
         The epoch whose weights the network holds now: the best on the validation set, or the last.
     stopped : str
-        Why it ended: ``"epochs"`` or ``"early stopping"``.
+        Why it ended: ``"epochs"``, ``"early stopping"`` or ``"interrupted"``.
     notes : list of str
         What a user should know, such as a batch size larger than the data.
     """
@@ -107,7 +107,7 @@ class Trainer:
     restore_best : bool, default True
         With a validation set, end with the weights that were best on it.
     metrics : sequence of str, default ()
-        Computed on the validation set after each epoch.
+        Computed on the validation set after each epoch; need one.
     shuffle : bool, default True
     seed : int, default 0
         Of the order of the examples.
@@ -117,6 +117,11 @@ class Trainer:
     **settings
         Of :class:`~backprop_gpu.network.step.TrainingStep`: ``l1``, ``l2``, ``penalty_over``, ``clip_norm``, ``delta``,
         ``one_over_m``, ``reduction``.
+
+    Attributes
+    ----------
+    history : History
+        Of the last ``fit``; while it runs and after an error or Ctrl-C, the epochs that were finished.
 
     Raises
     ------
@@ -162,6 +167,7 @@ class Trainer:
         self.shuffle, self.seed = shuffle, int(seed)
         self.callbacks = [*callbacks, *([Progress()] if progress else [])]
         self.step = TrainingStep(net, optimizer, schedule=schedule, **settings)
+        self.history = History()
 
     def fit(
         self,
@@ -172,6 +178,9 @@ class Trainer:
         validation: tuple[Any, Any] | None = None,
     ) -> History:
         """Train.
+
+        Ctrl-C passes through as ``KeyboardInterrupt``; the finished epochs are in ``history``, and the network holds
+        the best of them, or without a validation set what the last step made.
 
         Parameters
         ----------
@@ -190,6 +199,8 @@ class Trainer:
         net = self.net
         if self.early_stopping is not None and validation is None:
             raise DataError("early stopping needs a validation set; pass validation=(X, y) or leave early_stopping out")
+        if self.metrics and validation is None:
+            raise DataError("metrics are computed on a validation set; pass validation=(X, y) or leave metrics out")
         X = check_rows(X, net.sizes[0], dtype=net.dtype)
         Y = check_targets(y, net.loss, net.sizes[-1], X.shape[0])
         weights = None if sample_weight is None else check_weights(sample_weight, X.shape[0])
@@ -199,7 +210,7 @@ class Trainer:
         if validation is not None:
             X_val = check_rows(validation[0], net.sizes[0], "validation X", net.dtype)
             validation = (X_val, check_targets(validation[1], net.loss, net.sizes[-1], X_val.shape[0]))
-        history = History()
+        history = self.history = History()
         order = {"batch_size": self.batch_size, "shuffle": self.shuffle, "seed": self.seed}
         batches = place_data(self.step, (X, Y, weights), self.data_on, history.notes, **order)
         if self.batch_size > X.shape[0]:
@@ -214,25 +225,34 @@ class Trainer:
         best = _Best(self.early_stopping or EarlyStopping(patience=self.epochs))
         start = time.perf_counter()
         epochs = RoomyPass(self.step, batches, self.micro_batch, history.notes)
-        with Running(self.callbacks, self.epochs) as callbacks:
-            for number in range(1, self.epochs + 1):
-                cost = self._epoch(epochs, number)
-                epoch = Epoch(number, self.step.t, cost, self.step.learning_rate)
-                out_of_patience = False
-                if validation is not None:
-                    with self.step.averaged():
-                        epoch.validation = self.evaluate(*validation)
-                        out_of_patience = best.done(epoch, self.net)
-                epoch.seconds = time.perf_counter() - start
-                history.epochs.append(epoch)
-                for callback in callbacks:
-                    callback.on_epoch(epoch)
-                if out_of_patience and self.early_stopping is not None:
-                    history.stopped = "early stopping"
-                    break
+        try:
+            with Running(self.callbacks, self.epochs) as callbacks:
+                for number in range(1, self.epochs + 1):
+                    cost = self._epoch(epochs, number)
+                    epoch = Epoch(number, self.step.t, cost, self.step.learning_rate)
+                    out_of_patience = False
+                    if validation is not None:
+                        with self.step.averaged():
+                            epoch.validation = self.evaluate(*validation)
+                            out_of_patience = best.done(epoch, self.net)
+                    epoch.seconds = time.perf_counter() - start
+                    history.epochs.append(epoch)
+                    for callback in callbacks:
+                        callback.on_epoch(epoch)
+                    if out_of_patience and self.early_stopping is not None:
+                        history.stopped = "early stopping"
+                        break
+        except KeyboardInterrupt:
+            history.stopped = "interrupted"
+            self._finish(best, history)
+            raise
+        self._finish(best, history)
+
+    def _finish(self, best: _Best, history: History) -> None:
+        """Give the network the weights that it is to hold in the end."""
         history.best_epoch = len(history.epochs)
         self.step.adopt_average()
-        if validation is not None and self.restore_best and best.parameters is not None:
+        if self.restore_best and best.parameters is not None:
             best.restore(self.net)
             history.best_epoch = best.epoch
 

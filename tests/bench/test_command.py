@@ -13,7 +13,7 @@ from backprop_gpu.bench import growth, peers, startup
 from backprop_gpu.bench.command import add_bench, run_bench
 from backprop_gpu.bench.peers import PEERS, PeerSpec, chosen
 from backprop_gpu.bench.workloads import WORKLOADS, Workload
-from backprop_gpu.config import load_config
+from backprop_gpu.config_reading import load_config
 from backprop_gpu.errors import ConfigError, DeviceError
 
 TINY = Workload("tiny", (30, 16, 2), 32, 100, checked=3, epochs=2)  # three full batches and a ragged one
@@ -133,6 +133,15 @@ def test_startup_waits_for_a_file_or_for_the_end(tmp_path: Path) -> None:
     assert 0.0 < early < late
     with pytest.raises(DeviceError, match=r"python -c .* failed: .*ZeroDivisionError"):
         startup._process("-c", "1 / 0")
+
+
+def test_startup_s_processes_have_the_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(startup, "_process", lambda *words, environment, **more: seen.append(environment) or 0.0)
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    for variables in ({}, {"OPENBLAS_CORETYPE": None}):
+        startup.jobs(tmp_path, variables)["import backprop_gpu"]()
+        assert seen[-1].get("OPENBLAS_CORETYPE") == (None if variables else "Haswell")
 
 
 def test_startup_s_configuration_is_valid(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backprop_gpu.bench import estimators
+from backprop_gpu.bench import growth, process
 from backprop_gpu.bench.command import add_bench, run_bench
 from backprop_gpu.bench.estimators import Desk, _table_rows, unequal
 from backprop_gpu.bench.measure import UNSET
@@ -100,10 +100,14 @@ def test_a_table_is_what_it_says(table: Any) -> None:
 
 
 @pytest.mark.parametrize(("given", "passed"), [((), {}), (("--unset-openblas",), UNSET)])
-def test_variables_reach_the_processes(given: tuple[str, ...], passed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["estimators", "tabular", "growth"])
+def test_variables_reach_the_processes(
+    kind: str, given: tuple[str, ...], passed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def started(home: str, *arguments: Any, variables: Any) -> Any:
         raise ConfigError(f"variables {sorted(variables)}")
 
-    monkeypatch.setattr(estimators, "Worker", started)
+    monkeypatch.setattr(process, "Worker", started)
+    monkeypatch.setattr(growth, "Worker", started)
     with pytest.raises(ConfigError, match=re.escape(f"variables {sorted(passed)}")):
-        run("estimators", "--quick", *given)
+        run(kind, "--quick", *given)

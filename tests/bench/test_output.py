@@ -125,3 +125,14 @@ def test_picture(kind: str, rows: list[dict[str, Any]], tmp_path: Path) -> None:
     assert (tmp_path / "out.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     with pytest.raises(DataError, match="cannot write"):
         output.draw(kind, rows, str(tmp_path / "out.nonsense"))
+
+
+def test_files_that_cannot_be_written_are_known_before(tmp_path: Path) -> None:
+    for path in (tmp_path / "no" / "a.json", tmp_path):
+        with pytest.raises(DataError, match=f"cannot write {path}"):
+            output.check_files(str(path), None)
+    (tmp_path / "old.json").write_text("{}", encoding="utf-8")
+    output.check_files(str(tmp_path / "old.json"), None)
+    output.check_files(str(tmp_path / "new.json"), None)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.json"]
+    assert (tmp_path / "old.json").read_text(encoding="utf-8") == "{}"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from backprop_gpu.bench.process import Worker
+from backprop_gpu.bench.process import Worker, workers
 from backprop_gpu.errors import DeviceError, MissingDependencyError
 
 ECHO = "support.peers:Echo"
@@ -24,6 +24,14 @@ def test_answers_and_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         assert worker.ask("greet", "again") == "good morning again"
     finally:
         worker.close()
+
+
+def test_a_worker_for_each_name_and_none_in_the_end() -> None:
+    with workers(ECHO, ["good morning", "good night"], {"BENCH_SET": "1"}) as both:
+        assert [worker.ask("greet", "Ada") for worker in both.values()] == ["good morning Ada", "good night Ada"]
+        assert both["good night"].ask("variable", "BENCH_SET") == "1"
+    with pytest.raises(DeviceError, match="its process died"):
+        both["good morning"].ask("greet", "Ada")
 
 
 def test_a_class_that_is_not_there() -> None:

@@ -121,7 +121,9 @@ def test_another_file_is_read_like_the_first(tmp_path: Path) -> None:
     assert table.categorical["colour"].tolist() == ["1", "2"]
     assert table.numeric.tolist() == [[30.0], [40.0]]
     assert table.target is None
-    assert "no column 'label'" in refusal(path, like=schema)
+    assert "no column 'label'" in refusal(path, like=schema, target=None)
+    renamed = write(tmp_path, "y,colour,age\nno,1,30\nyes,2,40\n", "renamed.csv")
+    assert read_table(renamed, like=schema, target="y").target_names == ("y",)
     short = write(tmp_path, "agee,colour\n1,red\n", "short.csv")
     assert "no column 'age' (did you mean 'agee'?)" in refusal(short, like=schema, labelled=False)
     typo = write(tmp_path, "colour,age\nred,3O\n", "typo.csv")

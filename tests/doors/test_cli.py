@@ -19,7 +19,7 @@ from support.command import ROOT, SHORT, Command, metrics, settings
 from support.tables import arrays, shop_rows, write_csv
 
 from backprop_gpu.cli import main
-from backprop_gpu.config import carried, load_config
+from backprop_gpu.config_reading import carried, load_config
 from backprop_gpu.maths.activations import ACTIVATIONS
 
 CARRIED = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))

@@ -29,7 +29,7 @@ LONG = settings(
 
 
 @POSIX
-def test_interrupting_keeps_the_history(tmp_path: Path) -> None:
+def test_interrupting_keeps_the_history_and_the_best_model(tmp_path: Path) -> None:
     process = subprocess.Popen(
         command_line("train", "moons", "--run-dir", "run", *LONG),
         cwd=tmp_path,
@@ -50,11 +50,18 @@ def test_interrupting_keeps_the_history(tmp_path: Path) -> None:
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert (process.returncode, err) == (130, "backprop-gpu: interrupted\n")
-    epochs = [json.loads(line)["epoch"] for line in history.read_text(encoding="utf-8").splitlines()]
+    told = re.fullmatch(r"backprop-gpu: interrupted; run holds the weights of epoch (\d+)\n", err)
+    assert process.returncode == 130
+    assert told, err
+    lines = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
+    best = min(lines, key=lambda line: line["validation"]["cost"])
+    assert best["epoch"] == int(told[1])
+    epochs = [line["epoch"] for line in lines]
     assert epochs == list(range(1, len(epochs) + 1))
     assert len(epochs) >= 3
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "history.jsonl"}
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {"config.yaml", "history.jsonl", "model.safetensors"}
+    assert "accuracy" in Command(tmp_path).ok("evaluate", "run")
 
 
 @POSIX

@@ -12,7 +12,7 @@ from support.command import SHORT, Command
 from backprop_gpu import build
 from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.build import new_run_dir, prepare
-from backprop_gpu.config import load_config
+from backprop_gpu.config_reading import load_config
 from backprop_gpu.errors import ParityError
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -120,7 +120,7 @@ def test_a_device_that_fails_verification_trains_nothing(tmp_path: Path, monkeyp
         (("run", "moons", "--device", "gpu"), "write 'cuda'"),
         (("diff", "moons", "--devices", "numpy"), "--devices takes two names"),
         (("diff", "moons", "--devices", "numpy,nope"), "nope"),
-        (("replay", "missing.case"), "no case file at missing.case"),
+        (("replay", "missing.case"), "no parity case file at missing.case"),
     ],
 )
 def test_what_cannot_be_judged_is_one_line(command: Command, arguments: tuple[str, ...], words: str) -> None:

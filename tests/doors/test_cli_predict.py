@@ -7,9 +7,10 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.command import SHORT, Command, metrics, settings
-from support.tables import COLUMNS, read_csv, shop_rows, trained_shop, write_csv
+from support.tables import COLUMNS, arrays, read_csv, shop_rows, trained_shop, write_csv
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,36 @@ def test_evaluate_finds_the_same_test_rows_and_the_same_scores(shop: Command) ->
     assert f"{written['test']['log_loss']:.4f}" in out
     assert "test" in out
     assert "nein" in out
+
+
+def test_a_run_finds_its_data_from_another_folder(shop: Command, tmp_path: Path) -> None:
+    run, here = str(shop.folder / "run"), Command(tmp_path)
+    assert here.ok("evaluate", run, "--json") == shop.ok("evaluate", "run", "--json")
+    assert json.loads(here.ok("parity", "run", run, "--rows", "8", "--json"))["ok"]
+
+
+def test_the_two_files_of_a_run_are_found_from_another_folder(tmp_path: Path) -> None:
+    for name, array in zip(("X", "y"), arrays("binary"), strict=True):
+        np.save(tmp_path / f"{name}.npy", array)
+    more = settings(data__source="X.npy", data__target="y.npy")
+    Command(tmp_path).ok("train", "--quiet", "--run-dir", "run", *SHORT, *more)
+    (tmp_path / "elsewhere").mkdir()
+    assert "accuracy" in Command(tmp_path / "elsewhere").ok("evaluate", "../run")
+
+
+def test_the_class_that_f1_is_about_is_named(shop: Command) -> None:
+    assert json.loads(shop.ok("evaluate", "run", "--json"))["confusion_matrix"]["positive_class"] == "nein"
+    assert "f1 of nein" in shop.ok("evaluate", "run")
+
+
+def test_evaluate_a_target_with_another_name(shop: Command, tmp_path: Path) -> None:
+    rows = [[*row, row[3]] for row in shop_rows()]
+    for row in rows:
+        row[3] = "nein"
+    write_csv(tmp_path / "renamed.csv", rows, [*COLUMNS, "bought"])
+    found = json.loads(shop.ok("evaluate", "run", str(tmp_path / "renamed.csv"), "--target", "bought", "--json"))
+    assert found == json.loads(shop.ok("evaluate", "run", "shop.csv", "--json"))
+    assert found != json.loads(shop.ok("evaluate", "run", str(tmp_path / "renamed.csv"), "--json"))
 
 
 def test_evaluate_a_file(shop: Command) -> None:
@@ -55,6 +86,23 @@ def test_predict_with_probabilities(shop: Command) -> None:
         p = {"ja": float(row["P(ja)"]), "nein": float(row["P(nein)"])}
         assert sum(p.values()) == pytest.approx(1.0, abs=1e-6)
         assert row["kauft"] == max(p, key=lambda name: p[name])
+
+
+def test_predict_prints_the_names_of_classes_or_their_numbers(tmp_path: Path) -> None:
+    command = Command(tmp_path)
+    command.ok("train", "--quiet", "--run-dir", "run", *SHORT)
+    named = read_csv_text(command.ok("predict", "run", "breast_cancer", "--proba"))
+    numbered = read_csv_text(command.ok("predict", "run", "breast_cancer", "--class-numbers"))
+    assert named[0] == ["y", "P(malignant)", "P(benign)"]
+    assert {row[0] for row in named[1:]} == {"malignant", "benign"}
+    names = {"0": "malignant", "1": "benign"}
+    assert [row[0] for row in named[1:]] == [names[row[0]] for row in numbered[1:]]
+
+
+def test_texts_have_numbers_too(shop: Command) -> None:
+    names = [row[0] for row in read_csv_text(shop.ok("predict", "run", "shop.csv"))]
+    numbers = [row[0] for row in read_csv_text(shop.ok("predict", "run", "shop.csv", "--class-numbers"))]
+    assert numbers == ["kauft", *({"ja": "0", "nein": "1"}[name] for name in names[1:])]
 
 
 def test_predict_to_a_file(shop: Command, tmp_path: Path) -> None:

@@ -124,6 +124,12 @@ def test_parameters_come_back_as_they_were_set(case: Case) -> None:
     same_bits(net.parameters()["W1"], wanted["W1"])
 
 
+def test_a_network_that_diverged_can_be_looked_at() -> None:
+    net = DenseNet((4, 3, 2), loss="squared_error", device="numpy")
+    net.set_parameters({name: np.full(x.shape, np.nan) for name, x in net.parameters().items()})
+    assert all(np.isnan(x).all() for x in net.parameters().values())
+
+
 def test_parameters_that_do_not_fit() -> None:
     net = DenseNet((4, 3, 2), loss="squared_error", device="numpy")
     good = net.parameters()
@@ -131,6 +137,14 @@ def test_parameters_that_do_not_fit() -> None:
         net.set_parameters({**good, "W1": good["W1"].T})
     with pytest.raises(ShapeError, match=r"^parameter b2 must be \(2, 1\), got nothing$"):
         net.set_parameters({name: x for name, x in good.items() if name != "b2"})
+    with pytest.raises(ShapeError, match=r"^the network has no parameter 'w1'; it has "):
+        net.set_parameters({**good, "w1": good["W1"]})
+    with pytest.raises(ShapeError, match=r"^the network has no parameter 'W3'"):
+        net.set_parameters({**good, "W3": good["W1"]})
+    with pytest.raises(ShapeError, match=r"^parameter b1 must hold real numbers, got <U1$"):
+        net.set_parameters({**good, "b1": np.full((3, 1), "x")})
+    with pytest.raises(ShapeError, match=r"^parameter b1 must hold real numbers, got complex128$"):
+        net.set_parameters({**good, "b1": np.zeros((3, 1), complex)})
     for name, value in good.items():
         same_bits(net.parameters()[name], value)
 

@@ -92,23 +92,23 @@ def test_a_changed_description_is_noticed(case: Path) -> None:
 
 
 def test_files_that_are_no_cases_are_refused(case: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no case file at"):
+    with pytest.raises(CheckpointError, match="no parity case file at"):
         replay(tmp_path / "nothing")
     (tmp_path / "text").write_text("hello")
     with pytest.raises(CheckpointError, match="not a readable safetensors file"):
         replay(tmp_path / "text")
     save_file(load_file(case), tmp_path / "other", {"format": "backprop_gpu/1"})
-    with pytest.raises(CheckpointError, match="not a parity case"):
+    with pytest.raises(CheckpointError, match="not a backprop_gpu parity case"):
         replay(tmp_path / "other")
 
 
 def test_a_case_of_another_version_is_refused_in_one_line(case: Path) -> None:
-    from backprop_gpu.parity.case import _digest
+    from backprop_gpu.tensor_file import digest
 
     tensors, about = load_file(case), metadata(case)
     for damage in ("theta", "call0.wrote.A"):
         fewer = {name: x for name, x in tensors.items() if name != damage}
-        save_file(fewer, case, about | {"sha256": _digest(fewer, about["description"])})
+        save_file(fewer, case, about | {"sha256": digest(fewer, about["description"])})
         with pytest.raises(CheckpointError, match="another version") as caught:
             replay(case)
         assert "\n" not in str(caught.value)

@@ -211,10 +211,10 @@ def whole_but_different(path: Path, description: Any, tensors: dict[str, np.ndar
     """A file with a right digest whose contents another version might have written."""
     from safetensors.numpy import save_file
 
-    from backprop_gpu.training.checkpoint import _digest
+    from backprop_gpu.tensor_file import digest
 
     text = json.dumps(description)
-    save_file(tensors, path, {"format": FORMAT, "description": text, "sha256": _digest(tensors, text)})
+    save_file(tensors, path, {"format": FORMAT, "description": text, "sha256": digest(tensors, text)})
 
 
 def test_a_file_of_another_version_is_named_as_such(tmp_path: Path) -> None:
@@ -242,6 +242,17 @@ def test_an_unknown_device_is_not_blamed_on_the_file(tmp_path: Path) -> None:
     save_model(tmp_path / "m", tiny())
     with pytest.raises(BackpropError, match="there is no device 'gpu9'") as caught:
         load_model(tmp_path / "m", device="gpu9")
+    assert not isinstance(caught.value, CheckpointError)
+
+
+def test_the_kernels_may_be_chosen(tmp_path: Path) -> None:
+    net = tiny()
+    save_model(tmp_path / "m", net)
+    loaded, _ = load_model(tmp_path / "m", "cpu", kernels="reference")
+    assert (loaded.kernels_kind, type(loaded.kernels).__name__) == ("reference", "ReferenceKernels")
+    assert_same_parameters(net, loaded)
+    with pytest.raises(BackpropError, match="kernels 'fast' do not run on numpy") as caught:
+        load_model(tmp_path / "m", "cpu", kernels="fast")
     assert not isinstance(caught.value, CheckpointError)
 
 

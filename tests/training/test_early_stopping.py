@@ -166,3 +166,42 @@ def test_the_multiclass_metrics_take_every_form_of_labels() -> None:
     assert found[3] == found[0]
     assert found[2] == pytest.approx(found[0], rel=1e-6)  # one-hot sums take the other classes' zeros along
     assert found[0]["log_loss"] == pytest.approx(found[0]["cost"], rel=1e-6)
+
+
+class Interrupt(Weights):
+    """Ctrl-C after an epoch."""
+
+    def __init__(self, net: DenseNet, at: int) -> None:
+        super().__init__(net)
+        self.at = at
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        super().on_epoch(epoch)
+        if epoch.epoch == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_an_interrupted_fit_leaves_its_history_and_the_best_weights(validated: bool) -> None:
+    _, whole, _ = overfit(restore_best=False)
+    best = int(np.argmin([e.validation["cost"] for e in whole.epochs])) + 1
+    net = DenseNet([2, 24, 1], activation="tanh", device="cpu", seed=4)
+    stop = Interrupt(net, best + 3)
+    settings = {"optimizer": {"name": "adam", "learning_rate": 0.05}, "epochs": EPOCHS, "batch_size": 16}
+    trainer = Trainer(net, callbacks=[stop], progress=False, **settings)
+    assert trainer.history.epochs == []
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(*TRAIN, validation=VALIDATION if validated else None)
+    history = trainer.history
+    assert [e.cost for e in history.epochs] == [e.cost for e in whole.epochs[: best + 3]]
+    assert (history.stopped, history.best_epoch) == ("interrupted", best if validated else best + 3)
+    np.testing.assert_array_equal(net.params.theta, stop.seen[history.best_epoch - 1])
+
+
+def test_the_history_is_that_of_the_last_fit() -> None:
+    net = DenseNet([2, 3, 1], device="cpu")
+    trainer = Trainer(net, epochs=2, progress=False)
+    first = trainer.fit(*TRAIN)
+    assert trainer.history is first
+    again = trainer.fit(*TRAIN)
+    assert trainer.history is again is not first

@@ -151,3 +151,11 @@ def test_class_labels_out_of_range_name_the_row(label: float) -> None:
     net = DenseNet([2, 4, 3], loss="categorical_cross_entropy", device="cpu")
     with pytest.raises(DataError, match=r"y must be a class label from 0 to 2, got \[.*\] at row 11"):
         Trainer(net, progress=False).fit(X, y)
+
+
+def test_metrics_without_validation_rows_are_refused() -> None:
+    net = DenseNet([2, 4, 1], device="cpu")
+    before = net.params.theta.copy()
+    with pytest.raises(DataError, match=r"metrics .* validation set; pass validation=\(X, y\) or leave metrics out"):
+        Trainer(net, metrics=["accuracy"], progress=False).fit(X, Y)
+    np.testing.assert_array_equal(net.params.theta, before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,6 +126,13 @@ def device_peers(device: str) -> list[PeerSpec]:
     ]
 
 
+def check_names(names: Iterable[str], known: Collection[str]) -> None:
+    """Raise ConfigError for a name that is not known."""
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"no peer is called {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}")
+
+
 def chosen(names: Sequence[str], mode: str) -> list[PeerSpec]:
     """The peers of these names (all, if none is given) that take part in a measurement.
 
@@ -134,8 +141,5 @@ def chosen(names: Sequence[str], mode: str) -> list[PeerSpec]:
     ConfigError
         For an unknown name.
     """
-    known = {spec.name: spec for spec in PEERS}
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"no peer is called {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}")
+    check_names(names, [spec.name for spec in PEERS])
     return [spec for spec in PEERS if (not names or spec.name in names) and mode in spec.modes]

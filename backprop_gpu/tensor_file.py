@@ -1,0 +1,100 @@
+"""Tensors and a description as one safetensors file with a SHA-256 digest over both, checked when it is read.
+
+Never pickle: reading a file runs no code. A file is put in place by a rename, so that a crash leaves the old one or the
+new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from .errors import CheckpointError
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], description: str, form: str) -> None:
+    """Write contiguous ``tensors`` of this machine's byte order, with a text and the name of the file's format.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be written.
+    """
+    from safetensors.numpy import save
+
+    metadata = {"format": form, "description": description, "sha256": digest(tensors, description)}
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(_in_order(save(dict(tensors), metadata)))
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path}: {error.strerror}") from error
+
+
+def read_tensors(path: Path, form: str, what: str) -> tuple[dict[str, np.ndarray], str]:
+    """The tensors and the description of a file that :func:`write_tensors` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such file, or it is damaged, or its format is not ``form``; ``what`` is its kind in words.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise CheckpointError(f"no {what} file at {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: bfloat16 and such
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} is not a readable safetensors file: {reason}") from error
+    if metadata.get("format") != form:
+        raise CheckpointError(f"{path} is not a backprop_gpu {what} (format {metadata.get('format')!r}, want {form!r})")
+    description = metadata.get("description", "")
+    if metadata.get("sha256") != digest(tensors, description):
+        raise CheckpointError(
+            f"{path} is damaged: its contents do not match its SHA-256 digest; make it again, or copy it again"
+        )
+    return tensors, description
+
+
+def digest(tensors: Mapping[str, np.ndarray], description: str) -> str:
+    """SHA-256 of the description and of the tensors with their names, types and shapes."""
+    sha = hashlib.sha256(description.encode())
+    for name in sorted(tensors):
+        value = np.ascontiguousarray(tensors[name])
+        sha.update(f"{name} {value.dtype.str} {tensors[name].shape}".encode())
+        sha.update(value.tobytes())
+    return sha.hexdigest()
+
+
+def _in_order(blob: bytes) -> bytes:
+    """The file with its metadata sorted: safetensors writes it in any order; equal contents should be equal files."""
+    n = int.from_bytes(blob[:8], "little")
+    header = json.loads(blob[8 : 8 + n])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return blob[:8] + text.ljust(n) + blob[8 + n :] if len(text) <= n else blob
+
+
+def _umask() -> int:
+    """The process's mask of permissions, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
