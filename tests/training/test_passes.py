@@ -1,0 +1,88 @@
+"""Several steps in one program: each has the bits of a pass of its own, on every kernel set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support.backends import Case, cases
+
+from backprop_gpu.backends.protocol import Kernels
+from backprop_gpu.errors import DataError
+from backprop_gpu.network.dense_net import DenseNet
+from backprop_gpu.network.step import TrainingStep
+from backprop_gpu.training.batches import Batches
+from backprop_gpu.training.passes import JointPass, Lap, Pass
+
+ROWS = 16 * 10 + 5  # ten steps and a ragged tail
+EPOCHS = 5  # a CUDA graph is recorded after three steps: the ragged tail's, one a pass, in the fourth
+SETTINGS: list[dict[str, Any]] = [
+    {"optimizer": "adamw", "activation": ["silu", "relu"], "dropout": 0.3, "l2": 0.1, "clip_norm": 0.5},
+    {"optimizer": "nesterov", "activation": "tanh", "one_over_m": "late", "delta": "literal"},
+]
+
+
+def parts(
+    case: Case, seed: int, kernels: str | Kernels, settings: dict[str, Any], weighted: bool
+) -> tuple[TrainingStep, Batches, None]:
+    """A step and batches, different for each seed."""
+    s, rng = dict(settings), np.random.default_rng(seed)
+    X, y = rng.standard_normal((ROWS, 6)).astype("f4"), rng.integers(0, 4, (ROWS, 1))
+    w = rng.uniform(0.0, 2.0, (ROWS, 1)) if weighted else None
+    net = DenseNet(
+        [6, 9, 7, 4],
+        activation=s.pop("activation"),
+        dropout=s.pop("dropout", 0.0),
+        loss="categorical_cross_entropy",
+        device=case.backend,
+        kernels=kernels,
+        seed=seed,
+    )
+    step = TrainingStep(net, s.pop("optimizer"), total_steps=60, schedule="cosine", **s)
+    return step, Batches(net, X, y, w, batch_size=16, shuffle=True, seed=seed), None
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: s["optimizer"])
+@pytest.mark.parametrize("case", cases())
+def test_steps_in_one_program_have_the_bits_of_a_pass_each(
+    case: Case, settings: dict[str, Any], weighted: bool
+) -> None:
+    alone = [Pass(*parts(case, seed, case.kind, settings, weighted)) for seed in range(3)]
+    kernels = case.kernels()
+    laps = [Lap(*parts(case, seed, kernels, settings, weighted)) for seed in range(3)]
+    joint = JointPass(laps)
+    for epoch in range(EPOCHS):
+        if epoch == 2:  # one of them leaves
+            gone, alone, laps = laps[1], [alone[0], alone[2]], [laps[0], laps[2]]
+            kept = gone.step.net.parameters()
+            joint = JointPass(laps)
+        costs = joint.run(epoch)
+        for lap, own, cost in zip(laps, alone, costs, strict=True):
+            np.testing.assert_array_equal(cost, own.run(epoch))
+            assert lap.step.t == own.step.t
+            for name, value in own.step.net.parameters().items():
+                np.testing.assert_array_equal(lap.step.net.parameters()[name], value)
+    for name, value in kept.items():
+        np.testing.assert_array_equal(gone.step.net.parameters()[name], value)
+    first, last = (lap.step.net.parameters()["W1"] for lap in laps)
+    assert not np.array_equal(first, last)
+
+
+def test_a_kernel_set_given_to_several_networks_is_theirs() -> None:
+    kernels = DenseNet([2, 1], device="cpu").kernels
+    nets = [DenseNet([2, 3, 1], device="cpu", kernels=kernels) for _ in range(2)]
+    assert all(net.kernels is kernels for net in nets)
+
+
+def test_batches_of_other_sizes_are_refused() -> None:
+    def lap(n: int) -> Lap:
+        net = DenseNet([2, 1], device="cpu", kernels=kernels)
+        batches = Batches(net, np.zeros((n, 2)), np.zeros((n, 1)), None, batch_size=4, shuffle=False, seed=0)
+        return Lap(TrainingStep(net), batches, None)
+
+    kernels = DenseNet([2, 1], device="cpu").kernels
+    for n in (10, 12):
+        with pytest.raises(DataError, match="same sizes"):
+            JointPass([lap(8), lap(n)])
