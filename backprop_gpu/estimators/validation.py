@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..backends.base import Backend
 from ..errors import ConfigError
 from ..maths.ledger import Denominator, weigh
 from ..maths.losses import GroupedCrossEntropy
@@ -17,6 +18,9 @@ from ..training.metrics import accuracy, check_metrics, evaluate
 from ..training.trainer import task_of
 
 
+Block: TypeAlias = tuple[slice, Any, Any, Any]
+
+
 @dataclass
 class HeldOut:
     """Rows that are not trained on: X (n, n_0); Y (n, n_L) as the loss takes it, classes one-hot; weights (n, 1)."""
@@ -24,6 +28,20 @@ class HeldOut:
     X: np.ndarray
     Y: np.ndarray
     weights: np.ndarray | None
+    _placed: dict[tuple[Backend, str], list[Block]] = field(default_factory=dict, init=False, repr=False)
+
+    def blocks(self, backend: Backend, dtype: str) -> list[Block]:
+        """Which rows, and X (n_0, m), Y (n_L, m), weights (1, m) or None on the device, where they lie once for all."""
+        if (backend, dtype) not in self._placed:
+            n, found = self.X.shape[0], list[Block]()
+            with backend.activate():
+                for part in (slice(start, min(start + BLOCK_ROWS, n)) for start in range(0, n, BLOCK_ROWS)):
+                    X, Y, w = (
+                        None if x is None else backend.asarray(x[part], dtype).T for x in (self.X, self.Y, self.weights)
+                    )
+                    found.append((part, X, Y, w))
+            self._placed[backend, dtype] = found
+        return self._placed[backend, dtype]
 
 
 class Validation:
@@ -41,19 +59,13 @@ class Validation:
         self.net, self.judge_outputs = net, _metrics_of(net, rows, metrics)
         self.score = "r2" if net.loss.labels == "values" else "accuracy"
         self.shape = rows.Y.shape
-        self.blocks: list[tuple[slice, Any, Any, Any]] = []
+        self.blocks = rows.blocks(net.backend, net.dtype)
         self._workspaces: dict[int, Workspace] = {}
-        n, up = rows.X.shape[0], net.backend.asarray
         with net.backend.activate():
-            for start in range(0, n, BLOCK_ROWS):
-                part = slice(start, min(start + BLOCK_ROWS, n))
-                m = part.stop - part.start
-                if m not in self._workspaces:
-                    self._workspaces[m] = net.workspace(m, train=False)
-                w = None if rows.weights is None else up(rows.weights[part], net.dtype).T
-                self.blocks.append((part, up(rows.X[part], net.dtype).T, up(rows.Y[part], net.dtype).T, w))
+            for m in {X.shape[1] for _, X, _, _ in self.blocks}:
+                self._workspaces[m] = net.workspace(m, train=False)
         total = None if rows.weights is None else float(rows.weights.sum())
-        self.inverse = Denominator.of("mean", n, total).inverse
+        self.inverse = Denominator.of("mean", rows.X.shape[0], total).inverse
 
     def judge(self) -> dict[str, float]:
         """``cost`` (without penalty) and the metrics, of the network as it is; NaN where its outputs are not finite."""

@@ -11,7 +11,6 @@ import numpy as np
 from .._typing import Array
 from ..backends import get_backend, require_owned
 from ..backends.base import Backend
-from ..backends.protocol import Kernels
 from ..errors import ConfigError, ShapeError
 from ..maths.activations import Activation, get_activation
 from ..maths.initializers import get_initializer
@@ -48,9 +47,11 @@ class DenseNet:
         ``"auto" | "cpu" | "cuda[:i]" | NAMESPACE[:DEVICE]``; None reads BACKPROP_GPU_DEVICE, then means "auto".
     seed : int, default 0
         Of initial weights and dropout masks: the same bits on every device.
-    kernels : {"auto", "reference", "host", "compiled", "fused", "fused-tf32", "fused-bf16"} or Kernels, default "auto"
-        See ``Backend.kernels``; auto is the fastest that is installed. Networks of one device may be given one kernel
-        set, which can then record a program that goes through all of them.
+    kernels : {"auto", "reference", "host", "compiled", "fused", "fused-tf32", "fused-bf16"}, default "auto"
+        See ``Backend.kernels``; auto is the fastest that is installed.
+    beside : DenseNet, optional
+        A network whose device and kernel set are this one's too, in place of ``device`` and ``kernels``: a kernel set can
+        record a program that goes through all of its networks.
 
     Raises
     ------
@@ -70,7 +71,8 @@ class DenseNet:
         dtype: str = "float32",
         device: str | Backend | None = None,
         seed: int = 0,
-        kernels: str | Kernels = "auto",
+        kernels: str = "auto",
+        beside: DenseNet | None = None,
     ) -> None:
         self.sizes = _check_sizes(sizes)
         self.L = len(self.sizes) - 1
@@ -89,9 +91,11 @@ class DenseNet:
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
             raise ConfigError(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")
         self.dtype, self.seed, self.initializer = dtype, int(seed), initializer
-        self.backend = get_backend(device)
-        self.kernels = self.backend.kernels(kernels) if isinstance(kernels, str) else kernels
-        self.kernels_kind = kernels
+        if beside is None:
+            self.backend = get_backend(device)
+            self.kernels, self.kernels_kind = self.backend.kernels(kernels), kernels
+        else:
+            self.backend, self.kernels, self.kernels_kind = beside.backend, beside.kernels, beside.kernels_kind
         with must_fit(self.backend, self.sizes, dtype, "parameters and gradients", 2), self.backend.activate():
             self.params = FlatParams(self.backend, self.sizes, dtype, normalized)
             # Running statistics, and the bias of an affine part that has none.

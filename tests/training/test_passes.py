@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from support.backends import Case, cases
 
-from backprop_gpu.backends.protocol import Kernels
 from backprop_gpu.errors import DataError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
@@ -24,7 +23,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 def parts(
-    case: Case, seed: int, kernels: str | Kernels, settings: dict[str, Any], weighted: bool
+    case: Case, seed: int, settings: dict[str, Any], weighted: bool, beside: DenseNet | None = None
 ) -> tuple[TrainingStep, Batches, None]:
     """A step and batches, different for each seed."""
     s, rng = dict(settings), np.random.default_rng(seed)
@@ -36,8 +35,9 @@ def parts(
         dropout=s.pop("dropout", 0.0),
         loss="categorical_cross_entropy",
         device=case.backend,
-        kernels=kernels,
+        kernels=case.kind,
         seed=seed,
+        beside=beside,
     )
     step = TrainingStep(net, s.pop("optimizer"), total_steps=60, schedule="cosine", **s)
     return step, Batches(net, X, y, w, batch_size=16, shuffle=True, seed=seed), None
@@ -49,9 +49,9 @@ def parts(
 def test_steps_in_one_program_have_the_bits_of_a_pass_each(
     case: Case, settings: dict[str, Any], weighted: bool
 ) -> None:
-    alone = [Pass(*parts(case, seed, case.kind, settings, weighted)) for seed in range(3)]
-    kernels = case.kernels()
-    laps = [Lap(*parts(case, seed, kernels, settings, weighted)) for seed in range(3)]
+    alone = [Pass(*parts(case, seed, settings, weighted)) for seed in range(3)]
+    beside = DenseNet([1, 1], device=case.backend, kernels=case.kind)
+    laps = [Lap(*parts(case, seed, settings, weighted, beside)) for seed in range(3)]
     joint = JointPass(laps)
     for epoch in range(EPOCHS):
         if epoch == 2:  # one of them leaves
@@ -70,19 +70,19 @@ def test_steps_in_one_program_have_the_bits_of_a_pass_each(
     assert not np.array_equal(first, last)
 
 
-def test_a_kernel_set_given_to_several_networks_is_theirs() -> None:
-    kernels = DenseNet([2, 1], device="cpu").kernels
-    nets = [DenseNet([2, 3, 1], device="cpu", kernels=kernels) for _ in range(2)]
-    assert all(net.kernels is kernels for net in nets)
+def test_networks_beside_another_have_its_device_and_kernel_set() -> None:
+    first = DenseNet([2, 1], device="array_api_strict", kernels="reference")
+    net = DenseNet([2, 3, 1], beside=first)
+    assert (net.kernels, net.backend, net.kernels_kind) == (first.kernels, first.backend, "reference")
 
 
 def test_batches_of_other_sizes_are_refused() -> None:
     def lap(n: int) -> Lap:
-        net = DenseNet([2, 1], device="cpu", kernels=kernels)
+        net = DenseNet([2, 1], beside=first)
         batches = Batches(net, np.zeros((n, 2)), np.zeros((n, 1)), None, batch_size=4, shuffle=False, seed=0)
         return Lap(TrainingStep(net), batches, None)
 
-    kernels = DenseNet([2, 1], device="cpu").kernels
+    first = DenseNet([2, 1], device="cpu")
     for n in (10, 12):
         with pytest.raises(DataError, match="same sizes"):
             JointPass([lap(8), lap(n)])

@@ -1,0 +1,102 @@
+"""Several estimators of one network each, fitted at once: a step of the ensemble is one recorded program.
+
+Each network keeps its own start, order of rows and dropout, so that it gets the bits that it gets alone. The rows lie
+on the device once; who trains on which of them is an order of their numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..maths.losses import Loss
+from ..network.dense_net import DenseNet
+from ..training.passes import JointPass, Lap
+from .engine import SolverState, plan_for
+from .listening import Listeners
+from .order import OrderedBatches
+from .rows import Rows
+from .stochastic import StochasticFit, advance
+from .validation import HeldOut
+
+
+@dataclass
+class Entrant:
+    """An estimator that has its initial weights, and what it is fitted to.
+
+    Attributes
+    ----------
+    member : MLPClassifier or MLPRegressor
+    sizes : tuple of int
+        Units per layer.
+    inside : (k,) int or None
+        The rows that it trains on; None for all.
+    held_out : HeldOut or None
+    together : bool
+        Whether it may advance with others: not if callbacks follow it, which see one run from its start to its end.
+    """
+
+    member: Any
+    sizes: tuple[int, ...]
+    inside: np.ndarray | None
+    held_out: HeldOut | None
+    together: bool
+
+    def n(self, rows: Rows) -> int:
+        """How many rows it trains on."""
+        return len(rows.Y) if self.inside is None else len(self.inside)
+
+
+class OneProgram:
+    """Epochs of several fits; the program is recorded anew when one of them has ended."""
+
+    def __init__(self, laps: dict[StochasticFit, Lap]) -> None:
+        self._laps = laps
+        self._pass: JointPass | None = None
+
+    def __call__(self, fits: Sequence[StochasticFit], epoch: int) -> list[np.ndarray]:
+        """Train an epoch (from 0) of each fit; J of each batch, for each."""
+        laps = [self._laps[fit] for fit in fits]
+        if self._pass is None or self._pass.laps != laps:
+            self._pass = JointPass(laps)
+        return self._pass.run(epoch)
+
+
+def fit_together(entrants: Sequence[Entrant], rows: Rows, loss: Loss) -> None:
+    """Fit estimators of equal parameters; those with equally many rows advance in one program."""
+    crews: dict[int, list[tuple[str, Entrant]]] = {}
+    for number, entrant in enumerate(entrants, start=1):
+        key = entrant.n(rows) if entrant.together else -number
+        crews.setdefault(key, []).append((f"net {number}: ", entrant))
+    for crew in crews.values():
+        _fit_crew(crew, rows, loss)
+
+
+def _fit_crew(crew: Sequence[tuple[str, Entrant]], rows: Rows, loss: Loss) -> None:
+    laps: dict[StochasticFit, Lap] = {}
+    net: DenseNet | None = None
+    batches: OrderedBatches | None = None
+    with contextlib.ExitStack() as stack:
+        for title, entrant in crew:
+            member = entrant.member
+            plan = plan_for(member, entrant.sizes, loss, str(member.coefs_[0].dtype), entrant.n(rows))
+            member._optimizer = SolverState(plan.optimizer.learning_rate)
+            listeners = Listeners(member, None, None, None, 0)
+            fit = member._open(plan, entrant.held_out, listeners, beside=net, incremental=False, title=title)
+            stack.callback(member._close, fit)
+            net = fit.engine.net
+            batches = OrderedBatches(
+                fit.engine.net,
+                *(rows.X, rows.Y, rows.weights),
+                batch_size=plan.batch_size,
+                shuffle=member.shuffle,
+                chosen=entrant.inside,
+                beside=batches,
+            )
+            laps[fit] = Lap(fit.engine.step, batches, None)
+            fit.begin(batches)
+        advance(list(laps), OneProgram(laps))
