@@ -152,7 +152,7 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
         try:
             epochs = fit.engine.epochs(train.X, train.Y, train.weights, self.shuffle)
             fit.begin(epochs)
-            advance([fit], lambda _, epoch: [epochs.run(epoch)])
+            advance([fit], lambda _, epoch: [(epochs.run(epoch), fit.judge())])
         finally:
             self._close(fit)
 

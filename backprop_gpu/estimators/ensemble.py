@@ -20,11 +20,11 @@ from .engine import SolverState, plan_for
 from .listening import Listeners
 from .order import OrderedBatches
 from .rows import Rows
-from .stochastic import StochasticFit, advance
-from .validation import HeldOut
+from .stochastic import Played, StochasticFit, advance
+from .validation import HeldOut, Judgement
 
 
-@dataclass
+@dataclass(eq=False)
 class Entrant:
     """An estimator that has its initial weights, and what it is fitted to.
 
@@ -56,27 +56,42 @@ class OneProgram:
 
     def __init__(self, laps: dict[StochasticFit, Lap]) -> None:
         self._laps = laps
-        self._pass: JointPass | None = None
+        self._fits: Sequence[StochasticFit] = ()
 
-    def __call__(self, fits: Sequence[StochasticFit], epoch: int) -> list[np.ndarray]:
-        """Train an epoch (from 0) of each fit; J of each batch, for each."""
-        laps = [self._laps[fit] for fit in fits]
-        if self._pass is None or self._pass.laps != laps:
-            self._pass = JointPass(laps)
-        return self._pass.run(epoch)
+    def __call__(self, fits: Sequence[StochasticFit], epoch: int) -> list[Played]:
+        """Train an epoch (from 0) of each fit, and judge; J of each batch and what was found, for each."""
+        if self._fits != fits:
+            self._fits, self._pass = fits, JointPass([self._laps[fit] for fit in fits])
+            validations = [fit.validation for fit in fits if fit.validation is not None]
+            self._judgement = Judgement(validations) if validations else None
+        costs = self._pass.run(epoch)
+        if self._judgement is None:
+            return [(J, {}) for J in costs]
+        with contextlib.ExitStack() as stack:
+            for fit in fits:
+                stack.enter_context(fit.engine.step.averaged())
+            return list(zip(costs, self._judgement.run(), strict=True))
 
 
-def fit_together(entrants: Sequence[Entrant], rows: Rows, loss: Loss) -> None:
-    """Fit estimators of equal parameters; those with equally many rows advance in one program."""
+def fit_together(entrants: Sequence[Entrant], rows: Rows, loss: Loss) -> list[Entrant]:
+    """Fit estimators of equal parameters; those with equally many rows advance in one program.
+
+    Returns those that were fitted: Ctrl-C ends the ones that have begun with what they have, and leaves out the others.
+    """
+    fitted: list[Entrant] = []
     crews: dict[int, list[tuple[str, Entrant]]] = {}
     for number, entrant in enumerate(entrants, start=1):
         key = entrant.n(rows) if entrant.together else -number
         crews.setdefault(key, []).append((f"net {number}: ", entrant))
     for crew in crews.values():
-        _fit_crew(crew, rows, loss)
+        fitted += [entrant for _, entrant in crew]
+        if not _fit_crew(crew, rows, loss):
+            break
+    return [entrant for entrant in entrants if entrant in fitted]
 
 
-def _fit_crew(crew: Sequence[tuple[str, Entrant]], rows: Rows, loss: Loss) -> None:
+def _fit_crew(crew: Sequence[tuple[str, Entrant]], rows: Rows, loss: Loss) -> bool:
+    """Fit in one program; False if interrupted."""
     laps: dict[StochasticFit, Lap] = {}
     net: DenseNet | None = None
     batches: OrderedBatches | None = None
@@ -99,4 +114,4 @@ def _fit_crew(crew: Sequence[tuple[str, Entrant]], rows: Rows, loss: Loss) -> No
             )
             laps[fit] = Lap(fit.engine.step, batches, None)
             fit.begin(batches)
-        advance(list(laps), OneProgram(laps))
+        return advance(list(laps), OneProgram(laps))

@@ -20,7 +20,7 @@ from .engine import Engine, SolverState
 from .listening import Listeners
 from .order import Course
 from .progress import say
-from .validation import Validation
+from .validation import Judgement, Validation
 
 SMALLEST_RATE = 1e-6  # "adaptive" does not divide a rate any further
 
@@ -57,6 +57,7 @@ class StochasticFit:
         self.e, self.engine, self.state, self.validation = estimator, engine, state, validation
         self.listeners, self.incremental, self.title = listeners, incremental, title
         self.best: dict[str, np.ndarray] | None = None
+        self._judgement: Judgement | None = None
 
     def begin(self, course: Course) -> None:
         """Get ready for passes over the rows of ``course``."""
@@ -69,15 +70,15 @@ class StochasticFit:
         self._start = time.perf_counter()
         e.n_iter_ = 0
 
-    def end_epoch(self, costs: np.ndarray, callbacks: Sequence[Callback]) -> bool:
-        """Take in the J of each batch, judge, tell whoever listens; True if it was the last epoch."""
+    def end_epoch(self, costs: np.ndarray, judged: dict[str, float], callbacks: Sequence[Callback]) -> bool:
+        """Take in the J of each batch and what ``judge`` says, tell whoever listens; True if it was the last epoch."""
         e, step = self.e, self.engine.step
         e.loss_ = float(np.dot(costs, self._shares))
         e.n_iter_ += 1
         e.t_ += self._n
         e.loss_curve_.append(e.loss_)
         self._say(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
-        judged = self._judge()
+        self._take(judged)
         for callback in callbacks:
             seconds = time.perf_counter() - self._start
             callback.on_epoch(Epoch(e.n_iter_, step.t, e.loss_, step.learning_rate, judged, seconds))
@@ -96,12 +97,18 @@ class StochasticFit:
     def _say(self, text: str) -> None:
         say(self.e.verbose, self.title + text)
 
-    def _judge(self) -> dict[str, float]:
+    def judge(self) -> dict[str, float]:
+        """``cost`` and the metrics of the held-out rows; nothing without any."""
+        if self.validation is None:
+            return {}
+        self._judgement = self._judgement or Judgement([self.validation])
+        with self.engine.step.averaged():
+            return self._judgement.run()[0]
+
+    def _take(self, judged: dict[str, float]) -> None:
         """Count the epochs without progress: of the validation score with ``early_stopping``, else of the loss."""
-        e, judged = self.e, {}
+        e = self.e
         if self.validation is not None:
-            with self.engine.step.averaged():
-                judged = self.validation.judge()
             e.validation_loss_curve_.append(judged["cost"])
             for name in e.validation_metrics:
                 e.validation_metric_curves_.setdefault(name, []).append(judged[name])
@@ -109,7 +116,7 @@ class StochasticFit:
             e.best_loss_ = math.inf if e.best_loss_ is None else e.best_loss_  # an earlier fit may have stopped early
             e._no_improvement_count = e._no_improvement_count + 1 if e.loss_ > e.best_loss_ - e.tol else 0
             e.best_loss_ = e.loss_ if e.loss_ < e.best_loss_ else e.best_loss_
-            return judged
+            return
         assert self.validation is not None
         score = judged[self.validation.score]
         if e.validation_scores_ is None:  # an earlier fit did not
@@ -121,7 +128,6 @@ class StochasticFit:
             e.best_validation_score_ = score
             with self.engine.step.averaged():
                 self.best = self.engine.net.parameters()
-        return judged
 
     def _ends(self) -> bool:
         """The end of an epoch: rates that change with it, and whether there has been no progress for too long."""
@@ -148,12 +154,14 @@ class StochasticFit:
         self.engine.set_rate(rate)
 
 
-Play = Callable[[Sequence[StochasticFit], int], Sequence[np.ndarray]]
-"""Trains an epoch (from 0) of each fit; J of each batch, for each."""
+Played = tuple[np.ndarray, dict[str, float]]
+Play = Callable[[Sequence[StochasticFit], int], Sequence[Played]]
+"""Trains an epoch (from 0) of each fit; J of each batch and what ``judge`` says then, for each."""
 
 
-def advance(fits: Sequence[StochasticFit], play: Play) -> None:
-    """Epochs of fits that have begun, until each has ended; Ctrl-C ends all of them, with what they have."""
+def advance(fits: Sequence[StochasticFit], play: Play) -> bool:
+    """Epochs of fits that have begun, until each has ended; Ctrl-C ends all of them, with what they have: False."""
+    interrupted = False
     try:
         with contextlib.ExitStack() as stack:
             callbacks = {id(fit): stack.enter_context(Running(list(fit.e.callbacks), fit.e.max_iter)) for fit in fits}
@@ -162,11 +170,13 @@ def advance(fits: Sequence[StochasticFit], play: Play) -> None:
                 for fit in going:
                     fit.listeners.begin()
                 begun, going = going, []
-                for fit, costs in zip(begun, play(begun, epoch), strict=True):
-                    if not fit.end_epoch(costs, callbacks[id(fit)]):
+                for fit, (costs, judged) in zip(begun, play(begun, epoch), strict=True):
+                    if not fit.end_epoch(costs, judged, callbacks[id(fit)]):
                         going.append(fit)
                 epoch += 1
     except KeyboardInterrupt:
+        interrupted = True
         warnings.warn("Training interrupted by user.", stacklevel=4)
     for fit in fits:
         fit.state.take(fit.engine)
+    return not interrupted

@@ -124,23 +124,21 @@ def fit_members(e: Any, rows: Rows, loss: Loss, held_out: HeldOut | None) -> Non
     for name in ("coefs_", "intercepts_", "_optimizer", "members_"):  # of an earlier fit
         vars(e).pop(name, None)
     seeds = e._random_state.randint(2**31 - 1, size=e.n_members)
-    members = [new_member(e, len(rows.Y), int(seed)) for seed in seeds]
-    entrants = [_entrant(e, member, scaled, held_out, loss) for member in members]
+    entrants = [_entrant(e, int(seed), scaled, held_out, loss) for seed in seeds]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a schedule is meant to run to its end
-        fit_together(entrants, scaled, loss)
-    for entrant in entrants:
-        _finish(e, entrant)
-    e.members_ = members
+        fitted = fit_together(entrants, scaled, loss)
+    e.members_ = members = [_finished(e, entrant) for entrant in fitted]
     first = members[0]
     e.n_layers_, e.out_activation_ = first.n_layers_, first.out_activation_
     e.n_iter_, e.t_ = max(m.n_iter_ for m in members), sum(m.t_ for m in members)
     e.loss_ = float(np.mean([vars(m).get("loss_", np.nan) for m in members]))  # none before an interrupted first epoch
 
 
-def _entrant(e: Any, member: Any, rows: Rows, held_out: HeldOut | None, loss: Loss) -> Entrant:
+def _entrant(e: Any, seed: int, rows: Rows, held_out: HeldOut | None, loss: Loss) -> Entrant:
     """A member with its start and its rows, everything drawn from its own seed."""
-    member._random_state = np.random.RandomState(member.random_state)
+    member = new_member(e, len(rows.Y), seed)
+    member._random_state = np.random.RandomState(seed)
     inside = None
     if held_out is None and len(rows.Y) >= LEAST_ROWS:
         inside, held_out = split_apart(member, rows)
@@ -151,14 +149,15 @@ def _entrant(e: Any, member: Any, rows: Rows, held_out: HeldOut | None, loss: Lo
     return Entrant(member, sizes, inside, held_out, together=not e.callbacks)
 
 
-def _finish(e: Any, entrant: Entrant) -> None:
-    """The parameters of the best epoch, and nothing that predictions do not need."""
+def _finished(e: Any, entrant: Entrant) -> Any:
+    """The member with the parameters of its best epoch, and with nothing that predictions do not need."""
     member = entrant.member
     if entrant.held_out is not None:
         best = member.callbacks[-1].parameters
         member._hold({} if best is None else fitted_of(best))
     member.callbacks = e.callbacks
     del member._runtime, member._optimizer
+    return member
 
 
 def new_member(e: Any, n: int, seed: int) -> Any:

@@ -50,8 +50,8 @@ class DenseNet:
     kernels : {"auto", "reference", "host", "compiled", "fused", "fused-tf32", "fused-bf16"}, default "auto"
         See ``Backend.kernels``; auto is the fastest that is installed.
     beside : DenseNet, optional
-        A network whose device and kernel set are this one's too, in place of ``device`` and ``kernels``: a kernel set can
-        record a program that goes through all of its networks.
+        A network whose device and kernel set are this one's too, in place of ``device`` and ``kernels``: a kernel set
+        can record a program that goes through all of its networks.
 
     Raises
     ------

@@ -37,10 +37,19 @@ class Lap:
                     step.reserve(m, micro_batch)
                     self.parts.append((step.program(self.table, self.values, buffers, micro_batch), buffers, times))
 
-    def begin(self, epoch: int) -> None:
-        """The order and the numbers of an epoch (from 0), on their way to the device."""
-        sizes = zip(self.batches.sizes, self.batches.start_epoch(epoch), strict=True)
-        self.step.load(self.table, [Denominator.of(self.step.reduction, m, total) for m, total in sizes])
+    def begin(self, epoch: int, like: Lap | None = None) -> None:
+        """The order and the numbers of an epoch (from 0), on their way to the device.
+
+        ``like``: one that has begun the epoch, whose numbers are taken if they are the same.
+        """
+        step, sizes = self.step, zip(self.batches.sizes, self.batches.start_epoch(epoch), strict=True)
+        denominators = [Denominator.of(step.reduction, m, total) for m, total in sizes]
+        self._numbers_of = step.terms, denominators
+        if like is not None and like._numbers_of == self._numbers_of:
+            step.rewind()
+            self.table[...] = like.table
+        else:
+            step.load(self.table, denominators)
 
     def end(self) -> np.ndarray:
         """Count the steps that were taken; J of each batch, as it was before that batch's update."""
@@ -101,21 +110,21 @@ class JointPass:
         with self._net.backend.activate():
             self.replays: list[tuple[Replay, int]] = []
             for parts in zip(*(lap.parts for lap in laps), strict=True):
-                program = _in_turn([program for program, _, _ in parts])
+                program = in_turn([program for program, _, _ in parts])
                 self.replays.append((self._net.kernels.capture(program), parts[0][2]))
 
     def run(self, epoch: int) -> list[np.ndarray]:
         """Train one epoch (from 0); J of each batch, for each step."""
         with self._net.backend.activate():
-            for lap in self.laps:
-                lap.begin(epoch)
+            for before, lap in zip((None, *self.laps), self.laps, strict=False):
+                lap.begin(epoch, before)
             with np.errstate(all="ignore"):
                 for replay, times in self.replays:
                     replay(times)
             return [lap.end() for lap in self.laps]
 
 
-def _in_turn(programs: Sequence[Program]) -> Program:
+def in_turn(programs: Sequence[Program]) -> Program:
     """One program of several."""
 
     def program() -> None:

@@ -70,6 +70,40 @@ def test_steps_in_one_program_have_the_bits_of_a_pass_each(
     assert not np.array_equal(first, last)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimizer": {"name": "momentum", "learning_rate": 0.1}},
+        {"schedule": "one_cycle"},
+        {"total_steps": 30},
+        {"l2": 0.5},
+        {"l1": 0.5},
+        {"penalty_over": "none"},
+        {"reduction": "sum"},
+    ],
+    ids=str,
+)
+def test_steps_that_need_other_numbers_have_their_own(change: dict[str, Any]) -> None:
+    def lap(beside: DenseNet | None, settings: dict[str, Any]) -> tuple[TrainingStep, Batches, None]:
+        rng = np.random.default_rng(0)
+        net = DenseNet([3, 2], loss="squared_error", device="cpu", beside=beside)
+        rows = rng.normal(size=(10, 3)), rng.normal(size=(10, 2)), None
+        step = TrainingStep(net, **{"optimizer": "momentum", "schedule": "cosine", "total_steps": 20, **settings})
+        return step, Batches(net, *rows, batch_size=4, shuffle=False, seed=0), None
+
+    alone = [Pass(*lap(None, settings)) for settings in ({}, change)]
+    plain = lap(None, {})
+    laps = [Lap(*plain), Lap(*lap(plain[0].net, change))]
+    joint = JointPass(laps)
+    for epoch in range(2):
+        for own, cost in zip(alone, joint.run(epoch), strict=True):
+            np.testing.assert_array_equal(cost, own.run(epoch))
+    one, two = (lap.step.net.params.theta for lap in laps)
+    assert not np.array_equal(one, two)
+    for own, theta in zip(alone, (one, two), strict=True):
+        np.testing.assert_array_equal(own.step.net.params.theta, theta)
+
+
 def test_networks_beside_another_have_its_device_and_kernel_set() -> None:
     first = DenseNet([2, 1], device="array_api_strict", kernels="reference")
     net = DenseNet([2, 3, 1], beside=first)
