@@ -19,7 +19,6 @@ from ..training.metrics import accuracy, check_metrics, evaluate
 from ..training.passes import in_turn
 from ..training.trainer import task_of
 
-
 Block: TypeAlias = tuple[slice, Any, Any, Any]
 
 

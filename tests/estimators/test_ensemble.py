@@ -22,8 +22,14 @@ from backprop_gpu.training.callbacks import Callback
 from backprop_gpu.training.passes import JointPass, Lap
 
 SHORT: dict[str, Any] = {
-    **{"preset": "tabular", "n_members": 3, "max_iter": 25, "random_state": 0, "device": "cpu"},
-    **{"hidden_layer_sizes": (12, 7), "n_iter_no_change": 3, "learning_rate_init": 0.03},
+    "preset": "tabular",
+    "n_members": 3,
+    "max_iter": 25,
+    "random_state": 0,
+    "device": "cpu",
+    "hidden_layer_sizes": (12, 7),
+    "n_iter_no_change": 3,
+    "learning_rate_init": 0.03,
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "as it comes": {},

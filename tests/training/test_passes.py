@@ -88,7 +88,9 @@ def test_steps_that_need_other_numbers_have_their_own(change: dict[str, Any]) ->
         rng = np.random.default_rng(0)
         net = DenseNet([3, 2], loss="squared_error", device="cpu", beside=beside)
         rows = rng.normal(size=(10, 3)), rng.normal(size=(10, 2)), None
-        step = TrainingStep(net, **{"optimizer": "momentum", "schedule": "cosine", "total_steps": 20, **settings})
+        step = TrainingStep(
+            net, **{"optimizer": "momentum", "schedule": "cosine", "total_steps": 20, "l2": 0.3, **settings}
+        )
         return step, Batches(net, *rows, batch_size=4, shuffle=False, seed=0), None
 
     alone = [Pass(*lap(None, settings)) for settings in ({}, change)]
