@@ -28,6 +28,7 @@ from .validation import HeldOut
 
 CLIP = 3.0
 LEAST_ROWS = 20  # of fewer, none are held out
+SCALED_ROWS = 16 * BLOCK_ROWS  # at a time for predictions, so that memory does not grow with the table
 _ENCODING = ("classes_", "_label_binarizer", "n_outputs_", "n_features_in_", "_fitted_on")
 
 
@@ -121,7 +122,7 @@ def fit_members(e: Any, rows: Rows, loss: Loss, held_out: HeldOut | None) -> Non
     scaled = Rows(e.scaler_(X), _scaled(e, rows.Y), rows.weights)
     if held_out is not None:
         held_out = HeldOut(e.scaler_(held_out.X), _scaled(e, held_out.Y), held_out.weights)
-    for name in ("coefs_", "intercepts_", "_optimizer", "members_"):  # of an earlier fit
+    for name in ("coefs_", "intercepts_", "norms_", "_optimizer", "members_"):  # of an earlier fit
         vars(e).pop(name, None)
     seeds = e._random_state.randint(2**31 - 1, size=e.n_members)
     entrants = [_entrant(e, int(seed), scaled, held_out, loss) for seed in seeds]
@@ -186,8 +187,8 @@ def average(e: Any, X: Any) -> np.ndarray:
     """The mean of what the members put out, probabilities or values, (n, n_outputs): block by block of rows."""
     X, nets = X.tocsr() if issparse(X) else X, [member._loaded() for member in e.members_]
     blocks = []
-    for start in range(0, X.shape[0], BLOCK_ROWS):
-        scaled = e.scaler_(dense(X[start : start + BLOCK_ROWS]))
+    for start in range(0, X.shape[0], SCALED_ROWS):
+        scaled = e.scaler_(dense(X[start : start + SCALED_ROWS])).astype(nets[0].dtype)
         blocks.append(np.mean([net.predict_proba(scaled) for net in nets], axis=0))
     AL = np.concatenate(blocks)
     return AL if is_classifier(e) else AL * e.target_spread_ + e.target_centre_
@@ -220,8 +221,8 @@ def to_tensors(e: Any) -> dict[str, np.ndarray]:
 
 def from_tensors(e: Any, tensors: dict[str, np.ndarray]) -> None:
     """The inverse of :func:`to_tensors`, for an estimator with its parameters and encoding."""
-    vars(e).pop("coefs_", None)
-    vars(e).pop("intercepts_", None)
+    for name in ("coefs_", "intercepts_", "norms_"):  # of the one network that a file has in any case
+        vars(e).pop(name, None)
     e.scaler_ = SmoothClip(tensors["scaler/centre"], tensors["scaler/spread"])
     e.target_centre_, e.target_spread_ = tensors["target/centre"], tensors["target/spread"]
     named: dict[int, dict[str, np.ndarray]] = {}

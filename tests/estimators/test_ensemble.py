@@ -15,7 +15,7 @@ from support.estimators import same_bits
 
 from backprop_gpu import MLPClassifier, MLPRegressor
 from backprop_gpu.backends.host.select import compiled_obstacle
-from backprop_gpu.estimators import ensemble
+from backprop_gpu.estimators import ensemble, tabular
 from backprop_gpu.maths.optimizers import SGD
 from backprop_gpu.network.dense_net import BLOCK_ROWS
 from backprop_gpu.training.callbacks import Callback
@@ -202,10 +202,11 @@ def test_the_best_epoch_is_kept_as_it_was_judged() -> None:
             assert found == pytest.approx(min(curve), rel=1e-5)
 
 
-def test_predictions_of_many_rows_are_means_of_the_nets() -> None:
+def test_predictions_of_many_rows_are_means_of_the_nets(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = load_diabetes(return_X_y=True)
     net = MLPRegressor(**{**SHORT, "max_iter": 2}).fit(X, y)
-    many = np.tile(X, (BLOCK_ROWS // len(X) + 2, 1))
+    monkeypatch.setattr(tabular, "SCALED_ROWS", 2 * BLOCK_ROWS)
+    many = np.tile(X, (3 * BLOCK_ROWS // len(X) + 1, 1))
     each = [member.predict(net.scaler_(many)) for member in net.members_]
     wanted = np.mean(each, axis=0) * net.target_spread_ + net.target_centre_
     np.testing.assert_allclose(net.predict(many), wanted, rtol=1e-6)
