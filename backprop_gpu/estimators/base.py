@@ -22,7 +22,7 @@ from .listening import Listeners
 from .params import SKLEARN_START, hidden_sizes, invalid, is_logistic, per_layer
 from .rows import Rows, dense, split_off
 from .start import sklearn_start
-from .stochastic import StochasticFit
+from .stochastic import StochasticFit, advance
 from .validation import HeldOut, Validation
 
 FLOATS = (np.float64, np.float32)
@@ -139,7 +139,7 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
     ) -> None:
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
-        runtime, (train, validation) = runtime_of(self), self._divide(rows, held_out)
+        train, validation = self._divide(rows, held_out)
         n = train.X.shape[0]
         if self.batch_size != "auto" and self.batch_size > n:
             warnings.warn(
@@ -148,7 +148,20 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
         plan = plan_for(self, sizes, loss, str(self.coefs_[0].dtype), n)
         if not incremental or not hasattr(self, "_optimizer"):
             self._optimizer = SolverState(plan.optimizer.learning_rate)
-        engine = runtime.engine_for(self, plan, getattr(self, "_seed", 0))
+        fit = self._open(plan, validation, listeners, incremental=incremental)
+        try:
+            epochs = fit.engine.epochs(train.X, train.Y, train.weights, self.shuffle)
+            fit.begin(epochs)
+            advance([fit], lambda _, epoch: [(epochs.run(epoch), fit.judge())])
+        finally:
+            self._close(fit)
+
+    def _open(
+        self, plan: Plan, validation: HeldOut | None, listeners: Listeners, *, beside: Any = None, **how: Any
+    ) -> StochasticFit:
+        """The start on the device; until :meth:`_close`, the network that is trained is this estimator's."""
+        runtime = runtime_of(self)
+        engine = runtime.engine_for(self, plan, getattr(self, "_seed", 0), beside)
         live = self._optimizer.slots.pop(LIVE, None)
         if live is None:
             engine.load((self.coefs_, self.intercepts_), vars(self).get("norms_", {}))
@@ -161,15 +174,16 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
             except BackpropError as error:
                 raise invalid(self, "validation_metrics", error) from error
         runtime.fitting = engine
-        fit = StochasticFit(self, engine, self._optimizer, judge, listeners, incremental=incremental)
-        try:
-            fit.run(train.X, train.Y, train.weights)
-        finally:
-            if incremental and engine.step.optimizer.average:
-                self._optimizer.slots[LIVE] = engine.net.parameters()
-            with engine.step.averaged():
-                self._hold(engine.fitted())
-            runtime.fitting = None
+        return StochasticFit(self, engine, self._optimizer, judge, listeners, **how)
+
+    def _close(self, fit: StochasticFit) -> None:
+        """Weights back to the host: those of the best epoch with ``early_stopping``, else the last."""
+        engine = fit.engine
+        if fit.incremental and engine.step.optimizer.average:
+            self._optimizer.slots[LIVE] = engine.net.parameters()
+        with engine.step.averaged():
+            self._hold(engine.fitted())
+        runtime_of(self).fitting = None
         if self.early_stopping:
             if fit.best is not None:
                 self._best = fitted_of(fit.best)

@@ -57,7 +57,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Settings for tables in place of the defaults (what is given otherwise stays), rows scaled and targets
         standardized within the estimator, and the mean of ``n_members`` nets: see docs/tabular.md.
     n_members : int, default 4
-        Nets of the preset.
+        Nets of the preset. They advance together, in one recorded program, with the bits of nets fitted one by one;
+        with ``callbacks``, which follow one run each, they are fitted one by one.
 
     Attributes
     ----------

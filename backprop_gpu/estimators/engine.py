@@ -96,10 +96,13 @@ def backend_for(device: str, workload: Workload | None = None) -> Backend:
     return get_backend(None if device == "auto" else device, workload=workload)
 
 
-def build_net(plan: Plan, seed: int, initializer: str = "zeros") -> DenseNet:
-    """The plan's network on its device; ``seed`` is that of dropout's masks and of named initializers."""
+def build_net(plan: Plan, seed: int, initializer: str = "zeros", beside: DenseNet | None = None) -> DenseNet:
+    """The plan's network on its device; ``seed`` is that of dropout's masks and of named initializers.
+
+    ``beside``: a network of the same plan, to share its device and its kernel set.
+    """
     workload = Workload(plan.sizes, plan.batch_size, plan.dtype)
-    backend = backend_for(plan.device, workload)
+    backend = backend_for(plan.device, workload) if beside is None else beside.backend
     kernels = plan.kernels
     if kernels == "auto" and backend.name == "numpy":
         short = plan.steps * predict_step_seconds(workload, "cpu") < COMPILER_SECONDS
@@ -116,6 +119,7 @@ def build_net(plan: Plan, seed: int, initializer: str = "zeros") -> DenseNet:
         device=backend,
         seed=seed,
         kernels=kernels,
+        beside=beside,
     )
 
 
@@ -246,8 +250,10 @@ class Runtime:
         self.fitting: Engine | None = None
         self.device = ""  # of the last fit
 
-    def engine_for(self, estimator: Any, plan: Plan, seed: int) -> Engine:
+    def engine_for(self, estimator: Any, plan: Plan, seed: int, beside: DenseNet | None = None) -> Engine:
         """The engine that was kept, if it was made from the same plan; else a new one, which is kept.
+
+        ``beside``: see :func:`build_net`.
 
         Raises
         ------
@@ -256,7 +262,7 @@ class Runtime:
         """
         if self.engine is None or self.engine.plan != plan or self.engine.net.seed != seed:
             try:
-                self.engine = Engine(plan, build_net(plan, seed))
+                self.engine = Engine(plan, build_net(plan, seed, beside=beside))
             except ConfigError as error:
                 raise invalid(estimator, "epsilon" if "epsilon" in str(error) else "solver", error) from error
         self.device = self.engine.net.backend.name

@@ -15,13 +15,18 @@ from ..training.passes import Pass
 WINDOW_BYTES = 2**26  # of sparse rows made dense at a time
 
 
-class Epochs(Protocol):
-    """Passes over one table."""
+class Course(Protocol):
+    """What a fit knows of its passes over one table."""
 
     sizes: list[int]
+    """Of the batches of an epoch."""
 
     def begin(self, random_state: np.random.RandomState) -> None:
         """Start a fit: rows as they come, shuffles from ``random_state``."""
+
+
+class Epochs(Course, Protocol):
+    """Passes over one table."""
 
     def refill(self, X: Any, Y: np.ndarray, weights: np.ndarray | None) -> None:
         """Take other rows of the same shapes."""
@@ -55,10 +60,19 @@ class OrderedBatches(Batches):
     """Batches in an :class:`Order`, whose rows can be replaced under a recorded program."""
 
     def __init__(
-        self, net: DenseNet, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, *, batch_size: int, shuffle: bool
+        self,
+        net: DenseNet,
+        X: np.ndarray,
+        Y: np.ndarray,
+        weights: np.ndarray | None,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        **which: Any,
     ) -> None:
-        super().__init__(net, X, Y, weights, batch_size=batch_size, shuffle=shuffle, seed=0)
+        super().__init__(net, X, Y, weights, batch_size=batch_size, shuffle=shuffle, seed=0, **which)
         self.ordered = Order(self.n, shuffle)
+        self.begin = self.ordered.begin
 
     def permutation(self, epoch: int) -> np.ndarray:
         """The order of the rows in the next epoch, int64."""
@@ -89,7 +103,7 @@ class DenseEpochs:
     ) -> None:
         self.batches = OrderedBatches(step.net, X, Y, weights, batch_size=batch_size, shuffle=shuffle)
         self.sizes = self.batches.sizes
-        self.begin, self.refill = self.batches.ordered.begin, self.batches.refill
+        self.begin, self.refill = self.batches.begin, self.batches.refill
         self.run = Pass(step, self.batches, None).run
 
 

@@ -32,7 +32,13 @@ def dense(X: Any) -> np.ndarray:
 
 
 def split_off(estimator: Any, rows: Rows) -> tuple[Rows, HeldOut]:
-    """(rows to train on, held-out rows), by scikit-learn's own split or the estimator's splitter.
+    """(rows to train on, held-out rows): see :func:`split_apart`."""
+    inside, held_out = split_apart(estimator, rows)
+    return rows.take(inside), held_out
+
+
+def split_apart(estimator: Any, rows: Rows) -> tuple[np.ndarray, HeldOut]:
+    """(which rows to train on, held-out rows), by scikit-learn's own split or the estimator's splitter.
 
     Raises
     ------
@@ -52,4 +58,4 @@ def split_off(estimator: Any, rows: Rows) -> tuple[Rows, HeldOut]:
     if len(outside) < 2:
         raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
     out = rows.take(outside)
-    return rows.take(inside), HeldOut(dense(out.X), estimator._one_hot(out.Y), out.weights)
+    return inside, HeldOut(dense(out.X), estimator._one_hot(out.Y), out.weights)

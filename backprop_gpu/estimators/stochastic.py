@@ -1,20 +1,26 @@
-"""The fit loop of the stochastic solvers: scikit-learn's epochs, stopping and learning rates around recorded passes."""
+"""The fit loop of the stochastic solvers: scikit-learn's epochs, stopping and learning rates around recorded passes.
+
+One loop for one network and for several that advance together; what is of a network alone is in its fit.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from ..training.callbacks import Epoch, Running
+from ..training.callbacks import Callback, Epoch, Running
 from .engine import Engine, SolverState
 from .listening import Listeners
+from .order import Course
 from .progress import say
-from .validation import Validation
+from .validation import Judgement, Validation
 
 SMALLEST_RATE = 1e-6  # "adaptive" does not divide a rate any further
 
@@ -33,6 +39,8 @@ class StochasticFit:
     validation : Validation or None
     incremental : bool
         ``partial_fit``: one epoch, no complaint.
+    title : str
+        What ``verbose`` puts before a line.
     """
 
     def __init__(
@@ -44,54 +52,63 @@ class StochasticFit:
         listeners: Listeners,
         *,
         incremental: bool,
+        title: str = "",
     ) -> None:
         self.e, self.engine, self.state, self.validation = estimator, engine, state, validation
-        self.listeners, self.incremental = listeners, incremental
+        self.listeners, self.incremental, self.title = listeners, incremental, title
         self.best: dict[str, np.ndarray] | None = None
+        self._judgement: Judgement | None = None
 
-    def run(self, X: Any, Y: np.ndarray, weights: np.ndarray | None) -> None:
-        """Train on rows X (n, n_0), dense or sparse, Y (n, k) and weights (n, 1)."""
-        e, engine, n = self.e, self.engine, X.shape[0]
-        self.state.to(engine)
-        epochs = engine.epochs(X, Y, weights, e.shuffle)
-        epochs.begin(e._random_state)
-        sizes = np.array(epochs.sizes, np.float64) / (n * engine.report_divisor)
-        engine.step.total_steps = engine.step.t + e.max_iter * len(epochs.sizes)
-        start = time.perf_counter()
-        try:
-            e.n_iter_ = 0
-            with Running(list(e.callbacks), e.max_iter) as callbacks:
-                for number in range(e.max_iter):
-                    self.listeners.begin()
-                    e.loss_ = float(np.dot(epochs.run(number), sizes))
-                    e.n_iter_ += 1
-                    e.t_ += n
-                    e.loss_curve_.append(e.loss_)
-                    say(e.verbose, f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
-                    judged = self._judge()
-                    for callback in callbacks:
-                        seconds = time.perf_counter() - start
-                        rate = engine.step.learning_rate
-                        callback.on_epoch(Epoch(e.n_iter_, engine.step.t, e.loss_, rate, judged, seconds))
-                    if self._ends() or self.listeners.end() or self.incremental:
-                        break
-                    if e.n_iter_ == e.max_iter:
-                        warnings.warn(
-                            f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the optimization "
-                            "hasn't converged yet.",
-                            ConvergenceWarning,
-                            stacklevel=4,
-                        )
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
-        self.state.take(engine)
+    def begin(self, course: Course) -> None:
+        """Get ready for passes over the rows of ``course``."""
+        e, step = self.e, self.engine.step
+        self.state.to(self.engine)
+        course.begin(e._random_state)
+        self._n = sum(course.sizes)
+        self._shares = np.array(course.sizes, np.float64) / (self._n * self.engine.report_divisor)
+        step.total_steps = step.t + e.max_iter * len(course.sizes)
+        self._start = time.perf_counter()
+        e.n_iter_ = 0
 
-    def _judge(self) -> dict[str, float]:
+    def end_epoch(self, costs: np.ndarray, judged: dict[str, float], callbacks: Sequence[Callback]) -> bool:
+        """Take in the J of each batch and what ``judge`` says, tell whoever listens; True if it was the last epoch."""
+        e, step = self.e, self.engine.step
+        e.loss_ = float(np.dot(costs, self._shares))
+        e.n_iter_ += 1
+        e.t_ += self._n
+        e.loss_curve_.append(e.loss_)
+        self._say(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
+        self._take(judged)
+        for callback in callbacks:
+            seconds = time.perf_counter() - self._start
+            callback.on_epoch(Epoch(e.n_iter_, step.t, e.loss_, step.learning_rate, judged, seconds))
+        if self._ends() or self.listeners.end() or self.incremental:
+            return True
+        if e.n_iter_ == e.max_iter:
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the optimization "
+                "hasn't converged yet.",
+                ConvergenceWarning,
+                stacklevel=5,  # the caller of advance's caller's caller: fit
+            )
+            return True
+        return False
+
+    def _say(self, text: str) -> None:
+        say(self.e.verbose, self.title + text)
+
+    def judge(self) -> dict[str, float]:
+        """``cost`` and the metrics of the held-out rows; nothing without any."""
+        if self.validation is None:
+            return {}
+        self._judgement = self._judgement or Judgement([self.validation])
+        with self.engine.step.averaged():
+            return self._judgement.run()[0]
+
+    def _take(self, judged: dict[str, float]) -> None:
         """Count the epochs without progress: of the validation score with ``early_stopping``, else of the loss."""
-        e, judged = self.e, {}
+        e = self.e
         if self.validation is not None:
-            with self.engine.step.averaged():
-                judged = self.validation.judge()
             e.validation_loss_curve_.append(judged["cost"])
             for name in e.validation_metrics:
                 e.validation_metric_curves_.setdefault(name, []).append(judged[name])
@@ -99,19 +116,18 @@ class StochasticFit:
             e.best_loss_ = math.inf if e.best_loss_ is None else e.best_loss_  # an earlier fit may have stopped early
             e._no_improvement_count = e._no_improvement_count + 1 if e.loss_ > e.best_loss_ - e.tol else 0
             e.best_loss_ = e.loss_ if e.loss_ < e.best_loss_ else e.best_loss_
-            return judged
+            return
         assert self.validation is not None
         score = judged[self.validation.score]
         if e.validation_scores_ is None:  # an earlier fit did not
             e.validation_scores_, e.best_validation_score_ = [], -math.inf
         e.validation_scores_.append(score)
-        say(e.verbose, f"Validation score: {score:f}")
+        self._say(f"Validation score: {score:f}")
         e._no_improvement_count = e._no_improvement_count + 1 if score < e.best_validation_score_ + e.tol else 0
         if score > e.best_validation_score_:
             e.best_validation_score_ = score
             with self.engine.step.averaged():
                 self.best = self.engine.net.parameters()
-        return judged
 
     def _ends(self) -> bool:
         """The end of an epoch: rates that change with it, and whether there has been no progress for too long."""
@@ -123,16 +139,44 @@ class StochasticFit:
         what = "Validation score" if e.early_stopping else "Training loss"
         text = f"{what} did not improve more than tol={e.tol:f} for {e.n_iter_no_change:d} consecutive epochs."
         if e.solver != "sgd" or e.learning_rate != "adaptive":
-            say(e.verbose, f"{text} Stopping.")
+            self._say(f"{text} Stopping.")
             return True
         if state.learning_rate <= SMALLEST_RATE:
-            say(e.verbose, f"{text} Learning rate too small. Stopping.")
+            self._say(f"{text} Learning rate too small. Stopping.")
             return True
         self._set_rate(state.learning_rate / 5.0)
-        say(e.verbose, f"{text} Setting learning rate to {state.learning_rate:f}")
+        self._say(f"{text} Setting learning rate to {state.learning_rate:f}")
         e._no_improvement_count = 0
         return False
 
     def _set_rate(self, rate: float) -> None:
         self.state.learning_rate = rate
         self.engine.set_rate(rate)
+
+
+Played = tuple[np.ndarray, dict[str, float]]
+Play = Callable[[Sequence[StochasticFit], int], Sequence[Played]]
+"""Trains an epoch (from 0) of each fit; J of each batch and what ``judge`` says then, for each."""
+
+
+def advance(fits: Sequence[StochasticFit], play: Play) -> bool:
+    """Epochs of fits that have begun, until each has ended; Ctrl-C ends all of them, with what they have: False."""
+    interrupted = False
+    try:
+        with contextlib.ExitStack() as stack:
+            callbacks = {id(fit): stack.enter_context(Running(list(fit.e.callbacks), fit.e.max_iter)) for fit in fits}
+            epoch, going = 0, list(fits)
+            while going:
+                for fit in going:
+                    fit.listeners.begin()
+                begun, going = going, []
+                for fit, (costs, judged) in zip(begun, play(begun, epoch), strict=True):
+                    if not fit.end_epoch(costs, judged, callbacks[id(fit)]):
+                        going.append(fit)
+                epoch += 1
+    except KeyboardInterrupt:
+        interrupted = True
+        warnings.warn("Training interrupted by user.", stacklevel=4)
+    for fit in fits:
+        fit.state.take(fit.engine)
+    return not interrupted

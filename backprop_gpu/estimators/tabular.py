@@ -12,21 +12,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 
 from ..errors import ConfigError
 from ..maths.losses import Loss
+from ..network.dense_net import BLOCK_ROWS
 from ..training.callbacks import Callback, Epoch
-from .engine import as_named, as_parameters
-from .listening import Listeners
+from .engine import as_named, fitted_of, runtime_of
+from .ensemble import Entrant, fit_together
 from .params import hidden_sizes
-from .rows import Rows, dense, split_off
-from .start import Parameters
+from .rows import Rows, dense, split_apart
 from .validation import HeldOut
 
 CLIP = 3.0
 LEAST_ROWS = 20  # of fewer, none are held out
+SCALED_ROWS = 16 * BLOCK_ROWS  # at a time for predictions, so that memory does not grow with the table
 _ENCODING = ("classes_", "_label_binarizer", "n_outputs_", "n_features_in_", "_fitted_on")
 
 
@@ -102,12 +104,15 @@ class KeepBest(Callback):
         cost = epoch.validation["cost"]
         if cost < self.least:
             self.least, self.epoch = cost, epoch.epoch
-            self.parameters = self.member.network().parameters()
+            engine = runtime_of(self.member).fitting
+            assert engine is not None, "an epoch is of a fit"
+            with engine.step.averaged():  # which is what was judged
+                self.parameters = engine.net.parameters()
         self.member._no_improvement_count = epoch.epoch - self.epoch
 
 
 def fit_members(e: Any, rows: Rows, loss: Loss, held_out: HeldOut | None) -> None:
-    """Fit ``members_`` one after the other, each from its own start and, unless given, with its own held-out rows."""
+    """Fit ``members_`` together, each from its own start and, unless given, with its own held-out rows."""
     if e.warm_start:
         raise ValueError("preset='tabular' fits several nets anew; use warm_start=False, or preset=None")
     X = dense(rows.X)
@@ -117,34 +122,42 @@ def fit_members(e: Any, rows: Rows, loss: Loss, held_out: HeldOut | None) -> Non
     scaled = Rows(e.scaler_(X), _scaled(e, rows.Y), rows.weights)
     if held_out is not None:
         held_out = HeldOut(e.scaler_(held_out.X), _scaled(e, held_out.Y), held_out.weights)
-    for name in ("coefs_", "intercepts_", "_optimizer", "members_"):  # of an earlier fit
+    for name in ("coefs_", "intercepts_", "norms_", "_optimizer", "members_"):  # of an earlier fit
         vars(e).pop(name, None)
     seeds = e._random_state.randint(2**31 - 1, size=e.n_members)
-    members = [_fit_member(e, int(seed), scaled, loss, held_out) for seed in seeds]
-    e.members_ = members
+    entrants = [_entrant(e, int(seed), scaled, held_out, loss) for seed in seeds]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a schedule is meant to run to its end
+        fitted = fit_together(entrants, scaled, loss)
+    e.members_ = members = [_finished(e, entrant) for entrant in fitted]
     first = members[0]
     e.n_layers_, e.out_activation_ = first.n_layers_, first.out_activation_
     e.n_iter_, e.t_ = max(m.n_iter_ for m in members), sum(m.t_ for m in members)
-    e.loss_ = float(np.mean([m.loss_ for m in members]))
+    e.loss_ = float(np.mean([vars(m).get("loss_", np.nan) for m in members]))  # none before an interrupted first epoch
 
 
-def _fit_member(e: Any, seed: int, rows: Rows, loss: Loss, held_out: HeldOut | None) -> Any:
+def _entrant(e: Any, seed: int, rows: Rows, held_out: HeldOut | None, loss: Loss) -> Entrant:
+    """A member with its start and its rows, everything drawn from its own seed."""
     member = new_member(e, len(rows.Y), seed)
     member._random_state = np.random.RandomState(seed)
-    train = rows
+    inside = None
     if held_out is None and len(rows.Y) >= LEAST_ROWS:
-        train, held_out = split_off(member, rows)
-    keep = None if held_out is None else KeepBest(member)
-    member.callbacks = [*member.callbacks, *([] if keep is None else [keep])]
+        inside, held_out = split_apart(member, rows)
     sizes = (rows.X.shape[1], *hidden_sizes(member), e.n_outputs_)
     member._initialize(sizes, loss, member.dtype or str(rows.X.dtype))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a schedule is meant to run to its end
-        member._fit_stochastic(train, sizes, loss, Listeners(member, None, None, None, 0), False, held_out)
+    if held_out is not None:
+        member.callbacks = [*member.callbacks, KeepBest(member)]
+    return Entrant(member, sizes, inside, held_out, together=not e.callbacks)
+
+
+def _finished(e: Any, entrant: Entrant) -> Any:
+    """The member with the parameters of its best epoch, and with nothing that predictions do not need."""
+    member = entrant.member
+    if entrant.held_out is not None:
+        best = member.callbacks[-1].parameters
+        member._hold({} if best is None else fitted_of(best))
     member.callbacks = e.callbacks
-    if keep is not None and keep.parameters is not None:
-        member.coefs_, member.intercepts_ = as_parameters(keep.parameters)
-    del member._runtime, member._optimizer  # a fitted member is for predictions
+    del member._runtime, member._optimizer
     return member
 
 
@@ -171,9 +184,13 @@ def _scaled(e: Any, Y: np.ndarray) -> np.ndarray:
 
 
 def average(e: Any, X: Any) -> np.ndarray:
-    """The mean of what the members put out, probabilities or values, (n, n_outputs)."""
-    scaled = e.scaler_(dense(X))
-    AL = np.mean([member._forward(scaled) for member in e.members_], axis=0)
+    """The mean of what the members put out, probabilities or values, (n, n_outputs): block by block of rows."""
+    X, nets = X.tocsr() if issparse(X) else X, [member._loaded() for member in e.members_]
+    blocks = []
+    for start in range(0, X.shape[0], SCALED_ROWS):
+        scaled = e.scaler_(dense(X[start : start + SCALED_ROWS])).astype(nets[0].dtype)
+        blocks.append(np.mean([net.predict_proba(scaled) for net in nets], axis=0))
+    AL = np.concatenate(blocks)
     return AL if is_classifier(e) else AL * e.target_spread_ + e.target_centre_
 
 
@@ -197,14 +214,15 @@ def to_tensors(e: Any) -> dict[str, np.ndarray]:
     found = {"scaler/centre": e.scaler_.centre, "scaler/spread": e.scaler_.spread}
     found |= {"target/centre": e.target_centre_, "target/spread": e.target_spread_}
     for i, member in enumerate(e.members_):
-        found |= {f"member/{i}/{k}": x for k, x in as_named((member.coefs_, member.intercepts_)).items()}
+        named = as_named((member.coefs_, member.intercepts_)) | vars(member).get("norms_", {})
+        found |= {f"member/{i}/{k}": x for k, x in named.items()}
     return found
 
 
 def from_tensors(e: Any, tensors: dict[str, np.ndarray]) -> None:
     """The inverse of :func:`to_tensors`, for an estimator with its parameters and encoding."""
-    vars(e).pop("coefs_", None)
-    vars(e).pop("intercepts_", None)
+    for name in ("coefs_", "intercepts_", "norms_"):  # of the one network that a file has in any case
+        vars(e).pop(name, None)
     e.scaler_ = SmoothClip(tensors["scaler/centre"], tensors["scaler/spread"])
     e.target_centre_, e.target_spread_ = tensors["target/centre"], tensors["target/spread"]
     named: dict[int, dict[str, np.ndarray]] = {}
@@ -212,11 +230,11 @@ def from_tensors(e: Any, tensors: dict[str, np.ndarray]) -> None:
         if key.startswith("member/"):
             _, i, parameter = key.split("/")
             named.setdefault(int(i), {})[parameter] = tensor
-    e.members_ = [_loaded(e, i, as_parameters(named[i])) for i in sorted(named)]
+    e.members_ = [_loaded(e, i, fitted_of(named[i])) for i in sorted(named)]
 
 
-def _loaded(e: Any, seed: int, parameters: Parameters) -> Any:
+def _loaded(e: Any, seed: int, fitted: dict[str, Any]) -> Any:
     member = new_member(e, 1, seed)
-    member.coefs_, member.intercepts_ = parameters
+    member._hold(fitted)
     member.n_layers_, member.out_activation_ = e.n_layers_, e.out_activation_
     return member

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from .._typing import Program
+from ..backends.base import Backend
 from ..errors import ConfigError
 from ..maths.ledger import Denominator, weigh
 from ..maths.losses import GroupedCrossEntropy
 from ..network.dense_net import BLOCK_ROWS, DenseNet
 from ..network.memory import Workspace
 from ..training.metrics import accuracy, check_metrics, evaluate
+from ..training.passes import in_turn
 from ..training.trainer import task_of
+
+Block: TypeAlias = tuple[slice, Any, Any, Any]
 
 
 @dataclass
@@ -24,6 +29,20 @@ class HeldOut:
     X: np.ndarray
     Y: np.ndarray
     weights: np.ndarray | None
+    _placed: dict[tuple[Backend, str], list[Block]] = field(default_factory=dict, init=False, repr=False)
+
+    def blocks(self, backend: Backend, dtype: str) -> list[Block]:
+        """Which rows, and X (n_0, m), Y (n_L, m), weights (1, m) or None on the device, where they lie once for all."""
+        if (backend, dtype) not in self._placed:
+            n, found = self.X.shape[0], list[Block]()
+            with backend.activate():
+                for part in (slice(start, min(start + BLOCK_ROWS, n)) for start in range(0, n, BLOCK_ROWS)):
+                    X, Y, w = (
+                        None if x is None else backend.asarray(x[part], dtype).T for x in (self.X, self.Y, self.weights)
+                    )
+                    found.append((part, X, Y, w))
+            self._placed[backend, dtype] = found
+        return self._placed[backend, dtype]
 
 
 class Validation:
@@ -41,35 +60,68 @@ class Validation:
         self.net, self.judge_outputs = net, _metrics_of(net, rows, metrics)
         self.score = "r2" if net.loss.labels == "values" else "accuracy"
         self.shape = rows.Y.shape
-        self.blocks: list[tuple[slice, Any, Any, Any]] = []
+        self.blocks = rows.blocks(net.backend, net.dtype)
         self._workspaces: dict[int, Workspace] = {}
-        n, up = rows.X.shape[0], net.backend.asarray
         with net.backend.activate():
-            for start in range(0, n, BLOCK_ROWS):
-                part = slice(start, min(start + BLOCK_ROWS, n))
-                m = part.stop - part.start
-                if m not in self._workspaces:
-                    self._workspaces[m] = net.workspace(m, train=False)
-                w = None if rows.weights is None else up(rows.weights[part], net.dtype).T
-                self.blocks.append((part, up(rows.X[part], net.dtype).T, up(rows.Y[part], net.dtype).T, w))
+            for m in {X.shape[1] for _, X, _, _ in self.blocks}:
+                self._workspaces[m] = net.workspace(m, train=False)
         total = None if rows.weights is None else float(rows.weights.sum())
-        self.inverse = Denominator.of("mean", n, total).inverse
+        self.inverse = Denominator.of("mean", rows.X.shape[0], total).inverse
 
-    def judge(self) -> dict[str, float]:
-        """``cost`` (without penalty) and the metrics, of the network as it is; NaN where its outputs are not finite."""
-        net, xp = self.net, self.net.backend.xp
-        AL, total = np.empty(self.shape, net.dtype), 0.0
-        with net.backend.activate(), np.errstate(all="ignore"):
-            for part, X, Y, w in self.blocks:
-                ws = self._workspaces[X.shape[1]]
-                ws.A[0] = X
-                Z = net.forward(ws)
-                AL[part] = net.backend.to_host(net.loss.link.forward(xp, Z)).T
-                total += float(net.backend.to_host(xp.sum(weigh(xp, w, net.loss.value(xp, Z, Y)))))
-            judged = self.judge_outputs(AL)
-        if not np.isfinite(AL).all():
+    def program(self, block: int) -> Program:
+        """The forward pass of a block."""
+        X = self.blocks[block][1]
+        ws = self._workspaces[X.shape[1]]
+
+        def forward() -> None:
+            ws.A[0] = X
+            self.net.forward(ws)
+
+        return forward
+
+    def begin(self) -> None:
+        """Before the first block."""
+        self._AL, self._total = np.empty(self.shape, self.net.dtype), 0.0
+
+    def take(self, block: int) -> None:
+        """What the forward pass of a block has left."""
+        net, xp, (part, X, Y, w) = self.net, self.net.backend.xp, self.blocks[block]
+        Z = self._workspaces[X.shape[1]].A[net.L]
+        self._AL[part] = net.backend.to_host(net.loss.link.forward(xp, Z)).T
+        self._total += float(net.backend.to_host(xp.sum(weigh(xp, w, net.loss.value(xp, Z, Y)))))
+
+    def end(self) -> dict[str, float]:
+        """``cost`` (without penalty) and the metrics; NaN where the outputs are not finite."""
+        with np.errstate(all="ignore"):
+            judged = self.judge_outputs(self._AL)
+        if not np.isfinite(self._AL).all():
             judged = dict.fromkeys(judged, float("nan"))
-        return {"cost": total * self.inverse, **judged}
+        return {"cost": self._total * self.inverse, **judged}
+
+
+class Judgement:
+    """Validations of several networks of one kernel set, block by block: the forward passes of all are one program.
+
+    The sets have as many blocks of the same numbers of rows.
+    """
+
+    def __init__(self, validations: Sequence[Validation]) -> None:
+        self.validations, self._net = validations, validations[0].net
+        capture = self._net.kernels.capture
+        with self._net.backend.activate():
+            blocks = range(len(validations[0].blocks))
+            self._replays = [capture(in_turn([v.program(b) for v in validations])) for b in blocks]
+
+    def run(self) -> list[dict[str, float]]:
+        """``cost`` (without penalty) and the metrics of each network as it is."""
+        with self._net.backend.activate(), np.errstate(all="ignore"):
+            for v in self.validations:
+                v.begin()
+            for block, replay in enumerate(self._replays):
+                replay(1)
+                for v in self.validations:
+                    v.take(block)
+            return [v.end() for v in self.validations]
 
 
 def _metrics_of(net: DenseNet, rows: HeldOut, metrics: tuple[str, ...]) -> Callable[[np.ndarray], dict[str, float]]:

@@ -50,6 +50,9 @@ class DenseNet:
         Of initial weights and dropout masks: the same bits on every device.
     kernels : {"auto", "reference", "host", "compiled", "fused", "fused-tf32", "fused-bf16"}, default "auto"
         See ``Backend.kernels``; auto is the fastest that is installed.
+    beside : DenseNet, optional
+        A network whose device and kernel set are this one's too, in place of ``device`` and ``kernels``: a kernel set
+        can record a program that goes through all of its networks.
 
     Raises
     ------
@@ -70,6 +73,7 @@ class DenseNet:
         device: str | Backend | None = None,
         seed: int = 0,
         kernels: str = "auto",
+        beside: DenseNet | None = None,
     ) -> None:
         self.sizes = _check_sizes(sizes)
         self.L = len(self.sizes) - 1
@@ -88,8 +92,11 @@ class DenseNet:
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
             raise ConfigError(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")
         self.dtype, self.seed, self.initializer = dtype, int(seed), initializer
-        self.backend = get_backend(device)
-        self.kernels, self.kernels_kind = self.backend.kernels(kernels), kernels
+        if beside is None:
+            self.backend = get_backend(device)
+            self.kernels, self.kernels_kind = self.backend.kernels(kernels), kernels
+        else:
+            self.backend, self.kernels, self.kernels_kind = beside.backend, beside.kernels, beside.kernels_kind
         with must_fit(self.backend, self.sizes, dtype, "parameters and gradients", 2), self.backend.activate():
             self.params = FlatParams(self.backend, self.sizes, dtype, normalized)
             # Running statistics, and the bias of an affine part that has none.

@@ -214,6 +214,12 @@ class TrainingStep:
         rate = self.optimizer.learning_rate * self.schedule.factor(self.t + k, self.total_steps)
         return [D.inverse, self.l1 * over, self.l2 * over, *self.optimizer.numbers(self.t + k + 1, rate)]
 
+    @property
+    def terms(self) -> tuple[Any, ...]:
+        """What ``numbers`` depends on beside k and D: steps of equal terms need the same ones."""
+        penalty, progress = (self.l1, self.l2, self.penalty_over), (self.t, self.total_steps)
+        return (type(self), self.net.sizes, self.optimizer, self.schedule, penalty, progress)
+
     def rewind(self) -> None:
         """Set the device's counters before the first batch of a pass."""
         self._counters[...] = self.net.backend.asarray([-1, self.t - 1], "int64")

@@ -86,6 +86,10 @@ class Batches:
     shuffle : bool
         A fresh order each epoch, or the rows as they come.
     seed : int
+    chosen : (k,) int, optional
+        The rows that take part; left out, all do.
+    beside : Batches, optional
+        Of the same rows on the same device, in the same dtype, where they lie for both.
     """
 
     on = "device"
@@ -100,8 +104,11 @@ class Batches:
         batch_size: int,
         shuffle: bool,
         seed: int,
+        chosen: np.ndarray | None = None,
+        beside: Batches | None = None,
     ) -> None:
-        self.net, self.n = net, X.shape[0]
+        self.net, self.chosen, self.beside = net, chosen, beside
+        self.n = X.shape[0] if chosen is None else len(chosen)
         self.batch_size = min(batch_size, self.n)
         self.shuffle, self.seed = shuffle, seed
         self.rows: Sequence[np.ndarray | None] = (X, Y, weights)
@@ -115,10 +122,13 @@ class Batches:
     def _place(self) -> None:
         """Put the rows where batches are gathered from."""
         backend = self.net.backend
-        self.sources = [
-            None if rows is None else backend.asarray(rows, dtype)
-            for rows, dtype in zip(self.rows, self.dtypes, strict=True)
-        ]
+        if self.beside is None:
+            self.sources = [
+                None if rows is None else backend.asarray(rows, dtype)
+                for rows, dtype in zip(self.rows, self.dtypes, strict=True)
+            ]
+        else:
+            self.sources = self.beside.sources
         self.order = backend.zeros((self.n,), "int64")
 
     def __len__(self) -> int:
@@ -130,14 +140,15 @@ class Batches:
         return BatchBuffers(self, m)
 
     def permutation(self, epoch: int) -> np.ndarray:
-        """The order of the rows in this epoch (from 0), int64."""
+        """The order of the rows that take part, counted among themselves, in this epoch (from 0), int64."""
         if not self.shuffle:
             return np.arange(self.n)
         return host_generator(self.seed, SHUFFLE_STREAM, epoch).permutation(self.n)
 
     def start_epoch(self, epoch: int) -> list[float | None]:
         """Take the epoch's order; returns each batch's sum of weights (None without weights)."""
-        self._order = self.permutation(epoch)
+        order = self.permutation(epoch)
+        self._order = order if self.chosen is None else self.chosen[order]
         self._upload(self._order)
         weights = self.rows[2]
         if weights is None:

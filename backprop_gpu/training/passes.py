@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from .._typing import Replay
+from .._typing import Program, Replay
+from ..errors import DataError
 from ..maths.ledger import Denominator
 from ..network.step import TrainingStep
 from .batches import BatchBuffers, Batches
 
 
-class Pass:
-    """The epoch of a step over batches: full batches in one replay, the ragged tail in another.
+class Lap:
+    """What the epoch of a step over batches touches, made once; an epoch uploads its order and its table of numbers.
 
-    Everything that the programs touch is made here once; an epoch uploads its order and its table of numbers. With
-    ``StreamedBatches`` every step is a replay of its own, its batch sent from the host before it.
+    Attributes
+    ----------
+    parts : list of (Program, BatchBuffers, int)
+        One for full batches, another for the ragged tail: a step, the buffers of its batch, and how often an epoch
+        takes it.
     """
 
     def __init__(self, step: TrainingStep, batches: Batches, micro_batch: int | None) -> None:
@@ -23,30 +29,106 @@ class Pass:
         with backend.activate():
             self.table = backend.zeros((len(batches), step.n_numbers), dtype)
             self.values = backend.zeros((len(batches),), dtype)
-            self.replays: list[tuple[Replay, int]] = []
-            self._buffers: list[BatchBuffers] = []
+            self.parts: list[tuple[Program, BatchBuffers, int]] = []
             full = batches.sizes.count(batches.batch_size)
             for m, times in ((batches.batch_size, full), (batches.sizes[-1], len(batches) - full)):
                 if times:
                     buffers = batches.buffers(m)
                     step.reserve(m, micro_batch)
-                    program = step.program(self.table, self.values, buffers, micro_batch)
-                    self.replays.append((step.net.kernels.capture(program), times))
-                    self._buffers.append(buffers)
+                    self.parts.append((step.program(self.table, self.values, buffers, micro_batch), buffers, times))
+
+    def begin(self, epoch: int, like: Lap | None = None) -> None:
+        """The order and the numbers of an epoch (from 0), on their way to the device.
+
+        ``like``: one that has begun the epoch, whose numbers are taken if they are the same.
+        """
+        step, sizes = self.step, zip(self.batches.sizes, self.batches.start_epoch(epoch), strict=True)
+        denominators = [Denominator.of(step.reduction, m, total) for m, total in sizes]
+        self._numbers_of = step.terms, denominators
+        if like is not None and like._numbers_of == self._numbers_of:
+            step.rewind()
+            self.table[...] = like.table
+        else:
+            step.load(self.table, denominators)
+
+    def end(self) -> np.ndarray:
+        """Count the steps that were taken; J of each batch, as it was before that batch's update."""
+        step, backend = self.step, self.step.net.backend
+        step.t += len(self.batches)
+        costs = backend.to_host(self.values)
+        costs[-1] = backend.to_host(step.value)[0]  # the last one has not been put away yet
+        return costs
+
+
+class Pass(Lap):
+    """The epoch of a step over batches: full batches in one replay, the ragged tail in another.
+
+    With ``StreamedBatches`` every step is a replay of its own, its batch sent from the host before it.
+    """
+
+    def __init__(self, step: TrainingStep, batches: Batches, micro_batch: int | None) -> None:
+        super().__init__(step, batches, micro_batch)
+        with step.net.backend.activate():
+            self.replays: list[tuple[Replay, int]] = [
+                (step.net.kernels.capture(program), times) for program, _, times in self.parts
+            ]
 
     def run(self, epoch: int) -> np.ndarray:
         """Train one epoch (from 0); returns J of each batch, as it was before that batch's update."""
-        step, backend = self.step, self.step.net.backend
-        with backend.activate():
-            sums = self.batches.start_epoch(epoch)
-            sizes = zip(self.batches.sizes, sums, strict=True)
-            step.load(self.table, [Denominator.of(step.reduction, m, total) for m, total in sizes])
+        with self.step.net.backend.activate():
+            self.begin(epoch)
             with np.errstate(all="ignore"):  # a run that diverges is told by its cost
                 first = 0
-                for (replay, times), buffers in zip(self.replays, self._buffers, strict=True):
+                for (replay, times), (_, buffers, _) in zip(self.replays, self.parts, strict=True):
                     buffers.play(replay, first, times)
                     first += times
-            step.t += len(self.batches)
-            costs = backend.to_host(self.values)
-            costs[-1] = backend.to_host(step.value)[0]  # the last one has not been put away yet
-        return costs
+            return self.end()
+
+
+class JointPass:
+    """The epoch of several steps that know nothing of each other, in one program: each takes a step, in turn.
+
+    Each gets the bits of a :class:`Pass` of its own, since a program's calls are played in order and what a kernel set
+    keeps does not outlive an operation.
+
+    Parameters
+    ----------
+    laps : sequence of Lap
+        Of networks that share one kernel set, which records the program; over batches that lie on the device, of the
+        same sizes for all.
+
+    Raises
+    ------
+    DataError
+        For batches of different sizes.
+    """
+
+    def __init__(self, laps: Sequence[Lap]) -> None:
+        self.laps, self._net = laps, laps[0].step.net
+        if any(lap.batches.sizes != laps[0].batches.sizes for lap in laps):
+            raise DataError("steps in one program need batches of the same sizes; give them as many rows each")
+        with self._net.backend.activate():
+            self.replays: list[tuple[Replay, int]] = []
+            for parts in zip(*(lap.parts for lap in laps), strict=True):
+                program = in_turn([program for program, _, _ in parts])
+                self.replays.append((self._net.kernels.capture(program), parts[0][2]))
+
+    def run(self, epoch: int) -> list[np.ndarray]:
+        """Train one epoch (from 0); J of each batch, for each step."""
+        with self._net.backend.activate():
+            for before, lap in zip((None, *self.laps), self.laps, strict=False):
+                lap.begin(epoch, before)
+            with np.errstate(all="ignore"):
+                for replay, times in self.replays:
+                    replay(times)
+            return [lap.end() for lap in self.laps]
+
+
+def in_turn(programs: Sequence[Program]) -> Program:
+    """One program of several."""
+
+    def program() -> None:
+        for each in programs:
+            each()
+
+    return program

@@ -97,10 +97,11 @@ def test_each_member_has_the_parameters_of_its_best_epoch() -> None:
         assert len(curve) == int(np.argmin(curve)) + 1 + 5 or len(curve) == 40
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
-def test_pickles_copies_and_files_predict_the_same(kind: Any, tmp_path: Path) -> None:
+def test_pickles_copies_and_files_predict_the_same(kind: Any, batch_norm: bool, tmp_path: Path) -> None:
     X, y = load_iris(return_X_y=True) if kind is MLPClassifier else load_diabetes(return_X_y=True)
-    net = kind(**SHORT, hidden_layer_sizes=(9,)).fit(X, y)
+    net = kind(**SHORT, hidden_layer_sizes=(9,), batch_norm=batch_norm).fit(X, y)
     net.to_safetensors(tmp_path / "net.safetensors")
     method = "predict_proba" if kind is MLPClassifier else "predict"
     wanted = getattr(net, method)(X)
@@ -111,6 +112,8 @@ def test_pickles_copies_and_files_predict_the_same(kind: Any, tmp_path: Path) ->
     ):
         np.testing.assert_array_equal(getattr(other, method)(X), wanted)
         assert not hasattr(other, "coefs_")
+        assert not hasattr(other, "norms_")
+        assert [hasattr(member, "norms_") for member in other.members_] == [batch_norm] * 2
         assert (other.n_iter_, other.n_layers_) == (net.n_iter_, 3)
 
 

@@ -142,3 +142,32 @@ def test_an_epoch_that_is_left_early_can_be_begun_again() -> None:
     first = next(epoch_of(batches, 1))[0].X.copy()
     np.testing.assert_array_equal(next(epoch_of(batches, 1))[0].X, first)
     assert sorted(np.concatenate(rows_of(batches, 1))) == list(range(10))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_chosen_rows_are_the_only_ones_and_lie_where_those_of_others_lie(device: str) -> None:
+    whole = numbered(10, 4, device=device)
+    chosen = np.array([8, 1, 2, 5, 6])
+    row = np.arange(10.0)[:, None]
+    some = Batches(
+        *(whole.net, np.hstack([row, -row]), 2.0 * row, row + 1.0),
+        batch_size=4,
+        shuffle=True,
+        seed=3,
+        chosen=chosen,
+        beside=whole,
+    )
+    assert (some.n, some.sizes) == (5, [4, 1])
+    assert all(a is b for a, b in zip(some.sources, whole.sources, strict=True))
+    alone = Batches(
+        *(whole.net, np.hstack([row, -row])[chosen], 2.0 * row[chosen], row[chosen] + 1.0),
+        batch_size=4,
+        shuffle=True,
+        seed=3,
+    )
+    for epoch in range(3):
+        for (mine, total), (own, own_total) in zip(epoch_of(some, epoch), epoch_of(alone, epoch), strict=True):
+            assert total == own_total
+            for a, b in ((mine.X, own.X), (mine.Y, own.Y), (mine.weights, own.weights)):
+                np.testing.assert_array_equal(whole.net.backend.to_host(a), whole.net.backend.to_host(b))
+    assert len(rows_of(whole, 0)) == 3  # as before
