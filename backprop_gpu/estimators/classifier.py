@@ -164,7 +164,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             if not hasattr(self, "classes_"):
-                self._take_labels(MultiOutputLabels().of(classes))
+                self._take_labels(MultiOutputLabels().of([on_host(c) for c in classes]))
         elif _check_partial_fit_first_call(self, on_host(classes)):
             multilabel = type_of_target(y).startswith("multilabel")
             self._label_binarizer = LabelBinarizer().fit(y if multilabel else on_host(classes))
