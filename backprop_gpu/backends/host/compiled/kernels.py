@@ -266,12 +266,10 @@ class CompiledKernels(NormKernels):
             return
         (n, m), dtype = Z.shape, Z.dtype.name
         scratch = self._scratch("losses", (5, m), dtype)
-        parameters = np.atleast_1d(np.array(next(iter(vars(loss).values()), 0.0), np.float64))
-        pairs = np.stack([parameters, 1.0 - parameters], axis=1).astype(dtype)
         self._run(
             losses.output_delta(dtype, loss.name, labels),
             *(Z, dZ, rows, weights, inverse_denominator, int(early), db, int(accumulate)),
-            *(*scratch, value, n, m, pairs, parameters.size),
+            *(*scratch, value, n, m, *losses.constants(loss, n, dtype)),
         )
 
     # -- the flat vector -----------------------------------------------------------------------------------------

@@ -12,29 +12,39 @@ from ...shipped import shipped
 from .calling import REALS, Kernel, inline, integers
 from .functions import functions
 
-_KNOWN = ("binary_cross_entropy", "categorical_cross_entropy", "squared_error", "absolute_error", "huber", "poisson")
+_SOFTMAX = ("categorical_cross_entropy", "grouped_cross_entropy")
+_ALONE = ("binary_cross_entropy", "squared_error", "absolute_error", "huber", "poisson", "quantile")
 
 
 def known(loss: Loss) -> bool:
     """Whether a loss has a compiled form."""
-    return shipped(loss) and loss.name in (*_KNOWN, "quantile")
+    return shipped(loss) and loss.name in (*_SOFTMAX, *_ALONE)
+
+
+def constants(loss: Loss, n: int, dtype: str) -> tuple[np.ndarray, int, np.ndarray, int]:
+    """The end of a row: pairs p, 1 - p of a loss's parameter and their number; sizes of the softmaxes and theirs."""
+    named = vars(loss)
+    p = named["label_smoothing"] if loss.name in _SOFTMAX else next(iter(named.values()), 0.0)
+    p = np.atleast_1d(np.array(p, np.float64))
+    groups = np.array(named.get("groups", (n,)), np.int64)
+    return np.stack([p, 1.0 - p], axis=1).astype(dtype), p.size, groups, groups.size
 
 
 # Row: 0 Z, 1 dZ, 2 Y (examples contiguous), 3 weights or 0, 4 1/D, 5 early?, 6 db, 7 accumulate?, 8-12 scratch (m each;
-# 10 holds the losses), 13 value, 14 n, 15 m, 16 pairs p, 1 - p, 17 number of pairs.
+# 10 holds the losses), 13 value, 14 n, 15 m, then constants: 16 pairs, 17 their number, 18 groups, 19 their number.
 @functools.cache
 def output_delta(dtype: str, loss: str, labels: bool) -> Kernel:
     """dZ <- w dL/dZ (times 1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L.
 
     ``labels``: Y holds int64 class labels.
     """
-    real, softmax = REALS[dtype], loss == "categorical_cross_entropy"
+    real, softmax = REALS[dtype], loss in _SOFTMAX
     f, size, floats, scalar = real.f, real.size, real.floats, real.scalar
     sweep = _softmax(dtype, labels) if softmax else _elementwise(dtype, loss)
 
     @inline
     def body(address):
-        a = integers(address, 18)
+        a = integers(address, 20)
         n, m = a[14], a[15]
         sweep(a, n, m, floats(a[16], 2 * a[17]), a[17])
         inverse, loss, factor = scalar(a[4], f(1.0)), floats(a[10], m), floats(a[9], m)
@@ -71,22 +81,22 @@ def output_delta(dtype: str, loss: str, labels: bool) -> Kernel:
 def _softmax(dtype: str, labels: bool) -> Any:
     """dZ <- AL sum_k T - T and loss <- sum_k T (log sum_j e^S - S), S = Z - max Z, column by column.
 
-    T = (1 - p) Y + p/n.
+    T = (1 - p) Y + p/n, n outputs. With groups of outputs each has a softmax of its own, and their losses are summed.
     """
     real, fn, targets_row = REALS[dtype], functions(dtype), _targets(dtype, labels)
     f, size, floats, exp, log = real.f, real.size, real.floats, fn.exp, fn.log
 
     @inline
-    def exponentials(a, n, m, top, total):
-        first = floats(a[0], m)
+    def exponentials(a, start, n, m, top, total):
+        first = floats(a[0] + size * start * m, m)
         for c in range(m):
             top[c] = first[c]
             total[c] = f(0.0)
-        for r in range(1, n):
+        for r in range(start + 1, start + n):
             z = floats(a[0] + size * r * m, m)
             for c in range(m):
                 top[c] = top[c] if top[c] > z[c] else z[c]
-        for r in range(n):
+        for r in range(start, start + n):
             z, d = floats(a[0] + size * r * m, m), floats(a[1] + size * r * m, m)
             for c in range(m):
                 e = exp(z[c] - top[c])
@@ -94,32 +104,43 @@ def _softmax(dtype: str, labels: bool) -> Any:
                 total[c] += e
 
     @inline
-    def sweep(a, n, m, pairs, count):
-        p, rest = pairs[0], pairs[1]
-        top, total, loss, targets, row = (
+    def one_group(a, start, k, n, m, pairs):
+        rest, smooth = pairs[1], pairs[0] / f(k)
+        top, total, loss, each, row = (
             floats(a[8], m),
             floats(a[9], m),
             floats(a[10], m),
             floats(a[11], m),
             floats(a[12], m),
         )
-        exponentials(a, n, m, top, total)
-        smooth = p / f(n)
+        exponentials(a, start, k, m, top, total)
         for c in range(m):
-            targets[c] = f(0.0)
-        for r in range(n):
+            each[c] = f(0.0)
+        for r in range(start, start + k):
             targets_row(a, r, n, m, rest, smooth, row)
             for c in range(m):
-                targets[c] += row[c]
+                each[c] += row[c]  # sum_k T, and the group's loss from the next loop on
         for c in range(m):
-            loss[c] = targets[c] * log(total[c])
-            total[c] = targets[c] / total[c]
-        for r in range(n):
+            targets = each[c]
+            each[c] = targets * log(total[c])
+            total[c] = targets / total[c]
+        for r in range(start, start + k):
             z, d = floats(a[0] + size * r * m, m), floats(a[1] + size * r * m, m)
             targets_row(a, r, n, m, rest, smooth, row)
             for c in range(m):
                 d[c] = d[c] * total[c] - row[c]
-                loss[c] -= row[c] * (z[c] - top[c])
+                each[c] -= row[c] * (z[c] - top[c])
+        for c in range(m):
+            loss[c] += each[c]
+
+    @inline
+    def sweep(a, n, m, pairs, count):
+        loss, groups, start = floats(a[10], m), integers(a[18], a[19]), 0
+        for c in range(m):
+            loss[c] = f(0.0)
+        for g in range(a[19]):
+            one_group(a, start, groups[g], n, m, pairs)
+            start += groups[g]
 
     return sweep
 
