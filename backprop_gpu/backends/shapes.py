@@ -197,6 +197,12 @@ class ShapeNamespace:
         shape = arrays[0].shape
         return ShapeArray(self._meter, (*shape[:axis], len(arrays), *shape[axis:]), arrays[0].dtype)
 
+    def concat(self, arrays: Sequence[ShapeArray], axis: int = 0) -> ShapeArray:
+        """A copy of all."""
+        shape = arrays[0].shape
+        length = sum(x.shape[axis] for x in arrays)
+        return ShapeArray(self._meter, (*shape[:axis], length, *shape[axis + 1 :]), arrays[0].dtype)
+
     def reshape(self, x: ShapeArray, shape: Sequence[int]) -> ShapeArray:
         """A view."""
         return x.reshape(*shape)

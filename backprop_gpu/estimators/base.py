@@ -11,7 +11,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from ..errors import BackpropError
+from ..errors import BackpropError, ConfigError
 from ..maths.losses import Loss
 from . import tabular
 from .arrays import on_host, origin_of
@@ -54,8 +54,11 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
             sample_weight = _check_sample_weight(sample_weight, checked)
         weights = self._row_weights(y, sample_weight, incremental)
         rows = Rows(checked, Y, None if weights is None else weights.reshape(-1, 1))
-        loss, self.n_outputs_ = self._loss_of(Y)
-        sizes = (checked.shape[1], *hidden, self.n_outputs_)
+        loss, n_outputs = self._loss_of(Y)
+        sizes = (checked.shape[1], *hidden, n_outputs)
+        if not first and self.preset is None:
+            self._check_sizes(sizes)
+        self.n_outputs_ = n_outputs
         self._random_state = check_random_state(self.random_state)
         if self.preset is not None:
             tabular.fit_members(self, rows, loss, self._held_out(*held_out))
@@ -110,6 +113,17 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
             self._best = self._held()
             self.validation_loss_curve_: list[float] = []
             self.validation_metric_curves_: dict[str, list[float]] = {name: [] for name in self.validation_metrics}
+
+    def _check_sizes(self, sizes: tuple[int, ...]) -> None:
+        """That fitted weights are those of a network of these sizes."""
+        fitted = tuple(c.shape[1] for c in self.coefs_)
+        if fitted[:-1] != sizes[1:-1]:
+            reason = (
+                f"weights of {fitted[:-1]} were fitted, which warm_start and partial_fit continue; got {sizes[1:-1]}"
+            )
+            raise invalid(self, "hidden_layer_sizes", reason)
+        if fitted[-1] != sizes[-1]:
+            raise ValueError(f"y must have {fitted[-1]} outputs, as in the fit that is continued; got {sizes[-1]}.")
 
     def _draw_seed(self) -> int:
         return int(self._random_state.randint(0, 2**31 - 1))
@@ -171,7 +185,7 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
         if validation is not None:
             try:
                 judge = Validation(engine.net, validation, tuple(self.validation_metrics))
-            except BackpropError as error:
+            except ConfigError as error:
                 raise invalid(self, "validation_metrics", error) from error
         runtime.fitting = engine
         return StochasticFit(self, engine, self._optimizer, judge, listeners, **how)
@@ -211,12 +225,18 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val go together: pass both, or neither.")
         if X_val is None:
+            if sample_weight_val is not None:
+                raise ValueError("sample_weight_val goes with X_val and y_val: pass all three, or leave it out.")
             return None
         options = {"accept_sparse": ["csr", "csc"], "multi_output": True, "dtype": self.dtype or FLOATS}
-        X, y = validate_data(self, on_host(X_val), on_host(y_val), **options, reset=False)
-        weights = None
-        if sample_weight_val is not None:
-            weights = _check_sample_weight(on_host(sample_weight_val), X).reshape(-1, 1)
+        weights, name = None, "X_val, y_val"
+        try:
+            X, y = validate_data(self, on_host(X_val), on_host(y_val), **options, reset=False)
+            if sample_weight_val is not None:
+                name = "sample_weight_val"
+                weights = _check_sample_weight(on_host(sample_weight_val), X, ensure_non_negative=True).reshape(-1, 1)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
         Y = self._one_hot(self._codes(y, "y_val"))
         if Y.shape[1] != self.n_outputs_:
             raise ValueError(f"y_val has {Y.shape[1]} outputs and y {self.n_outputs_}.")

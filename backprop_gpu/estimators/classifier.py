@@ -17,7 +17,7 @@ from sklearn.utils.validation import validate_data
 from ..maths.losses import Loss
 from .arrays import in_kind, on_host, origin_of
 from .base import FLOATS, MultilayerPerceptron
-from .labels import SEVERAL, MultiOutputLabels, known_and_given, labels_from, loss_of, new_labels, targets_of
+from .labels import MultiOutputLabels, is_several, known_and_given, labels_from, loss_of, new_labels, targets_of
 from .params import CLASSIFIER_CONSTRAINTS, store
 
 
@@ -161,11 +161,11 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         y = on_host(y)
         if classes is None and hasattr(self, "_label_binarizer"):
             pass  # they are known
-        elif type_of_target(y) == SEVERAL:
+        elif is_several(np.asarray(y)):
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             if not hasattr(self, "classes_"):
-                self._take_labels(MultiOutputLabels().of(classes))
+                self._take_labels(MultiOutputLabels().of([on_host(c) for c in classes]))
         elif _check_partial_fit_first_call(self, on_host(classes)):
             multilabel = type_of_target(y).startswith("multilabel")
             self._label_binarizer = LabelBinarizer().fit(y if multilabel else on_host(classes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -56,9 +57,28 @@ class MultiOutputLabels:
 
 
 def new_labels(y: Any) -> Any:
-    """The encoder for labels y, fitted to them."""
-    several = y.ndim == 2 and type_of_target(y) == SEVERAL
-    return MultiOutputLabels().fit(y) if several else LabelBinarizer().fit(y)
+    """The encoder for labels y, fitted to them.
+
+    Raises
+    ------
+    ValueError
+        For labels of one column that have no order among them: text and numbers, or None.
+    """
+    columns = y.T if y.ndim == 2 else [y]
+    for column in columns if y.dtype.kind == "O" else []:
+        kinds = {"number" if isinstance(label, Number) else type(label).__name__ for label in column}
+        if len(kinds) > 1 or kinds == {"NoneType"}:
+            raise ValueError(f"y must hold labels of one kind, none of them missing; got {', '.join(sorted(kinds))}.")
+    return MultiOutputLabels().fit(y) if is_several(y) else LabelBinarizer().fit(y)
+
+
+def is_several(y: Any) -> bool:
+    """Whether y is several columns of several classes each; a table's columns may be of several types."""
+    if np.ndim(y) != 2 or np.shape(y)[1] < 2:
+        return False
+    if y.dtype.kind == "O" and any(isinstance(label, str) for label in y[0]):
+        return True
+    return bool(type_of_target(y) == SEVERAL)
 
 
 def known_and_given(labels: Any, y: Any) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -70,6 +90,10 @@ def known_and_given(labels: Any, y: Any) -> list[tuple[np.ndarray, np.ndarray]]:
         If y has another number of columns.
     """
     if labels.y_type_ != SEVERAL:
+        width = len(labels.classes_) if labels.y_type_.startswith("multilabel") else 1
+        if (np.shape(y)[1] if np.ndim(y) == 2 else 1) != width:
+            columns = f"{width} columns of labels" if width > 1 else "one label for each row"
+            raise ValueError(f"y must have {columns}, as in the fit; got shape {np.shape(y)}.")
         return [(labels.classes_, np.unique(y) if np.ndim(y) == 1 else unique_labels(y))]
     if np.ndim(y) != 2 or y.shape[1] != len(labels.classes_):
         raise ValueError(f"y must have {len(labels.classes_)} columns of labels, got shape {np.shape(y)}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from typing import Any
 
 import numpy as np
@@ -39,17 +40,21 @@ class Objective:
 
 
 class Watch:
-    """What hears of every iteration: our callbacks and scikit-learn's, which may stop."""
+    """What hears of every iteration, and keeps where it ended: for Ctrl-C, for our callbacks and scikit-learn's."""
 
     def __init__(self, engine: Engine, callbacks: list[Callback], listeners: Listeners) -> None:
         self.engine, self.callbacks, self.listeners = engine, callbacks, listeners
         self.iteration, self.stopped, self.start = 0, False, time.perf_counter()
+        self.reached: OptimizeResult | None = None
         listeners.begin()
 
     def __call__(self, intermediate_result: OptimizeResult) -> None:
         """SciPy's hook: the point is put where the network reads it, so that it can be asked for predictions."""
-        set_theta(self.engine, intermediate_result.x)
+        self.reached = OptimizeResult(x=intermediate_result.x.copy(), fun=intermediate_result.fun)
         self.iteration += 1
+        if not self.callbacks and self.listeners.root is None:
+            return
+        set_theta(self.engine, intermediate_result.x)
         seconds = time.perf_counter() - self.start
         for callback in self.callbacks:
             callback.on_epoch(Epoch(self.iteration, self.iteration, float(intermediate_result.fun), 1.0, {}, seconds))
@@ -69,24 +74,25 @@ def set_theta(engine: Engine, theta: np.ndarray) -> None:
 def fit_lbfgs(
     estimator: Any, engine: Engine, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, listeners: Listeners
 ) -> None:
-    """Minimize J from the engine's parameters, and leave the minimum there; ``n_iter_`` and ``loss_`` are written."""
+    """Minimize J from the engine's parameters, and leave the minimum there; ``n_iter_`` and ``loss_`` are written.
+
+    Interrupted by Ctrl-C it warns, and leaves the point that the last whole iteration reached.
+    """
     e, net = estimator, engine.net
     verbose = 1 if e.verbose is True or e.verbose >= 1 else -1
+    start = net.backend.to_host(net.params.theta).astype(np.float64)
+    options = {"maxfun": e.max_fun, "maxiter": e.max_iter, "gtol": e.tol}
+    options |= _get_additional_lbfgs_options_dict("iprint", verbose)
     with Running(list(e.callbacks), e.max_iter) as callbacks:
         watch = Watch(engine, callbacks, listeners)
-        result = minimize(
-            Objective(engine, X, Y, weights),
-            net.backend.to_host(net.params.theta).astype(np.float64),
-            method="L-BFGS-B",
-            jac=True,
-            callback=watch if callbacks or listeners.root is not None else None,
-            options={
-                "maxfun": e.max_fun,
-                "maxiter": e.max_iter,
-                "gtol": e.tol,
-                **_get_additional_lbfgs_options_dict("iprint", verbose),
-            },
-        )
-    e.n_iter_ = result.nit if watch.stopped else _check_optimize_result("lbfgs", result, e.max_iter)
+        objective = Objective(engine, X, Y, weights)
+        try:
+            result = minimize(objective, start, method="L-BFGS-B", jac=True, callback=watch, options=options)
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=5)
+            result = watch.reached or OptimizeResult(x=start, fun=np.nan)
+            e.n_iter_ = watch.iteration
+        else:
+            e.n_iter_ = result.nit if watch.stopped else _check_optimize_result("lbfgs", result, e.max_iter)
     e.loss_ = float(result.fun)
     set_theta(engine, result.x)

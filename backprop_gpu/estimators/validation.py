@@ -10,12 +10,11 @@ import numpy as np
 
 from .._typing import Program
 from ..backends.base import Backend
-from ..errors import ConfigError
 from ..maths.ledger import Denominator, weigh
 from ..maths.losses import GroupedCrossEntropy
 from ..network.dense_net import BLOCK_ROWS, DenseNet
 from ..network.memory import Workspace
-from ..training.metrics import accuracy, check_metrics, evaluate
+from ..training.metrics import SEVERAL, check_metrics, evaluate, evaluate_several
 from ..training.passes import in_turn
 from ..training.trainer import task_of
 
@@ -53,7 +52,7 @@ class Validation:
     net : DenseNet
     rows : HeldOut
     metrics : tuple of str
-        Names of ``training.metrics``, beside scikit-learn's score (accuracy, or r2); none with several class labels.
+        Names of ``training.metrics``, beside scikit-learn's score (accuracy, or r2).
     """
 
     def __init__(self, net: DenseNet, rows: HeldOut, metrics: tuple[str, ...]) -> None:
@@ -127,19 +126,13 @@ class Judgement:
 def _metrics_of(net: DenseNet, rows: HeldOut, metrics: tuple[str, ...]) -> Callable[[np.ndarray], dict[str, float]]:
     """The score and the metrics as a function of AL (n, n_L)."""
     weights, loss = None if rows.weights is None else rows.weights.reshape(-1), net.loss
-    if isinstance(loss, GroupedCrossEntropy):
-        if metrics:
-            raise ConfigError("there are none for several labels of several classes; leave them out")
-        ends = np.cumsum(loss.groups)[:-1]
-
-        def labels(x: np.ndarray) -> np.ndarray:
-            return np.column_stack([part.argmax(axis=1) for part in np.split(x, ends, axis=1)])
-
-        truth = labels(rows.Y)
-        return lambda AL: {"accuracy": accuracy(truth, labels(AL), weights)}
-    task = task_of(net)
+    task = SEVERAL if isinstance(loss, GroupedCrossEntropy) else task_of(net)
     check_metrics(metrics, task)
     names = list(dict.fromkeys(["r2" if task == "regression" else "accuracy", *metrics]))
+    if isinstance(loss, GroupedCrossEntropy):
+        ends = np.cumsum(loss.groups)[:-1]
+        codes = np.column_stack([part.argmax(axis=1) for part in np.split(rows.Y, ends, axis=1)])
+        return lambda AL: evaluate_several(names, codes, np.split(AL, ends, axis=1), weights)
     truth = rows.Y.argmax(axis=1) if task == "multiclass" else rows.Y
     truth = loss.point(truth) if task == "regression" else truth
     return lambda AL: evaluate(names, task, truth, loss.point(AL), weights)

@@ -179,7 +179,8 @@ def loss_value(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Boun
         s = z - largest(z, axis=0)
         return sum_over(_smoothed(B, parameters, y, y.shape[0]) * (log(sum_over(exp(s), axis=0)) - s), axis=0)
     if name == "grouped_cross_entropy":
-        return B.total(*(loss_value(B, "categorical_cross_entropy", {}, *part) for part in _groups(parameters, z, y)))
+        parts = _groups(parameters, z, y)
+        return B.total(*(loss_value(B, "categorical_cross_entropy", parameters, *part) for part in parts))
     each = B.constant(1.0 / z.shape[0])
     if name == "squared_error":
         d = z - y
@@ -205,7 +206,8 @@ def loss_delta(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Boun
         t = _smoothed(B, parameters, y, y.shape[0])
         return activation(B, "softmax", {}, z) * sum_over(t, axis=0) - t
     if name == "grouped_cross_entropy":
-        return stacked([loss_delta(B, "categorical_cross_entropy", {}, *part) for part in _groups(parameters, z, y)])
+        parts = _groups(parameters, z, y)
+        return stacked([loss_delta(B, "categorical_cross_entropy", parameters, *part) for part in parts])
     each = B.constant(1.0 / z.shape[0])
     if name == "squared_error":
         return (z - y) * each
@@ -250,7 +252,7 @@ def literal_delta(
         return dZ
     if name == "grouped_cross_entropy":
         parts = _groups(parameters, z, y)
-        return stacked([literal_delta(B, "categorical_cross_entropy", {}, *part, factors) for part in parts])
+        return stacked([literal_delta(B, "categorical_cross_entropy", parameters, *part, factors) for part in parts])
     a = activation(B, LINKS.get(name, "identity"), {}, z)
     if name == "categorical_cross_entropy":
         dA = -_guarded(_smoothed(B, parameters, y, y.shape[0]), a, B.eta)

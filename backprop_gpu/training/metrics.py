@@ -8,7 +8,7 @@ scikit-learn's (``sklearn.metrics``) wherever that has one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -142,10 +142,13 @@ METRICS: dict[str, Metric] = {
     "r2": Metric(r2, True, "values"),
 }
 
+SEVERAL = "several labels of several classes"
+
 _DEFAULTS = {
     "binary": ("accuracy", "log_loss", "f1", "roc_auc"),
     "multiclass": ("accuracy", "log_loss", "f1_macro", "roc_auc"),
     "multilabel": ("accuracy", "log_loss", "f1_macro", "roc_auc"),
+    SEVERAL: ("accuracy", "log_loss", "f1_macro", "roc_auc"),
     "regression": ("rmse", "mae", "r2"),
     "count": ("rmse", "mae", "r2"),
 }
@@ -154,7 +157,8 @@ _DEFAULTS = {
 def default_metrics(task: str) -> tuple[str, ...]:
     """The metrics that are reported for a task. Raises ConfigError for an unknown one."""
     if task not in _DEFAULTS:
-        raise ConfigError(f"unknown task {task!r}{did_you_mean(task, _DEFAULTS)}; it is one of {', '.join(_DEFAULTS)}")
+        tasks = [name for name in _DEFAULTS if name != SEVERAL]
+        raise ConfigError(f"unknown task {task!r}{did_you_mean(task, tasks)}; it is one of {', '.join(tasks)}")
     return _DEFAULTS[task]
 
 
@@ -177,6 +181,38 @@ def evaluate(
     for name in names:
         metric = METRICS[name]
         found[name] = metric.function(y_true, labels if metric.takes == "labels" else outputs, sample_weight)
+    return found
+
+
+def evaluate_several(
+    names: Iterable[str],
+    y_true: np.ndarray,
+    outputs: Sequence[np.ndarray],
+    sample_weight: np.ndarray | None = None,
+) -> dict[str, float]:
+    """:func:`evaluate` for several labels of several classes: indices (n_samples, n_labels), probabilities by label.
+
+    ``accuracy``: all labels must be right. ``log_loss``: the labels' sum, the likelihood of all of them. Others: the
+    plain mean over labels, without those whose score is NaN.
+    """
+    names = list(names)
+    check_metrics(names, SEVERAL)
+    predicted = np.column_stack([p.argmax(axis=1) for p in outputs])
+    found = {}
+    for name in names:
+        function, takes = METRICS[name].function, METRICS[name].takes
+        if name == "accuracy":
+            found[name] = function(y_true, predicted, sample_weight)
+            continue
+        # A label of one class says nothing: its probability is 1.
+        given = predicted.T if takes == "labels" else outputs
+        told = [k for k, p in enumerate(outputs) if takes == "labels" or p.shape[1] > 1]
+        scores = [function(y_true[:, k], given[k], sample_weight) for k in told]
+        if name == "log_loss":
+            found[name] = float(np.sum(scores))
+            continue
+        defined = [score for score in scores if not np.isnan(score)]
+        found[name] = float(np.mean(defined)) if defined else float("nan")
     return found
 
 

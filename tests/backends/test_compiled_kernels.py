@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.small_nets import targets_of
 
 from backprop_gpu.backends import get_backend
 from backprop_gpu.network.dense_net import DenseNet
@@ -29,6 +30,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"optimizer": "lion", "activation": ["elu", "silu"], "l1": 0.01, "schedule": "cosine"},
     {"optimizer": {"name": "amsgrad", "average": 0.9}},
     {"optimizer": {"name": "adamw", "average": 0.99}, "weighted": True},
+    {"loss": {"name": "grouped_cross_entropy", "groups": [1, 3], "label_smoothing": 0.1}, "weighted": True},
     {"optimizer": "sgd", "activation": "softplus", "micro_batch": 7, "dropout": [0.2, 0.5], "reduction": "sum"},
 ]
 
@@ -42,18 +44,20 @@ def build(kernels: str, settings: dict[str, Any], n: int = 53, batch_size: int =
     X, y = rng.standard_normal((n, 6)), rng.integers(0, 4, (n, 1))
     weights = rng.integers(0, 3, (n, 1)) + 0.5 if s.pop("weighted", False) else None
     micro_batch = s.pop("micro_batch", None)
+    loss = s.pop("loss", "categorical_cross_entropy")
     net = DenseNet(
         [6, 9, 7, 4],
         activation=s.pop("activation", "relu"),
         dropout=s.pop("dropout", 0.0),
-        loss="categorical_cross_entropy",
+        loss=loss,
         dtype=dtype,
         device="numpy",
         kernels=kernels,
         seed=5,
     )
     step = TrainingStep(net, s.pop("optimizer", "adam"), total_steps=40, **s)
-    return Pass(step, Batches(net, X, y, weights, batch_size=batch_size, shuffle=True, seed=1), micro_batch)
+    batches = Batches(net, X, targets_of(loss, y), weights, batch_size=batch_size, shuffle=True, seed=1)
+    return Pass(step, batches, micro_batch)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.small_nets import targets_of
 
 from backprop_gpu.backends import get_backend
 from backprop_gpu.backends.host.calls import Calls
@@ -28,6 +29,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"optimizer": "lion", "activation": ["elu", "silu"], "l1": 0.01, "schedule": "cosine"},
     {"optimizer": "sgd", "activation": "sigmoid", "micro_batch": 7, "delta": "literal", "reduction": "sum"},
     {"loss": {"name": "categorical_cross_entropy", "label_smoothing": 0.1}, "activation": "leaky_relu"},
+    {"loss": {"name": "grouped_cross_entropy", "groups": [3, 1], "label_smoothing": 0.1}, "weighted": True},
     {"batch_norm": [True, False], "dropout": 0.3, "activation": ["tanh", "gelu"]},
     {"batch_norm": True, "activation": ["elu", "relu"], "one_over_m": "late", "micro_batch": 5, "weighted": True},
 ]
@@ -39,19 +41,21 @@ def build(settings: dict[str, Any], sizes: list[int], n: int, batch_size: int, d
     X, y = rng.standard_normal((n, sizes[0])), rng.integers(0, sizes[-1], (n, 1))
     weights = rng.integers(0, 3, (n, 1)) + 0.5 if s.pop("weighted", False) else None
     micro_batch = s.pop("micro_batch", None)
+    loss = s.pop("loss", "categorical_cross_entropy")
     net = DenseNet(
         sizes,
         activation=s.pop("activation", "relu"),
         dropout=s.pop("dropout", 0.0),
         batch_norm=s.pop("batch_norm", False),
-        loss=s.pop("loss", "categorical_cross_entropy"),
+        loss=loss,
         dtype=dtype,
         device="numpy",
         kernels="host",
         seed=5,
     )
     step = TrainingStep(net, s.pop("optimizer", "adam"), total_steps=40, **s)
-    return Pass(step, Batches(net, X, y, weights, batch_size=batch_size, shuffle=True, seed=1), micro_batch)
+    batches = Batches(net, X, targets_of(loss, y), weights, batch_size=batch_size, shuffle=True, seed=1)
+    return Pass(step, batches, micro_batch)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -35,6 +35,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], int | None, set[tuple[str, int
     ({}, {}, None, set()),
     ({"activation": "gelu", "dropout": 0.2}, {"l1": 0.1, "clip_norm": 1.0}, 7, set()),
     ({"loss": "categorical_cross_entropy"}, {"optimizer": "lion", "one_over_m": "late"}, None, set()),
+    ({"loss": {"name": "grouped_cross_entropy", "groups": [2, 1]}}, {"optimizer": "sgd"}, 8, set()),
     ({}, {"delta": "literal"}, None, {("output_delta", 3)}),
     ({"dtype": "float64"}, {"l2": 0.1, "optimizer": {"name": "adam", "average": 0.9}}, None, set()),
     ({"loss": _OwnLoss()}, {"optimizer": _OwnRule()}, None, {("output_delta", 3), ("update", None)}),

@@ -50,6 +50,7 @@ def test_built_ins_are_shipped_and_variants_are_not() -> None:
     for name in LOSSES:
         given = {"name": name, "quantiles": [0.5]} if name == "quantile" else name
         assert shipped(get_loss(given))
+    assert shipped(get_loss({"name": "grouped_cross_entropy", "groups": [2, 3]}))
     for name in OPTIMIZERS:
         assert shipped(get_optimizer(name))
     assert not any(map(shipped, (TRIPLED, Doubled(), Uphill())))

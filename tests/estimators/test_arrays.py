@@ -8,7 +8,7 @@ import array_api_strict
 import numpy as np
 import pytest
 import sklearn
-from support.estimators import SETS, distance, fitted, rows
+from support.estimators import SETS, distance, fitted, rows, same_bits
 
 from backprop_gpu import MLPClassifier, MLPRegressor
 
@@ -89,6 +89,36 @@ def test_the_answer_comes_in_the_namespace_of_the_question(
             ValueError, match=r"predict\(\) must use the same namespace.*got numpy, fitted on array_api"
         ):
             model.predict(X)
+
+
+@pytest.mark.parametrize("target", [*SETS, "several"])
+def test_every_door_takes_arrays_of_another_namespace(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+    place = array_api_strict.Device("device1")
+
+    def there(x: Any) -> Any:
+        return array_api_strict.asarray(x, device=place)
+
+    X, y = rows("multiclass" if target == "several" else target)
+    y = np.column_stack([y, X[:, 0] > 0]).astype(int) if target == "several" else y
+    y = (y == "yes").astype(int) if target == "binary" else y
+    w, classes = np.linspace(0.5, 2.0, len(X)), {}
+    if isinstance(model_for(target), MLPClassifier):
+        known = [np.unique(c) for c in y.T] if target == "several" else np.arange(3 if y.ndim == 2 else y.max() + 1)
+        classes = {"classes": known}
+    a, b = model_for(target), model_for(target)
+    fitted(a, X, y, sample_weight=w, X_val=X[:40], y_val=y[:40], sample_weight_val=w[:40])
+    with sklearn.config_context(array_api_dispatch=True):
+        V = {"X_val": there(X[:40]), "y_val": there(y[:40]), "sample_weight_val": there(w[:40])}
+        fitted(b, there(X), there(y), sample_weight=there(w), **V)
+        assert same_bits(a, b)
+        assert a.validation_loss_curve_ == b.validation_loss_curve_
+        scores = b.score(there(X), there(y)), b.loss_and_gradient(there(X), there(y), there(w))[0]
+        c = model_for(target)
+        given = {k: [there(x) for x in v] if target == "several" else there(v) for k, v in classes.items()}
+        c.partial_fit(there(X), there(y), there(w), **given).partial_fit(there(X), there(y))
+    assert scores == (pytest.approx(a.score(X, y), rel=1e-12), a.loss_and_gradient(X, y, w)[0])
+    assert same_bits(c, model_for(target).partial_fit(X, y, w, **classes).partial_fit(X, y))
 
 
 def test_text_labels_stay_numpys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,19 @@ CASES: list[tuple[Any, Any, dict[str, Any], str]] = [
     (X, Y, {"X_val": X[:9]}, "X_val and y_val go together"),
     (X, Y, {"X_val": X[:9, :5], "y_val": Y[:9]}, "X has 5 features, but MLPClassifier is expecting 6"),
     (X, Y, {"X_val": X[:9], "y_val": np.array(["no"] * 8 + ["what"])}, "y_val has labels that y .* not: .*what"),
-    (X, Y, {"X_val": X[:9], "y_val": Y[:8]}, "inconsistent numbers of samples"),
+    (X, Y, {"X_val": X[:9], "y_val": Y[:8]}, "X_val, y_val: .*inconsistent numbers of samples"),
+    (X, Y, {"X_val": changed(np.nan), "y_val": Y}, "X_val, y_val: Input X contains NaN"),
+    (X, Y, {"X_val": X, "y_val": Y, "sample_weight_val": np.zeros(120)}, "sample_weight_val: .* at least one non-zero"),
+    (X, Y, {"X_val": X, "y_val": Y, "sample_weight_val": -np.ones(120)}, "sample_weight_val: Negative values"),
+    (X, Y, {"sample_weight_val": np.ones(120)}, "sample_weight_val goes with X_val and y_val"),
+    (
+        X,
+        np.array(["a", None] * 60, object),
+        {},
+        "y must hold labels of one kind, none of them missing; got NoneType, str",
+    ),
+    (X, np.array(["a", 1] * 60, object), {}, "y must hold labels of one kind, none of them missing; got number, str"),
+    (X, np.array([["a", 1], ["b", None]] * 60, object), {}, "one kind, none of them missing; got NoneType, number"),
 ]
 
 
@@ -80,6 +92,29 @@ def test_unseen_labels_are_refused_by_partial_fit_and_warm_start() -> None:
     warm = fitted(MLPClassifier(max_iter=2, warm_start=True), X, Y)
     with pytest.raises(ValueError, match="warm_start can only be used where `y` has the same classes"):
         warm.fit(X, np.full(120, "no"))
+
+
+def test_a_fit_that_is_continued_keeps_its_shape() -> None:
+    two = np.column_stack([Y == "yes", Y == "no"]).astype(int)
+    for model, y in ((MLPClassifier((4,), max_iter=1), Y), (MLPRegressor(hidden_layer_sizes=(4,), max_iter=1), VALUES)):
+        fitted(model.set_params(warm_start=True), X, y)
+        before = model.predict(X)
+        for again in (model.fit, model.partial_fit):
+            model.set_params(hidden_layer_sizes=(4, 3))
+            with pytest.raises(
+                ValueError, match=r"The 'hidden_layer_sizes' parameter .*\(4,\) were fitted.* got \(4, 3\)"
+            ):
+                again(X, y)
+            model.set_params(hidden_layer_sizes=(4,))
+            with pytest.raises(
+                ValueError, match=r"y must have (1 outputs|one label for each row), as in the fit.* got"
+            ):
+                again(X, two)
+        assert np.array_equal(model.predict(X), before)
+    labels = fitted(MLPClassifier((4,), max_iter=1), X, two)
+    for y in (Y == "yes", np.column_stack([two, two])):
+        with pytest.raises(ValueError, match="y must have 2 columns of labels, as in the fit; got shape"):
+            labels.partial_fit(X, y.astype(int))
 
 
 def test_counts_cannot_be_negative() -> None:

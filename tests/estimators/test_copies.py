@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 import pytest
 import sklearn.neural_network as theirs
+import skops.io
 from sklearn.base import clone
 from support.command import ROOT, environment
 from support.estimators import SETS, distance, fitted, rows, same_bits
@@ -45,12 +46,21 @@ def by_deepcopy(model: Any, path: Path) -> Any:
     return copy.deepcopy(model)
 
 
+TRUSTED = [f"backprop_gpu.estimators.{name}" for name in ("engine.SolverState", "labels.MultiOutputLabels")]
+
+
+def by_skops(model: Any, path: Path) -> Any:
+    skops.io.dump(model, path / "m.skops")
+    own = f"{type(model).__module__}.{type(model).__name__}"
+    return skops.io.load(path / "m.skops", trusted=[own, *TRUSTED])
+
+
 def by_safetensors(model: Any, path: Path) -> Any:
     model.to_safetensors(path / "m.safetensors")
     return type(model).from_safetensors(path / "m.safetensors")
 
 
-WAYS = [by_pickle, by_joblib, by_deepcopy, by_safetensors]
+WAYS = [by_pickle, by_joblib, by_deepcopy, by_safetensors, by_skops]
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn.metrics as sk
+import skops.io
 from support.estimators import fitted, same_bits
 
 from backprop_gpu import MLPClassifier, parity
@@ -53,7 +55,8 @@ def test_the_loss_is_the_sum_of_the_columns_log_losses() -> None:
     )
     assert m.loss_and_gradient(X, Y)[0] == pytest.approx(expected, rel=1e-12)
     assert parity.check_cost_gradient_pair(fitted(model(max_iter=3, activation="tanh"), X, Y), X, Y).ok
-    assert parity.check(fitted(model(max_iter=3), X, Y), X, Y).ok
+    for smoothing in (0.0, 0.2):
+        assert parity.check(fitted(model(max_iter=3, label_smoothing=smoothing), X, Y), X, Y).ok
 
 
 def test_early_stopping_copies_weights_and_partial_fit(tmp_path: Path) -> None:
@@ -62,7 +65,10 @@ def test_early_stopping_copies_weights_and_partial_fit(tmp_path: Path) -> None:
     assert len(m.validation_scores_) == m.n_iter_
     m.set_params(early_stopping=False, class_weight=None)
     m.to_safetensors(tmp_path / "m.safetensors")
-    for other in (pickle.loads(pickle.dumps(m)), MLPClassifier.from_safetensors(tmp_path / "m.safetensors")):
+    types = "classifier.MLPClassifier", "engine.SolverState", "labels.MultiOutputLabels"
+    own = [f"backprop_gpu.estimators.{name}" for name in types]
+    by_skops = skops.io.loads(skops.io.dumps(m), trusted=own)
+    for other in (pickle.loads(pickle.dumps(m)), MLPClassifier.from_safetensors(tmp_path / "m.safetensors"), by_skops):
         assert same_bits(m, other)
         assert np.array_equal(m.predict(X), other.predict(X))
     a, b = model(max_iter=1), model()
@@ -82,5 +88,33 @@ def test_what_it_cannot_do_is_said() -> None:
         m.loss_and_gradient(X, Y[:, 0])
     with pytest.raises(ConfigError, match="scikit-learn's MLPClassifier has no several labels"):
         m.to_sklearn()
-    with pytest.raises(ValueError, match=r"The 'validation_metrics' parameter .* none for several labels"):
-        model(early_stopping=True, validation_metrics=["log_loss"]).fit(X, Y)
+    for name in ("rmse", "f1"):
+        with pytest.raises(
+            ValueError, match=f"'validation_metrics' .*'{name}' does not go with the task several labels"
+        ):
+            model(early_stopping=True, validation_metrics=[name]).fit(X, Y)
+
+
+def test_metrics_are_followed_on_the_validation_set() -> None:
+    names, w = ["accuracy", "log_loss", "f1_macro", "roc_auc"], np.linspace(0.5, 2.0, 60)
+    m = fitted(model(max_iter=5, validation_metrics=names), X, Y, X_val=X[:60], y_val=Y[:60], sample_weight_val=w)
+    curves = m.validation_metric_curves_
+    assert [len(curves[name]) for name in names] == [5] * 4
+    T, P, proba = Y[:60].T, m.predict(X[:60]).T, m.predict_proba(X[:60])
+    columns = list(zip(T, P, proba, m.classes_, strict=True))
+    expected = {
+        "accuracy": m.score(X[:60], Y[:60], w),
+        "log_loss": sum(sk.log_loss(t, p, sample_weight=w, labels=c) for t, _, p, c in columns),
+        "f1_macro": np.mean([sk.f1_score(t, y, average="macro", sample_weight=w) for t, y, _, _ in columns]),
+        "roc_auc": np.mean(
+            [
+                sk.roc_auc_score(T[0], proba[0], multi_class="ovr", sample_weight=w),
+                sk.roc_auc_score(T[1], proba[1][:, 1], sample_weight=w),
+            ]
+        ),
+    }
+    for name in names:
+        assert curves[name][-1] == pytest.approx(expected[name], rel=1e-12)
+    assert m.validation_loss_curve_[-1] == pytest.approx(curves["log_loss"][-1], rel=1e-12)
+    again = fitted(model(early_stopping=True, validation_metrics=names), X, Y)
+    assert again.validation_scores_ == again.validation_metric_curves_["accuracy"]

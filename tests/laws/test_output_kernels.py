@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from support.backends import Case, cases
 from support.bench import Bench, same_bits
 from support.bounds import Bounded, ratio
 
-from backprop_gpu.maths.losses import LOSSES, Loss, get_loss
+from backprop_gpu.maths.losses import LOSSES, GroupedCrossEntropy, Loss, get_loss
 
 ALL: list[Loss] = [
     *(get_loss(name) for name in LOSSES),
@@ -22,13 +23,21 @@ ALL: list[Loss] = [
     get_loss({"name": "binary_cross_entropy", "label_smoothing": 0.1}),
     get_loss({"name": "quantile", "quantiles": [0.02, 0.5, 0.99]}),
     get_loss({"name": "huber", "threshold": 0.3}),
+    get_loss({"name": "grouped_cross_entropy", "groups": [2, 1]}),
+    get_loss({"name": "grouped_cross_entropy", "groups": [2, 1], "label_smoothing": 0.1}),
 ]
+GROUPS = {1: (1,), 2: (2,), 3: (2, 1), 5: (4, 1), 6: (1, 3, 2)}
 FORMS = ("fused", "literal")
 SHAPES = [(1, 1), (1, 7), (3, 1), (5, 13), (2, 64), (6, 9)]  # (n_L, m)
 
 
 def name_of(loss: Loss) -> str:
     return "-".join(str(x) for x in (loss.name, *vars(loss).values()))
+
+
+def of_width(loss: Loss, n: int) -> Loss:
+    """A loss of several labels for n outputs; any other as it is."""
+    return replace(loss, groups=GROUPS[n]) if isinstance(loss, GroupedCrossEntropy) else loss
 
 
 @pytest.fixture(params=["float32", "float64"])
@@ -44,6 +53,8 @@ def data(bench: Bench, loss: Loss, n: int, m: int) -> tuple[np.ndarray, np.ndarr
     w[:, 1::3] = 0.0
     if loss.labels == "classes":
         Y = f.one_hot(rng.integers(0, n, (1, m)), n)
+    elif isinstance(loss, GroupedCrossEntropy):
+        Y = np.vstack([f.one_hot(rng.integers(0, k, (1, m)), k) for k in loss.groups])
     elif loss.labels == "binary":
         Y = rng.integers(0, 2, (n, m)).astype(float)
         Y[:, ::4] = rng.random((n, len(range(0, m, 4))))
@@ -80,6 +91,7 @@ def test_output_delta(bench: Bench, loss: Loss, form: str, early: bool) -> None:
     for n, m in SHAPES:
         if (loss.labels == "classes" and n == 1) or n % loss.per_target:
             continue
+        loss = of_width(loss, n)
         Z, Y, w = data(bench, loss, n, m)
         rng = np.random.default_rng(8)
         old = {"db": bench.normal(rng, n, 1), "value": bench.normal(rng, 1)}
@@ -127,6 +139,7 @@ def test_labels_are_one_hot_columns_bit_for_bit(bench: Bench, smoothing: float, 
 @pytest.mark.parametrize("case", cases())
 def test_logits_far_out(bench: Bench, loss: Loss) -> None:
     """The fused form is the derivative wherever e^|Z| overflows; the literal one stays finite at AL = 0 and 1."""
+    loss = of_width(loss, 2)
     size = np.array([0.0, 1e-6, 20.0, 90.0, 720.0, 1e4], bench.dtype)
     if loss.per_target > 2:
         loss = get_loss({"name": "quantile", "quantiles": [0.02, 0.99]})

@@ -23,6 +23,7 @@ from backprop_gpu.training.passes import Pass
 
 KERNELS = ["reference", "host"] + (["compiled"] if compiled_obstacle() is None else [])
 WIDE = [50, 300, 200, 10]
+SEVERAL = {"name": "grouped_cross_entropy", "groups": [180, 20, 100], "label_smoothing": 0.1}
 
 # name -> sizes, batch size, rows, micro-batch, dtype, weighted, settings of the step, settings of the network
 CASES: dict[str, tuple[list[int], int, int, int | None, str, bool, dict[str, Any], dict[str, Any]]] = {
@@ -35,6 +36,7 @@ CASES: dict[str, tuple[list[int], int, int, int | None, str, bool, dict[str, Any
     "float64": (WIDE, 256, 512, None, "float64", False, {"optimizer": "sgd"}, {"activation": "sigmoid"}),
     "literal": (WIDE, 512, 600, 128, "float32", False, {"delta": "literal"}, {"loss": "categorical_cross_entropy"}),
     "normalized": (WIDE, 256, 600, None, "float32", True, {}, {"activation": "tanh", "batch_norm": [True, False]}),
+    "several labels": ([60, 300], 512, 600, None, "float32", True, {"optimizer": "sgd"}, {"loss": SEVERAL}),
     "one layer": ([700, 30], 512, 1024, None, "float32", False, {"optimizer": "lion"}, {}),
 }  # fmt: skip
 

@@ -7,7 +7,9 @@ that of the published formula; a bound holds for any device that evaluates it so
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -218,6 +220,12 @@ def one_hot(labels: np.ndarray, n: int) -> np.ndarray:
     return np.where(np.arange(n)[:, None] == labels, 1.0, 0.0)
 
 
+def spans(parameters: Parameters) -> list[slice]:
+    """The rows of each label of a grouped loss."""
+    ends = np.cumsum(parameters["groups"])
+    return [slice(end - n, end) for end, n in zip(ends, parameters["groups"], strict=True)]
+
+
 def _smoothed(B: Bounds, parameters: Parameters, y: Bounded, classes: int) -> Bounded:
     s = parameters.get("label_smoothing", 0.0)
     return y if s == 0.0 else B.constant(1.0 - s) * y + B.constant(s / classes)
@@ -236,6 +244,9 @@ def loss_value(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Boun
     if name == "categorical_cross_entropy":
         s = z - B.max(z, axis=0)
         return B.sum(_smoothed(B, parameters, y, y.shape[0]) * (B.log(B.sum(B.exp(s), axis=0)) - s), axis=0)
+    if name == "grouped_cross_entropy":
+        parts = [loss_value(B, "categorical_cross_entropy", parameters, z[g], y[g]) for g in spans(parameters)]
+        return functools.reduce(operator.add, parts)
     if name == "squared_error":
         d = z - y
         return B.sum(d * d, axis=0) * B.constant(0.5 / z.shape[0])
@@ -304,6 +315,10 @@ def output_delta(
         x = x if w is None else B.where(w == 0.0, 0.0, B.given(w) * x)
         return x if early is None else x * early
 
+    if loss == "grouped_cross_entropy":
+        one = "categorical_cross_entropy", parameters, form
+        parts = [output_delta(B, *one, z[g], y[g], w, early) for g in spans(parameters)]
+        return Bounded(*(np.concatenate([getattr(part, x) for part in parts]) for x in ("v", "e")), B)
     if form == "fused":
         return weighted(loss_delta(B, loss, parameters, z, y))
     link = LINKS.get(loss, "identity")

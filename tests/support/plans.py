@@ -78,6 +78,10 @@ class Plan:
         w = rng.integers(0, 4, (1, self.m)).astype(dtype) + np.eye(1, self.m, dtype=dtype) if self.weighted else None
         if name == "categorical_cross_entropy":
             return X, teacher.argmax(axis=0)[None, :].astype(np.int64), w
+        if name == "grouped_cross_entropy":
+            ends = np.cumsum(self.loss["groups"])
+            each = [teacher[end - k : end] for end, k in zip(ends, self.loss["groups"], strict=True)]
+            return X, np.vstack([part == part.max(axis=0) for part in each]).astype(dtype), w
         if name == "binary_cross_entropy":
             return X, (teacher > 0.0).astype(dtype), w
         if name == "poisson":
@@ -113,6 +117,16 @@ PLANS: dict[str, Plan] = {
         dropout=(0.0, 0.25),
         micro_batch=15,
         training={"delta": "literal", "one_over_m": "late"},
+    ),
+    "tanh-grouped-adam-micro-late-weights": Plan(
+        sizes=(8, 14, 6),
+        activations=("tanh",),
+        loss={"name": "grouped_cross_entropy", "groups": [3, 1, 2], "label_smoothing": 0.1},
+        optimizer={"name": "adam", "learning_rate": 3e-3},
+        m=31,
+        weighted=True,
+        micro_batch=12,
+        training={"one_over_m": "late", "l2": 0.1},
     ),
     "softplus-leaky-squared-lion-micro-l1": Plan(
         sizes=(7, 16, 10, 2),

@@ -27,6 +27,11 @@ LOSS_CASES: dict[str, tuple[Any, int, np.ndarray]] = {
     "huber": ({"name": "huber", "threshold": 0.5}, 2, _rng.normal(size=(ROWS, 2)) * 2.0),
     "binary-smoothed": ({"name": "binary_cross_entropy", "label_smoothing": 0.2}, 1, np.array([1.0, 0, 1, 1, 0, 0])),
     "quantile": ({"name": "quantile", "quantiles": [0.1, 0.5, 0.9]}, 6, _rng.normal(size=(ROWS, 2))),
+    "grouped": (
+        {"name": "grouped_cross_entropy", "groups": [3, 2], "label_smoothing": 0.1},
+        5,
+        np.hstack([np.eye(3)[[0, 2, 1, 1, 0, 2]], np.eye(2)[[1, 1, 0, 1, 0, 0]]]),
+    ),
     "poisson": ("poisson", 2, _rng.poisson(2.0, (ROWS, 2)).astype(float)),
 }
 
@@ -34,6 +39,13 @@ LOSS_CASES: dict[str, tuple[Any, int, np.ndarray]] = {
 def rows(n_features: int, n: int = ROWS, seed: int = 21) -> np.ndarray:
     """(n, n_features) standard normal numbers."""
     return np.random.default_rng(seed).normal(size=(n, n_features))
+
+
+def targets_of(loss: Any, codes: np.ndarray) -> np.ndarray:
+    """Codes (n, 1) as they are; for a grouped loss one-hot columns of each code modulo the group's classes."""
+    if not isinstance(loss, dict) or "groups" not in loss:
+        return codes
+    return np.hstack([np.eye(k)[codes[:, 0] % k] for k in loss["groups"]])
 
 
 def small_net(

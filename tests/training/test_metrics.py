@@ -14,6 +14,7 @@ from backprop_gpu.training.metrics import (
     confusion_matrix,
     default_metrics,
     evaluate,
+    evaluate_several,
     f1,
     f1_macro,
     log_loss,
@@ -212,6 +213,26 @@ def test_default_metrics_can_be_evaluated(task: str) -> None:
     scores = evaluate(default_metrics(task), task, y, outputs)
     assert list(scores) == list(default_metrics(task))
     assert all(math.isfinite(score) for score in scores.values())
+
+
+def test_several_labels_of_several_classes() -> None:
+    y = np.array([[2, 0, 1], [0, 0, 1], [1, 0, 1], [0, 0, 1]])
+    p = np.array([[0.1, 0.2, 0.7], [0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.8, 0.1, 0.1]])
+    outputs = [p, np.ones((4, 1)), np.array([[0.4, 0.6], [0.1, 0.9], [0.2, 0.8], [0.7, 0.3]])]
+    found = evaluate_several(["accuracy", "log_loss", "f1_macro", "roc_auc"], y, outputs)
+    assert list(found) == ["accuracy", "log_loss", "f1_macro", "roc_auc"]
+    assert found["accuracy"] == 0.5  # all three labels are right in the first two rows
+    logs = [log_loss(y[:, 0], p), log_loss(y[:, 2], outputs[2])]  # the label of one class adds nothing
+    assert found["log_loss"] == pytest.approx(sum(logs))
+    assert found["f1_macro"] == pytest.approx(np.mean([(0.8 + 0.0 + 1.0) / 3, 1.0, (0.0 + 6.0 / 7.0) / 2]))
+    assert found["roc_auc"] == pytest.approx(roc_auc(y[:, 0], p))  # the last label's is not defined: all are of a class
+    assert math.isnan(evaluate_several(["roc_auc"], y[:, 1:2], outputs[1:2])["roc_auc"])
+    weighted = evaluate_several(["accuracy"], y, outputs, np.array([1.0, 0.0, 0.0, 3.0]))
+    assert weighted == {"accuracy": 0.25}
+    with pytest.raises(
+        ConfigError, match="'rmse' does not go with the task several labels of several classes; use acc"
+    ):
+        evaluate_several(["rmse"], y, outputs)
 
 
 def test_unknown_or_unfit_metrics_are_refused() -> None:

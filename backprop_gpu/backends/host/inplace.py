@@ -179,6 +179,28 @@ def categorical_cross_entropy(
     to.do(np.subtract, dZ, T, out=dZ)
 
 
+def grouped_cross_entropy(to: Calls, o: Any, Z: np.ndarray, Y: np.ndarray, dZ: np.ndarray, loss: np.ndarray) -> None:
+    """The cross-entropy of each group of rows, their losses summed."""
+    start, one = 0, to.scratch("group", loss.shape, Z.dtype)
+    for n in o.groups:
+        rows, value = slice(start, start + n), one if start else loss
+        T = smoothed(to, Y[rows], o.label_smoothing, n)
+        categorical_cross_entropy(to, Z[rows], T, dZ[rows], value, one_hot=False)
+        if start:
+            to.do(np.add, loss, one, out=loss)
+        start += n
+
+
+def smoothed(to: Calls, T: np.ndarray, smoothing: float, classes: int) -> np.ndarray:
+    """(1 - s) T + s/classes, in scratch; T itself without smoothing."""
+    if not smoothing:
+        return T
+    out = to.scratch("targets", T.shape, T.dtype)
+    to.do(np.multiply, T, number(1.0 - smoothing, T), out=out)
+    to.do(np.add, out, number(smoothing / classes, T), out=out)
+    return out
+
+
 # -- optimizers: theta, slots <- one step; ``numbers`` are the scalars of ``maths.optimizers``, one element each -------
 
 

@@ -23,7 +23,7 @@ from ..plan import Choice, StepSpec
 from ..protocol import Device, Dropout
 from ..reference import ReferenceKernels
 from . import inplace, normalizing
-from .calls import Calls, Tape, number
+from .calls import Calls, Tape
 from .openblas import OpenBlas
 from .plan import choices, host_temporaries, layer_obstacle, output_obstacle, update_obstacle
 
@@ -272,17 +272,15 @@ class HostKernels(ReferenceKernels):
         if loss.name == "squared_error":
             inplace.squared_error(self._calls, Z, Y, dZ, each)
             return
+        if loss.name == "grouped_cross_entropy":
+            inplace.grouped_cross_entropy(self._calls, loss, Z, Y, dZ, each)
+            return
         classes, T, labels = Z.shape[0], Y, Y.shape[0] != Z.shape[0]
         if labels:
             hot, T = self._scratch("hot", Z.shape, np.bool_), self._scratch("targets", Z.shape, Z.dtype)
             self._do(np.equal, self._range(classes)[:, None], Y, out=hot)
             self._do(np.copyto, T, hot)
-        if loss.label_smoothing:
-            smoothed = self._scratch("targets", Z.shape, Z.dtype)
-            count = 2 if loss.labels == "binary" else classes
-            self._do(np.multiply, T, number(1.0 - loss.label_smoothing, Z), out=smoothed)
-            self._do(np.add, smoothed, number(loss.label_smoothing / count, Z), out=smoothed)
-            T = smoothed
+        T = inplace.smoothed(self._calls, T, loss.label_smoothing, 2 if loss.labels == "binary" else classes)
         if loss.name == "binary_cross_entropy":
             inplace.binary_cross_entropy(self._calls, Z, T, dZ, each)
         else:

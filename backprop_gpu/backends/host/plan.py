@@ -15,7 +15,7 @@ from ..shipped import shipped
 from . import inplace
 from .calls import Calls
 
-LOSSES = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy")
+LOSSES = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy", "grouped_cross_entropy")
 
 
 def layer_obstacle(activation: Activation) -> str:

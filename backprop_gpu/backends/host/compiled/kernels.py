@@ -345,10 +345,9 @@ class CompiledKernels(NormKernels):
             return
         (n, m), dtype = Z.shape, Z.dtype.name
         scratch = self._scratch("losses", (5, m), dtype)
-        parameters = np.atleast_1d(np.array(next(iter(vars(loss).values()), 0.0), np.float64))
-        pairs = np.stack([parameters, 1.0 - parameters], axis=1).astype(dtype)
         self._run(
             losses.output_delta(dtype, loss.name, labels),
+<<<<<<< HEAD
             *(columns(Z), columns(dZ, written=True), rows(targets), columns(weights), inverse_denominator, int(early)),
             *(rows(each, written=True) for each in scratch),
             *(n, Columns(m), pairs, parameters.size, m),
@@ -359,6 +358,10 @@ class CompiledKernels(NormKernels):
             *(scratch[2], dZ, inverse_denominator, int(early), Cut(db, written=True), int(accumulate)),
             *(Cut(value, written=True), n, m, Units(1)),
             nanoseconds=2 * pass_time(dZ),
+=======
+            *(Z, dZ, rows, weights, inverse_denominator, int(early), db, int(accumulate)),
+            *(*scratch, value, n, m, *losses.constants(loss, n, dtype)),
+>>>>>>> h-a
         )
 
     # -- the flat vector -----------------------------------------------------------------------------------------

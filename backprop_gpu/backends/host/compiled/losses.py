@@ -11,125 +11,136 @@ from ....maths.losses import Loss
 from ...shipped import shipped
 from .calling import REALS, Kernel, inline, integers
 from .functions import functions
-from .layers import sum_of
 
-_KNOWN = ("binary_cross_entropy", "categorical_cross_entropy", "squared_error", "absolute_error", "huber", "poisson")
+_SOFTMAX = ("categorical_cross_entropy", "grouped_cross_entropy")
+_ALONE = ("binary_cross_entropy", "squared_error", "absolute_error", "huber", "poisson", "quantile")
 
 
 def known(loss: Loss) -> bool:
     """Whether a loss has a compiled form."""
-    return shipped(loss) and loss.name in (*_KNOWN, "quantile")
+    return shipped(loss) and loss.name in (*_SOFTMAX, *_ALONE)
 
 
-# Row: 0 Z, 1 dZ, 2 Y (examples contiguous), 3 weights or 0, 4 1/D, 5 early?, 6-10 scratch (m each; 8 holds the losses),
-# 11 n, 12 m, 13 pairs p, 1 - p, 14 number of pairs, 15 pitch of Z and dZ.
+def constants(loss: Loss, n: int, dtype: str) -> tuple[np.ndarray, int, np.ndarray, int]:
+    """The end of a row: pairs p, 1 - p of a loss's parameter and their number; sizes of the softmaxes and theirs."""
+    named = vars(loss)
+    p = named["label_smoothing"] if loss.name in _SOFTMAX else next(iter(named.values()), 0.0)
+    p = np.atleast_1d(np.array(p, np.float64))
+    groups = np.array(named.get("groups", (n,)), np.int64)
+    return np.stack([p, 1.0 - p], axis=1).astype(dtype), p.size, groups, groups.size
+
+
+# Row: 0 Z, 1 dZ, 2 Y (examples contiguous), 3 weights or 0, 4 1/D, 5 early?, 6 db, 7 accumulate?, 8-12 scratch (m each;
+# 10 holds the losses), 13 value, 14 n, 15 m, then constants: 16 pairs, 17 their number, 18 groups, 19 their number.
 @functools.cache
 def output_delta(dtype: str, loss: str, labels: bool) -> Kernel:
-    """dZ <- w dL/dZ (times 1/D if early), and w L of each example, for some or all of the examples.
+    """dZ <- w dL/dZ (times 1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L.
 
     ``labels``: Y holds int64 class labels.
     """
-    real, softmax = REALS[dtype], loss == "categorical_cross_entropy"
+    real, softmax = REALS[dtype], loss in _SOFTMAX
     f, size, floats, scalar = real.f, real.size, real.floats, real.scalar
     sweep = _softmax(dtype, labels) if softmax else _elementwise(dtype, loss)
 
     @inline
     def body(address):
-        a = integers(address, 16)
-        n, m, pitch = a[11], a[12], a[15]
-        sweep(a, n, m, pitch, floats(a[13], 2 * a[14]), a[14])
-        loss, factor, w = floats(a[8], m), floats(a[7], m), floats(a[3], m)
-        early = scalar(a[4], f(1.0)) if a[5] else f(1.0)
+        a = integers(address, 20)
+        n, m = a[14], a[15]
+        sweep(a, n, m, floats(a[16], 2 * a[17]), a[17])
+        inverse, loss, factor = scalar(a[4], f(1.0)), floats(a[10], m), floats(a[9], m)
+        early = inverse if a[5] else f(1.0)
+        late = f(1.0) if a[5] else inverse
         if a[3]:
+            w = floats(a[3], m)
             for c in range(m):
                 factor[c] = w[c] * early
                 loss[c] = loss[c] * w[c] if w[c] != f(0.0) else f(0.0)
+        total = np.float64(0.0)
+        for c in range(m):
+            total += np.float64(loss[c])
+        value = floats(a[13], 1)
+        value[0] += f(np.float64(inverse) * total)
+        db = floats(a[6], n)
         for r in range(n):
-            d = floats(a[1] + size * r * pitch, m)
+            d = floats(a[1] + size * r * m, m)
             if a[3]:
+                w = floats(a[3], m)
                 for c in range(m):
                     d[c] = d[c] * factor[c] if w[c] != f(0.0) else f(0.0)
             elif a[5]:
                 for c in range(m):
                     d[c] *= early
+            row = f(0.0)
+            for c in range(m):
+                row += d[c]
+            db[r] = (db[r] if a[7] else f(0.0)) + late * row
 
     return Kernel(f"output_delta_{loss}{'_labels' if labels else ''}", dtype, body)
-
-
-# Row: 0 losses (m), 1 dZ, 2 1/D, 3 early?, 4 db, 5 accumulate?, 6 value, 7 n, 8 m.
-@functools.cache
-def output_sums(dtype: str) -> Kernel:
-    """db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L."""
-    real, row_sum = REALS[dtype], sum_of(dtype)
-    f, size, floats, scalar = real.f, real.size, real.floats, real.scalar
-
-    @inline
-    def body(address):
-        a = integers(address, 9)
-        n, m, inverse = a[7], a[8], scalar(a[2], f(1.0))
-        loss, value, db, total = floats(a[0], m), floats(a[6], 1), floats(a[4], n), np.float64(0.0)
-        for c in range(m):
-            total += np.float64(loss[c])
-        value[0] += f(np.float64(inverse) * total)
-        late = f(1.0) if a[3] else inverse
-        for r in range(n):
-            db[r] = (db[r] if a[5] else f(0.0)) + late * row_sum(floats(a[1] + size * r * m, m), m)
-
-    return Kernel("output_sums", dtype, body)
 
 
 def _softmax(dtype: str, labels: bool) -> Any:
     """dZ <- AL sum_k T - T and loss <- sum_k T (log sum_j e^S - S), S = Z - max Z, column by column.
 
-    T = (1 - p) Y + p/n.
+    T = (1 - p) Y + p/n, n outputs. With groups of outputs each has a softmax of its own, and their losses are summed.
     """
     real, fn, targets_row = REALS[dtype], functions(dtype), _targets(dtype, labels)
     f, size, floats, exp, log = real.f, real.size, real.floats, fn.exp, fn.log
 
     @inline
-    def exponentials(a, n, m, pitch, top, total):
-        first = floats(a[0], m)
+    def exponentials(a, start, n, m, top, total):
+        first = floats(a[0] + size * start * m, m)
         for c in range(m):
             top[c] = first[c]
             total[c] = f(0.0)
-        for r in range(1, n):
-            z = floats(a[0] + size * r * pitch, m)
+        for r in range(start + 1, start + n):
+            z = floats(a[0] + size * r * m, m)
             for c in range(m):
                 top[c] = top[c] if top[c] > z[c] else z[c]
-        for r in range(n):
-            z, d = floats(a[0] + size * r * pitch, m), floats(a[1] + size * r * pitch, m)
+        for r in range(start, start + n):
+            z, d = floats(a[0] + size * r * m, m), floats(a[1] + size * r * m, m)
             for c in range(m):
                 e = exp(z[c] - top[c])
                 d[c] = e
                 total[c] += e
 
     @inline
-    def sweep(a, n, m, pitch, pairs, count):
-        p, rest = pairs[0], pairs[1]
-        top, total, loss, targets, row = (
-            floats(a[6], m),
-            floats(a[7], m),
+    def one_group(a, start, k, n, m, pairs):
+        rest, smooth = pairs[1], pairs[0] / f(k)
+        top, total, loss, each, row = (
             floats(a[8], m),
             floats(a[9], m),
             floats(a[10], m),
+            floats(a[11], m),
+            floats(a[12], m),
         )
-        exponentials(a, n, m, pitch, top, total)
-        smooth = p / f(n)
+        exponentials(a, start, k, m, top, total)
         for c in range(m):
-            targets[c] = f(0.0)
-        for r in range(n):
+            each[c] = f(0.0)
+        for r in range(start, start + k):
             targets_row(a, r, n, m, rest, smooth, row)
             for c in range(m):
-                targets[c] += row[c]
+                each[c] += row[c]  # sum_k T, and the group's loss from the next loop on
         for c in range(m):
-            loss[c] = targets[c] * log(total[c])
-            total[c] = targets[c] / total[c]
-        for r in range(n):
-            z, d = floats(a[0] + size * r * pitch, m), floats(a[1] + size * r * pitch, m)
+            targets = each[c]
+            each[c] = targets * log(total[c])
+            total[c] = targets / total[c]
+        for r in range(start, start + k):
+            z, d = floats(a[0] + size * r * m, m), floats(a[1] + size * r * m, m)
             targets_row(a, r, n, m, rest, smooth, row)
             for c in range(m):
                 d[c] = d[c] * total[c] - row[c]
-                loss[c] -= row[c] * (z[c] - top[c])
+                each[c] -= row[c] * (z[c] - top[c])
+        for c in range(m):
+            loss[c] += each[c]
+
+    @inline
+    def sweep(a, n, m, pairs, count):
+        loss, groups, start = floats(a[10], m), integers(a[18], a[19]), 0
+        for c in range(m):
+            loss[c] = f(0.0)
+        for g in range(a[19]):
+            one_group(a, start, groups[g], n, m, pairs)
+            start += groups[g]
 
     return sweep
 
@@ -163,17 +174,17 @@ def _elementwise(dtype: str, name: str) -> Any:
     summed = name == "binary_cross_entropy"
 
     @inline
-    def sweep(a, n, m, pitch, pairs, count):
-        loss, row, y = floats(a[8], m), floats(a[9], m), floats(a[2], n * m)
+    def sweep(a, n, m, pairs, count):
+        loss, row, y = floats(a[10], m), floats(a[11], m), floats(a[2], n * m)
         share = f(1.0) if summed else f(1.0) / f(n)
         for c in range(m):
             loss[c] = f(0.0)
         for r in range(n):
-            d = floats(a[1] + size * r * pitch, m)
+            d = floats(a[1] + size * r * m, m)
             p, rest = pairs[2 * (r % count)], pairs[2 * (r % count) + 1]
             for c in range(m):  # T = (1 - p) Y + p/2
                 row[c] = rest * y[c * n + r] + f(0.5) * p if summed else y[c * n + r]
-            row_losses(p, rest, floats(a[0] + size * r * pitch, m), row, d, loss, m)
+            row_losses(p, rest, floats(a[0] + size * r * m, m), row, d, loss, m)
             if share != f(1.0):
                 for c in range(m):
                     d[c] *= share
