@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import numba as nb
 import numpy as np
 
 from . import activations
-from .calling import PLAIN, REALS, TRANSPOSED, Kernel, gemm, inline, integers, pointer
+from .calling import PLAIN, REALS, TRANSPOSED, Kernel, array, gemm, inline, integers
 
 
 # Row: 0 gemm, 1 W, 2 A_prev transposed?, 3 A_prev, 4 b, 5 A, 6 n, 7 k, 8 m, 9 parameter, 10 derivative or 0.
@@ -57,7 +56,7 @@ def _vjp_input(dtype: str, how: str) -> Kernel:
         db, known = floats(a[5], k), a[3] if from_a else a[10]
         for r in range(k):
             d = floats(a[4] + size * r * m, m)
-            slope(p, floats(known + size * r * m, m), nb.carray(pointer(a[13] + r * m), m, np.uint8), d, m)
+            slope(p, floats(known + size * r * m, m), array(a[13] + r * m, m, np.uint8), d, m)
             total = f(0.0)
             for c in range(m):
                 total += d[c]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from typing import Any
 
-import numba as nb
 import numpy as np
 
-from .calling import Kernel, call, compiled
+from .calling import Kernel, call, integers
+from .native import Native
 
 CHUNK_SECONDS = 0.1  # Python looks at signals between chunks, so Ctrl-C is answered within this
 
@@ -37,16 +36,15 @@ def _number(argument: int | np.ndarray | None) -> int:
     return argument.ctypes.data
 
 
-def play(kernels: Any, rows: Any, times: Any) -> None:
-    """Call each kernel with its row, in order, ``times`` times over."""
+def play(kernels: Any, rows: Any, n: Any, times: Any) -> None:
+    """Call each of n kernels with its row, in order, ``times`` times over."""
+    kernel, row = integers(kernels, n), integers(rows, n)
     for _ in range(times):
-        for i in range(kernels.size):
-            call(kernels[i], rows[i])
+        for i in range(n):
+            call(kernel[i], row[i])
 
 
-@functools.cache
-def _player() -> Any:
-    return compiled(nb.njit, play)
+_player = Native("play", 4, lambda: play)
 
 
 class Tape:
@@ -59,11 +57,12 @@ class Tape:
 
     def play(self, times: int) -> None:
         """Play, a tenth of a second at a time; the first chunk is one step, which tells how long a step takes."""
-        chunk, player = 1, _player()
+        chunk = 1
+        kernels, rows, n = self._kernels.ctypes.data, self._rows.ctypes.data, len(self.calls)
         while times > 0:
             now = min(chunk, times)
             start = time.perf_counter()
-            player(self._kernels, self._rows, now)
+            _player(kernels, rows, n, now)
             seconds = (time.perf_counter() - start) / now
             times -= now
             chunk = max(1, int(CHUNK_SECONDS / max(seconds, 1e-7)))
