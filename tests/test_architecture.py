@@ -41,8 +41,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
 ONE_ROOM = {0, 6, 9}
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 
-# The doors, which may load what reads configurations, and the kernels that numba compiles, which are loaded when they
-# are chosen. Everything else loads NumPy alone.
+# The doors, which may load what reads configurations, and what compiles kernels, which is loaded when the disk has
+# none. Everything else loads NumPy alone.
 LOADS_MORE = (
     ("config",),
     ("config_errors",),
@@ -58,12 +58,14 @@ LOADS_MORE = (
     ("cli_parity",),
     ("__main__",),
     ("parity", "plugin"),
-    ("backends", "host", "compiled"),
+    ("backends", "host", "compiled", "compiler"),
+    ("backends", "host", "compiled", "intrinsics"),
 )
 OPTIONAL = (
     "array_api_compat",
     "array_api_strict",
     "cupy",
+    "llvmlite",
     "matplotlib",
     "mpi4py",
     "numba",
@@ -205,6 +207,7 @@ def test_packages_with_one_home_are_imported_there_only() -> None:
         "yaml": [("safe_yaml",)],
         "pydantic": [("config",)],
         "numba": [("backends", "host", "compiled")],
+        "llvmlite": [("backends", "host", "compiled")],
         "torch": [("bench",)],
         "jax": [("bench",)],
         "sklearn": [("bench",), ("estimators",), ("accel",)],

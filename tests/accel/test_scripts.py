@@ -27,8 +27,7 @@ def test_a_script_of_the_gallery_gives_the_same_scores(name: str) -> None:
     assert accelerated.rest() == plain.rest()
     assert len(plain.scores()) >= 2
     assert accelerated.scores() == pytest.approx(plain.scores(), rel=0.0, abs=apart)
-    # The first process on a machine says that it compiles.
-    (line,) = (text for text in accelerated.err.splitlines() if not text.startswith("backprop_gpu: compiling"))
+    (line,) = accelerated.err.splitlines()
     assert line.startswith("backprop_gpu.accel: MLP")
     assert f".fit: {fits} call{'s' * (fits > 1)} ran on " in line
 

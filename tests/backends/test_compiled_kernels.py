@@ -208,19 +208,3 @@ def test_ctrl_c_is_answered_between_chunks(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in errors
-
-
-def test_without_a_folder_to_write_to_kernels_are_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A read-only installation and no home: numba finds no place for machine code, and none is kept."""
-    import numba
-    from numba.core import config
-
-    calling = pytest.importorskip("backprop_gpu.backends.host.compiled.calling")
-    monkeypatch.setattr(config, "CACHE_LOCATOR_CLASSES", "ZipCacheLocator")  # the one for zip files, which this is not
-
-    def twice(x: float) -> float:
-        return 2.0 * x
-
-    with pytest.raises(RuntimeError, match="cannot cache"):
-        numba.njit(cache=True)(twice)
-    assert calling.compiled(numba.njit, twice)(4.0) == 8.0

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.command import Command, command_line, environment, settings
+from support.command import Command, command_line, environment, said, settings
 from support.tables import trained_shop
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="signals, pipes and terminals as POSIX has them")
@@ -50,7 +50,7 @@ def test_interrupting_keeps_the_history_and_the_best_model(tmp_path: Path) -> No
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    told = re.fullmatch(r"backprop-gpu: interrupted; run holds the weights of epoch (\d+)\n", err)
+    told = re.fullmatch(r"backprop-gpu: interrupted; run holds the weights of epoch (\d+)\n", said(err))
     assert process.returncode == 130
     assert told, err
     lines = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
@@ -96,7 +96,7 @@ def test_a_reader_that_has_gone_is_no_error_of_ours(arguments: tuple[str, ...], 
         )
     finally:
         os.close(writer)
-    assert done.stderr == ""
+    assert said(done.stderr) == ""
     assert done.returncode == 141 or arguments == ("--help",)  # argparse may not notice
 
 

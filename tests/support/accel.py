@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .command import environment
+from .command import environment, said
 
 SCRIPTS = Path(__file__).parent / "accel_scripts"
 
@@ -48,7 +48,7 @@ def _start(*words: str, folder: Path) -> subprocess.Popen[str]:
 
 def _end(process: subprocess.Popen[str]) -> Run:
     out, err = process.communicate(timeout=120)
-    return Run(process.returncode, out, err)
+    return Run(process.returncode, out, said(err))
 
 
 def run(*words: str, folder: Path) -> Run:

@@ -32,9 +32,15 @@ def command_line(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "backprop_gpu", *arguments]
 
 
+def said(errors: str) -> str:
+    """What a command wrote to standard error, less the line by which the first on a machine says that it compiles."""
+    lines = errors.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("backprop_gpu: compiling"))
+
+
 @dataclass(frozen=True)
 class Finished:
-    """How a command ended: exit code, standard output, standard error."""
+    """How a command ended: exit code, standard output, standard error as ``said``."""
 
     code: int
     out: str
@@ -60,7 +66,7 @@ class Command:
             timeout=120,
             check=False,
         )
-        return Finished(done.returncode, done.stdout, done.stderr)
+        return Finished(done.returncode, done.stdout, said(done.stderr))
 
     def ok(self, *arguments: str, **variables: str) -> str:
         """Run a command that must do its job without a word on standard error; return what it printed."""

@@ -1,10 +1,10 @@
 """Playing a recorded step on several cores.
 
 The thread that called for it opens one phase after the other and takes its tracks; threads that wait for such work take
-tracks too. A track is taken by an atomic increment, so nobody waits for a thread that has not come: where another program
+tracks too. A track is taken by swapping a ticket, so nobody waits for a thread that has not come: where another program
 has the other cores, the caller plays all the tracks itself. It waits only for a track that somebody has begun. If that
-takes far longer than it should, because that thread lost its core, the caller plays alone for a while, and each time that
-happens again for twice as long. Who plays a track changes none of its bits.
+takes far longer than it should, because that thread lost its core, the caller plays alone for a while, and for twice as
+long each time that happens again. Who plays a track changes none of its bits.
 """
 
 from __future__ import annotations
@@ -12,30 +12,35 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import platform
+import queue
 import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-import numba as nb
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from ..blas import usable_cores
 from ..openblas import numpys_openblas
-from .calling import call, compiled, inline, integers
+from .calling import call, integers
+from .native import Native
+from .parts import Late, inline
 from .phases import phases_of
 from .recording import Call
 
+_HOME = f"{__package__}.atomics"  # which says what these do
+add_one: Any = Late(_HOME, "add_one")
+swap: Any = Late(_HOME, "swap")
+look: Any = Late(_HOME, "look")
+publish: Any = Late(_HOME, "publish")
+pause: Any = Late(_HOME, "pause")
+system_yield: Any = Late(_HOME, "system_yield")
+
 # Words of what the threads of one play share, each in a cache line of its own.
 _TICKET, _ENDED, _STOP = 0, 128, 256
-# A ticket holds, from the highest bit to the lowest: which opening of a phase this is, the phase's number, and a bit for
-# each of its tracks that is taken. It says all there is to know, so whoever swaps it for one with another bit has that track.
+# A ticket holds, from the highest bit to the lowest: which opening of a phase this is, the phase's number, a bit for
+# each of its tracks that is taken. That is all there is to know: whoever swaps it for one with another bit has a track.
 MOST_TRACKS, _PHASE_BITS = 32, 16
 _CLOSED = 0  # the ticket before the first phase is opened
 _SPINS = 5_000  # looks at a word, some 100 us, before the operating system is asked to run someone else
@@ -45,87 +50,8 @@ CHUNK_SECONDS = 0.1  # Python looks at signals between chunks, so Ctrl-C is answ
 SHORT_SECONDS = 100e-6  # of work that is not worth waking a thread
 
 
-@intrinsic
-def _add_one(typingctx: Any, address: Any) -> Any:
-    """Add 1 to the int64 at an address, atomically; returns what it was."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-        return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "acq_rel")
-
-    return types.int64(types.int64), generate
-
-
-@intrinsic
-def _swap(typingctx: Any, address: Any, old: Any, new: Any) -> Any:
-    """Make the int64 at an address ``new`` if it is ``old``, atomically; returns whether it was."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-        found = builder.cmpxchg(place, arguments[1], arguments[2], "acq_rel", "acquire")
-        return builder.zext(builder.extract_value(found, 1), ir.IntType(64))
-
-    return types.int64(types.int64, types.int64, types.int64), generate
-
-
-@intrinsic
-def _look(typingctx: Any, address: Any) -> Any:
-    """The int64 at an address, which another thread may write."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load_atomic(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), "acquire", 8)
-
-    return types.int64(types.int64), generate
-
-
-@intrinsic
-def _publish(typingctx: Any, address: Any, value: Any) -> Any:
-    """Write the int64 at an address, after all that was written before."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-        builder.store_atomic(arguments[1], place, "release", 8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
-
-
-# LLVM's names of the instruction that tells a core that it is in a loop that waits, and its argument if it has one.
-_PAUSES: dict[str, tuple[str, list[int]]] = {
-    **dict.fromkeys(("x86_64", "amd64"), ("llvm.x86.sse2.pause", [])),
-    **dict.fromkeys(("aarch64", "arm64"), ("llvm.aarch64.hint", [1])),
-}
-
-
-@intrinsic
-def _pause(typingctx: Any) -> Any:
-    """Wait some nanoseconds, where there is such an instruction."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        name, values = _PAUSES.get(platform.machine().lower(), ("", []))
-        if name:
-            given = [ir.Constant(ir.IntType(32), value) for value in values]
-            kind = ir.FunctionType(ir.VoidType(), [x.type for x in given])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), given)
-        return context.get_dummy_value()
-
-    return types.void(), generate
-
-
-@intrinsic
-def _system_yield(typingctx: Any, address: Any) -> Any:
-    """Call the operating system's yield, int(void), at an address."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(ir.IntType(32), [])
-        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), [])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), generate
-
-
-# A score is int64: number of phases, then for each phase where its tracks begin and how long to wait for one (in looks),
-# and one more for the end; then for each track where its calls begin, and one more; then (kernel, row) of each call.
+# A score is int64: number of phases; for each phase where its tracks begin and how long to wait for one (in looks), and
+# one more for the end; for each track where its calls begin, and one more; (kernel, row) of each call.
 @inline
 def _play_track(score, n_phases, track):
     tracks = score + 8 * (1 + 2 * (n_phases + 1))
@@ -139,9 +65,9 @@ def _play_track(score, n_phases, track):
 
 @inline
 def _take(ticket_at, own, n):
-    """Take a track of the open phase, ``own`` if it is free, so that a thread finds its data in its cache; -1: none is."""
+    """Take a track of the open phase, ``own`` if it is free, since its data are in this core's cache; -1: none is."""
     while True:
-        ticket = _look(ticket_at)
+        ticket = look(ticket_at)
         track = own if own < n else 0
         for _ in range(n):
             if ticket >> track & 1 == 0:
@@ -149,7 +75,7 @@ def _take(ticket_at, own, n):
             track = track + 1 if track + 1 < n else 0
         if ticket >> track & 1:
             return -1
-        if _swap(ticket_at, ticket, ticket | 1 << track) != 0:
+        if swap(ticket_at, ticket, ticket | 1 << track) != 0:
             return track
 
 
@@ -171,21 +97,21 @@ def lead(score: Any, times: Any, shared: Any, patience: Any, offer: Any) -> None
                     _play_track(score, n_phases, track)
                 continue
             opening = (opening + 1) & 0x7FFF
-            _publish(shared + _ENDED, 0)
-            _publish(shared + _TICKET, ((opening << _PHASE_BITS) | p) << MOST_TRACKS)
+            publish(shared + _ENDED, 0)
+            publish(shared + _TICKET, ((opening << _PHASE_BITS) | p) << MOST_TRACKS)
             while True:
                 track = _take(shared + _TICKET, 0, n)
                 if track < 0:
                     break
                 _play_track(score, n_phases, first + track)
-                _add_one(shared + _ENDED)
+                add_one(shared + _ENDED)
             spins = 0
-            while _look(shared + _ENDED) < n:
+            while look(shared + _ENDED) < n:
                 spins += 1
                 if spins < limit:
-                    _pause()
+                    pause()
                 else:
-                    _system_yield(offer)
+                    system_yield(offer)
             if spins >= limit:
                 alone[0] = alone[1]
                 alone[1] = min(2 * alone[1], alone[3])
@@ -200,8 +126,8 @@ def follow(score: Any, shared: Any, own: Any, offer: Any) -> None:
     n_phases = integers(score, 1)[0]
     phases = integers(score + 8, 2 * (n_phases + 1))
     spins = 0
-    while _look(shared + _STOP) == 0:
-        ticket = _look(shared + _TICKET)
+    while look(shared + _STOP) == 0:
+        ticket = look(shared + _TICKET)
         p = ticket >> MOST_TRACKS & (1 << _PHASE_BITS) - 1
         first, n = phases[2 * p], phases[2 * p + 2] - phases[2 * p]
         full = (1 << n) - 1
@@ -209,25 +135,19 @@ def follow(score: Any, shared: Any, own: Any, offer: Any) -> None:
             track = own if own < n and ticket >> own & 1 == 0 else 0
             while ticket >> track & 1:
                 track += 1
-            if _swap(shared + _TICKET, ticket, ticket | 1 << track) != 0:
+            if swap(shared + _TICKET, ticket, ticket | 1 << track) != 0:
                 _play_track(score, n_phases, first + track)
-                _add_one(shared + _ENDED)
+                add_one(shared + _ENDED)
                 spins = 0
         elif spins < _SPINS:
             spins += 1
-            _pause()
+            pause()
         else:
-            _system_yield(offer)
+            system_yield(offer)
 
 
-@functools.cache
-def _leader() -> Any:
-    return compiled(functools.partial(nb.njit, nogil=True), lead)
-
-
-@functools.cache
-def _follower() -> Any:
-    return compiled(functools.partial(nb.njit, nogil=True), follow)
+_leader = Native("lead", 5, lambda: lead)
+_follower = Native("follow", 4, lambda: follow)
 
 
 class Score:
@@ -259,19 +179,17 @@ class _Follower:
     """A thread that waits, asleep, for a score to follow."""
 
     def __init__(self, own: int) -> None:
-        self._wake, self._job, self._own = threading.Semaphore(0), [], own
+        self._jobs, self._own = queue.SimpleQueue[tuple[Score, np.ndarray]](), own
         threading.Thread(target=self._work, name="backprop_gpu crew", daemon=True).start()
 
     def call(self, score: Score, shared: np.ndarray) -> None:
         """Let it follow a score that it may find ended already."""
-        self._job.append((score, shared))
-        self._wake.release()
+        self._jobs.put((score, shared))
 
     def _work(self) -> None:
         while True:
-            self._wake.acquire()
-            score, shared = self._job.pop(0)
-            _follower()(score.address, shared.ctypes.data, self._own, _yield_address())
+            score, shared = self._jobs.get()
+            _follower(score.address, shared.ctypes.data, self._own, _yield_address())
             del score, shared  # a network that is gone is not kept
 
 
@@ -280,7 +198,12 @@ class Crew:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._free, self._followers, self._process = threading.Lock(), [], 0
+        self._forget()
+        if hasattr(os, "register_at_fork"):  # threads do not survive a fork
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        self._free, self._followers = threading.Lock(), list[_Follower]()
 
     def play(self, score: Score, times: int) -> None:
         """Play on all cores, or on this one if another thread is playing or the work is short."""
@@ -290,16 +213,15 @@ class Crew:
             if free:
                 self._call(score, shared)
             given = (score.address, times, shared.ctypes.data, score.patience.ctypes.data, _yield_address())
-            _leader()(*given)
+            _leader(*given)
         finally:
             shared[_STOP // 8] = 1
             if free:
                 self._free.release()
 
     def _call(self, score: Score, shared: np.ndarray) -> None:
-        if self._process != os.getpid():  # threads do not survive a fork
+        if not self._followers:
             self._followers = [_Follower(i) for i in range(1, self.size)]
-            self._process = os.getpid()
         for follower in self._followers:
             follower.call(score, shared)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import numba as nb
 import numpy as np
 
-from .calling import REALS, Kernel, inline, integers, pointer
+from .calling import REALS, Kernel, array, inline, integers
 
 
 # Row: 0 source, 1 order, 2 counters, 3 stride, 4 out, 5 m, 6 width.
@@ -24,8 +23,8 @@ def gather(dtype: str) -> Kernel:
         m, width = a[5], a[6]
         rows = integers(a[1] + 8 * a[3] * integers(a[2], 1)[0], m)
         for i in range(m):
-            taken = nb.carray(pointer(a[0] + size * width * rows[i]), width, scalar)
-            out = nb.carray(pointer(a[4] + size * width * i), width, scalar)
+            taken = array(a[0] + size * width * rows[i], width, scalar)
+            out = array(a[4] + size * width * i, width, scalar)
             for c in range(width):
                 out[c] = taken[c]
 

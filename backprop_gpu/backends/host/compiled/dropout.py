@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 
-import numba as nb
 import numpy as np
 
-from .calling import REALS, Kernel, inline, integers, pointer
+from .calling import REALS, Kernel, array, inline, integers
 
 
 # Row: 0 A, 1 derivative, 2 kept units, 3 step, 4 key (k0, k1, layer, threshold), 5 scale, 6 words, 7 first example,
@@ -35,8 +34,8 @@ def drop(dtype: str) -> Kernel:
         for r in range(n):
             if r & 3 == 0:
                 _philox_words(np.uint64(r >> 2), first, step, key, a[6], m, pitch)
-            kept = nb.carray(pointer(a[2] + r * pitch), m, np.uint8)
-            lane = nb.carray(pointer(a[6] + 4 * (r & 3) * pitch), m, np.uint32)
+            kept = array(a[2] + r * pitch, m, np.uint8)
+            lane = array(a[6] + 4 * (r & 3) * pitch, m, np.uint32)
             at = size * r * pitch
             survivors(floats(a[0] + at, m), floats(a[1] + at, m), kept, lane, threshold, scale, m)
 
@@ -45,10 +44,10 @@ def drop(dtype: str) -> Kernel:
 
 @inline
 def _philox_words(quad, first, step, key, words_at, m, pitch):
-    """Four rows of m words, ``pitch`` apart: Philox-4x32-10 with counter (quad, first + c, layer, step), key = (k0, k1, layer)."""
+    """Four rows of m words, ``pitch`` apart: Philox-4x32-10 of (quad, first + c, layer, step) by (k0, k1, layer)."""
     low, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     k0, k1, layer, now = np.uint64(key[0]), np.uint64(key[1]), np.uint64(key[2]), np.uint64(step) & low
-    words = nb.carray(pointer(words_at), 4 * pitch, np.uint32)
+    words = array(words_at, 4 * pitch, np.uint32)
     for c in range(m):
         c0, c1, c2, c3 = quad, np.uint64(first + c) & low, layer, now
         a0, a1 = k0, k1

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ....maths.special import INNER, TAIL
-from .calling import REALS, Real, bits_of_float, float_of_bits, in_order
+from .calling import REALS, Real, bits_of_float, float_of_bits
+from .parts import in_order
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,45 +20,19 @@ from ...plan import Choice, StepSpec
 from ...protocol import Device, Dropout
 from ...shipped import shipped
 from ..openblas import OpenBlas
-from . import activations, averaging, data, layers, losses, updates
+from . import activations, averaging, cuts, data, losses, updates
 from .calling import REALS, Kernel
 from .crew import Score, crew, in_chunks
-from .dropout import drop
+from .cuts import CompiledSaved
 from .norm_kernels import NormKernels
 from .plan import choices, layer_obstacle, temporaries
-from .recording import (
-    Argument,
-    Call,
-    Columns,
-    Cut,
-    First,
-    NotRecordableError,
-    Tape,
-    Units,
-    columns,
-    pass_time,
-    product_time,
-    rows,
-    shares,
-)
+from .recording import Argument, Call, Columns, Cut, NotRecordableError, Tape, Units, columns, pass_time, rows, shares
 
 # The largest product of a network that is cut in two has twice so many operations at least, one that is cut in more has
 # MORE_OPERATIONS for each part: some microseconds of a core.
 PART_OPERATIONS, MORE_OPERATIONS = 130_000, 500_000
 CACHE_LINE = 64
 LARGE_NANOSECONDS = 100_000  # from here on a call by itself is played on all cores
-
-
-@dataclass
-class CompiledSaved:
-    """What a layer keeps for its backward: g' (times drop) where A alone does not give it, and which units survived."""
-
-    derivative: np.ndarray | None = None
-    kept: np.ndarray | None = None
-    words: np.ndarray | None = None
-    parameter: np.ndarray | None = None
-    scale: np.ndarray | None = None
-    key: np.ndarray | None = None
 
 
 def _one_real(*arrays: np.ndarray | None) -> bool:
@@ -85,6 +58,10 @@ class CompiledKernels(NormKernels):
             self._do(self._outright, made)
         else:
             self._recording.append(made)
+
+    def _run_prepared(self, *all_prepared: cuts.Prepared) -> None:
+        for kernel, arguments, nanoseconds in all_prepared:
+            self._run(kernel, *arguments, nanoseconds=nanoseconds)
 
     def _parts(self) -> int:
         """In how many parts calls are worth being cut, by the largest product so far."""
@@ -197,38 +174,25 @@ class CompiledKernels(NormKernels):
             self._fall_back()
             super().dense(W, A_prev, b, activation, dropout, A=A, saved=saved)
             return
-        stored = _stored(A_prev, A)
-        if stored is None:
+        given = cuts.stored(A_prev, A)
+        if given is None:
             self._fall_back()
-            stored = 0, self._contiguous(A_prev, A.dtype)
-        (n, k), m = W.shape, A_prev.shape[1]
-        self._largest_product = max(self._largest_product, 2 * n * k * m)
-        shared = m * A.itemsize % CACHE_LINE and n < m  # two cores would write to the ends of one line
-        self._cuttable = max(self._cuttable, 2 * n * k * m // (4 if shared else 1))
-        flipped, stored = stored
-        by_unit, given = n >= m, columns(stored)
-        if by_unit or flipped:
-            given = Cut(stored) if by_unit else rows(stored)
-        cut, whole, units, examples = (rows, rows, Units(n), m) if by_unit else (columns, Cut, n, Columns(m))
-        self._run(
-            layers.dense(A.dtype.name, activation.name, saved.derivative is not None),
-            *(self._gemm[A.dtype.name], whole(W), flipped, given, whole(b), cut(A, written=True), units, k, examples),
-            *(saved.parameter, cut(saved.derivative, written=True), m),
-            nanoseconds=product_time(n, k, m, A),
-        )
+            given = cuts.Stored(self._contiguous(A_prev, A.dtype))
+        self._count(*W.shape, A)
+        self._run_prepared(cuts.dense(self._gemm[A.dtype.name], W, given, b, activation.name, A, saved))
         self._dropped(A, saved, dropout)
+
+    def _count(self, n: int, k: int, A: np.ndarray) -> None:
+        """Take note of a product (n, k) times (k, m)."""
+        m = A.shape[1]
+        self._largest_product = max(self._largest_product, 2 * n * k * m)
+        shared = m * A.itemsize % CACHE_LINE and n < m  # two cores write to one line where their examples meet
+        self._cuttable = max(self._cuttable, 2 * n * k * m // (4 if shared else 1))
 
     def _dropped(self, A: np.ndarray, saved: Any, dropout: Dropout | None) -> None:
         """A, g' <- drop(A), drop(g')."""
         if dropout is not None:
-            n, m = A.shape
-            self._run(
-                drop(A.dtype.name),
-                *(columns(A, written=True), columns(saved.derivative, written=True), columns(saved.kept, written=True)),
-                *(dropout.step, saved.key, saved.scale, columns(saved.words, written=True), dropout.first),
-                *(n, Columns(m), m, First(0)),
-                nanoseconds=8 * pass_time(A),
-            )
+            self._run_prepared(cuts.dropped(A, saved, dropout))
 
     def dense_vjp_input(
         self,
@@ -260,47 +224,19 @@ class CompiledKernels(NormKernels):
                 accumulate=accumulate,
             )
             return
-        (n, k), m, keeps = W.shape, dZ.shape[1], saved_prev.derivative is not None
-        by_unit = k >= m
-        cut, units, examples = (rows, Units(k), m) if by_unit else (columns, k, Columns(m))
-        self._run(
-            layers.dense_vjp_input(dZ.dtype.name, activation_prev.name, keeps, saved_prev.kept is not None),
-            *(self._gemm[dZ.dtype.name], columns(W) if by_unit else W, dZ if by_unit else columns(dZ), cut(A_prev)),
-            *(cut(dZ_prev, written=True), rows(db_prev, written=True) if by_unit else None, n, units, examples),
-            *(saved_prev.parameter, cut(saved_prev.derivative), scale, int(accumulate), cut(saved_prev.kept), k, m),
-            nanoseconds=product_time(n, k, m, dZ),
-        )
-        if not by_unit:
-            self._run(
-                layers.row_sums(dZ.dtype.name),
-                *(rows(dZ_prev), rows(db_prev, written=True), Units(k), m, scale, int(accumulate)),
-                nanoseconds=pass_time(dZ_prev),
-            )
+        numbers, gemm = (scale, dZ_prev, db_prev, accumulate), self._gemm[dZ.dtype.name]
+        self._run_prepared(*cuts.dense_vjp_input(gemm, W, dZ, activation_prev.name, A_prev, saved_prev, *numbers))
 
     def dense_vjp_params(
         self, dZ: np.ndarray, A_prev: np.ndarray, *, scale: np.ndarray | None, dW: np.ndarray, accumulate: bool
     ) -> None:
         """dW <- (+) scale * dZ A_prev^T."""
-        stored = _stored(A_prev, dW)
-        if not _one_real(dZ, dW) or stored is None:
+        given = cuts.stored(A_prev, dW)
+        if not _one_real(dZ, dW) or given is None:
             self._fall_back()
             super().dense_vjp_params(dZ, A_prev, scale=scale, dW=dW, accumulate=accumulate)
             return
-        (n, k), m, (flipped, stored) = dW.shape, dZ.shape[1], stored
-        # The transposed product is the better one in narrow parts: each packs its own rows of A_prev only.
-        by_unit = flipped or k < 2 * Columns.aligned
-        cut, units, inputs = (rows, Units(n), k) if by_unit else (columns, n, Columns(k))
-        self._run(
-            layers.dense_vjp_params(dW.dtype.name),
-            *(
-                self._gemm[dW.dtype.name],
-                rows(dZ) if by_unit else dZ,
-                flipped,
-                Cut(stored) if by_unit else rows(stored),
-            ),
-            *(cut(dW, written=True), units, inputs, m, scale, int(accumulate), k),
-            nanoseconds=product_time(n, k, m, dW),
-        )
+        self._run_prepared(cuts.dense_vjp_params(self._gemm[dW.dtype.name], dZ, given, scale, dW, accumulate))
 
     def output_delta(
         self,
@@ -347,10 +283,9 @@ class CompiledKernels(NormKernels):
         scratch = self._scratch("losses", (5, m), dtype)
         self._run(
             losses.output_delta(dtype, loss.name, labels),
-<<<<<<< HEAD
             *(columns(Z), columns(dZ, written=True), rows(targets), columns(weights), inverse_denominator, int(early)),
             *(rows(each, written=True) for each in scratch),
-            *(n, Columns(m), pairs, parameters.size, m),
+            *(n, Columns(m), *losses.constants(loss, n, dtype), m),
             nanoseconds=20 * pass_time(Z),
         )
         self._run(
@@ -358,10 +293,6 @@ class CompiledKernels(NormKernels):
             *(scratch[2], dZ, inverse_denominator, int(early), Cut(db, written=True), int(accumulate)),
             *(Cut(value, written=True), n, m, Units(1)),
             nanoseconds=2 * pass_time(dZ),
-=======
-            *(Z, dZ, rows, weights, inverse_denominator, int(early), db, int(accumulate)),
-            *(*scratch, value, n, m, *losses.constants(loss, n, dtype)),
->>>>>>> h-a
         )
 
     # -- the flat vector -----------------------------------------------------------------------------------------
@@ -413,11 +344,11 @@ class CompiledKernels(NormKernels):
             super().update(optimizer, theta, grad, slots, scalars=scalars, factor=factor, decay=decay)
             return
         rule, constants = updates.rule_of(optimizer, decay)
-        three = (*slots[: len(optimizer.slots)], None, None, None)[:3]
+        three = ([*slots[: len(optimizer.slots)]] + 3 * [None])[:3]
         self._run(
             updates.update(theta.dtype.name, rule),
-            *(rows(theta, written=True), rows(grad), *(rows(slot, written=True) for slot in three), scalars),
-            *(np.array(constants, theta.dtype), factor, Units(theta.shape[0])),
+            *(rows(theta, written=True), rows(grad), *(rows(slot, written=True) for slot in three)),
+            *(scalars, np.array(constants, theta.dtype), factor, Units(theta.shape[0])),
             nanoseconds=2 * pass_time(theta),
         )
         if optimizer.average:
@@ -453,12 +384,3 @@ class CompiledKernels(NormKernels):
             super().advance(counters, table, values, hyper=hyper, value=value)
             return
         self._run(data.advance(table.dtype.name), counters, table, values, hyper, value, table.shape[1])
-
-
-def _stored(A: np.ndarray, like: np.ndarray) -> tuple[int, np.ndarray] | None:
-    """(0, A), or (1, A^T) for a transposed view of contiguous examples; None for another layout or dtype."""
-    if A.dtype != like.dtype:
-        return None
-    if A.flags.c_contiguous:
-        return 0, A
-    return (1, A.T) if A.T.flags.c_contiguous else None

@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import numba as nb
 import numpy as np
 
 from . import activations
-from .calling import PLAIN, REALS, TRANSPOSED, Kernel, gemm, inline, integers, pointer
+from .calling import PLAIN, REALS, TRANSPOSED, Kernel, array, gemm, inline, integers
 
-# Rows may be for some of a layer's units or for some of the examples: m columns of arrays whose rows are ``pitch`` long.
+# A row may be for some of a layer's units or for some of the examples: for m columns of arrays that are ``pitch`` wide.
 
 
 # Row: 0 gemm, 1 W, 2 A_prev transposed?, 3 A_prev, 4 b, 5 A, 6 n, 7 k, 8 m, 9 parameter, 10 derivative or 0, 11 pitch.
@@ -59,7 +58,7 @@ def _vjp_input(dtype: str, how: str) -> Kernel:
         gemm(a[0], TRANSPOSED, PLAIN, k, m, n, f(1.0), a[1], a[14], a[2], pitch, f(0.0), a[4], pitch)
         for r in range(k):
             at, d = size * r * pitch, floats(a[4] + size * r * pitch, m)
-            slope(p, floats(known + at, m), nb.carray(pointer(a[13] + r * pitch), m, np.uint8), d, m)
+            slope(p, floats(known + at, m), array(a[13] + r * pitch, m, np.uint8), d, m)
             if a[5]:
                 db[r] = (db[r] if a[12] else f(0.0)) + scale * row_sum(d, m)
 

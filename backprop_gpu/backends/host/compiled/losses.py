@@ -11,6 +11,7 @@ from ....maths.losses import Loss
 from ...shipped import shipped
 from .calling import REALS, Kernel, inline, integers
 from .functions import functions
+from .layers import sum_of
 
 _SOFTMAX = ("categorical_cross_entropy", "grouped_cross_entropy")
 _ALONE = ("binary_cross_entropy", "squared_error", "absolute_error", "huber", "poisson", "quantile")
@@ -30,11 +31,11 @@ def constants(loss: Loss, n: int, dtype: str) -> tuple[np.ndarray, int, np.ndarr
     return np.stack([p, 1.0 - p], axis=1).astype(dtype), p.size, groups, groups.size
 
 
-# Row: 0 Z, 1 dZ, 2 Y (examples contiguous), 3 weights or 0, 4 1/D, 5 early?, 6 db, 7 accumulate?, 8-12 scratch (m each;
-# 10 holds the losses), 13 value, 14 n, 15 m, then constants: 16 pairs, 17 their number, 18 groups, 19 their number.
+# Row: 0 Z, 1 dZ, 2 Y (examples contiguous), 3 weights or 0, 4 1/D, 5 early?, 6-10 scratch (m each; 8 holds the losses),
+# 11 n, 12 m, then constants: 13 pairs, 14 their number, 15 groups, 16 their number; 17 pitch of Z and dZ.
 @functools.cache
 def output_delta(dtype: str, loss: str, labels: bool) -> Kernel:
-    """dZ <- w dL/dZ (times 1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L.
+    """dZ <- w dL/dZ (times 1/D if early), and w L of each example, for some or all of the examples.
 
     ``labels``: Y holds int64 class labels.
     """
@@ -44,38 +45,47 @@ def output_delta(dtype: str, loss: str, labels: bool) -> Kernel:
 
     @inline
     def body(address):
-        a = integers(address, 20)
-        n, m = a[14], a[15]
-        sweep(a, n, m, floats(a[16], 2 * a[17]), a[17])
-        inverse, loss, factor = scalar(a[4], f(1.0)), floats(a[10], m), floats(a[9], m)
-        early = inverse if a[5] else f(1.0)
-        late = f(1.0) if a[5] else inverse
+        a = integers(address, 18)
+        n, m, pitch = a[11], a[12], a[17]
+        sweep(a, n, m, pitch, floats(a[13], 2 * a[14]), a[14])
+        loss, factor, w = floats(a[8], m), floats(a[7], m), floats(a[3], m)
+        early = scalar(a[4], f(1.0)) if a[5] else f(1.0)
         if a[3]:
-            w = floats(a[3], m)
             for c in range(m):
                 factor[c] = w[c] * early
                 loss[c] = loss[c] * w[c] if w[c] != f(0.0) else f(0.0)
-        total = np.float64(0.0)
-        for c in range(m):
-            total += np.float64(loss[c])
-        value = floats(a[13], 1)
-        value[0] += f(np.float64(inverse) * total)
-        db = floats(a[6], n)
         for r in range(n):
-            d = floats(a[1] + size * r * m, m)
+            d = floats(a[1] + size * r * pitch, m)
             if a[3]:
-                w = floats(a[3], m)
                 for c in range(m):
                     d[c] = d[c] * factor[c] if w[c] != f(0.0) else f(0.0)
             elif a[5]:
                 for c in range(m):
                     d[c] *= early
-            row = f(0.0)
-            for c in range(m):
-                row += d[c]
-            db[r] = (db[r] if a[7] else f(0.0)) + late * row
 
     return Kernel(f"output_delta_{loss}{'_labels' if labels else ''}", dtype, body)
+
+
+# Row: 0 losses (m), 1 dZ, 2 1/D, 3 early?, 4 db, 5 accumulate?, 6 value, 7 n, 8 m.
+@functools.cache
+def output_sums(dtype: str) -> Kernel:
+    """db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L."""
+    real, row_sum = REALS[dtype], sum_of(dtype)
+    f, size, floats, scalar = real.f, real.size, real.floats, real.scalar
+
+    @inline
+    def body(address):
+        a = integers(address, 9)
+        n, m, inverse = a[7], a[8], scalar(a[2], f(1.0))
+        loss, value, db, total = floats(a[0], m), floats(a[6], 1), floats(a[4], n), np.float64(0.0)
+        for c in range(m):
+            total += np.float64(loss[c])
+        value[0] += f(np.float64(inverse) * total)
+        late = f(1.0) if a[3] else inverse
+        for r in range(n):
+            db[r] = (db[r] if a[5] else f(0.0)) + late * row_sum(floats(a[1] + size * r * m, m), m)
+
+    return Kernel("output_sums", dtype, body)
 
 
 def _softmax(dtype: str, labels: bool) -> Any:
@@ -87,33 +97,33 @@ def _softmax(dtype: str, labels: bool) -> Any:
     f, size, floats, exp, log = real.f, real.size, real.floats, fn.exp, fn.log
 
     @inline
-    def exponentials(a, start, n, m, top, total):
-        first = floats(a[0] + size * start * m, m)
+    def exponentials(a, start, n, m, pitch, top, total):
+        first = floats(a[0] + size * start * pitch, m)
         for c in range(m):
             top[c] = first[c]
             total[c] = f(0.0)
         for r in range(start + 1, start + n):
-            z = floats(a[0] + size * r * m, m)
+            z = floats(a[0] + size * r * pitch, m)
             for c in range(m):
                 top[c] = top[c] if top[c] > z[c] else z[c]
         for r in range(start, start + n):
-            z, d = floats(a[0] + size * r * m, m), floats(a[1] + size * r * m, m)
+            z, d = floats(a[0] + size * r * pitch, m), floats(a[1] + size * r * pitch, m)
             for c in range(m):
                 e = exp(z[c] - top[c])
                 d[c] = e
                 total[c] += e
 
     @inline
-    def one_group(a, start, k, n, m, pairs):
+    def one_group(a, start, k, n, m, pitch, pairs):
         rest, smooth = pairs[1], pairs[0] / f(k)
         top, total, loss, each, row = (
+            floats(a[6], m),
+            floats(a[7], m),
             floats(a[8], m),
             floats(a[9], m),
             floats(a[10], m),
-            floats(a[11], m),
-            floats(a[12], m),
         )
-        exponentials(a, start, k, m, top, total)
+        exponentials(a, start, k, m, pitch, top, total)
         for c in range(m):
             each[c] = f(0.0)
         for r in range(start, start + k):
@@ -125,7 +135,7 @@ def _softmax(dtype: str, labels: bool) -> Any:
             each[c] = targets * log(total[c])
             total[c] = targets / total[c]
         for r in range(start, start + k):
-            z, d = floats(a[0] + size * r * m, m), floats(a[1] + size * r * m, m)
+            z, d = floats(a[0] + size * r * pitch, m), floats(a[1] + size * r * pitch, m)
             targets_row(a, r, n, m, rest, smooth, row)
             for c in range(m):
                 d[c] = d[c] * total[c] - row[c]
@@ -134,12 +144,12 @@ def _softmax(dtype: str, labels: bool) -> Any:
             loss[c] += each[c]
 
     @inline
-    def sweep(a, n, m, pairs, count):
-        loss, groups, start = floats(a[10], m), integers(a[18], a[19]), 0
+    def sweep(a, n, m, pitch, pairs, count):
+        loss, groups, start = floats(a[8], m), integers(a[15], a[16]), 0
         for c in range(m):
             loss[c] = f(0.0)
-        for g in range(a[19]):
-            one_group(a, start, groups[g], n, m, pairs)
+        for g in range(a[16]):
+            one_group(a, start, groups[g], n, m, pitch, pairs)
             start += groups[g]
 
     return sweep
@@ -174,17 +184,17 @@ def _elementwise(dtype: str, name: str) -> Any:
     summed = name == "binary_cross_entropy"
 
     @inline
-    def sweep(a, n, m, pairs, count):
-        loss, row, y = floats(a[10], m), floats(a[11], m), floats(a[2], n * m)
+    def sweep(a, n, m, pitch, pairs, count):
+        loss, row, y = floats(a[8], m), floats(a[9], m), floats(a[2], n * m)
         share = f(1.0) if summed else f(1.0) / f(n)
         for c in range(m):
             loss[c] = f(0.0)
         for r in range(n):
-            d = floats(a[1] + size * r * m, m)
+            d = floats(a[1] + size * r * pitch, m)
             p, rest = pairs[2 * (r % count)], pairs[2 * (r % count) + 1]
             for c in range(m):  # T = (1 - p) Y + p/2
                 row[c] = rest * y[c * n + r] + f(0.5) * p if summed else y[c * n + r]
-            row_losses(p, rest, floats(a[0] + size * r * m, m), row, d, loss, m)
+            row_losses(p, rest, floats(a[0] + size * r * pitch, m), row, d, loss, m)
             if share != f(1.0):
                 for c in range(m):
                     d[c] *= share

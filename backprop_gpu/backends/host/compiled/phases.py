@@ -1,8 +1,8 @@
 """What of a recorded step can be played at once: calls in parts, and the parts of several calls in phases.
 
 A call is cut into parts by its units (rows of a product, examples of a batch, parameters), which do not depend on each
-other. Parts with the same number make a track. A phase is a run of calls whose tracks do not touch what another track of
-the same phase writes, so that tracks may be played in any order, on any core, with the same bits; a core that plays a
+other. Parts with the same number make a track. A phase is a run of calls whose tracks touch nothing that another track
+of the phase writes, so that tracks may be played in any order, on any core, with the same bits; a core that plays a
 track takes a layer's product and the pass over its result together, while it is in the cache.
 """
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba as nb
 import numpy as np
 
-from .calling import Kernel, call, compiled
+from .calling import Kernel, call, integers
+from .native import Native
 
 PRODUCT_RATE, PASS_RATE = 100, 5  # about: operations of a product, elements of a pass over memory, in a nanosecond
 
@@ -147,7 +146,7 @@ class Call:
 
     def regions(self, part: int) -> tuple[list[Region], list[Region]]:
         """What a part reads, and what it writes."""
-        read, written = [], []
+        read, written = list[Region](), list[Region]()
         for argument in self.arguments:
             if isinstance(argument, np.ndarray):
                 argument = Cut(argument)
@@ -194,16 +193,15 @@ def _address(x: np.ndarray) -> int:
     return x.ctypes.data
 
 
-def play(kernels: Any, rows: Any, times: Any) -> None:
-    """Call each kernel with its row, in order, ``times`` times over."""
+def play(kernels: Any, rows: Any, n: Any, times: Any) -> None:
+    """Call each of n kernels with its row, in order, ``times`` times over."""
+    kernel, row = integers(kernels, n), integers(rows, n)
     for _ in range(times):
-        for i in range(kernels.size):
-            call(kernels[i], rows[i])
+        for i in range(n):
+            call(kernel[i], row[i])
 
 
-@functools.cache
-def _player() -> Any:
-    return compiled(nb.njit, play)
+_player = Native("play", 4, lambda: play)
 
 
 class Tape:
@@ -216,4 +214,4 @@ class Tape:
 
     def play(self, times: int) -> None:
         """Without Python, and without a look at signals."""
-        _player()(self._kernels, self._rows, times)
+        _player(self._kernels.ctypes.data, self._rows.ctypes.data, self._rows.size, times)

@@ -1,0 +1,159 @@
+"""Machine code with a C address: from a file if this machine has compiled it before, else by numba, and then kept.
+
+A file is loaded by llvmlite alone, in a fraction of the time that importing numba takes. It lies beside these sources
+in ``__pycache__``, or where that cannot be written in the user's cache folder; the variable NUMBA_CACHE_DIR names
+another place. As with Python's own caches, whoever may write there decides what runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .... import maths
+from ...kept import read, write
+
+_FOLDER = Path(__file__).parent
+# The settings of numba that change what it makes.
+_SETTINGS = ("CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE")
+_LOCK = threading.RLock()
+
+
+class Native:
+    """``void f(int64, ...)`` as machine code, made when it is first asked for.
+
+    Parameters
+    ----------
+    name : str
+        Tells it from all others; a file is kept under it.
+    argument_count : int
+        How many int64 it takes.
+    factory : callable
+        Called if the code is not on disk: returns the function to be compiled, plain or ``inline``.
+    """
+
+    def __init__(self, name: str, argument_count: int, factory: Callable[[], Any]) -> None:
+        self.name, self._argument_count, self._factory = name, argument_count, factory
+
+    @functools.cached_property
+    def _made(self) -> Any:
+        kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * self._argument_count)
+        return kind(_address(self.name, self._argument_count, self._factory))
+
+    @functools.cached_property
+    def address(self) -> int:
+        """Where the machine code begins."""
+        return ctypes.cast(self._made, ctypes.c_void_p).value or 0
+
+    def __call__(self, *numbers: int) -> None:
+        """Run, with the interpreter's lock released."""
+        self._made(*numbers)
+
+
+_loaded: dict[str, int] = {}
+
+
+def _address(name: str, argument_count: int, factory: Callable[[], Any]) -> int:
+    with _LOCK:
+        if name not in _loaded:
+            _loaded[name] = _load(f"backprop_gpu_{name}", _code(name, argument_count, factory))
+        return _loaded[name]
+
+
+def _code(name: str, argument_count: int, factory: Callable[[], Any]) -> bytes:
+    """The object code, from the first folder that has it."""
+    stamp = _stamp()
+    file = f"{name}-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.o"
+    for folder in folders():
+        code = read(folder / file, stamp)
+        if code is not None:
+            return code
+    _announce()
+    from .compiler import object_code
+
+    code, alone = object_code(f"backprop_gpu_{name}", argument_count, factory())
+    if alone:
+        any(write(folder / file, code, stamp) for folder in folders())
+    return code
+
+
+def folders() -> list[Path]:
+    """Where machine code is looked for; it is kept in the first that can be written."""
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    if named:
+        return [Path(named) / "backprop_gpu"]
+    try:
+        return [_FOLDER / "__pycache__", _users_folder() / "backprop_gpu"]
+    except RuntimeError:  # there is no home
+        return [_FOLDER / "__pycache__"]
+
+
+def _users_folder() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+@functools.cache
+def _stamp() -> str:
+    """All that machine code depends on: these sources, the compilers, the processor."""
+    import llvmlite
+    from llvmlite import binding as llvm
+
+    try:
+        features = llvm.get_host_cpu_features().flatten()
+    except RuntimeError:  # LLVM does not know for this processor
+        features = ""
+    compilers = [_numbas_version(), llvmlite.__version__, str(llvm.llvm_version_info), sys.version]
+    machine = [llvm.get_process_triple(), llvm.get_host_cpu_name(), features]
+    settings = [f"{name}={os.environ.get(f'NUMBA_{name}')}" for name in _SETTINGS]
+    return "\n".join([_edition(), *compilers, *machine, *settings])
+
+
+def _edition() -> str:
+    """A digest of the sources, maths with its constants too: a change must not meet machine code of another edition."""
+    sources = [*sorted(_FOLDER.glob("*.py")), *sorted(Path(maths.__file__).parent.glob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
+def _numbas_version() -> str:
+    """What numba says of its version, without being imported."""
+    spec = importlib.util.find_spec("numba")
+    assert spec is not None, "compiled kernels are chosen where numba is installed"
+    return (Path(str(spec.origin)).parent / "_version.py").read_text(encoding="utf-8")
+
+
+@functools.cache
+def _engine() -> Any:
+    from llvmlite import binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(jit=True)
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+
+
+def _load(symbol: str, code: bytes) -> int:
+    """Put object code into memory that can be executed."""
+    from llvmlite import binding as llvm
+
+    _engine().add_object_file(llvm.ObjectFileRef.from_data(code))
+    _engine().finalize_object()
+    return int(_engine().get_function_address(symbol))
+
+
+@functools.cache
+def _announce() -> None:
+    """Say once that kernels are being compiled, which takes seconds."""
+    if sys.stderr:
+        sys.stderr.write("backprop_gpu: compiling kernels for this machine, once: a few seconds\n")

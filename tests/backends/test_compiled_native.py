@@ -1,0 +1,211 @@
+"""Machine code of the compiled kernels on disk: found, it is used without numba; else it is made anew."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.command import ROOT, environment
+
+pytest.importorskip("numba", reason="numba is not installed; pip install 'backprop-gpu[fast]'")
+llvm = pytest.importorskip("llvmlite.binding")
+compiler = pytest.importorskip("backprop_gpu.backends.host.compiled.compiler")
+native = pytest.importorskip("backprop_gpu.backends.host.compiled.native")
+calling = pytest.importorskip("backprop_gpu.backends.host.compiled.calling")
+
+SAYS = "backprop_gpu: compiling kernels for this machine, once: a few seconds\n"
+TRAIN = """
+import sys
+import numpy as np
+from backprop_gpu import DenseNet, Trainer
+net = DenseNet([5, 4, 3], loss="categorical_cross_entropy", device="numpy", kernels="compiled", seed=0)
+X, y = np.random.default_rng(0).standard_normal((20, 5)).astype("f4"), np.arange(20) % 3
+Trainer(net, epochs=2, batch_size=8, progress=False).fit(X, y)
+print("numba" in sys.modules, net.params.theta.tobytes().hex())
+"""
+TWICE = """
+import ctypes, sys
+from backprop_gpu.backends.host.compiled.native import Native
+from backprop_gpu.backends.host.compiled.calling import integers
+def twice(at):
+    integers(at, 1)[0] *= 2
+number = ctypes.c_int64(21)
+Native("twice", 1, lambda: twice)(ctypes.addressof(number))
+print("numba" in sys.modules, number.value)
+"""
+
+
+def run(code: str, cache: Path, **variables: str) -> tuple[str, str]:
+    """Output and errors of code in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=ROOT,
+        env=environment(NUMBA_CACHE_DIR=str(cache), **variables),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_the_second_process_trains_without_numba_and_to_the_same_bits(tmp_path: Path) -> None:
+    first, said = run(TRAIN, tmp_path)
+    assert first.startswith("True ")
+    assert said == SAYS
+    second, said = run(TRAIN, tmp_path)
+    assert second == first.replace("True", "False", 1)
+    assert said == ""
+
+
+def test_what_is_not_on_disk_is_compiled_with_a_word(tmp_path: Path) -> None:
+    """One kernel of a network is gone: it alone is made again."""
+    run(TRAIN, tmp_path)
+    files = sorted((tmp_path / "backprop_gpu").glob("*.o"))
+    gone = next(path for path in files if path.name.startswith("update_"))
+    before = {path: path.stat().st_mtime_ns for path in files if path != gone}
+    gone.unlink()
+    out, said = run(TRAIN, tmp_path)
+    assert (out.startswith("True "), said) == (True, SAYS)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert sorted((tmp_path / "backprop_gpu").iterdir()) == files
+
+
+@pytest.mark.parametrize("damage", ["cut", "one bit", "another's"])
+def test_a_damaged_file_is_made_again(tmp_path: Path, damage: str) -> None:
+    run(TWICE, tmp_path)
+    (file,) = (tmp_path / "backprop_gpu").iterdir()
+    whole = file.read_bytes()
+    changed = bytearray(whole)
+    changed[-40] ^= 1
+    file.write_bytes({"cut": whole[:-100], "one bit": bytes(changed), "another's": whole[32:]}[damage])
+    assert run(TWICE, tmp_path) == ("True 42\n", SAYS)
+    assert run(TWICE, tmp_path) == ("False 42\n", "")
+
+
+def test_another_processor_or_setting_has_files_of_its_own(tmp_path: Path) -> None:
+    for variables in ({}, {"NUMBA_CPU_NAME": "generic"}, {"NUMBA_OPT": "1"}):
+        assert run(TWICE, tmp_path, **variables) == ("True 42\n", SAYS)
+        assert run(TWICE, tmp_path, **variables) == ("False 42\n", "")
+    assert len(list((tmp_path / "backprop_gpu").iterdir())) == 3
+
+
+def test_several_processes_may_find_nothing_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: run(TWICE, tmp_path), range(3)))
+    assert {out.split()[1] for out, _ in found} == {"42"}
+    assert [path.suffix for path in (tmp_path / "backprop_gpu").iterdir()] == [".o"]
+    assert run(TWICE, tmp_path) == ("False 42\n", "")
+
+
+def test_without_a_folder_to_write_to_kernels_are_compiled_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("stands where the folder should be")
+    for _ in range(2):
+        assert run(TWICE, tmp_path / "file") == ("True 42\n", SAYS)
+
+
+def test_where_machine_code_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the sources, and where that cannot be written in the user's folder, unless a folder is named."""
+    beside = Path(native.__file__).parent / "__pycache__"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert native.folders() == [tmp_path / "backprop_gpu"]
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    for system, variable, inside in (
+        ("linux", "XDG_CACHE_HOME", "."),
+        ("win32", "LOCALAPPDATA", "."),
+        ("darwin", "HOME", "Library/Caches"),
+    ):
+        monkeypatch.setattr(sys, "platform", system)
+        monkeypatch.setenv(variable, str(tmp_path / system))
+        assert native.folders() == [beside, tmp_path / system / inside / "backprop_gpu"]
+
+
+def test_without_a_home_only_the_folder_beside_the_sources_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(variable, raising=False)
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert native.folders() == [Path(native.__file__).parent / "__pycache__"]
+
+
+def test_the_first_folder_that_can_be_written_is_used_and_every_one_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(native, "folders", lambda: [tmp_path / "file" / "a", tmp_path / "b", tmp_path / "c"])
+    made: list[int] = []
+
+    def factory() -> Any:
+        made.append(1)
+        return lambda at: None
+
+    for _ in range(2):
+        assert native._code("test_folders", 1, factory)
+    assert (len(made), sorted(p.name for p in tmp_path.iterdir())) == (1, ["b", "file"])
+
+
+def test_threads_that_ask_at_once_get_the_same_code() -> None:
+    made: list[int] = []
+
+    def factory() -> Any:
+        made.append(1)
+        return lambda at: None
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: native.Native("test_threads", 1, factory).address, range(8)))
+    assert len(set(found)) == 1
+    assert len(made) <= 1  # none if an earlier run has left it on disk
+
+
+def test_any_number_of_arguments_by_address_and_by_name() -> None:
+    integers = calling.integers
+
+    def weighted(out: Any, a: Any, b: Any, c: Any) -> None:
+        integers(out, 1)[0] = a + 10 * b + 100 * c
+
+    code, out = native.Native("test_arguments", 4, lambda: weighted), np.zeros(1, np.int64)
+    code(out.ctypes.data, 3, 2, -1)
+    assert out[0] == 3 + 20 - 100
+    ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(code.address)(out.ctypes.data, 4, 5, 6)
+    assert out[0] == 654
+
+
+def test_an_object_has_one_name_and_needs_none_of_pythons() -> None:
+    """numba's names repeat from process to process, so that none may be seen from outside."""
+    integers = calling.integers
+
+    def caller(at: Any) -> None:
+        integers(at, 1)[0] += 1
+
+    code, alone = compiler.object_code("only_this", 1, caller)
+    assert alone
+    assert b"only_this" in code
+    assert b"_ZN08NumbaEnv" not in code
+    module = llvm.parse_assembly("""
+        @seen = global i64 1
+        define i64 @other() { %x = load i64, ptr @seen
+            ret i64 %x }
+        define i64 @unused() { ret i64 2 }
+        define i64 @entry() { %x = call i64 @other()
+            ret i64 %x }
+    """)
+    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine()
+    compiler._keep_one(module, "entry", machine)
+    linkages = {x.name: x.linkage.name for x in (*module.functions, *module.global_variables)}
+    assert linkages == {"entry": "external", "other": "internal", "seen": "internal"}
+
+
+def test_what_needs_numba_runs_but_is_not_kept(tmp_path: Path) -> None:
+    """An array of its own comes from numba's allocator, which no process has that has not imported numba."""
+    code = "import numpy as np" + TWICE.replace("*= 2", "+= np.ones(at % 1 + 21).size")
+    for _ in range(2):
+        assert run(code, tmp_path) == ("True 42\n", SAYS)
+    assert not (tmp_path / "backprop_gpu").exists()
