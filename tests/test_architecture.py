@@ -60,6 +60,7 @@ LOADS_MORE = (
     ("parity", "plugin"),
     ("backends", "host", "compiled", "compiler"),
     ("backends", "host", "compiled", "intrinsics"),
+    ("backends", "host", "compiled", "atomics"),
 )
 OPTIONAL = (
     "array_api_compat",
