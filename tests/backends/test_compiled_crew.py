@@ -1,0 +1,327 @@
+"""A step on several cores: the same bits in whatever order tracks are played and whoever plays them."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from support.small_nets import targets_of
+
+from backprop_gpu.backends.host.openblas import numpys_openblas
+from backprop_gpu.backends.host.select import compiled_obstacle
+from backprop_gpu.network.dense_net import DenseNet
+from backprop_gpu.network.step import TrainingStep
+from backprop_gpu.training.batches import Batches
+from backprop_gpu.training.passes import Pass
+
+if compiled_obstacle() is not None:
+    pytest.skip("numba is not installed; pip install 'backprop-gpu[fast]'", allow_module_level=True)
+
+from backprop_gpu.backends.host.compiled import kernels as compiled_kernels
+from backprop_gpu.backends.host.compiled.crew import Crew, Score
+from backprop_gpu.backends.host.compiled.phases import phases_of
+from backprop_gpu.backends.host.compiled.recording import Call, Columns, Cut, Region, Units, columns, rows
+
+# Layers wider than the batch are cut by units, narrower ones by examples; batches of 72 float32 share cache lines.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "by examples": {},
+    "by units": {"sizes": [40, 160, 130, 5], "batch_size": 64},
+    "dropout, norms, clipping": {
+        "dropout": 0.3,
+        "activation": "gelu",
+        "l2": 0.1,
+        "l1": 0.01,
+        "clip_norm": 0.5,
+        "batch_norm": True,
+        "optimizer": {"name": "adamw", "average": 0.9},
+    },
+    "weights, micro-batches": {"weighted": True, "micro_batch": 72, "activation": "tanh", "batch_size": 192},
+    "one output": {"sizes": [30, 128, 64, 1], "loss": "squared_error", "optimizer": "sgd", "l2": 0.01},
+}
+SIZES = (2, 3)
+
+
+@pytest.fixture(params=SIZES)
+def crew(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
+    made = Crew(request.param)
+    monkeypatch.setattr(compiled_kernels, "crew", lambda: made)
+    return made
+
+
+def build(settings: dict[str, Any], kernels: str = "compiled", dtype: str = "float32", n: int = 400) -> Pass:
+    s = dict(settings)
+    rng = np.random.default_rng(3)
+    sizes, batch_size = s.pop("sizes", [40, 96, 64, 5]), s.pop("batch_size", 128)
+    loss = s.pop("loss", "categorical_cross_entropy")
+    X = rng.standard_normal((n, sizes[0]))
+    y = rng.standard_normal((n, 1)) if loss == "squared_error" else rng.integers(0, sizes[-1], (n, 1))
+    weights = rng.integers(0, 3, (n, 1)) + 0.5 if s.pop("weighted", False) else None
+    micro_batch = s.pop("micro_batch", None)
+    net_settings = {name: s.pop(name) for name in ("activation", "dropout", "batch_norm") if name in s}
+    net = DenseNet(sizes, loss=loss, dtype=dtype, device="numpy", kernels=kernels, seed=5, **net_settings)
+    step = TrainingStep(net, s.pop("optimizer", "adam"), total_steps=40, **s)
+    y = y if loss == "squared_error" else targets_of(loss, y)
+    return Pass(step, Batches(net, X, y, weights, batch_size=batch_size, shuffle=True, seed=1), micro_batch)
+
+
+@pytest.fixture
+def scores(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> list[Score]:
+    """Filled with the recorded programs as they are made."""
+    found: list[Score] = []
+
+    def make(calls: list[Call]) -> Score:
+        found.append(Score(calls))
+        return found[-1]
+
+    monkeypatch.setattr(compiled_kernels, "Score", make)
+    return found
+
+
+def trained(made: Pass, epochs: int = 3) -> list[np.ndarray]:
+    costs = [made.run(epoch) for epoch in range(epochs)]
+    return [*costs, made.step.net.params.theta.copy(), made.step.net.params.grad.copy()]
+
+
+def same_bits(these: list[np.ndarray], those: list[np.ndarray]) -> bool:
+    return all(a.tobytes() == b.tobytes() for a, b in zip(these, those, strict=True))
+
+
+def in_order(tracks_in: Callable[[list[int]], list[int]]) -> Callable[[Crew, Score, int], None]:
+    """Plays on this thread, the tracks of each phase in another order."""
+
+    def play(self: Crew, score: Score, times: int) -> None:
+        for _, phase in itertools.product(range(times), phases_of(score.calls)):
+            for number in tracks_in(list(range(len(phase.tracks)))):
+                for kernel, row in phase.tracks[number].calls:
+                    made = next(c for c in score.calls if c.kernel.address == kernel)
+                    made.kernel(row)
+
+    return play
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_order_of_tracks_changes_no_bit(name: str, dtype: str, crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = trained(build(SETTINGS[name], dtype=dtype))
+    orders: list[Callable[[list[int]], list[int]]] = [list, lambda x: x[::-1], lambda x: x[1:] + x[:1]]
+    for order in orders:
+        monkeypatch.setattr(Crew, "play", in_order(order))
+        assert same_bits(trained(build(SETTINGS[name], dtype=dtype)), together)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_call_writes_what_it_declares_and_no_part_meets_another(name: str, scores: list[Score]) -> None:
+    trained(build(SETTINGS[name]), 1)
+    for score in scores:
+        assert max(call.parts for call in score.calls) > 1
+        arrays = [x for call in score.calls for x in arrays_of(call)]
+        for call in (c for c in score.calls if not c.solo):
+            regions = [call.regions(part) for part in range(call.parts)]
+            for (reads, writes), (_, others) in itertools.permutations(regions, 2):
+                assert not any(a.meets(b) for a in (*reads, *writes) for b in others), call.kernel.name
+            before = [x.copy() for x in arrays]
+            for row, (_, writes) in zip(call.rows, regions, strict=True):
+                call.kernel(row.ctypes.data)
+                for x, old in zip(arrays, before, strict=True):
+                    changed = np.flatnonzero(x.view(np.uint8).reshape(-1) != old.view(np.uint8).reshape(-1))
+                    places = x.ctypes.data + changed
+                    assert all(any(holds(w, int(p)) for w in writes) for p in places[:: max(1, places.size // 50)])
+                before = [x.copy() for x in arrays]
+
+
+def arrays_of(call: Call) -> list[np.ndarray]:
+    found = [a.array if isinstance(a, Cut) else a for a in call.arguments]
+    return [x for x in found if isinstance(x, np.ndarray)]
+
+
+def holds(region: Region, place: int) -> bool:
+    if not region.start <= place < region.end:
+        return False
+    return not region.pitch or region.first <= (place - region.start) % region.pitch < region.last
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_step_in_parts_is_the_step_of_numpys_kernels(name: str, dtype: str, crew: Crew) -> None:
+    ours, plain = (trained(build(SETTINGS[name], kernels, dtype), 1) for kernels in ("compiled", "host"))
+    scale = np.abs(plain[-2]).max()
+    assert np.abs(ours[-2] - plain[-2]).max() <= {"float32": 2e-4, "float64": 1e-11}[dtype] * scale
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_recorded_step_has_the_bits_of_one_that_is_called(
+    name: str, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = trained(build(SETTINGS[name]))
+
+    def capture(self: Any, program: Callable[[], None]) -> Callable[..., None]:
+        def replay(times: int, before: Any = None) -> None:
+            for _ in range(times):
+                program()
+
+        return replay
+
+    build(SETTINGS[name])  # the first product of a network decides about the next: all are known before it is called
+    monkeypatch.setattr(compiled_kernels.CompiledKernels, "capture", capture)
+    assert same_bits(trained(build(SETTINGS[name])), recorded)
+
+
+def test_a_core_that_does_not_come_in_time_is_not_waited_for_again(scores: list[Score]) -> None:
+    together = trained(build({}))
+    scores.clear()
+    made = build({})
+    for score in scores:
+        n_phases = int(score.words[0])
+        score.words[2 : 2 + 2 * n_phases : 2] = 0  # looks before the caller loses patience
+        least = int(score.patience[2])
+    assert same_bits(trained(made), together)
+    alone = [score.patience.copy() for score in scores]
+    assert max(int(p[1]) for p in alone) > least, "twice as long the next time"
+    assert max(int(p[0]) for p in alone) > 0, "plays alone for now"
+
+
+def test_threads_of_python_may_train_at_once(crew: Crew) -> None:
+    wanted, found = trained(build({})), dict[int, list[np.ndarray]]()
+    made = [build({}) for _ in range(4)]
+
+    def work(i: int) -> None:
+        found[i] = trained(made[i])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert all(same_bits(got, wanted) for got in found.values())
+
+
+def test_a_network_that_is_gone_is_not_kept_by_the_crew(scores: list[Score]) -> None:
+    trained(build({}))
+    gone = [weakref.ref(score) for score in scores]
+    scores.clear()
+    deadline = time.monotonic() + 10
+    while any(ref() is not None for ref in gone) and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
+    assert all(ref() is None for ref in gone)
+
+
+def test_the_threads_of_blas_are_as_before(crew: Crew) -> None:
+    blas = numpys_openblas()
+    assert blas is not None
+    before = blas.threads
+    trained(build({}))
+    assert blas.threads == before
+
+
+SCRIPT = """
+    import os, sys, warnings
+    import numpy as np
+    from backprop_gpu import MLPClassifier
+
+    warnings.simplefilter("ignore")
+    X = np.random.default_rng(0).standard_normal((600, 40), dtype=np.float32)
+    y = (X[:, 0] > 0).astype(int)
+
+    def fit():
+        net = MLPClassifier((96, 64), batch_size=128, max_iter=5, random_state=0, kernels="compiled").fit(X, y)
+        return b"".join(W.tobytes() for W in net.coefs_)
+
+    wanted = fit()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_has_a_crew_of_its_own() -> None:
+    script = textwrap.dedent(SCRIPT) + textwrap.dedent("""
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if fit() == wanted else 1)
+        assert fit() == wanted
+        assert os.waitpid(child, 0)[1] == 0
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("limit", ["OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"])
+def test_one_thread_is_one_core(limit: str) -> None:
+    script = textwrap.dedent(SCRIPT) + textwrap.dedent("""
+        import threading
+        assert threading.active_count() == 1, threading.enumerate()
+    """)
+    environment = {**os.environ, limit: "1"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+# -- regions, calls and phases ----------------------------------------------------------------------------------------
+
+
+class Named:
+    """Stands for a kernel."""
+
+    address, name = 1, "named"
+
+
+def call(*arguments: Any, parts: int = 2) -> Call:
+    return Call(Named(), arguments, 1.0, parts)  # type: ignore[arg-type]
+
+
+def test_parts_begin_at_rows_of_four_and_at_cache_lines() -> None:
+    x = np.zeros((22, 40), np.float32)
+    by_rows, by_columns = call(rows(x, written=True), Units(22)), call(columns(x, written=True), Columns(40))
+    assert [row.tolist() for row in by_rows.rows] == [[x.ctypes.data, 8], [x.ctypes.data + 8 * 160, 14]]
+    assert [row.tolist() for row in by_columns.rows] == [[x.ctypes.data, 16], [x.ctypes.data + 64, 24]]
+
+
+def test_parts_of_an_array_are_apart_and_a_part_meets_the_whole() -> None:
+    x = np.zeros((8, 64), np.float32)
+    for cut, units in ((rows, Units(8)), (columns, Columns(64))):
+        made = call(cut(x, written=True), units)
+        (_, [first]), (_, [second]) = made.regions(0), made.regions(1)
+        assert not first.meets(second)
+        assert first.meets(first)
+    (_, [by_row]), (_, [by_column]) = (
+        call(rows(x, written=True), Units(8)).regions(0),
+        call(columns(x, written=True), Columns(64)).regions(1),
+    )
+    assert by_row.meets(by_column), "a row crosses all columns"
+
+
+def shape_of(*calls: Call) -> list[list[int]]:
+    return [[len(track.calls) for track in phase.tracks] for phase in phases_of(list(calls))]
+
+
+def test_a_phase_ends_where_a_track_needs_what_another_wrote() -> None:
+    x, y, z = (np.zeros((8, 64), np.float32) for _ in range(3))
+    make, same = call(rows(x, written=True), Units(8)), call(rows(x), rows(y, written=True), Units(8))
+    whole = call(x, rows(z, written=True), Units(8))
+    assert shape_of(make, same) == [[2, 2]]
+    assert shape_of(make, whole) == [[1, 1], [1, 1]]
+    assert shape_of(whole, make) == [[1, 1], [1, 1]], "nor may it be overwritten while another reads it"
+    assert shape_of(make, call(columns(x, written=True), Columns(64))) == [[1, 1], [1, 1]]
+
+
+def test_a_small_call_goes_beside_others_on_the_shorter_track() -> None:
+    x, y, z = (np.zeros((8, 64), np.float32) for _ in range(3))
+    small = call(Cut(y, written=True), Units(1))
+    assert shape_of(small, call(rows(x, written=True), Units(8))) == [[2, 1]]
+    assert shape_of(call(rows(x, written=True), Units(8)), small, call(Cut(z, written=True), Units(1))) == [[2, 2]]
+
+
+def test_a_call_without_units_is_played_by_itself() -> None:
+    x = np.zeros((8, 64), np.float32)
+    assert shape_of(call(rows(x, written=True), Units(8)), call(np.zeros(3)), call(np.zeros(3))) == [[1, 1], [2]]
