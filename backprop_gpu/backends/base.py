@@ -48,6 +48,10 @@ class Backend:
         host = np.array(host, dtype=dtype, order="C", copy=True)
         return host if self.xp is np else self.xp.asarray(host, device=self.device)
 
+    def lent(self, host: np.ndarray, dtype: str) -> Array:
+        """A host array on this device, only to be read: in the same memory where that can be, else a copy."""
+        return self.asarray(host, dtype)
+
     def to_host(self, x: Array) -> np.ndarray:
         """Copy an array of this device to a new NumPy array."""
         return np.array(x, copy=True)

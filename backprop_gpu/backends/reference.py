@@ -43,6 +43,9 @@ class ReferenceKernels:
         self.backend, self.xp = backend, backend.xp
         self._ranges: dict[int, Array] = {}
 
+    def expect(self, sizes: Sequence[int], m: int, dtype: str) -> None:
+        """Nothing depends on it."""
+
     def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Saved:
         """Nothing is made beforehand: the forward leaves its own arrays."""
         return Saved()

@@ -145,6 +145,9 @@ class HostBackend(Backend):
     def __init__(self, reason: str) -> None:
         super().__init__("numpy", np, reason=reason)
 
+    def lent(self, host: np.ndarray, dtype: str) -> np.ndarray:
+        return np.ascontiguousarray(host, dtype)
+
     def zeros(self, shape: Sequence[int], dtype: str) -> np.ndarray:
         """Buffers begin at a cache line: two cores that each write half of the columns never write to one line."""
         size = math.prod(shape) * np.dtype(dtype).itemsize

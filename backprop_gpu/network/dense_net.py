@@ -305,7 +305,7 @@ class DenseNet:
             rows = slice(start, min(start + BLOCK_ROWS, X.shape[0]))
             if ws is None or ws.m != rows.stop - rows.start:
                 ws = self.workspace(rows.stop - rows.start, train=False)
-            ws.A[0] = self.backend.asarray(X[rows], self.dtype).T
+            ws.A[0] = self.backend.lent(X[rows], self.dtype).T
             yield rows, self.forward(ws)
 
     def predict_proba(self, X: Any) -> np.ndarray:

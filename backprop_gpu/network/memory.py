@@ -143,6 +143,7 @@ class Workspace:
         normalized: Sequence[int] = (),
     ) -> None:
         L = len(sizes) - 1
+        kernels.expect(sizes, m, dtype)
         self.m = m
         self.weights: Array | None = None
         self.norm = [

@@ -60,14 +60,15 @@ class HostKernels(ReferenceKernels):
     def capture(self, program: Program) -> Replay:
         """The program's calls, one after the other."""
         tape: Tape = []
-        self._calls.tape = tape
+        self._calls.tape, self._largest_product = tape, 0
         try:
             program()
         finally:
             self._calls.tape = None
+        largest = self._largest_product
 
         def replay(times: int, before: Before | None = None) -> None:
-            with self._blas_threads():
+            with self._blas_threads(largest):
                 for _ in range(times):
                     if before is not None:
                         before()
@@ -76,9 +77,9 @@ class HostKernels(ReferenceKernels):
 
         return replay
 
-    def _blas_threads(self) -> contextlib.AbstractContextManager[None]:
-        """As many threads as are worth it for the largest product so far, where the BLAS lets us say so."""
-        if self.blas is None or self._largest_product >= SMALL_PRODUCT:
+    def _blas_threads(self, largest: int) -> contextlib.AbstractContextManager[None]:
+        """As many threads as are worth it for a program's largest product, where the BLAS lets us say so."""
+        if self.blas is None or largest >= SMALL_PRODUCT:
             return contextlib.nullcontext()
         return self._one_thread()
 

@@ -23,7 +23,8 @@ import numpy as np
 
 from ..blas import usable_cores
 from ..openblas import numpys_openblas
-from .calling import call, integers
+from .calling import call as call_kernel
+from .calling import integers
 from .native import Native
 from .parts import Late, inline
 from .phases import phases_of
@@ -60,7 +61,7 @@ def _play_track(score, n_phases, track):
     bounds = integers(tracks, n_tracks + 1)
     for i in range(bounds[track], bounds[track + 1]):
         made = integers(calls + 16 * i, 2)
-        call(made[0], made[1])
+        call_kernel(made[0], made[1])
 
 
 @inline
@@ -162,8 +163,10 @@ class Score:
             words += [first, _SPINS + int(2 * longest / _PAUSE_NANOSECONDS)]
             first += len(phase.tracks)
         words += [first, 0]
-        bounds = np.cumsum([0, *(len(track.calls) for track in tracks)])
-        words += [*bounds.tolist(), *(word for track in tracks for made in track.calls for word in made)]
+        bounds = np.cumsum([0, *(len(track.parts) for track in tracks)])
+        words += bounds.tolist()
+        for call, part in (made for track in tracks for made in track.parts):
+            words += [call.kernel.address, call.rows[part].ctypes.data]
         self.words = np.array(words, np.int64)
         self.nanoseconds = sum(track.nanoseconds for track in tracks)
         least, most = (max(1, int(time / max(self.nanoseconds, 1.0))) for time in _ALONE_NANOSECONDS)

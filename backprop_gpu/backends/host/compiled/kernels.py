@@ -6,7 +6,9 @@ is being captured it is written down instead, and the replay is one compiled loo
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,7 +33,10 @@ from .recording import Argument, Call, Columns, Cut, NotRecordableError, Tape, U
 # The largest product of a network that is cut in two has twice so many operations at least, one that is cut in more has
 # MORE_OPERATIONS for each part: some microseconds of a core.
 PART_OPERATIONS, MORE_OPERATIONS = 130_000, 500_000
+LONG_VECTOR = 8_192  # a sum over so many numbers is taken in parts
 CACHE_LINE = 64
+
+Threads = Callable[[], contextlib.AbstractContextManager[None]]
 LARGE_NANOSECONDS = 100_000  # from here on a call by itself is played on all cores
 
 
@@ -48,25 +53,34 @@ class CompiledKernels(NormKernels):
         super().__init__(backend, blas)
         self._gemm = blas.gemm
         self._recording: list[Call] | None = None
-        self._crew, self._cuttable = crew(), 0
+        self._crew = crew()
+        self._expected: dict[int, int] = {}
 
     # -- calling and recording -----------------------------------------------------------------------------------
 
-    def _run(self, kernel: Kernel, *arguments: Argument, nanoseconds: float = 0.0) -> None:
-        made = Call(kernel, arguments, nanoseconds, self._parts())
+    def _run(self, kernel: Kernel, *arguments: Argument, nanoseconds: float = 0.0, parts: int | None = None) -> None:
+        """Call, or write the call down. ``parts`` where its bits depend on how it is cut; None: as it fits."""
+        large = self._crew.size if nanoseconds > LARGE_NANOSECONDS else 1
+        made = Call(kernel, arguments, nanoseconds, large if parts is None else parts, free=parts is None)
         if self._recording is None:
             self._do(self._outright, made)
         else:
             self._recording.append(made)
 
-    def _run_prepared(self, *all_prepared: cuts.Prepared) -> None:
+    def _run_prepared(self, m: int, *all_prepared: cuts.Prepared) -> None:
         for kernel, arguments, nanoseconds in all_prepared:
-            self._run(kernel, *arguments, nanoseconds=nanoseconds)
+            self._run(kernel, *arguments, nanoseconds=nanoseconds, parts=self._parts(m))
 
-    def _parts(self) -> int:
-        """In how many parts calls are worth being cut, by the largest product so far."""
-        least = 1 if self._cuttable < 2 * PART_OPERATIONS else 2
-        return min(self._crew.size, max(least, self._cuttable // MORE_OPERATIONS))
+    def expect(self, sizes: Sequence[int], m: int, dtype: str) -> None:
+        """The largest product of m examples decides in how many parts all of them are cut."""
+        shared = m * np.dtype(dtype).itemsize % CACHE_LINE  # two cores write to one line where their examples meet
+        work = max(2 * n * k * m // (4 if shared and n < m else 1) for k, n in itertools.pairwise(sizes))
+        self._expected[m] = max(self._expected.get(m, 0), work)
+
+    def _parts(self, m: int) -> int:
+        """In how many parts operations on m examples are cut."""
+        work = self._expected.get(m, 0)
+        return min(self._crew.size, max(1 if work < 2 * PART_OPERATIONS else 2, work // MORE_OPERATIONS))
 
     def _outright(self, made: Call) -> None:
         """Play one call, on all cores if it is large."""
@@ -108,18 +122,18 @@ class CompiledKernels(NormKernels):
 
         return replay
 
-    def _player(self, calls: list[Call]) -> tuple[Callable[[int], None], Callable[[], Any]]:
+    def _player(self, calls: list[Call]) -> tuple[Callable[[int], None], Threads]:
         """What plays the calls a number of times, and under how many threads of BLAS: one where all cores play."""
-        parts = self._parts()
+        parts = max((made.parts for made in calls), default=1)
         if parts == 1:
-            return Tape(calls).play, self._blas_threads
-        score = Score([made.cut(parts) for made in calls])
+            return Tape(calls).play, functools.partial(self._blas_threads, self._largest_product)
+        score = Score([made.cut(parts) if made.free else made for made in calls])
         return functools.partial(self._crew.play, score), self._one_thread
 
     def _record(self, program: Program) -> list[Call] | None:
         """The program's calls; None if something has no compiled form."""
         calls: list[Call] = []
-        self._recording = calls
+        self._recording, self._largest_product = calls, 0
         try:
             program()
         except NotRecordableError:
@@ -178,21 +192,15 @@ class CompiledKernels(NormKernels):
         if given is None:
             self._fall_back()
             given = cuts.Stored(self._contiguous(A_prev, A.dtype))
-        self._count(*W.shape, A)
-        self._run_prepared(cuts.dense(self._gemm[A.dtype.name], W, given, b, activation.name, A, saved))
-        self._dropped(A, saved, dropout)
-
-    def _count(self, n: int, k: int, A: np.ndarray) -> None:
-        """Take note of a product (n, k) times (k, m)."""
         m = A.shape[1]
-        self._largest_product = max(self._largest_product, 2 * n * k * m)
-        shared = m * A.itemsize % CACHE_LINE and n < m  # two cores write to one line where their examples meet
-        self._cuttable = max(self._cuttable, 2 * n * k * m // (4 if shared else 1))
+        self._largest_product = max(self._largest_product, 2 * W.size * m)
+        self._run_prepared(m, cuts.dense(self._gemm[A.dtype.name], W, given, b, activation.name, A, saved))
+        self._dropped(A, saved, dropout)
 
     def _dropped(self, A: np.ndarray, saved: Any, dropout: Dropout | None) -> None:
         """A, g' <- drop(A), drop(g')."""
         if dropout is not None:
-            self._run_prepared(cuts.dropped(A, saved, dropout))
+            self._run_prepared(A.shape[1], cuts.dropped(A, saved, dropout))
 
     def dense_vjp_input(
         self,
@@ -225,7 +233,8 @@ class CompiledKernels(NormKernels):
             )
             return
         numbers, gemm = (scale, dZ_prev, db_prev, accumulate), self._gemm[dZ.dtype.name]
-        self._run_prepared(*cuts.dense_vjp_input(gemm, W, dZ, activation_prev.name, A_prev, saved_prev, *numbers))
+        prepared = cuts.dense_vjp_input(gemm, W, dZ, activation_prev.name, A_prev, saved_prev, *numbers)
+        self._run_prepared(dZ.shape[1], *prepared)
 
     def dense_vjp_params(
         self, dZ: np.ndarray, A_prev: np.ndarray, *, scale: np.ndarray | None, dW: np.ndarray, accumulate: bool
@@ -236,7 +245,8 @@ class CompiledKernels(NormKernels):
             self._fall_back()
             super().dense_vjp_params(dZ, A_prev, scale=scale, dW=dW, accumulate=accumulate)
             return
-        self._run_prepared(cuts.dense_vjp_params(self._gemm[dW.dtype.name], dZ, given, scale, dW, accumulate))
+        prepared = cuts.dense_vjp_params(self._gemm[dW.dtype.name], dZ, given, scale, dW, accumulate)
+        self._run_prepared(dZ.shape[1], prepared)
 
     def output_delta(
         self,
@@ -295,6 +305,10 @@ class CompiledKernels(NormKernels):
             nanoseconds=2 * pass_time(dZ),
         )
 
+    def _parts_of(self, vector: np.ndarray) -> int:
+        """In how many parts a sum over a vector is taken."""
+        return self._crew.size if vector.shape[0] >= LONG_VECTOR else 1
+
     # -- the flat vector -----------------------------------------------------------------------------------------
 
     def penalty(
@@ -312,6 +326,7 @@ class CompiledKernels(NormKernels):
             updates.penalty(theta.dtype.name),
             *(rows(theta), rows(grad, written=True), l1, l2, shares(sums), Units(n)),
             nanoseconds=pass_time(theta),
+            parts=self._parts_of(theta),
         )
         self._run(updates.penalty_value(theta.dtype.name), sums, sums.size, Cut(value, written=True), Units(1))
 
@@ -323,7 +338,14 @@ class CompiledKernels(NormKernels):
             return
         limit = np.array([max_norm], grad.dtype)
         sums, dtype = np.zeros((self._crew.size, 1)), grad.dtype.name
-        self._run(updates.squares(dtype), rows(grad), Units(grad.shape[0]), shares(sums), nanoseconds=pass_time(grad))
+        self._run(
+            updates.squares(dtype),
+            rows(grad),
+            Units(grad.shape[0]),
+            shares(sums),
+            nanoseconds=pass_time(grad),
+            parts=self._parts_of(grad),
+        )
         written = Cut(norm, written=True), Cut(factor, written=True)
         self._run(updates.global_norm(dtype), sums, sums.size, limit, *written, Units(1))
 

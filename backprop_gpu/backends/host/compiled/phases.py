@@ -15,7 +15,7 @@ from .recording import Call, Region
 
 @dataclass
 class Track:
-    """Calls that are played one after the other: (address of the kernel, address of its row).
+    """Parts of calls that are played one after the other.
 
     Attributes
     ----------
@@ -23,10 +23,23 @@ class Track:
         About how long they take on one core.
     """
 
-    calls: list[tuple[int, int]] = field(default_factory=list)
-    reads: list[Region] = field(default_factory=list)
-    writes: list[Region] = field(default_factory=list)
+    parts: list[tuple[Call, int]] = field(default_factory=list)
     nanoseconds: float = 0.0
+
+    def add(self, call: Call, part: int) -> None:
+        """After the others."""
+        self.parts.append((call, part))
+        self.nanoseconds += call.nanoseconds / call.parts
+
+    def allows(self, call: Call, part: int) -> bool:
+        """Whether a part that is played at the same time neither meets what this writes, nor writes what it touches."""
+        if not self.parts:
+            return True
+        reads, writes = call.regions(part)
+        for mine in (made.regions(i) for made, i in self.parts):
+            if _meet(reads, mine[1]) or _meet(writes, mine[1]) or _meet(writes, mine[0]):
+                return False
+        return True
 
 
 @dataclass
@@ -38,39 +51,25 @@ class Phase:
 
     def add(self, call: Call) -> bool:
         """Take a call in, each part on a track of its own; False if it has to wait for the next phase."""
-        if self.solo or call.solo:
-            if not (self.solo and call.solo):
-                return False
-            placed = [0]
-        else:
-            placed = self._tracks_for(call)
-            self.tracks += [Track() for _ in range(len(placed) - len(self.tracks))]
-        for part, number in enumerate(placed):
-            track = self.tracks[number]
-            track.calls.append((call.kernel.address, call.rows[part].ctypes.data))
-            track.nanoseconds += call.nanoseconds / call.parts
-            if not call.solo:
-                reads, writes = call.regions(part)
-                track.reads += reads
-                track.writes += writes
-        return bool(placed)
+        if self.solo != call.solo:
+            return False
+        numbers = [0] if call.solo else self._tracks_for(call)
+        self.tracks += [Track() for _ in range(len(numbers) - len(self.tracks))]
+        for part, number in enumerate(numbers):
+            self.tracks[number].add(call, part)
+        return bool(numbers)
 
     def _tracks_for(self, call: Call) -> list[int]:
         """The number of a track for each part, that of least work for a call in one; empty if there are none."""
         if call.parts > 1:
             numbers = list(range(call.parts))
-            fits = all(self._free(call, part, part) for part in numbers)
-            return numbers if fits else []
+            return numbers if all(self._free(call, part, part) for part in numbers) else []
         by_work = sorted(range(len(self.tracks)), key=lambda number: self.tracks[number].nanoseconds)
         return next(([number] for number in by_work if self._free(call, 0, number)), [])
 
     def _free(self, call: Call, part: int, number: int) -> bool:
-        """Whether a part on a track would neither meet what another track writes, nor write what another touches."""
-        reads, writes = call.regions(part)
-        others = [track for i, track in enumerate(self.tracks) if i != number]
-        return not any(
-            _meet(reads, track.writes) or _meet(writes, track.writes) or _meet(writes, track.reads) for track in others
-        )
+        """Whether a part may be on a track, as far as the others are concerned."""
+        return all(track.allows(call, part) for i, track in enumerate(self.tracks) if i != number)
 
 
 def _meet(these: list[Region], those: list[Region]) -> bool:

@@ -123,21 +123,34 @@ class Call:
         In how many parts it can be played, in any order or at once, with the same bits.
     nanoseconds : float
         About how long it takes on one core.
+    free : bool
+        Its bits do not depend on how it is cut.
     solo : bool
         It has no units, and what it writes is not declared: nothing may be played beside it.
     """
 
-    def __init__(self, kernel: Kernel, arguments: Sequence[Argument], nanoseconds: float = 0.0, parts: int = 1) -> None:
-        self.kernel, self.arguments, self.nanoseconds = kernel, tuple(arguments), nanoseconds
+    def __init__(
+        self,
+        kernel: Kernel,
+        arguments: Sequence[Argument],
+        nanoseconds: float = 0.0,
+        parts: int = 1,
+        *,
+        free: bool = False,
+    ) -> None:
+        self.kernel, self.arguments, self.nanoseconds, self.free = kernel, tuple(arguments), nanoseconds, free
         units = next((a for a in self.arguments if isinstance(a, Units)), None)
         self._units, self._aligned = (0, 1) if units is None else (int(units), units.aligned)
         self.solo = units is None
+        self._regions: dict[int, tuple[list[Region], list[Region]]] = {}
         self.parts = max(1, min(parts, self._units // self._aligned))
         self.rows = [np.array([self._number(a, i) for a in self.arguments], np.int64) for i in range(self.parts)]
 
     def cut(self, parts: int) -> Call:
         """The same call in so many parts, or as many as it has units for."""
-        return self if self.solo or parts == self.parts else Call(self.kernel, self.arguments, self.nanoseconds, parts)
+        if self.solo or parts == self.parts:
+            return self
+        return Call(self.kernel, self.arguments, self.nanoseconds, parts, free=self.free)
 
     def run(self) -> None:
         """Outright, part after part."""
@@ -146,6 +159,11 @@ class Call:
 
     def regions(self, part: int) -> tuple[list[Region], list[Region]]:
         """What a part reads, and what it writes."""
+        if part not in self._regions:
+            self._regions[part] = self._find_regions(part)
+        return self._regions[part]
+
+    def _find_regions(self, part: int) -> tuple[list[Region], list[Region]]:
         read, written = list[Region](), list[Region]()
         for argument in self.arguments:
             if isinstance(argument, np.ndarray):
