@@ -30,6 +30,7 @@ if compiled_obstacle() is not None:
 
 from backprop_gpu.backends.host.compiled import kernels as compiled_kernels
 from backprop_gpu.backends.host.compiled.crew import Crew, Score
+from backprop_gpu.backends.host.compiled.pace import Pace
 from backprop_gpu.backends.host.compiled.phases import phases_of
 from backprop_gpu.backends.host.compiled.recording import Call, Columns, Cut, Region, Units, columns, rows
 
@@ -177,18 +178,15 @@ def test_a_recorded_step_has_the_bits_of_one_that_is_called(
     assert same_bits(trained(build(SETTINGS[name])), recorded)
 
 
-def test_a_core_that_does_not_come_in_time_is_not_waited_for_again(scores: list[Score]) -> None:
-    together = trained(build({}))
-    scores.clear()
-    made = build({})
-    for score in scores:
-        n_phases = int(score.words[0])
-        score.words[2 : 2 + 2 * n_phases : 2] = 0  # looks before the caller loses patience
-        least = int(score.patience[2])
-    assert same_bits(trained(made), together)
-    alone = [score.patience.copy() for score in scores]
-    assert max(int(p[1]) for p in alone) > least, "twice as long the next time"
-    assert max(int(p[0]) for p in alone) > 0, "plays alone for now"
+def test_it_changes_between_alone_and_together_with_the_same_bits(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    together, turns = trained(build({})), itertools.cycle([(True, 1), (False, 2), (True, 3)])
+
+    def next_turn(self: Pace, times: int) -> tuple[bool, int]:
+        how, steps = next(turns)
+        return how, min(steps, times)
+
+    monkeypatch.setattr(Pace, "next", next_turn)
+    assert same_bits(trained(build({})), together)
 
 
 def test_threads_of_python_may_train_at_once(crew: Crew) -> None:
@@ -325,3 +323,43 @@ def test_a_small_call_goes_beside_others_on_the_shorter_track() -> None:
 def test_a_call_without_units_is_played_by_itself() -> None:
     x = np.zeros((8, 64), np.float32)
     assert shape_of(call(rows(x, written=True), Units(8)), call(np.zeros(3)), call(np.zeros(3))) == [[1, 1], [2]]
+
+
+# -- pace -------------------------------------------------------------------------------------------------------------
+
+
+def played(pace: Pace, seconds: Callable[[bool], float], steps: int) -> list[tuple[bool, int]]:
+    """Ways and numbers of steps of a play that takes ``seconds(together)`` a step."""
+    turns = []
+    while steps > 0:
+        together, now = pace.next(steps)
+        assert 1 <= now <= steps
+        pace.took(together, now, now * seconds(together))
+        turns.append((together, now))
+        steps -= now
+    return turns
+
+
+def share_together(turns: list[tuple[bool, int]]) -> float:
+    return sum(n for together, n in turns if together) / sum(n for _, n in turns)
+
+
+@pytest.mark.parametrize("step", [1e-5, 1e-3, 0.1])
+def test_the_faster_way_is_played_and_the_other_tried_now_and_then(step: float) -> None:
+    for factor, least, most in ((0.6, 0.9, 0.999), (1.4, 0.001, 0.1)):
+        pace = Pace(step)
+        turns = played(pace, lambda together: step * (factor if together else 1.0), int(20 / step))  # noqa: B023
+        assert least <= share_together(turns) <= most
+        assert max(n for _, n in turns) * step * 1.4 <= max(0.05, 2 * step), "signals are looked at in between"
+
+
+def test_it_changes_its_mind_when_the_machine_does() -> None:
+    pace = Pace(1e-4)
+    quick, slow = (lambda together: 6e-5 if together else 1e-4), (lambda together: 3e-4 if together else 1e-4)
+    assert share_together(played(pace, quick, 20_000)) > 0.9
+    assert share_together(played(pace, slow, 20_000)) < 0.1
+    assert share_together(played(pace, quick, 20_000)) > 0.85
+
+
+def test_a_short_play_is_not_spent_on_trials() -> None:
+    assert all(together for together, _ in played(Pace(1e-4), lambda together: 6e-5, 100))

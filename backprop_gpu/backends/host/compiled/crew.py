@@ -2,9 +2,8 @@
 
 The thread that called for it opens one phase after the other and takes its tracks; threads that wait for such work take
 tracks too. A track is taken by swapping a ticket, so nobody waits for a thread that has not come: where another program
-has the other cores, the caller plays all the tracks itself. It waits only for a track that somebody has begun. If that
-takes far longer than it should, because that thread lost its core, the caller plays alone for a while, and for twice as
-long each time that happens again. Who plays a track changes none of its bits.
+has the other cores, the caller plays all the tracks itself. It waits only for a track that somebody has begun. Whoever
+plays it, a track has the same bits.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from ..openblas import numpys_openblas
 from .calling import call as call_kernel
 from .calling import integers
 from .native import Native
+from .pace import Pace
 from .parts import Late, inline
 from .phases import phases_of
 from .recording import Call
@@ -45,18 +44,15 @@ _TICKET, _ENDED, _STOP = 0, 128, 256
 MOST_TRACKS, _PHASE_BITS = 32, 16
 _CLOSED = 0  # the ticket before the first phase is opened
 _SPINS = 5_000  # looks at a word, some 100 us, before the operating system is asked to run someone else
-_ALONE_NANOSECONDS = 10e6, 1e9  # how long, at least and at most, the caller then plays alone before it tries again
-_PAUSE_NANOSECONDS = 20
-CHUNK_SECONDS = 0.1  # Python looks at signals between chunks, so Ctrl-C is answered within this
 SHORT_SECONDS = 100e-6  # of work that is not worth waking a thread
 
 
-# A score is int64: number of phases; for each phase where its tracks begin and how long to wait for one (in looks), and
-# one more for the end; for each track where its calls begin, and one more; (kernel, row) of each call.
+# A score is int64: number of phases; for each phase where its tracks begin, and one more for the end; for each track
+# where its calls begin, and one more; (kernel, row) of each call.
 @inline
 def _play_track(score, n_phases, track):
-    tracks = score + 8 * (1 + 2 * (n_phases + 1))
-    n_tracks = integers(score, 2 * n_phases + 2)[2 * n_phases + 1]
+    tracks = score + 8 * (n_phases + 2)
+    n_tracks = integers(score, n_phases + 2)[n_phases + 1]
     calls = tracks + 8 * (n_tracks + 1)
     bounds = integers(tracks, n_tracks + 1)
     for i in range(bounds[track], bounds[track + 1]):
@@ -80,22 +76,27 @@ def _take(ticket_at, own, n):
             return track
 
 
-def lead(score: Any, times: Any, shared: Any, patience: Any, offer: Any) -> None:
-    """Play a score ``times`` times over, with whoever comes.
+@inline
+def _wait(spins, offer):
+    """Look again soon, or after others had the core; returns how often this has been."""
+    if spins < _SPINS:
+        pause()
+    else:
+        system_yield(offer)
+    return spins + 1
 
-    ``patience``: how many steps to play alone, how many next time, and the least and most of that.
-    """
+
+def lead(score: Any, times: Any, shared: Any, together: Any, offer: Any) -> None:
+    """Play a score ``times`` times over, with whoever comes if ``together``."""
     n_phases = integers(score, 1)[0]
-    phases = integers(score + 8, 2 * (n_phases + 1))
-    alone = integers(patience, 4)
+    phases = integers(score + 8, n_phases + 1)
     opening = 0
     for _ in range(times):
         for p in range(n_phases):
-            first, end, limit = phases[2 * p], phases[2 * p + 2], phases[2 * p + 1]
-            n = end - first
-            if n == 1 or alone[0] > 0:
-                for track in range(first, end):
-                    _play_track(score, n_phases, track)
+            first, n = phases[p], phases[p + 1] - phases[p]
+            if n == 1 or together == 0:
+                for track in range(n):
+                    _play_track(score, n_phases, first + track)
                 continue
             opening = (opening + 1) & 0x7FFF
             publish(shared + _ENDED, 0)
@@ -108,29 +109,18 @@ def lead(score: Any, times: Any, shared: Any, patience: Any, offer: Any) -> None
                 add_one(shared + _ENDED)
             spins = 0
             while look(shared + _ENDED) < n:
-                spins += 1
-                if spins < limit:
-                    pause()
-                else:
-                    system_yield(offer)
-            if spins >= limit:
-                alone[0] = alone[1]
-                alone[1] = min(2 * alone[1], alone[3])
-        if alone[0] > 0:
-            alone[0] -= 1
-        elif alone[1] > alone[2]:
-            alone[1] -= 1
+                spins = _wait(spins, offer)
 
 
 def follow(score: Any, shared: Any, own: Any, offer: Any) -> None:
     """Take tracks of the phases that ``lead`` opens, ``own`` if it can, until it stops."""
     n_phases = integers(score, 1)[0]
-    phases = integers(score + 8, 2 * (n_phases + 1))
+    phases = integers(score + 8, n_phases + 1)
     spins = 0
     while look(shared + _STOP) == 0:
         ticket = look(shared + _TICKET)
         p = ticket >> MOST_TRACKS & (1 << _PHASE_BITS) - 1
-        first, n = phases[2 * p], phases[2 * p + 2] - phases[2 * p]
+        first, n = phases[p], phases[p + 1] - phases[p]
         full = (1 << n) - 1
         if ticket != _CLOSED and ticket & full != full:
             track = own if own < n and ticket >> own & 1 == 0 else 0
@@ -140,11 +130,8 @@ def follow(score: Any, shared: Any, own: Any, offer: Any) -> None:
                 _play_track(score, n_phases, first + track)
                 add_one(shared + _ENDED)
                 spins = 0
-        elif spins < _SPINS:
-            spins += 1
-            pause()
         else:
-            system_yield(offer)
+            spins = _wait(spins, offer)
 
 
 _leader = Native("lead", 5, lambda: lead)
@@ -152,25 +139,27 @@ _follower = Native("follow", 4, lambda: follow)
 
 
 class Score:
-    """The phases of a program as the threads read them; it keeps the calls, whose rows they are made of."""
+    """The phases of a program as the threads read them; it keeps the calls, whose rows they are made of.
+
+    Attributes
+    ----------
+    seconds : float
+        About how long it takes on one core.
+    pace : Pace
+        How fast it was, alone and together.
+    """
 
     def __init__(self, calls: list[Call]) -> None:
         self.calls, phases = calls, phases_of(calls)
-        words, tracks = [len(phases)], [track for phase in phases for track in phase.tracks]
-        first = 0
-        for phase in phases:
-            longest = max(track.nanoseconds for track in phase.tracks)
-            words += [first, _SPINS + int(2 * longest / _PAUSE_NANOSECONDS)]
-            first += len(phase.tracks)
-        words += [first, 0]
-        bounds = np.cumsum([0, *(len(track.parts) for track in tracks)])
-        words += bounds.tolist()
+        tracks = [track for phase in phases for track in phase.tracks]
+        first_tracks = np.cumsum([0, *(len(phase.tracks) for phase in phases)])
+        first_calls = np.cumsum([0, *(len(track.parts) for track in tracks)])
+        words = [len(phases), *first_tracks.tolist(), *first_calls.tolist()]
         for call, part in (made for track in tracks for made in track.parts):
             words += [call.kernel.address, call.rows[part].ctypes.data]
         self.words = np.array(words, np.int64)
-        self.nanoseconds = sum(track.nanoseconds for track in tracks)
-        least, most = (max(1, int(time / max(self.nanoseconds, 1.0))) for time in _ALONE_NANOSECONDS)
-        self.patience = np.array([0, least, least, most], np.int64)
+        self.seconds = 1e-9 * sum(track.nanoseconds for track in tracks)
+        self.pace = Pace(self.seconds)
 
     @property
     def address(self) -> int:
@@ -209,18 +198,27 @@ class Crew:
         self._free, self._followers = threading.Lock(), list[_Follower]()
 
     def play(self, score: Score, times: int) -> None:
-        """Play on all cores, or on this one if another thread is playing or the work is short."""
+        """Play, some hundredths of a second at a time: together if that is faster and no other thread is playing."""
+        while times > 0:
+            together, steps = score.pace.next(times)
+            together = together and steps * score.seconds > SHORT_SECONDS and self._free.acquire(blocking=False)
+            start = time.perf_counter()
+            try:
+                self._play(score, steps, together)
+            finally:
+                if together:
+                    self._free.release()
+            score.pace.took(together, steps, time.perf_counter() - start)
+            times -= steps
+
+    def _play(self, score: Score, steps: int, together: bool) -> None:
         shared = np.zeros(64, np.int64)
-        free = times * score.nanoseconds > 1e9 * SHORT_SECONDS and self._free.acquire(blocking=False)
         try:
-            if free:
+            if together:
                 self._call(score, shared)
-            given = (score.address, times, shared.ctypes.data, score.patience.ctypes.data, _yield_address())
-            _leader(*given)
+            _leader(score.address, steps, shared.ctypes.data, int(together), _yield_address())
         finally:
             shared[_STOP // 8] = 1
-            if free:
-                self._free.release()
 
     def _call(self, score: Score, shared: np.ndarray) -> None:
         if not self._followers:
@@ -240,15 +238,3 @@ def crew() -> Crew:
 def _yield_address() -> int:
     function = ctypes.CDLL("kernel32").SwitchToThread if sys.platform == "win32" else ctypes.CDLL(None).sched_yield
     return ctypes.cast(function, ctypes.c_void_p).value or 0
-
-
-def in_chunks(play: Callable[[int], None], times: int) -> None:
-    """Play a tenth of a second at a time; the first chunk is one step, which tells how long a step takes."""
-    chunk = 1
-    while times > 0:
-        now = min(chunk, times)
-        start = time.perf_counter()
-        play(now)
-        seconds = (time.perf_counter() - start) / now
-        times -= now
-        chunk = max(1, int(CHUNK_SECONDS / max(seconds, 1e-7)))

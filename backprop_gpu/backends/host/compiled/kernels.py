@@ -24,7 +24,7 @@ from ...shipped import shipped
 from ..openblas import OpenBlas
 from . import activations, averaging, cuts, data, losses, updates
 from .calling import REALS, Kernel
-from .crew import Score, crew, in_chunks
+from .crew import Score, crew
 from .cuts import CompiledSaved
 from .norm_kernels import NormKernels
 from .plan import choices, layer_obstacle, temporaries
@@ -114,7 +114,7 @@ class CompiledKernels(NormKernels):
         def replay(times: int, before: Before | None = None) -> None:
             with threads():
                 if before is None:
-                    in_chunks(play, times)
+                    play(times)
                     return
                 for _ in range(times):
                     before()

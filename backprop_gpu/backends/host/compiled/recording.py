@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from .calling import Kernel, call, integers
 from .native import Native
 
+CHUNK_SECONDS = 0.1  # Python looks at signals between chunks, so Ctrl-C is answered within this
 PRODUCT_RATE, PASS_RATE = 100, 5  # about: operations of a product, elements of a pass over memory, in a nanosecond
 
 
@@ -231,5 +233,12 @@ class Tape:
         self._rows = np.array([row.ctypes.data for c in calls for row in c.rows], np.int64)
 
     def play(self, times: int) -> None:
-        """Without Python, and without a look at signals."""
-        _player(self._kernels.ctypes.data, self._rows.ctypes.data, self._rows.size, times)
+        """Play, a tenth of a second at a time; the first chunk is one step, which tells how long a step takes."""
+        chunk, program = 1, (self._kernels.ctypes.data, self._rows.ctypes.data, self._rows.size)
+        while times > 0:
+            now = min(chunk, times)
+            start = time.perf_counter()
+            _player(*program, now)
+            seconds = (time.perf_counter() - start) / now
+            times -= now
+            chunk = max(1, int(CHUNK_SECONDS / max(seconds, 1e-7)))
