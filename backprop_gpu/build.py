@@ -36,7 +36,8 @@ MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE = (
     "metrics.json",
 )
 
-COMPILER_SECONDS = 1.0  # loading numba costs about half a second; a run predicted to be shorter than this does without
+# Of predicted work with NumPy's kernels: below this, loading the compiled ones, 0.05 s, is not worth it.
+COMPILER_SECONDS = 0.05
 
 
 class Model:

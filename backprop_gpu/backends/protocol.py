@@ -68,11 +68,11 @@ class Kernels(Protocol):
     examples_contiguous: bool
     claim: str
 
-    def expect(self, sizes: Sequence[int], m: int, dtype: str) -> None:
-        """A network of so many units per layer will be taken through its layers with m examples at a time."""
+    def saved(self, n: int, k: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
+        """Buffers in which ``dense`` leaves what its backward needs; owned and read by this kernel set alone.
 
-    def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
-        """Buffers in which ``dense`` leaves what its backward needs; owned and read by this kernel set alone."""
+        They are asked for with all layers of a network, (n, k) times (k, m), before any is computed.
+        """
 
     def reveal(self, saved: Any) -> dict[str, Array]:
         """What ``saved`` holds, by name (``Z``, ``mask``), where it exists: for tracing, never for computing."""

@@ -43,10 +43,7 @@ class ReferenceKernels:
         self.backend, self.xp = backend, backend.xp
         self._ranges: dict[int, Array] = {}
 
-    def expect(self, sizes: Sequence[int], m: int, dtype: str) -> None:
-        """Nothing depends on it."""
-
-    def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Saved:
+    def saved(self, n: int, k: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Saved:
         """Nothing is made beforehand: the forward leaves its own arrays."""
         return Saved()
 

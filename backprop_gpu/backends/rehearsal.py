@@ -47,7 +47,7 @@ class _Stage:
         self.slots = [self.theta for _ in spec.optimizer.state]
         self.dropout = [self.dropped(l) for l in range(len(sizes))]
         self.saved = [
-            None if l == 0 else kernels.saved(n, spec.m, spec.dtype, spec.activations[l], self.dropout[l])
+            None if l == 0 else kernels.saved(n, sizes[l - 1], spec.m, spec.dtype, spec.activations[l], self.dropout[l])
             for l, n in enumerate(sizes)
         ]
 

@@ -16,7 +16,7 @@ from ..devices import FORMS, DeviceSpec, one_line, requested
 from ..errors import DeviceError, MissingDependencyError
 from .base import Backend
 from .host.blas import usable_cores
-from .host.memory import available_bytes
+from .host.memory import CACHE_LINE, available_bytes
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,6 @@ def _namespace(module: str, packages: str) -> Namespace:
     except Exception as error:  # an installed but broken package may raise anything
         cure = f"reinstall it: pip install --force-reinstall {packages}"
         raise MissingDependencyError(f"{module} cannot be imported ({one_line(error)}); {cure}") from None
-
-
-CACHE_LINE = 64  # bytes
 
 
 class HostBackend(Backend):

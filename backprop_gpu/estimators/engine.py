@@ -26,10 +26,9 @@ from .params import activations_of, batch_norm_of, dropout_of, invalid, optimize
 from .scaled import ScaledStep
 from .start import Parameters
 
-# Of predicted work with NumPy's kernels (real work takes some four times as long): below this, loading the compiled
-# ones, half a second once per process, is not worth it. Parameters and the number of rows alone decide, so that equal
-# fits give equal bits.
-COMPILER_SECONDS = 0.1
+# Of predicted work with NumPy's kernels: below this, loading the compiled ones (0.05 s, once) is not worth it.
+# Parameters and the number of rows alone decide, so that equal fits give equal bits.
+COMPILER_SECONDS = 0.02
 SLOW_DOUBLE = 4  # from here on a device's float64 is worth a word
 LIVE = "live"
 

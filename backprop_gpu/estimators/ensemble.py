@@ -79,24 +79,24 @@ def fit_together(entrants: Sequence[Entrant], rows: Rows, loss: Loss) -> list[En
     Returns those that were fitted: Ctrl-C ends the ones that have begun with what they have, and leaves out the others.
     """
     fitted: list[Entrant] = []
-    crews: dict[int, list[tuple[str, Entrant]]] = {}
+    groups: dict[int, list[tuple[str, Entrant]]] = {}
     for number, entrant in enumerate(entrants, start=1):
         key = entrant.n(rows) if entrant.together else -number
-        crews.setdefault(key, []).append((f"net {number}: ", entrant))
-    for crew in crews.values():
-        fitted += [entrant for _, entrant in crew]
-        if not _fit_crew(crew, rows, loss):
+        groups.setdefault(key, []).append((f"net {number}: ", entrant))
+    for group in groups.values():
+        fitted += [entrant for _, entrant in group]
+        if not _fit_group(group, rows, loss):
             break
     return [entrant for entrant in entrants if entrant in fitted]
 
 
-def _fit_crew(crew: Sequence[tuple[str, Entrant]], rows: Rows, loss: Loss) -> bool:
+def _fit_group(group: Sequence[tuple[str, Entrant]], rows: Rows, loss: Loss) -> bool:
     """Fit in one program; False if interrupted."""
     laps: dict[StochasticFit, Lap] = {}
     net: DenseNet | None = None
     batches: OrderedBatches | None = None
     with contextlib.ExitStack() as stack:
-        for title, entrant in crew:
+        for title, entrant in group:
             member = entrant.member
             plan = plan_for(member, entrant.sizes, loss, str(member.coefs_[0].dtype), entrant.n(rows))
             member._optimizer = SolverState(plan.optimizer.learning_rate)

@@ -111,7 +111,7 @@ class Normalized:
 
     def __init__(self, backend: Backend, kernels: Kernels, n: int, m: int, dtype: str, train: bool) -> None:
         self.Z = backend.zeros((n, m), dtype)
-        self.saved = kernels.saved(n, m, dtype, get_activation("identity"), None)
+        self.saved = kernels.saved(n, n, m, dtype, get_activation("identity"), None)
         self.X, self.dU = (backend.zeros((n, m), dtype) if train else None for _ in range(2))
         self.inverse_std = backend.zeros((n, 1), dtype) if train else None
 
@@ -143,7 +143,6 @@ class Workspace:
         normalized: Sequence[int] = (),
     ) -> None:
         L = len(sizes) - 1
-        kernels.expect(sizes, m, dtype)
         self.m = m
         self.weights: Array | None = None
         self.norm = [
@@ -169,7 +168,7 @@ class Workspace:
         self.A: list[Array] = [None] + [layer(l) for l in range(1, L + 1)]
         self.dZ: list[Array] = [None] + [layer(l) for l in range(1, L + 1)] if train else []
         self.saved: list[Any] = [None] + [
-            kernels.saved(sizes[l], m, dtype, activations[l], self.dropout[l]) for l in range(1, L + 1)
+            kernels.saved(sizes[l], sizes[l - 1], m, dtype, activations[l], self.dropout[l]) for l in range(1, L + 1)
         ]
 
     def place(self, first: int) -> None:

@@ -169,12 +169,12 @@ def _products(backend: Backend, kernels: Kernels, shape: LayerShape, dtype: str)
         return backend.zeros(size, dtype)
 
     def forward(W: np.ndarray, A_prev: np.ndarray) -> np.ndarray:
-        A, saved = new(n, m), kernels.saved(n, m, dtype, identity, None)
+        A, saved = new(n, m), kernels.saved(n, k, m, dtype, identity, None)
         kernels.dense(up(W), up(A_prev), new(n, 1), identity, None, A=A, saved=saved)
         return backend.to_host(A)
 
     def vjp_input(W_T: np.ndarray, dZ: np.ndarray) -> np.ndarray:
-        A_prev, saved, out, db = new(k, m), kernels.saved(k, m, dtype, identity, None), new(k, m), new(k, 1)
+        A_prev, saved, out, db = new(k, m), kernels.saved(k, n, m, dtype, identity, None), new(k, m), new(k, 1)
         kernels.dense(new(k, 1), new(1, m), new(k, 1), identity, None, A=A_prev, saved=saved)
         kernels.dense_vjp_input(
             up(W_T.T), up(dZ), identity, None, A_prev, saved, scale=None, dZ_prev=out, db_prev=db, accumulate=False
@@ -282,7 +282,7 @@ def _subnormals(
         "bias": (zeros((n, k), kind), hot, b, np.broadcast_to(b, (n, m))),
     }
     for tensor, (W, A_prev, b, want) in asked.items():
-        A, saved = backend.zeros((n, m), dtype), kernels.saved(n, m, dtype, identity, None)
+        A, saved = backend.zeros((n, m), dtype), kernels.saved(n, k, m, dtype, identity, None)
         W, A_prev, b = (backend.asarray(x, dtype) for x in (W, A_prev, b))
         kernels.dense(W, A_prev, b, identity, None, A=A, saved=saved)
         got = backend.to_host(A)
@@ -338,7 +338,7 @@ def _mask(backend: Backend, kernels: Kernels, dtype: str, rng: np.random.Generat
         step=up([step], "int64"),
         first=up([first], "int64"),
     )
-    A, saved = backend.zeros((n, m), dtype), kernels.saved(n, m, dtype, identity, dropout)
+    A, saved = backend.zeros((n, m), dtype), kernels.saved(n, n, m, dtype, identity, dropout)
     W, A_prev, b = backend.zeros((n, 1), dtype), backend.zeros((1, m), dtype), up(np.ones((n, 1)), dtype)
     kernels.dense(W, A_prev, b, identity, dropout, A=A, saved=saved)
     kept = backend.to_host(A) != 0.0

@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,10 +99,10 @@ def same_bits(these: list[np.ndarray], those: list[np.ndarray]) -> bool:
     return all(a.tobytes() == b.tobytes() for a, b in zip(these, those, strict=True))
 
 
-def in_order(tracks_in: Callable[[list[int]], list[int]]) -> Callable[[Crew, Score, int], None]:
+def in_order(tracks_in: Callable[[list[int]], list[int]]) -> Callable[[Crew, Score, int, int], None]:
     """Plays on this thread, the tracks of each phase in another order."""
 
-    def play(self: Crew, score: Score, times: int) -> None:
+    def play(self: Crew, score: Score, times: int, limit: int) -> None:
         for _, phase in itertools.product(range(times), phases_of(score.calls)):
             for number in tracks_in(list(range(len(phase.tracks)))):
                 for made, part in phase.tracks[number].parts:
@@ -189,9 +190,11 @@ def test_it_changes_between_alone_and_together_with_the_same_bits(crew: Crew, mo
     assert same_bits(trained(build({})), together)
 
 
-def test_threads_of_python_may_train_at_once(crew: Crew) -> None:
-    wanted, found = trained(build({})), dict[int, list[np.ndarray]]()
-    made = [build({}) for _ in range(4)]
+@pytest.mark.parametrize("sizes", [[40, 96, 64, 5], [300, 400, 300, 5]])
+def test_threads_of_python_may_train_at_once(sizes: list[int], crew: Crew) -> None:
+    """The large products would have other bits with two threads of BLAS: those who end must not restore them."""
+    wanted, found = trained(build({"sizes": sizes})), dict[int, list[np.ndarray]]()
+    made = [build({"sizes": sizes}) for _ in range(4)]
 
     def work(i: int) -> None:
         found[i] = trained(made[i])
@@ -222,6 +225,31 @@ def test_the_threads_of_blas_are_as_before(crew: Crew) -> None:
     before = blas.threads
     trained(build({}))
     assert blas.threads == before
+    with blas.one_thread(), blas.one_thread():
+        assert blas.threads == before, "what it is set to meanwhile is no one's limit"
+
+
+def test_a_limit_of_the_users_holds_and_changes_no_bit(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="pip install threadpoolctl")
+    together, cores = trained(build({})), list[int]()
+    play = Crew._play
+
+    def noted(self: Crew, score: Score, steps: int, n: int) -> None:
+        cores.append(n)
+        play(self, score, steps, n)
+
+    monkeypatch.setattr(Crew, "_play", noted)
+    with threadpoolctl.threadpool_limits(1):
+        assert same_bits(trained(build({})), together)
+    assert set(cores) == {1}
+
+
+def test_what_a_network_has_done_before_changes_no_bit(crew: Crew) -> None:
+    X = np.random.default_rng(1).standard_normal((600, 40))
+    made = build({"batch_size": 64})
+    first = made.step.net.predict_proba(X)
+    assert same_bits([made.step.net.predict_proba(X)], [first])
+    assert same_bits(trained(made), trained(build({"batch_size": 64})))
 
 
 SCRIPT = """
@@ -242,7 +270,7 @@ SCRIPT = """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_process_has_a_crew_of_its_own() -> None:
+def test_a_forked_process_has_a_crew_of_its_own(tmp_path: Path) -> None:
     script = textwrap.dedent(SCRIPT) + textwrap.dedent("""
         child = os.fork()
         if child == 0:
@@ -250,8 +278,15 @@ def test_a_forked_process_has_a_crew_of_its_own() -> None:
         assert fit() == wanted
         assert os.waitpid(child, 0)[1] == 0
     """)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    for made_before in (False, True):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+        )
+        assert done.returncode == 0, (made_before, done.stderr)
 
 
 @pytest.mark.parametrize("limit", ["OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"])

@@ -108,6 +108,37 @@ def test_runs_repeat_bit_for_bit(dtype: str) -> None:
     np.testing.assert_array_equal(first.step.net.params.theta, second.step.net.params.theta)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("m", [5, 16, 24, 70])
+def test_how_near_arrays_lie_changes_no_bit_of_a_sum(dtype: str, m: int) -> None:
+    """Compiled loops look at how far apart arrays lie: one that stores must not be one that sums."""
+    from backprop_gpu.backends.host.compiled import norms
+
+    n, given, found = 3, np.random.default_rng(0).standard_normal((3, m)).astype(dtype), set()
+    for gap in range(9):
+        room = np.zeros(2**16, np.uint8)
+        at = -room.ctypes.data % 64
+
+        def array(*shape: int) -> np.ndarray:
+            nonlocal at
+            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            made = room[at : at + size].view(dtype).reshape(shape)  # noqa: B023
+            at += -(-size // 64) * 64 + 64 * gap  # noqa: B023
+            return made
+
+        weights, shares, Z, X, A, inverse_std, mean, variance, gamma, beta = (
+            *(array(m), array(m)),
+            *(array(n, m) for _ in range(3)),
+            *(array(n, 1) for _ in range(5)),
+        )
+        weights[...], Z[...], gamma[...] = 1, given, 1
+        arrays = [Z, gamma, beta, weights, mean, variance, A, X, inverse_std]
+        row = [*(x.ctypes.data for x in arrays), n, m, shares.ctypes.data, 0, 0]
+        norms.batch_norm(dtype, "relu", False)(np.array(row, np.int64).ctypes.data)
+        found.add(b"".join(x.tobytes() for x in arrays))
+    assert len(found) == 1
+
+
 def test_the_literal_form_is_played_by_python() -> None:
     """It has no compiled form, so the program is Python's; the numbers are NumPy's kernels'."""
     literal, host = (build(kernels, {"delta": "literal"}) for kernels in ("compiled", "host"))

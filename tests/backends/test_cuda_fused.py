@@ -283,7 +283,7 @@ def test_matrices_with_gaps_both_ways_are_multiplied_by_the_reference() -> None:
     backend = EmulatedBackend()
     kernels, g, rng = backend.kernels(), get_activation("relu"), np.random.default_rng(6)
     W, gaps, b = rng.standard_normal((4, 3)), rng.standard_normal((6, 10))[::2, ::2], np.ones((4, 1))
-    A, saved = np.empty((4, 5)), kernels.saved(4, 5, "float64", g, None)
+    A, saved = np.empty((4, 5)), kernels.saved(4, 4, 5, "float64", g, None)
     kernels.dense(W, gaps, b, g, None, A=A, saved=saved)
     np.testing.assert_allclose(A, np.maximum(W @ gaps + b, 0.0), rtol=1e-12)
     dA, db, dW = np.empty((8, 10))[::2, ::2], np.empty((4, 1)), np.empty((3, 5))

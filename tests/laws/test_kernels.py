@@ -51,7 +51,7 @@ def test_dense(bench: Bench, g: Activation, rate: float) -> None:
     for n, k, m in SHAPES:
         given = layer(bench, n, k, m)
         dropout = bench.dropout(rate, n, m)
-        saved = bench.kernels.saved(n, m, bench.dtype, g, dropout)
+        saved = bench.kernels.saved(n, k, m, bench.dtype, g, dropout)
         out = bench.run("dense", given, {"A": bench.blank(n, m)}, activation=g, dropout=dropout, saved=saved)
         seen = {key: bench.get(x) for key, x in bench.kernels.reveal(saved).items()}
         z = f.affine(*(B.given(given[key]) for key in ("W", "A_prev", "b")))

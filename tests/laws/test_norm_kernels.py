@@ -65,7 +65,7 @@ def test_batch_norm(bench: Bench, g: Activation, rate: float, weights: str) -> N
     for n, m in SHAPES:
         given, w = layer(bench, n, m), weights_of(bench, weights, m)
         dropout, old = bench.dropout(rate, n, m), {"mean": given["beta"] + 1, "variance": np.abs(given["gamma"])}
-        saved = bench.kernels.saved(n, m, bench.dtype, g, dropout)
+        saved = bench.kernels.saved(n, n, m, bench.dtype, g, dropout)
         start = {"A": bench.blank(n, m), "X": bench.blank(n, m), "inverse_std": bench.blank(n, 1), **old}
         how = {"activation": g, "dropout": dropout, "saved": saved}
         out = bench.run("batch_norm", given | {"weights": w}, start, **how)
@@ -93,7 +93,7 @@ def test_inference(bench: Bench, g: Activation, rate: float) -> None:
         given = layer(bench, n, m)
         running = {"mean": given["beta"] + 1, "variance": np.abs(given["gamma"])}
         dropout = bench.dropout(rate, n, m)
-        saved = bench.kernels.saved(n, m, bench.dtype, g, dropout)
+        saved = bench.kernels.saved(n, n, m, bench.dtype, g, dropout)
         how = {"activation": g, "dropout": dropout, "saved": saved, "weights": None, "X": None, "inverse_std": None}
         out = bench.run("batch_norm", given | running, {"A": bench.blank(n, m)}, **how)
         z, gamma, beta = (B.given(given[key]) for key in ("Z", "gamma", "beta"))
@@ -122,7 +122,7 @@ def test_what_is_saved_serves_the_layer_above(bench: Bench, g: Activation) -> No
     B, (n, m) = bench.B, (6, 13)
     given, dropout = layer(bench, n, m), bench.dropout(0.3, n, m)
     put = {key: bench.put(x) for key, x in given.items()}
-    saved = bench.kernels.saved(n, m, bench.dtype, g, dropout)
+    saved = bench.kernels.saved(n, n, m, bench.dtype, g, dropout)
     A, X, r = bench.put(bench.blank(n, m)), bench.put(bench.blank(n, m)), bench.put(bench.blank(n, 1))
     statistics = {"mean": bench.put(np.zeros((n, 1))), "variance": bench.put(np.ones((n, 1)))}
     bench.kernels.batch_norm(
@@ -183,7 +183,7 @@ def test_an_example_of_weight_zero_contributes_nothing(bench: Bench, bad: float)
     for value in (bad, 0.25):
         Z = given["Z"].copy()
         Z[:, w[0] == 0.0] = value
-        saved = bench.kernels.saved(n, m, bench.dtype, g, None)
+        saved = bench.kernels.saved(n, n, m, bench.dtype, g, None)
         start = {"A": bench.blank(n, m), "X": bench.blank(n, m), "inverse_std": bench.blank(n, 1)}
         start |= {"mean": given["beta"], "variance": np.abs(given["gamma"])}
         how = {"activation": g, "dropout": None, "saved": saved}

@@ -82,8 +82,8 @@ class Bench:
         self, W: np.ndarray, A_prev: np.ndarray, b: np.ndarray, g: Activation, dropout: Dropout | None
     ) -> tuple[Any, Any]:
         """A, on the device, and what the kernel set saved."""
-        n, m = W.shape[0], A_prev.shape[1]
-        A, saved = self.put(self.blank(n, m)), self.kernels.saved(n, m, self.dtype, g, dropout)
+        (n, k), m = W.shape, A_prev.shape[1]
+        A, saved = self.put(self.blank(n, m)), self.kernels.saved(n, k, m, self.dtype, g, dropout)
         self.kernels.dense(self.put(W), self.put(A_prev), self.put(b), g, dropout, A=A, saved=saved)
         return A, saved
 

@@ -154,10 +154,10 @@ class FusedKernels(NormKernels):
 
     # -- layers --------------------------------------------------------------------------------------------------
 
-    def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
+    def saved(self, n: int, k: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
         """Buffers as far as the layer needs them; the reference's for what has no kernel."""
         if not codes.knows(activation) or dtype not in codes.REALS:
-            return super().saved(n, m, dtype, activation, dropout)
+            return super().saved(n, k, m, dtype, activation, dropout)
 
         def buffer(dtype: str) -> Array:
             return self.backend.zeros((m, n), dtype).T

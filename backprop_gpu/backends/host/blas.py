@@ -94,7 +94,12 @@ def core_hint(found: Blas, flags: Collection[str]) -> str:
     )
 
 
-def usable_cores() -> int:
-    """Processors this process may run on."""
+def usable_cores(quota: str = "/sys/fs/cgroup/cpu.max") -> int:
+    """Processors this process may run on, and no more than its container may use of their time (Linux)."""
     affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        allowed, period = Path(quota).read_text(encoding="ascii").split()
+        return max(1, min(cores, int(allowed) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max"
+        return cores

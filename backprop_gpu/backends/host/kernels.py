@@ -84,11 +84,11 @@ class HostKernels(ReferenceKernels):
         return self._one_thread()
 
     def _one_thread(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext() if self.blas is None else self.blas.using_threads(1)
+        return contextlib.nullcontext() if self.blas is None else self.blas.one_thread()
 
     # -- layers --------------------------------------------------------------------------------------------------
 
-    def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
+    def saved(self, n: int, k: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
         """Z, G, g' and the mask as far as the layer needs them."""
         in_place = not layer_obstacle(activation)
         keeps = in_place and activation.name in inplace.KEEPS_SLOPE

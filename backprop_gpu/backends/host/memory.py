@@ -1,10 +1,12 @@
-"""How much memory the machine can still give."""
+"""How memory lies, and how much the machine can still give."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+
+CACHE_LINE = 64  # bytes
 
 # Where a container's limit stands (version 2 and 1 of control groups). What it uses is no guide: that counts files
 # which the kernel would drop.

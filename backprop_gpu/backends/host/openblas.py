@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ _PREFIX, _SUFFIX = "scipy_", "64_"
 _LETTERS = {"float32": "s", "float64": "d"}
 
 
-@dataclass(frozen=True)
 class OpenBlas:
     """NumPy's own library.
 
@@ -30,29 +30,45 @@ class OpenBlas:
         Addresses of ``cblas_sgemm`` and ``cblas_dgemm`` with 64-bit integers, by dtype name.
     """
 
-    library: Any
-    gemm: dict[str, int]
+    def __init__(self, library: Any) -> None:
+        self.gemm = {dtype: _address(library, f"cblas_{letter}gemm") for dtype, letter in _LETTERS.items()}
+        self._get, self._set = (
+            getattr(library, f"{_PREFIX}openblas_{name}_num_threads{_SUFFIX}") for name in ("get", "set")
+        )
+        self._forget()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._left_alone)
 
-    def _function(self, name: str) -> Any:
-        return getattr(self.library, f"{_PREFIX}openblas_{name}{_SUFFIX}")
+    def _forget(self) -> None:
+        self._lock, self._users, self._threads = threading.Lock(), 0, 0
+
+    def _left_alone(self) -> None:
+        """In a forked process no other thread goes on: what they have set ends here."""
+        users, threads = self._users, self._threads
+        self._forget()
+        if users:
+            self._set(ctypes.c_int(threads))
 
     @property
     def threads(self) -> int:
-        """Threads that a product may use now."""
-        return int(self._function("get_num_threads")())
+        """Threads that a product may use, but for what ``one_thread`` says for now."""
+        return self._threads if self._users else int(self._get())
 
     @contextlib.contextmanager
-    def using_threads(self, n: int) -> Iterator[None]:
-        """Let products use n threads meanwhile."""
-        before = self.threads
-        if n == before:
-            yield
-            return
-        self._function("set_num_threads")(ctypes.c_int(n))
+    def one_thread(self) -> Iterator[None]:
+        """Let products use one thread meanwhile: until the last of all that asked for it has ended."""
+        with self._lock:
+            if not self._users:
+                self._threads = int(self._get())
+                self._set(ctypes.c_int(1))
+            self._users += 1
         try:
             yield
         finally:
-            self._function("set_num_threads")(ctypes.c_int(before))
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._set(ctypes.c_int(self._threads))
 
 
 @functools.cache
@@ -63,8 +79,7 @@ def numpys_openblas() -> OpenBlas | None:
         for path in sorted(folder.glob("*openblas*")):
             with contextlib.suppress(OSError, AttributeError):
                 library = ctypes.CDLL(str(path))
-                gemm = {dtype: _address(library, f"cblas_{letter}gemm") for dtype, letter in _LETTERS.items()}
-                return OpenBlas(library, gemm)
+                return OpenBlas(library)
     return None
 
 

@@ -8,6 +8,7 @@ plays it, a track has the same bits.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -15,12 +16,12 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ..blas import usable_cores
-from ..openblas import numpys_openblas
 from .calling import call as call_kernel
 from .calling import integers
 from .native import Native
@@ -39,11 +40,11 @@ system_yield: Any = Late(_HOME, "system_yield")
 
 # Words of what the threads of one play share, each in a cache line of its own.
 _TICKET, _ENDED, _STOP = 0, 128, 256
-# A ticket holds, from the highest bit to the lowest: which opening of a phase this is, the phase's number, a bit for
-# each of its tracks that is taken. That is all there is to know: whoever swaps it for one with another bit has a track.
-MOST_TRACKS, _PHASE_BITS = 32, 16
-_CLOSED = 0  # the ticket before the first phase is opened
+# A ticket holds the number of the open phase (from 1; 0: none yet) and, in its lower bits, which of the phase's tracks
+# are taken. That is all there is to know: whoever swaps it for one with another bit has a track.
+MOST_TRACKS = 32
 _SPINS = 5_000  # looks at a word, some 100 us, before the operating system is asked to run someone else
+_LIMITS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")  # in OpenBLAS's order
 SHORT_SECONDS = 100e-6  # of work that is not worth waking a thread
 
 
@@ -90,7 +91,6 @@ def lead(score: Any, times: Any, shared: Any, together: Any, offer: Any) -> None
     """Play a score ``times`` times over, with whoever comes if ``together``."""
     n_phases = integers(score, 1)[0]
     phases = integers(score + 8, n_phases + 1)
-    opening = 0
     for _ in range(times):
         for p in range(n_phases):
             first, n = phases[p], phases[p + 1] - phases[p]
@@ -98,9 +98,8 @@ def lead(score: Any, times: Any, shared: Any, together: Any, offer: Any) -> None
                 for track in range(n):
                     _play_track(score, n_phases, first + track)
                 continue
-            opening = (opening + 1) & 0x7FFF
             publish(shared + _ENDED, 0)
-            publish(shared + _TICKET, ((opening << _PHASE_BITS) | p) << MOST_TRACKS)
+            publish(shared + _TICKET, (p + 1) << MOST_TRACKS)
             while True:
                 track = _take(shared + _TICKET, 0, n)
                 if track < 0:
@@ -119,10 +118,10 @@ def follow(score: Any, shared: Any, own: Any, offer: Any) -> None:
     spins = 0
     while look(shared + _STOP) == 0:
         ticket = look(shared + _TICKET)
-        p = ticket >> MOST_TRACKS & (1 << _PHASE_BITS) - 1
+        p = max(ticket >> MOST_TRACKS, 1) - 1
         first, n = phases[p], phases[p + 1] - phases[p]
         full = (1 << n) - 1
-        if ticket != _CLOSED and ticket & full != full:
+        if ticket != 0 and ticket & full != full:
             track = own if own < n and ticket >> own & 1 == 0 else 0
             while ticket >> track & 1:
                 track += 1
@@ -195,43 +194,61 @@ class Crew:
             os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        self._free, self._followers = threading.Lock(), list[_Follower]()
+        self._playing, self._followers = dict[str, int](), list[_Follower]()
 
-    def play(self, score: Score, times: int) -> None:
-        """Play, some hundredths of a second at a time: together if that is faster and no other thread is playing."""
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether no other thread is playing. A thread that was interrupted in here does not keep itself out."""
+        me = threading.get_ident()
+        mine = self._playing.setdefault("thread", me) == me
+        try:
+            yield mine
+        finally:
+            if mine:
+                self._playing.pop("thread", None)
+
+    def play(self, score: Score, times: int, limit: int = MOST_TRACKS) -> None:
+        """Play, some hundredths of a second at a time: together if that is faster and no other thread is playing.
+
+        ``limit``: on how many cores at most.
+        """
         while times > 0:
             together, steps = score.pace.next(times)
-            together = together and steps * score.seconds > SHORT_SECONDS and self._free.acquire(blocking=False)
-            start = time.perf_counter()
-            try:
-                self._play(score, steps, together)
-            finally:
-                if together:
-                    self._free.release()
+            with self._alone() as alone:
+                together = together and alone and limit > 1 and steps * score.seconds > SHORT_SECONDS
+                start = time.perf_counter()
+                self._play(score, steps, min(limit, self.size) if together else 1)
             score.pace.took(together, steps, time.perf_counter() - start)
             times -= steps
 
-    def _play(self, score: Score, steps: int, together: bool) -> None:
+    def _play(self, score: Score, steps: int, cores: int) -> None:
         shared = np.zeros(64, np.int64)
         try:
-            if together:
-                self._call(score, shared)
-            _leader(score.address, steps, shared.ctypes.data, int(together), _yield_address())
+            if cores > 1:
+                self._call(score, shared, cores - 1)
+            _leader(score.address, steps, shared.ctypes.data, int(cores > 1), _yield_address())
         finally:
             shared[_STOP // 8] = 1
 
-    def _call(self, score: Score, shared: np.ndarray) -> None:
+    def _call(self, score: Score, shared: np.ndarray, count: int) -> None:
         if not self._followers:
+            # Made here: a thread that compiled would hold locks which a process forked meanwhile never gets.
+            assert _leader.address
+            assert _follower.address
             self._followers = [_Follower(i) for i in range(1, self.size)]
-        for follower in self._followers:
+        for follower in self._followers[:count]:
             follower.call(score, shared)
 
 
 @functools.cache
 def crew() -> Crew:
-    """As many threads as BLAS would use, but no more than this process has cores."""
-    blas = numpys_openblas()
-    return Crew(min(blas.threads if blas else 1, usable_cores(), MOST_TRACKS))
+    """A thread for each core that this process may use, or as many as the environment allows BLAS to have.
+
+    A limit that is set later, by ``threadpoolctl``, holds while a program is played: the same parts on fewer cores.
+    """
+    given = (os.environ.get(name, "") for name in _LIMITS)
+    limit = next((int(n) for n in given if n.isdecimal() and int(n) > 0), MOST_TRACKS)
+    return Crew(min(limit, usable_cores(), MOST_TRACKS))
 
 
 @functools.cache

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from ....maths.optimizers import Optimizer
 from ...plan import Choice, StepSpec
 from ...protocol import Device, Dropout
 from ...shipped import shipped
+from ..memory import CACHE_LINE
 from ..openblas import OpenBlas
 from . import activations, averaging, cuts, data, losses, updates
 from .calling import REALS, Kernel
@@ -34,7 +34,6 @@ from .recording import Argument, Call, Columns, Cut, NotRecordableError, Tape, U
 # MORE_OPERATIONS for each part: some microseconds of a core.
 PART_OPERATIONS, MORE_OPERATIONS = 130_000, 500_000
 LONG_VECTOR = 8_192  # a sum over so many numbers is taken in parts
-CACHE_LINE = 64
 
 Threads = Callable[[], contextlib.AbstractContextManager[None]]
 LARGE_NANOSECONDS = 100_000  # from here on a call by itself is played on all cores
@@ -71,11 +70,12 @@ class CompiledKernels(NormKernels):
         for kernel, arguments, nanoseconds in all_prepared:
             self._run(kernel, *arguments, nanoseconds=nanoseconds, parts=self._parts(m))
 
-    def expect(self, sizes: Sequence[int], m: int, dtype: str) -> None:
-        """The largest product of m examples decides in how many parts all of them are cut."""
-        shared = m * np.dtype(dtype).itemsize % CACHE_LINE  # two cores write to one line where their examples meet
-        work = max(2 * n * k * m // (4 if shared and n < m else 1) for k, n in itertools.pairwise(sizes))
-        self._expected[m] = max(self._expected.get(m, 0), work)
+    def _expect(self, n: int, k: int, m: int, dtype: str) -> None:
+        """A product (n, k) times (k, m) is going to be asked for: the largest of m examples says how all are cut."""
+        shared = (
+            n < m and m * np.dtype(dtype).itemsize % CACHE_LINE
+        )  # two cores write to one line between their examples
+        self._expected[m] = max(self._expected.get(m, 0), 2 * n * k * m // (4 if shared else 1))
 
     def _parts(self, m: int) -> int:
         """In how many parts operations on m examples are cut."""
@@ -87,11 +87,16 @@ class CompiledKernels(NormKernels):
         if made.parts == 1:
             made.run()
             return
+        limit = self._limit()
         with self._one_thread():  # threads of BLAS would go on looking for work, on cores that the crew needs
             if made.nanoseconds > LARGE_NANOSECONDS:
-                self._crew.play(Score([made]), 1)
+                self._crew.play(Score([made]), 1, limit)
             else:
                 made.run()
+
+    def _limit(self) -> int:
+        """Cores that this process is allowed at the moment."""
+        return 1 if self.blas is None else self.blas.threads
 
     def _contiguous(self, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """A copy that is made anew whenever the operation is."""
@@ -128,7 +133,7 @@ class CompiledKernels(NormKernels):
         if parts == 1:
             return Tape(calls).play, functools.partial(self._blas_threads, self._largest_product)
         score = Score([made.cut(parts) if made.free else made for made in calls])
-        return functools.partial(self._crew.play, score), self._one_thread
+        return lambda times: self._crew.play(score, times, self._limit()), self._one_thread
 
     def _record(self, program: Program) -> list[Call] | None:
         """The program's calls; None if something has no compiled form."""
@@ -152,15 +157,17 @@ class CompiledKernels(NormKernels):
 
     # -- layers --------------------------------------------------------------------------------------------------
 
-    def saved(self, n: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
+    def saved(self, n: int, k: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
         """The derivative's buffer where it is needed; NumPy's buffers for another dtype."""
         if layer_obstacle(dtype, activation):
-            return super().saved(n, m, dtype, activation, dropout)
+            return super().saved(n, k, m, dtype, activation, dropout)
+        self._expect(n, k, m, dtype)
         saved = CompiledSaved(parameter=np.array([v for _, v in activation.parameters] or [0.0], dtype))
         if dropout is not None or activation.name in activations.KEEPING:
-            saved.derivative = np.zeros((n, m), dtype)
+            saved.derivative = self.backend.zeros((n, m), dtype)
         if dropout is not None:
-            saved.kept, saved.words = np.zeros((n, m), np.bool_), np.zeros((4, m), np.uint32)
+            saved.kept = self.backend.zeros((n, m), "bool")
+            saved.words = self.backend.zeros((4, m), "uint32")
             saved.scale = np.array([1.0 / (1.0 - dropout.rate)], dtype)
             seed, threshold = dropout.seed, round((1.0 - dropout.rate) * 2**32)
             saved.key = np.array([seed & 0xFFFFFFFF, seed >> 32, dropout.layer, threshold], np.int64)

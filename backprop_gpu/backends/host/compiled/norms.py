@@ -121,9 +121,9 @@ def _normalize(dtype: str) -> Any:
         for c in range(m):
             mu += z[c] * share[c] if weights[c] != f(0.0) else f(0.0)
         for c in range(m):
-            d = z[c] - mu if weights[c] != f(0.0) else f(0.0)
-            x[c] = d
-            var += d * d * share[c]
+            x[c] = z[c] - mu if weights[c] != f(0.0) else f(0.0)
+        for c in range(m):  # by itself: a loop that stores is made for arrays near each other too, with other sums
+            var += x[c] * x[c] * share[c]
         r = f(1.0) / np.sqrt(var + epsilon)
         for c in range(m):
             x[c] *= r

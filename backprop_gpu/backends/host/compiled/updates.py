@@ -165,6 +165,7 @@ def penalty(dtype: str) -> Kernel:
         if a[3]:  # a strength that is left out is not 0: 0 times infinity would be NaN
             for i in range(n):
                 g[i] += l2 * theta[i]
+            for i in range(n):  # by itself: see ``norms``
                 total += np.float64(theta[i]) * np.float64(theta[i])
             penalties[0] += np.float64(0.5) * np.float64(l2) * total
             total = np.float64(0.0)
@@ -172,7 +173,8 @@ def penalty(dtype: str) -> Kernel:
             for i in range(n):
                 x = theta[i]
                 g[i] += l1 * (f(1.0) if x > f(0.0) else (f(-1.0) if x < f(0.0) else x))
-                total += np.float64(abs(x))
+            for i in range(n):
+                total += np.float64(abs(theta[i]))
             penalties[0] += np.float64(l1) * total
 
     return Kernel("penalty", dtype, body)
