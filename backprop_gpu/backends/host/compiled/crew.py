@@ -1,9 +1,13 @@
 """Playing a recorded step on several cores.
 
-The thread that called for it opens one phase after the other and takes its tracks; threads that wait for such work take
-tracks too. A track is taken by swapping a ticket, so nobody waits for a thread that has not come: where another program
-has the other cores, the caller plays all the tracks itself. It waits only for a track that somebody has begun. Whoever
+The thread that called for it, the leader, opens one phase after the other and takes its tracks; followers take tracks
+too. A track is taken by swapping a ticket, so nobody waits for a follower that has not come: where another program has
+the other cores, the leader plays all the tracks itself. It waits only for a track that somebody has begun. Whoever
 plays it, a track has the same bits.
+
+A follower looks at nothing but the words it shares with the leader before it has a track, and the leader goes nowhere
+before a track has ended: so no follower ever touches a program that is gone. Between two plays followers look out for
+the next one a while, since the next epoch often follows at once; then they sleep.
 """
 
 from __future__ import annotations
@@ -12,7 +16,6 @@ import contextlib
 import ctypes
 import functools
 import os
-import queue
 import sys
 import threading
 import time
@@ -38,12 +41,12 @@ publish: Any = Late(_HOME, "publish")
 pause: Any = Late(_HOME, "pause")
 system_yield: Any = Late(_HOME, "system_yield")
 
-# Words of what the threads of one play share, each in a cache line of its own.
-_TICKET, _ENDED, _STOP = 0, 128, 256
-# A ticket holds the number of the open phase (from 1; 0: none yet) and, in its lower bits, which of the phase's tracks
-# are taken. That is all there is to know: whoever swaps it for one with another bit has a track.
+# Words that leader and followers share, each in a cache line of its own; from _AWAKE on one for each follower.
+_TICKET, _ENDED, _SCORE, _PLAYING, _AWAKE = 0, 128, 256, 384, 512
+# A ticket holds the number of the open phase (from 1; 0: none is) and, in its lower bits, which of its tracks are free.
 MOST_TRACKS = 32
 _SPINS = 5_000  # looks at a word, some 100 us, before the operating system is asked to run someone else
+_IDLE = 15_000  # looks, some 300 us, before a follower that nobody needs goes to sleep
 _LIMITS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")  # in OpenBLAS's order
 SHORT_SECONDS = 100e-6  # of work that is not worth waking a thread
 
@@ -62,19 +65,26 @@ def _play_track(score, n_phases, track):
 
 
 @inline
-def _take(ticket_at, own, n):
-    """Take a track of the open phase, ``own`` if it is free, since its data are in this core's cache; -1: none is."""
+def _take(shared, own):
+    """Take a free track of the open phase, ``own`` if it is, since its data are in this core's cache; -1: none is."""
     while True:
-        ticket = look(ticket_at)
-        track = own if own < n else 0
-        for _ in range(n):
-            if ticket >> track & 1 == 0:
-                break
-            track = track + 1 if track + 1 < n else 0
-        if ticket >> track & 1:
+        ticket = look(shared + _TICKET)
+        if ticket & (1 << MOST_TRACKS) - 1 == 0:
             return -1
-        if swap(ticket_at, ticket, ticket | 1 << track) != 0:
+        track = own if ticket >> own & 1 else 0
+        while ticket >> track & 1 == 0:
+            track += 1
+        if swap(shared + _TICKET, ticket, ticket ^ 1 << track) != 0:
             return track
+
+
+@inline
+def _play_open(score, shared, track):
+    """A track of the open phase that this thread has taken."""
+    n_phases = integers(score, 1)[0]
+    p = (look(shared + _TICKET) >> MOST_TRACKS) - 1
+    _play_track(score, n_phases, integers(score + 8, n_phases + 1)[p] + track)
+    add_one(shared + _ENDED)
 
 
 @inline
@@ -91,6 +101,9 @@ def lead(score: Any, times: Any, shared: Any, together: Any, offer: Any) -> None
     """Play a score ``times`` times over, with whoever comes if ``together``."""
     n_phases = integers(score, 1)[0]
     phases = integers(score + 8, n_phases + 1)
+    if together:
+        publish(shared + _SCORE, score)
+        publish(shared + _PLAYING, 1)
     for _ in range(times):
         for p in range(n_phases):
             first, n = phases[p], phases[p + 1] - phases[p]
@@ -99,42 +112,33 @@ def lead(score: Any, times: Any, shared: Any, together: Any, offer: Any) -> None
                     _play_track(score, n_phases, first + track)
                 continue
             publish(shared + _ENDED, 0)
-            publish(shared + _TICKET, (p + 1) << MOST_TRACKS)
-            while True:
-                track = _take(shared + _TICKET, 0, n)
-                if track < 0:
-                    break
-                _play_track(score, n_phases, first + track)
-                add_one(shared + _ENDED)
+            publish(shared + _TICKET, (p + 1) << MOST_TRACKS | (1 << n) - 1)
+            track = _take(shared, 0)
+            while track >= 0:
+                _play_open(score, shared, track)
+                track = _take(shared, 0)
             spins = 0
             while look(shared + _ENDED) < n:
                 spins = _wait(spins, offer)
 
 
-def follow(score: Any, shared: Any, own: Any, offer: Any) -> None:
-    """Take tracks of the phases that ``lead`` opens, ``own`` if it can, until it stops."""
-    n_phases = integers(score, 1)[0]
-    phases = integers(score + 8, n_phases + 1)
-    spins = 0
-    while look(shared + _STOP) == 0:
-        ticket = look(shared + _TICKET)
-        p = max(ticket >> MOST_TRACKS, 1) - 1
-        first, n = phases[p], phases[p + 1] - phases[p]
-        full = (1 << n) - 1
-        if ticket != 0 and ticket & full != full:
-            track = own if own < n and ticket >> own & 1 == 0 else 0
-            while ticket >> track & 1:
-                track += 1
-            if swap(shared + _TICKET, ticket, ticket | 1 << track) != 0:
-                _play_track(score, n_phases, first + track)
-                add_one(shared + _ENDED)
-                spins = 0
+def follow(shared: Any, own: Any, offer: Any) -> None:
+    """Take tracks of the phases that ``lead`` opens, ``own`` if it can, until there has been nothing to do for long."""
+    publish(shared + _AWAKE + 128 * own, 1)
+    idle, spins = 0, 0
+    while idle < _IDLE:
+        track = _take(shared, own)
+        if track >= 0:
+            _play_open(look(shared + _SCORE), shared, track)
+            idle, spins = 0, 0
         else:
             spins = _wait(spins, offer)
+            idle = 0 if look(shared + _PLAYING) else idle + 1
+    publish(shared + _AWAKE + 128 * own, 0)
 
 
 _leader = Native("lead", 5, lambda: lead)
-_follower = Native("follow", 4, lambda: follow)
+_follower = Native("follow", 3, lambda: follow)
 
 
 class Score:
@@ -167,25 +171,31 @@ class Score:
 
 
 class _Follower:
-    """A thread that waits, asleep, for a score to follow."""
+    """A thread that follows when it is woken."""
 
-    def __init__(self, own: int) -> None:
-        self._jobs, self._own = queue.SimpleQueue[tuple[Score, np.ndarray]](), own
+    def __init__(self, own: int, shared: np.ndarray) -> None:
+        self._own, self._shared, self._wanted = own, shared, threading.Semaphore(0)
         threading.Thread(target=self._work, name="backprop_gpu crew", daemon=True).start()
 
-    def call(self, score: Score, shared: np.ndarray) -> None:
-        """Let it follow a score that it may find ended already."""
-        self._jobs.put((score, shared))
+    @property
+    def awake(self) -> bool:
+        """Whether it is looking out for tracks."""
+        return bool(self._shared[(_AWAKE + 128 * self._own) // 8])
+
+    def wake(self) -> None:
+        """Let it come; nobody waits for it."""
+        self._wanted.release()
 
     def _work(self) -> None:
         while True:
-            score, shared = self._jobs.get()
-            _follower(score.address, shared.ctypes.data, self._own, _yield_address())
-            del score, shared  # a network that is gone is not kept
+            self._wanted.acquire()
+            while self._wanted.acquire(blocking=False):  # woken more than once before it came
+                pass
+            _follower(self._shared.ctypes.data, self._own, _yield_address())
 
 
 class Crew:
-    """The threads of this process that follow."""
+    """The leader's view of the threads of this process that follow: one program at a time."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -194,50 +204,52 @@ class Crew:
             os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        self._playing, self._followers = dict[str, int](), list[_Follower]()
+        self._leading, self._followers = dict[str, int](), list[_Follower]()
+        self._shared = np.zeros((_AWAKE + 128 * MOST_TRACKS) // 8, np.int64)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[bool]:
-        """Whether no other thread is playing. A thread that was interrupted in here does not keep itself out."""
+        """Whether no other thread is leading. A thread that was interrupted in here does not keep itself out."""
         me = threading.get_ident()
-        mine = self._playing.setdefault("thread", me) == me
+        mine = self._leading.setdefault("thread", me) == me
         try:
             yield mine
         finally:
             if mine:
-                self._playing.pop("thread", None)
+                self._shared[_PLAYING // 8] = 0
+                self._leading.pop("thread", None)
 
     def play(self, score: Score, times: int, limit: int = MOST_TRACKS) -> None:
-        """Play, some hundredths of a second at a time: together if that is faster and no other thread is playing.
+        """Play, some hundredths of a second at a time: together if that is faster and no other thread is leading.
 
         ``limit``: on how many cores at most.
         """
+        cores = min(limit, self.size)
         while times > 0:
             together, steps = score.pace.next(times)
             with self._alone() as alone:
-                together = together and alone and limit > 1 and steps * score.seconds > SHORT_SECONDS
+                together = together and alone and cores > 1 and self._come(cores - 1, steps * score.seconds)
                 start = time.perf_counter()
-                self._play(score, steps, min(limit, self.size) if together else 1)
+                self._play(score, steps, together)
             score.pace.took(together, steps, time.perf_counter() - start)
             times -= steps
 
-    def _play(self, score: Score, steps: int, cores: int) -> None:
-        shared = np.zeros(64, np.int64)
-        try:
-            if cores > 1:
-                self._call(score, shared, cores - 1)
-            _leader(score.address, steps, shared.ctypes.data, int(cores > 1), _yield_address())
-        finally:
-            shared[_STOP // 8] = 1
+    def _play(self, score: Score, steps: int, together: bool) -> None:
+        _leader(score.address, steps, self._shared.ctypes.data, int(together), _yield_address())
 
-    def _call(self, score: Score, shared: np.ndarray, count: int) -> None:
+    def _come(self, count: int, seconds: float) -> bool:
+        """Have followers come for work of so many seconds; False if it is too short to wake them."""
         if not self._followers:
             # Made here: a thread that compiled would hold locks which a process forked meanwhile never gets.
             assert _leader.address
             assert _follower.address
-            self._followers = [_Follower(i) for i in range(1, self.size)]
-        for follower in self._followers[:count]:
-            follower.call(score, shared)
+            self._followers = [_Follower(i, self._shared) for i in range(1, self.size)]
+        asleep = [follower for follower in self._followers[:count] if not follower.awake]
+        if seconds > SHORT_SECONDS:
+            for follower in asleep:
+                follower.wake()
+            return True
+        return len(asleep) < count
 
 
 @functools.cache
