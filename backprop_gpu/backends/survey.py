@@ -119,10 +119,17 @@ def _kernels() -> Row:
     if obstacle is None:
         return Row(
             "kernels",
-            "compiled: whole epochs are recorded and played without Python, on one core but for BLAS's threads",
+            f"compiled: whole epochs are recorded and played without Python, on {_cores()}",
             ok=True,
         )
     return Row("kernels", f"host: NumPy; compiled kernels would be faster, but {obstacle[1]}", ok=True)
+
+
+def _cores() -> str:
+    from .host.compiled.crew import crew
+
+    size = crew().size
+    return "one core" if size == 1 else f"up to {size} cores (OPENBLAS_NUM_THREADS=1: on one)"
 
 
 def _versions() -> list[Row]:
