@@ -82,8 +82,8 @@ def scores(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> list[Score]:
     """Filled with the recorded programs as they are made."""
     found: list[Score] = []
 
-    def make(calls: list[Call]) -> Score:
-        found.append(Score(calls))
+    def make(calls: list[Call], cores: int) -> Score:
+        found.append(Score(calls, cores))
         return found[-1]
 
     monkeypatch.setattr(compiled_kernels, "Score", make)
@@ -103,7 +103,7 @@ def in_order(tracks_in: Callable[[list[int]], list[int]]) -> Callable[[Crew, Sco
     """Plays on this thread, the tracks of each phase in another order."""
 
     def play(self: Crew, score: Score, times: int, limit: int) -> None:
-        for _, phase in itertools.product(range(times), phases_of(score.calls)):
+        for _, phase in itertools.product(range(times), phases_of(score.calls, self.size)):
             for number in tracks_in(list(range(len(phase.tracks)))):
                 for made, part in phase.tracks[number].parts:
                     made.kernel(made.rows[part].ctypes.data)
@@ -124,8 +124,8 @@ def test_the_order_of_tracks_changes_no_bit(name: str, dtype: str, crew: Crew, m
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_call_writes_what_it_declares_and_no_part_meets_another(name: str, scores: list[Score]) -> None:
     trained(build(SETTINGS[name]), 1)
+    assert max(call.parts for score in scores for call in score.calls) > 1
     for score in scores:
-        assert max(call.parts for call in score.calls) > 1
         for counters in (c.arguments[2] for c in score.calls if c.kernel.name.startswith("gather")):
             counters[...] = 0  # type: ignore[index]  # the first batch: after an epoch they are at its end
         arrays = [x for call in score.calls for x in arrays_of(call)]
@@ -335,7 +335,7 @@ def test_parts_of_an_array_are_apart_and_a_part_meets_the_whole() -> None:
 
 
 def shape_of(*calls: Call) -> list[list[int]]:
-    return [[len(track.parts) for track in phase.tracks] for phase in phases_of(list(calls))]
+    return [[len(track.parts) for track in phase.tracks] for phase in phases_of(list(calls), 2)]
 
 
 def test_a_phase_ends_where_a_track_needs_what_another_wrote() -> None:
@@ -353,6 +353,16 @@ def test_a_small_call_goes_beside_others_on_the_shorter_track() -> None:
     small = call(Cut(y, written=True), Units(1))
     assert shape_of(small, call(rows(x, written=True), Units(8))) == [[2, 1]]
     assert shape_of(call(rows(x, written=True), Units(8)), small, call(Cut(z, written=True), Units(1))) == [[2, 2]]
+
+
+def test_what_does_not_depend_on_each_other_goes_side_by_side() -> None:
+    x, y = (np.zeros((8, 64), np.float32) for _ in range(2))
+    first = [call(Cut(x, written=True), Units(1)), call(x, Cut(x, written=True), Units(1))]
+    second = [call(Cut(y, written=True), Units(1)), call(y, Cut(y, written=True), Units(1))]
+    assert shape_of(*first, *second) == [[2, 2]]
+    cut = [call(rows(x, written=True), Units(8)), call(x, columns(x, written=True), Columns(64))]
+    other = [call(rows(y, written=True), Units(8)), call(y, columns(y, written=True), Columns(64))]
+    assert shape_of(*cut, *other) == [[2, 2], [2, 2]], "no more phases than one of them alone"
 
 
 def test_a_call_without_units_is_played_by_itself() -> None:

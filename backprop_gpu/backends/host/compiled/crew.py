@@ -146,14 +146,16 @@ class Score:
 
     Attributes
     ----------
+    cores : int
+        How many can play it.
     seconds : float
         About how long it takes on one core.
     pace : Pace
         How fast it was, alone and together.
     """
 
-    def __init__(self, calls: list[Call]) -> None:
-        self.calls, phases = calls, phases_of(calls)
+    def __init__(self, calls: list[Call], cores: int) -> None:
+        self.calls, phases = calls, phases_of(calls, cores)
         tracks = [track for phase in phases for track in phase.tracks]
         first_tracks = np.cumsum([0, *(len(phase.tracks) for phase in phases)])
         first_calls = np.cumsum([0, *(len(track.parts) for track in tracks)])
@@ -161,6 +163,7 @@ class Score:
         for call, part in (made for track in tracks for made in track.parts):
             words += [call.kernel.address, call.rows[part].ctypes.data]
         self.words = np.array(words, np.int64)
+        self.cores = max((len(phase.tracks) for phase in phases), default=1)
         self.seconds = 1e-9 * sum(track.nanoseconds for track in tracks)
         self.pace = Pace(self.seconds)
 

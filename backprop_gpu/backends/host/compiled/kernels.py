@@ -90,7 +90,7 @@ class CompiledKernels(NormKernels):
         limit = self._limit()
         with self._one_thread():  # threads of BLAS would go on looking for work, on cores that the crew needs
             if made.nanoseconds > LARGE_NANOSECONDS:
-                self._crew.play(Score([made]), 1, limit)
+                self._crew.play(Score([made], made.parts), 1, limit)
             else:
                 made.run()
 
@@ -130,9 +130,9 @@ class CompiledKernels(NormKernels):
     def _player(self, calls: list[Call]) -> tuple[Callable[[int], None], Threads]:
         """What plays the calls a number of times, and under how many threads of BLAS: one where all cores play."""
         parts = max((made.parts for made in calls), default=1)
-        if parts == 1:
+        score = Score([made.cut(parts) if made.free else made for made in calls], self._crew.size)
+        if score.cores == 1:
             return Tape(calls).play, functools.partial(self._blas_threads, self._largest_product)
-        score = Score([made.cut(parts) if made.free else made for made in calls])
         return lambda times: self._crew.play(score, times, self._limit()), self._one_thread
 
     def _record(self, program: Program) -> list[Call] | None:
@@ -297,7 +297,9 @@ class CompiledKernels(NormKernels):
             )
             return
         (n, m), dtype = Z.shape, Z.dtype.name
-        scratch = self._scratch("losses", (5, m), dtype)
+        # Of its own while recording: networks that advance in one program do not wait for each other's.
+        recorded = self._recording is not None
+        scratch = self.backend.zeros((5, m), dtype) if recorded else self._scratch("losses", (5, m), dtype)
         self._run(
             losses.output_delta(dtype, loss.name, labels),
             *(columns(Z), columns(dZ, written=True), rows(targets), columns(weights), inverse_denominator, int(early)),
@@ -412,4 +414,7 @@ class CompiledKernels(NormKernels):
             self._fall_back()
             super().advance(counters, table, values, hyper=hyper, value=value)
             return
-        self._run(data.advance(table.dtype.name), counters, table, values, hyper, value, table.shape[1])
+        written = (Cut(x, written=True) for x in (values, hyper, value))
+        self._run(
+            data.advance(table.dtype.name), Cut(counters, written=True), table, *written, table.shape[1], Units(1)
+        )

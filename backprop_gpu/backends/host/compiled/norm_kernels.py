@@ -103,7 +103,7 @@ class NormKernels(HostKernels):
 
     def _shares(self, m: int, dtype: np.dtype) -> Cut:
         """Room for the examples' shares of the weight, for each part of a call."""
-        return shares(self._scratch("shares", (self._crew.size, m), dtype))
+        return shares(np.zeros((self._crew.size, m), dtype))
 
     def _counted(self, weights: np.ndarray | None, m: int, dtype: np.dtype) -> np.ndarray:
         """The weights as a kernel takes them: contiguous, all 1 where none are given."""
