@@ -29,7 +29,7 @@ from backprop_gpu.training.passes import Pass
 if compiled_obstacle() is not None:
     pytest.skip("numba is not installed; pip install 'backprop-gpu[fast]'", allow_module_level=True)
 
-from backprop_gpu.backends.host.compiled import kernels as compiled_kernels
+from backprop_gpu.backends.host.compiled import recorder
 from backprop_gpu.backends.host.compiled.crew import Crew, Score
 from backprop_gpu.backends.host.compiled.pace import Pace
 from backprop_gpu.backends.host.compiled.phases import phases_of
@@ -57,7 +57,7 @@ SIZES = (2, 3)
 @pytest.fixture(params=SIZES)
 def crew(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
     made = Crew(request.param)
-    monkeypatch.setattr(compiled_kernels, "crew", lambda: made)
+    monkeypatch.setattr(recorder, "crew", lambda: made)
     return made
 
 
@@ -86,7 +86,7 @@ def scores(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> list[Score]:
         found.append(Score(calls, cores))
         return found[-1]
 
-    monkeypatch.setattr(compiled_kernels, "Score", make)
+    monkeypatch.setattr(recorder, "Score", make)
     return found
 
 
@@ -175,7 +175,7 @@ def test_a_recorded_step_has_the_bits_of_one_that_is_called(
 
         return replay
 
-    monkeypatch.setattr(compiled_kernels.CompiledKernels, "capture", capture)
+    monkeypatch.setattr(recorder.RecordingKernels, "capture", capture)
     assert same_bits(trained(build(SETTINGS[name])), recorded)
 
 

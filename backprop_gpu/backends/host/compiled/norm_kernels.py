@@ -1,4 +1,4 @@
-"""The two operations of batch normalization of ``CompiledKernels``, which gives them the calling and recording."""
+"""The two operations of batch normalization of ``CompiledKernels``."""
 
 from __future__ import annotations
 
@@ -8,26 +8,15 @@ import numpy as np
 
 from ....maths.activations import Activation
 from ...protocol import Dropout
-from ..kernels import HostKernels, HostSaved
+from ..kernels import HostSaved
 from . import norms
-from .calling import REALS, Kernel
-from .crew import Crew
-from .recording import Argument, Cut, Units, pass_time, rows, shares
+from .calling import REALS
+from .recorder import RecordingKernels
+from .recording import Cut, Units, pass_time, rows, shares
 
 
-class NormKernels(HostKernels):
+class NormKernels(RecordingKernels):
     """Compiled where the layer's ``saved`` is, NumPy's kernels elsewhere."""
-
-    _crew: Crew
-
-    def _run(self, kernel: Kernel, *arguments: Argument, nanoseconds: float = 0.0) -> None:
-        raise NotImplementedError
-
-    def _fall_back(self) -> None:
-        raise NotImplementedError
-
-    def _contiguous(self, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        raise NotImplementedError
 
     def _dropped(self, A: np.ndarray, saved: Any, dropout: Dropout | None) -> None:
         raise NotImplementedError
