@@ -36,7 +36,7 @@ def test_the_plan_is_what_prepare_builds(settings: list[str]) -> None:
 
 
 def test_what_is_said() -> None:
-    found = rows(planned("model.activation=[silu, relu]", "loss.delta=literal", "device.kernels=host"))
+    found = rows(planned("model.activation=[silu, relu]", "loss.delta=literal", "kernels=host"))
     assert found["Plan of digits", "network"] == "64 - 64 - 32 - 10, float32, 32 examples at a time"
     assert found["Plan of digits", "device"] == "numpy: the CPU was asked for"
     assert found["Plan of digits", "kernels"].startswith("HostKernels (")

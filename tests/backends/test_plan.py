@@ -88,7 +88,7 @@ def test_compiled_kernels_do_what_they_say(network: Any, settings: Any, micro: i
     program()
     assert found == {operation for operation, _ in expected}
     replay: Any = net.kernels.capture(program)
-    assert replay.__qualname__.startswith("CompiledKernels" if capture.by == "one compiled loop" else "HostKernels")
+    assert replay.__qualname__.startswith("RecordingKernels" if capture.by == "one compiled loop" else "HostKernels")
     assert bool(capture.why) == bool(expected)
 
 
