@@ -231,17 +231,17 @@ def test_the_threads_of_blas_are_as_before(crew: Crew) -> None:
 
 def test_a_limit_of_the_users_holds_and_changes_no_bit(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     threadpoolctl = pytest.importorskip("threadpoolctl", reason="pip install threadpoolctl")
-    wanted, found = trained(build({})), list[bool]()
+    wanted, found = trained(build({})), list[int]()
     play = Crew._play
 
-    def noted(self: Crew, score: Score, steps: int, together: bool) -> None:
-        found.append(together)
-        play(self, score, steps, together)
+    def noted(self: Crew, score: Score, steps: int, cores: int) -> None:
+        found.append(cores)
+        play(self, score, steps, cores)
 
     monkeypatch.setattr(Crew, "_play", noted)
     with threadpoolctl.threadpool_limits(1):
         assert same_bits(trained(build({})), wanted)
-    assert set(found) == {False}
+    assert set(found) == {1}
 
 
 def test_what_a_network_has_done_before_changes_no_bit(crew: Crew) -> None:

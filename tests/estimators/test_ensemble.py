@@ -106,7 +106,7 @@ def test_the_program_is_one_compiled_loop_over_rows_that_lie_there_once(programs
     X, y = load_iris(return_X_y=True)
     MLPClassifier(**SHORT, kernels="compiled").fit(X, y)
     assert [replay.__qualname__ for replay, _ in programs[0].replays] == [
-        "CompiledKernels.capture.<locals>.replay"
+        "RecordingKernels.capture.<locals>.replay"
     ] * len(programs[0].laps[0].parts)
     first, *others = programs[0].laps
     for lap in others:

@@ -40,7 +40,7 @@ class OpenBlas:
             os.register_at_fork(after_in_child=self._left_alone)
 
     def _forget(self) -> None:
-        self._lock, self._users, self._threads = threading.Lock(), 0, 0
+        self._lock, self._users, self._threads = threading.RLock(), 0, 0
 
     def _left_alone(self) -> None:
         """In a forked process no other thread goes on: what they have set ends here."""

@@ -12,14 +12,12 @@ the next one a while, since the next epoch often follows at once; then they slee
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -42,11 +40,11 @@ pause: Any = Late(_HOME, "pause")
 system_yield: Any = Late(_HOME, "system_yield")
 
 # Words that leader and followers share, each in a cache line of its own; from _AWAKE on one for each follower.
-_TICKET, _ENDED, _SCORE, _PLAYING, _AWAKE = 0, 128, 256, 384, 512
+_TICKET, _ENDED, _SCORE, _LEADING, _CORES, _AWAKE = 0, 128, 256, 384, 512, 640
 # A ticket holds the number of the open phase (from 1; 0: none is) and, in its lower bits, which of its tracks are free.
 MOST_TRACKS = 32
 _SPINS = 5_000  # looks at a word, some 100 us, before the operating system is asked to run someone else
-_IDLE = 15_000  # looks, some 300 us, before a follower that nobody needs goes to sleep
+_IDLE = _SPINS + 500  # looks before a follower that nobody needs goes to sleep
 _LIMITS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")  # in OpenBLAS's order
 SHORT_SECONDS = 100e-6  # of work that is not worth waking a thread
 
@@ -97,17 +95,21 @@ def _wait(spins, offer):
     return spins + 1
 
 
-def lead(score: Any, times: Any, shared: Any, together: Any, offer: Any) -> None:
-    """Play a score ``times`` times over, with whoever comes if ``together``."""
+def lead(score: Any, times: Any, shared: Any, cores: Any, offer: Any) -> None:
+    """Play a score ``times`` times over, on so many cores if others come and nobody else is leading.
+
+    Who leads is settled in here, where no signal and no exception comes in between.
+    """
     n_phases = integers(score, 1)[0]
     phases = integers(score + 8, n_phases + 1)
+    together = cores > 1 and swap(shared + _LEADING, 0, 1) != 0
     if together:
         publish(shared + _SCORE, score)
-        publish(shared + _PLAYING, 1)
+        publish(shared + _CORES, cores)
     for _ in range(times):
         for p in range(n_phases):
             first, n = phases[p], phases[p + 1] - phases[p]
-            if n == 1 or together == 0:
+            if n == 1 or not together:
                 for track in range(n):
                     _play_track(score, n_phases, first + track)
                 continue
@@ -120,6 +122,8 @@ def lead(score: Any, times: Any, shared: Any, together: Any, offer: Any) -> None
             spins = 0
             while look(shared + _ENDED) < n:
                 spins = _wait(spins, offer)
+    if together:
+        publish(shared + _LEADING, 0)
 
 
 def follow(shared: Any, own: Any, offer: Any) -> None:
@@ -127,13 +131,13 @@ def follow(shared: Any, own: Any, offer: Any) -> None:
     publish(shared + _AWAKE + 128 * own, 1)
     idle, spins = 0, 0
     while idle < _IDLE:
-        track = _take(shared, own)
+        track = _take(shared, own) if own < look(shared + _CORES) else -1
         if track >= 0:
             _play_open(look(shared + _SCORE), shared, track)
             idle, spins = 0, 0
         else:
             spins = _wait(spins, offer)
-            idle = 0 if look(shared + _PLAYING) else idle + 1
+            idle = 0 if look(shared + _LEADING) else idle + 1
     publish(shared + _AWAKE + 128 * own, 0)
 
 
@@ -207,46 +211,35 @@ class Crew:
             os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        self._leading, self._followers = dict[str, int](), list[_Follower]()
+        self._lock, self._followers = threading.RLock(), list[_Follower]()
         self._shared = np.zeros((_AWAKE + 128 * MOST_TRACKS) // 8, np.int64)
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[bool]:
-        """Whether no other thread is leading. A thread that was interrupted in here does not keep itself out."""
-        me = threading.get_ident()
-        mine = self._leading.setdefault("thread", me) == me
-        try:
-            yield mine
-        finally:
-            if mine:
-                self._shared[_PLAYING // 8] = 0
-                self._leading.pop("thread", None)
 
     def play(self, score: Score, times: int, limit: int = MOST_TRACKS) -> None:
         """Play, some hundredths of a second at a time: together if that is faster and no other thread is leading.
 
         ``limit``: on how many cores at most.
         """
-        cores = min(limit, self.size)
         while times > 0:
             together, steps = score.pace.next(times)
-            with self._alone() as alone:
-                together = together and alone and cores > 1 and self._come(cores - 1, steps * score.seconds)
-                start = time.perf_counter()
-                self._play(score, steps, together)
+            cores = min(limit, self.size) if together else 1
+            start = time.perf_counter()
+            if cores > 1 and not self._come(cores - 1, steps * score.seconds):
+                cores = 1
+            self._play(score, steps, cores)
             score.pace.took(together, steps, time.perf_counter() - start)
             times -= steps
 
-    def _play(self, score: Score, steps: int, together: bool) -> None:
-        _leader(score.address, steps, self._shared.ctypes.data, int(together), _yield_address())
+    def _play(self, score: Score, steps: int, cores: int) -> None:
+        _leader(score.address, steps, self._shared.ctypes.data, cores, _yield_address())
 
     def _come(self, count: int, seconds: float) -> bool:
         """Have followers come for work of so many seconds; False if it is too short to wake them."""
-        if not self._followers:
-            # Made here: a thread that compiled would hold locks which a process forked meanwhile never gets.
-            assert _leader.address
-            assert _follower.address
-            self._followers = [_Follower(i, self._shared) for i in range(1, self.size)]
+        with self._lock:
+            if not self._followers:
+                # Made here: a thread that compiled would hold locks which a process forked meanwhile never gets.
+                assert _leader.address
+                assert _follower.address
+                self._followers = [_Follower(i, self._shared) for i in range(1, self.size)]
         asleep = [follower for follower in self._followers[:count] if not follower.awake]
         if seconds > SHORT_SECONDS:
             for follower in asleep:
