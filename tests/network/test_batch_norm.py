@@ -253,7 +253,7 @@ def test_compiled_kernels_record_it_and_play_what_python_would_run(dtype: str) -
         w = np.random.default_rng(5).random((12, 1)) + 0.5
         epochs = Pass(step, Batches(net, X, Y, w, batch_size=5, shuffle=True, seed=0), 3)
         recorded = [replay.__qualname__ for replay, _ in epochs.replays]
-        assert all(name.startswith("CompiledKernels.") for name in recorded)
+        assert all(name.startswith("RecordingKernels.") for name in recorded)
         if not played:
             programs = [step.program(epochs.table, epochs.values, BatchBuffers(epochs.batches, m), 3) for m in (5, 2)]
             counts = [times for _, times in epochs.replays]
