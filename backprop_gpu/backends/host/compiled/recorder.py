@@ -22,9 +22,9 @@ from .recording import Argument, Call, NotRecordableError, Tape
 # MORE_OPERATIONS for each part: some microseconds of a core.
 PART_OPERATIONS, MORE_OPERATIONS = 130_000, 500_000
 LONG_VECTOR = 8_192  # a sum over so many numbers is taken in parts
+LARGE_NANOSECONDS = 100_000  # from here on a call by itself is played on all cores
 
 Threads = Callable[[], contextlib.AbstractContextManager[None]]
-LARGE_NANOSECONDS = 100_000  # from here on a call by itself is played on all cores
 
 
 class RecordingKernels(HostKernels):
@@ -52,9 +52,8 @@ class RecordingKernels(HostKernels):
 
     def _expect(self, n: int, k: int, m: int, dtype: str) -> None:
         """A product (n, k) times (k, m) is going to be asked for: the largest of m examples says how all are cut."""
-        shared = (
-            n < m and m * np.dtype(dtype).itemsize % CACHE_LINE
-        )  # two cores write to one line between their examples
+        # Two cores would write to one line where their examples meet.
+        shared = n < m and m * np.dtype(dtype).itemsize % CACHE_LINE
         self._expected[m] = max(self._expected.get(m, 0), 2 * n * k * m // (4 if shared else 1))
 
     def _parts(self, m: int) -> int:
