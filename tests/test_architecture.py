@@ -61,6 +61,7 @@ LOADS_MORE = (
     ("backends", "host", "compiled", "compiler"),
     ("backends", "host", "compiled", "intrinsics"),
     ("backends", "host", "compiled", "atomics"),
+    ("backends", "host", "compiled", "product_code"),
 )
 OPTIONAL = (
     "array_api_compat",

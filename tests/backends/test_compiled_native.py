@@ -143,12 +143,12 @@ def test_the_first_folder_that_can_be_written_is_used_and_every_one_is_read(
     monkeypatch.setattr(native, "folders", lambda: [tmp_path / "file" / "a", tmp_path / "b", tmp_path / "c"])
     made: list[int] = []
 
-    def factory() -> Any:
+    def make() -> tuple[bytes, bool]:
         made.append(1)
-        return lambda at: None
+        return b"code", True
 
     for _ in range(2):
-        assert native._code("test_folders", 1, factory)
+        assert native._code("test_folders", make) == b"code"
     assert (len(made), sorted(p.name for p in tmp_path.iterdir())) == (1, ["b", "file"])
 
 

@@ -15,6 +15,7 @@ from ...protocol import Dropout
 from . import layers
 from .calling import Kernel
 from .dropout import drop
+from .products import Gemm
 from .recording import Argument, Columns, First, Units, columns, pass_time, product_time, rows
 
 Prepared = tuple[Kernel, tuple[Argument, ...], float]  # a kernel, its arguments and about how many nanoseconds it takes
@@ -58,19 +59,20 @@ def stored(A: np.ndarray, like: np.ndarray) -> Stored | None:
 
 
 def dense(
-    gemm: int, W: np.ndarray, given: Stored, b: np.ndarray, activation: str, A: np.ndarray, saved: CompiledSaved
+    gemm: Gemm, W: np.ndarray, given: Stored, b: np.ndarray, activation: str, A: np.ndarray, saved: CompiledSaved
 ) -> Prepared:
     """A <- g(W A_prev + b)."""
     (n, k), m, x = W.shape, A.shape[1], given.array
+    product = gemm(A.dtype.name, n, m, k, given.flipped)
     kernel = layers.dense(A.dtype.name, activation, saved.derivative is not None)
     written = {"written": True}
     arguments: tuple[Argument, ...]
     if n >= m:
-        arguments = (gemm, rows(W), given.flipped, x, rows(b), rows(A, **written), Units(n), k, m)
+        arguments = (product, rows(W), given.flipped, x, rows(b), rows(A, **written), Units(n), k, m)
         arguments += (saved.parameter, rows(saved.derivative, **written), m)
     else:
         x_part = rows(x) if given.flipped else columns(x)
-        arguments = (gemm, W, given.flipped, x_part, b, columns(A, **written), n, k, Columns(m))
+        arguments = (product, W, given.flipped, x_part, b, columns(A, **written), n, k, Columns(m))
         arguments += (saved.parameter, columns(saved.derivative, **written), m)
     return kernel, arguments, product_time(n, k, m, A)
 
@@ -85,7 +87,7 @@ def dropped(A: np.ndarray, saved: Any, dropout: Dropout) -> Prepared:
 
 
 def dense_vjp_input(
-    gemm: int,
+    gemm: Gemm,
     W: np.ndarray,
     dZ: np.ndarray,
     activation_prev: str,
@@ -99,21 +101,22 @@ def dense_vjp_input(
     """dZ_prev <- (W^T dZ) * drop * g'(Z_prev);  db_prev <- (+) scale * row sums: by themselves if cut by examples."""
     (n, k), m, dtype = W.shape, dZ.shape[1], dZ.dtype.name
     derivative, kept = saved_prev.derivative, saved_prev.kept
+    product = gemm(dtype, k, m, n, False)
     kernel = layers.dense_vjp_input(dtype, activation_prev, derivative is not None, kept is not None)
     bias, finish = rows(db_prev, written=True), (scale, int(accumulate))
     arguments: tuple[Argument, ...]
     if k >= m:
-        arguments = (gemm, columns(W), dZ, rows(A_prev), rows(dZ_prev, written=True), bias, n, Units(k), m)
+        arguments = (product, columns(W), dZ, rows(A_prev), rows(dZ_prev, written=True), bias, n, Units(k), m)
         arguments += (saved_prev.parameter, rows(derivative), *finish, rows(kept), k, m)
         return [(kernel, arguments, product_time(n, k, m, dZ))]
-    arguments = (gemm, W, columns(dZ), columns(A_prev), columns(dZ_prev, written=True), None, n, k, Columns(m))
+    arguments = (product, W, columns(dZ), columns(A_prev), columns(dZ_prev, written=True), None, n, k, Columns(m))
     arguments += (saved_prev.parameter, columns(derivative), *finish, columns(kept), k, m)
     sums = layers.row_sums(dtype), (rows(dZ_prev), bias, Units(k), m, *finish), pass_time(dZ_prev)
     return [(kernel, arguments, product_time(n, k, m, dZ)), sums]
 
 
 def dense_vjp_params(
-    gemm: int, dZ: np.ndarray, given: Stored, scale: np.ndarray | None, dW: np.ndarray, accumulate: bool
+    gemm: Gemm, dZ: np.ndarray, given: Stored, scale: np.ndarray | None, dW: np.ndarray, accumulate: bool
 ) -> Prepared:
     """dW <- (+) scale * dZ A_prev^T.
 
@@ -121,9 +124,10 @@ def dense_vjp_params(
     """
     (n, k), m, x, gradient = dW.shape, dZ.shape[1], given.array, {"written": True}
     finish = m, scale, int(accumulate), k
+    product = gemm(dW.dtype.name, n, k, m, not given.flipped)
     arguments: tuple[Argument, ...]
     if given.flipped or k < 2 * Columns.aligned:
-        arguments = (gemm, rows(dZ), given.flipped, x, rows(dW, **gradient), Units(n), k, *finish)
+        arguments = (product, rows(dZ), given.flipped, x, rows(dW, **gradient), Units(n), k, *finish)
     else:
-        arguments = (gemm, dZ, False, rows(x), columns(dW, **gradient), n, Columns(k), *finish)
+        arguments = (product, dZ, False, rows(x), columns(dW, **gradient), n, Columns(k), *finish)
     return layers.dense_vjp_params(dW.dtype.name), arguments, product_time(n, k, m, dW)

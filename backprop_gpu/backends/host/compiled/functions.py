@@ -126,18 +126,32 @@ def functions(dtype: str) -> Functions:
     )
 
 
+_UNROLLED = 8  # steps of a loop that LLVM unrolls for sure: a loop around one that it does not is no vector code
+
+
 def _polynomial(real: Real, coefficients: tuple[float, ...]) -> Any:
-    """Horner's rule; LLVM unrolls the loop."""
-    c = tuple(real.f(x) for x in coefficients)
+    """Horner's rule."""
+    higher, c = coefficients[:-_UNROLLED], tuple(real.f(x) for x in coefficients[-_UNROLLED:])
+    if not higher:
+
+        @in_order
+        def polynomial(x: Any) -> Any:
+            total = c[0]
+            for k in range(1, len(c)):
+                total = total * x + c[k]
+            return total
+
+        return polynomial
+    before = _polynomial(real, higher)
 
     @in_order
-    def polynomial(x: Any) -> Any:
-        total = c[0]
-        for k in range(1, len(c)):
+    def longer(x: Any) -> Any:
+        total = before(x)
+        for k in range(len(c)):
             total = total * x + c[k]
         return total
 
-    return polynomial
+    return longer
 
 
 def _exp(real: Real, table: Table) -> Any:

@@ -88,7 +88,7 @@ class CompiledKernels(NormKernels):
             given = cuts.Stored(self._contiguous(A_prev, A.dtype))
         m = A.shape[1]
         self._largest_product = max(self._largest_product, 2 * W.size * m)
-        self._run_prepared(m, cuts.dense(self._gemm[A.dtype.name], W, given, b, activation.name, A, saved))
+        self._run_prepared(m, cuts.dense(self._gemm, W, given, b, activation.name, A, saved))
         self._dropped(A, saved, dropout)
 
     def _dropped(self, A: np.ndarray, saved: Any, dropout: Dropout | None) -> None:
@@ -126,8 +126,8 @@ class CompiledKernels(NormKernels):
                 accumulate=accumulate,
             )
             return
-        numbers, gemm = (scale, dZ_prev, db_prev, accumulate), self._gemm[dZ.dtype.name]
-        prepared = cuts.dense_vjp_input(gemm, W, dZ, activation_prev.name, A_prev, saved_prev, *numbers)
+        numbers = scale, dZ_prev, db_prev, accumulate
+        prepared = cuts.dense_vjp_input(self._gemm, W, dZ, activation_prev.name, A_prev, saved_prev, *numbers)
         self._run_prepared(dZ.shape[1], *prepared)
 
     def dense_vjp_params(
@@ -139,7 +139,7 @@ class CompiledKernels(NormKernels):
             self._fall_back()
             super().dense_vjp_params(dZ, A_prev, scale=scale, dW=dW, accumulate=accumulate)
             return
-        prepared = cuts.dense_vjp_params(self._gemm[dW.dtype.name], dZ, given, scale, dW, accumulate)
+        prepared = cuts.dense_vjp_params(self._gemm, dZ, given, scale, dW, accumulate)
         self._run_prepared(dZ.shape[1], prepared)
 
     def output_delta(

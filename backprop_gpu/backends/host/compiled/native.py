@@ -46,7 +46,13 @@ class Native:
     @functools.cached_property
     def _made(self) -> Any:
         kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * self._argument_count)
-        return kind(_address(self.name, self._argument_count, self._factory))
+        return kind(address_of(self.name, self._object_code))
+
+    def _object_code(self, symbol: str) -> tuple[bytes, bool]:
+        _announce()
+        from .compiler import object_code
+
+        return object_code(symbol, self._argument_count, self._factory())
 
     @functools.cached_property
     def address(self) -> int:
@@ -61,14 +67,19 @@ class Native:
 _loaded: dict[str, int] = {}
 
 
-def _address(name: str, argument_count: int, factory: Callable[[], Any]) -> int:
+def address_of(name: str, make: Callable[[str], tuple[bytes, bool]]) -> int:
+    """Where the function of that name begins. ``make(symbol)`` is called if its machine code is not on disk.
+
+    Of an object file it returns the bytes, and whether they may be kept: they need nothing but the C library.
+    """
     with _LOCK:
         if name not in _loaded:
-            _loaded[name] = _load(f"backprop_gpu_{name}", _code(name, argument_count, factory))
+            symbol = f"backprop_gpu_{name}"
+            _loaded[name] = _load(symbol, _code(name, lambda: make(symbol)))
         return _loaded[name]
 
 
-def _code(name: str, argument_count: int, factory: Callable[[], Any]) -> bytes:
+def _code(name: str, make: Callable[[], tuple[bytes, bool]]) -> bytes:
     """The object code, from the first folder that has it."""
     stamp = _stamp()
     file = f"{name}-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.o"
@@ -76,10 +87,7 @@ def _code(name: str, argument_count: int, factory: Callable[[], Any]) -> bytes:
         code = read(folder / file, stamp)
         if code is not None:
             return code
-    _announce()
-    from .compiler import object_code
-
-    code, alone = object_code(f"backprop_gpu_{name}", argument_count, factory())
+    code, alone = make()
     if alone:
         any(write(folder / file, code, stamp) for folder in folders())
     return code

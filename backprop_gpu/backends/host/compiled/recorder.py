@@ -16,6 +16,7 @@ from ..openblas import OpenBlas
 from .calling import Kernel
 from .crew import Score, crew
 from .cuts import Prepared
+from .products import products
 from .recording import Argument, Call, NotRecordableError, Tape
 
 # The largest product of a network that is cut in two has twice so many operations at least, one that is cut in more has
@@ -32,7 +33,7 @@ class RecordingKernels(HostKernels):
 
     def __init__(self, backend: Device, blas: OpenBlas) -> None:
         super().__init__(backend, blas)
-        self._gemm = blas.gemm
+        self._gemm = products(blas).gemm
         self._recording: list[Call] | None = None
         self._crew = crew()
         self._expected: dict[int, int] = {}
