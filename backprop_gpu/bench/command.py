@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-KINDS = ("step", "epoch", "fit", "inference", "parity", "startup", "growth", "estimators", "tabular")
+KINDS = ("step", "epoch", "fit", "inference", "parity", "startup", "growth", "products", "estimators", "tabular")
 _TEXT = """what to measure:
   step       a training step: batch gathered, loss, gradient, Adam
   epoch      an epoch, the drawing of its order included
@@ -17,13 +17,14 @@ _TEXT = """what to measure:
   parity     parity.check beside the step that it checks: time and memory
   startup    imports, first step, whole processes
   growth     step time against width, depth, batch and rows
+  products   matrix products of networks' sizes on one core: our code beside OpenBLAS
   estimators fits of MLPClassifier and MLPRegressor beside scikit-learn's, on 12 tables
   tabular    scores by 5-fold cross-validation: preset="tabular", plain MLPs, gradient boosting, random forest
 
 Each peer works in a process of its own and is asked for one round at a time, in turn. Equal work is verified first:
 from the same weights, in the same order, its losses must agree with a float64 run; a peer whose losses do not is left
 out, and the command ends with 1. (estimators: the scores on test rows, within 0.01 and two rows of scikit-learn's.)
-The ratio is a peer's time over that of the first (ours), "% of floor" the least time (products at this machine's GEMM
+The ratio is a peer's time over that of the first (ours), "% of floor" the least time (products at NumPy's GEMM
 rate, bytes at its bandwidth, measured in the same rounds) over a peer's time.
 """
 
@@ -85,7 +86,7 @@ def run_bench(options: argparse.Namespace) -> int:
 def _rows(options: argparse.Namespace, context: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The rows of a measurement as they become known; what the thread pools were goes into the context."""
     from ..errors import ConfigError, did_you_mean
-    from . import growth, parity_cost, startup
+    from . import growth, parity_cost, products, startup
     from .measure import UNSET, Measurement
     from .peers import chosen
     from .workloads import WORKLOADS
@@ -96,6 +97,9 @@ def _rows(options: argparse.Namespace, context: dict[str, Any]) -> Iterator[dict
         return
     if kind == "parity":
         yield from parity_cost.rows(options.rounds, options.slice, variables)
+        return
+    if kind == "products":
+        yield from products.rows(options.rounds, options.slice, variables)
         return
     if kind == "growth":
         yield from growth.rows(options.rounds, options.slice, variables=variables)

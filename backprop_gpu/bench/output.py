@@ -28,6 +28,7 @@ HEADINGS = {
     "parity": ("kernels", "what", "median", "quartiles", "ratio", "peak", "of the step's", "note"),
     "estimators": ("workload", "peer", "median", "quartiles", "ratio", "score", "epochs", "note"),
     "tabular": ("workload", "peer", "score", "± (folds)", "fit", "note"),
+    "products": ("workload", "peer", "median", "quartiles", "ratio", "GFLOP/s"),
     "growth": ("axis", "value", "FLOP", "median", "quartiles", "exponent"),
 }
 
@@ -52,6 +53,7 @@ def cells(kind: str, row: Row) -> list[str]:
         "score": f"{row['score']:.4f}" if "score" in row else "",
         "± (folds)": f"{row['spread']:.4f}" if "spread" in row else "",
         "fit": duration(row["fit"]) if "fit" in row else "",
+        "GFLOP/s": f"{row['gflops']:.0f}" if "gflops" in row else "",
         "value": f"{row.get('value', 0):,}",
         "FLOP": f"{row.get('flops', 0):.3g}",
         "exponent": f"{row['exponent']:.2f}" if row.get("exponent") is not None else "",
