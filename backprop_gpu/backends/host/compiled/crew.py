@@ -164,8 +164,9 @@ class Score:
         first_tracks = np.cumsum([0, *(len(phase.tracks) for phase in phases)])
         first_calls = np.cumsum([0, *(len(track.parts) for track in tracks)])
         words = [len(phases), *first_tracks.tolist(), *first_calls.tolist()]
+        rows = {id(call): call.row_addresses for call in calls}
         for call, part in (made for track in tracks for made in track.parts):
-            words += [call.kernel.address, call.rows[part].ctypes.data]
+            words += [call.kernel.address, rows[id(call)][part]]
         self.words = np.array(words, np.int64)
         self.cores = max((len(phase.tracks) for phase in phases), default=1)
         self.seconds = 1e-9 * sum(track.nanoseconds for track in tracks)
