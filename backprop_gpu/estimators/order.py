@@ -48,11 +48,9 @@ class Order:
         self.random_state, self.last = random_state, np.arange(self.n)
 
     def next(self) -> np.ndarray:
-        """The order of the next epoch, int64."""
+        """The order of the next epoch, int64, which the one after it overwrites."""
         if self.shuffle and self.random_state is not None:
-            indices = np.arange(self.n)
-            self.random_state.shuffle(indices)
-            self.last = self.last[indices]
+            self.random_state.shuffle(self.last)  # swaps what it would swap in a range of numbers that selects from it
         return self.last
 
 

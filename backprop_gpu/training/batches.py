@@ -156,7 +156,7 @@ class Batches:
         return [float(weights[self.order_of(k)].sum()) for k in range(len(self))]
 
     def _upload(self, order: np.ndarray) -> None:
-        self.order[...] = self.net.backend.asarray(order, "int64")
+        self.net.backend.upload(order, self.order, "int64")
 
     def order_of(self, k: int) -> np.ndarray:
         """The rows of batch k of the epoch."""
