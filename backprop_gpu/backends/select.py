@@ -145,7 +145,7 @@ class HostBackend(Backend):
         super().__init__("numpy", np, reason=reason)
 
     def lent(self, host: np.ndarray, dtype: str) -> np.ndarray:
-        return np.ascontiguousarray(host, dtype)
+        return np.require(host, dtype, ["C", "A"])
 
     def zeros(self, shape: Sequence[int], dtype: str) -> np.ndarray:
         """Buffers begin at a cache line: two cores that each write half of the columns never write to one line."""

@@ -73,16 +73,11 @@ def new_labels(y: Any) -> Any:
 
 
 def binarizer_of(y: Any) -> LabelBinarizer:
-    """scikit-learn's LabelBinarizer, fitted; whole numbers it would go through several times, to find out what they are.
-
-    It warns where there are many classes, so those are left to it.
-    """
+    """scikit-learn's LabelBinarizer, fitted; whole numbers it would go through several times, to find out what they are."""
     labels = LabelBinarizer()
     if y.ndim != 1 or y.dtype.kind not in "biu" or not y.dtype.isnative:
         return labels.fit(y)
     classes = np.unique(y)
-    if 2 * len(classes) > len(y):
-        return labels.fit(y)
     labels.y_type_ = "binary" if len(classes) <= 2 else "multiclass"
     labels.sparse_input_, labels.classes_ = False, classes
     return labels

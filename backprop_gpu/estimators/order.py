@@ -55,7 +55,7 @@ class Order:
 
 
 class OrderedBatches(Batches):
-    """Batches in an :class:`Order`, whose rows can be replaced under a recorded program."""
+    """Batches in an :class:`Order`, whose rows, unless they are lent, can be replaced under a recorded program."""
 
     def __init__(
         self,
@@ -78,6 +78,7 @@ class OrderedBatches(Batches):
 
     def refill(self, X: Any, Y: np.ndarray, weights: np.ndarray | None) -> None:
         """Take other rows of the same shapes into the buffers that a recorded epoch reads."""
+        assert not self.lent, "these are not ours to be written"
         X, self._weights_host = X.toarray() if issparse(X) else X, weights
         backend = self.net.backend
         with backend.activate():
@@ -98,8 +99,9 @@ class DenseEpochs:
         *,
         batch_size: int,
         shuffle: bool,
+        lent: bool = False,
     ) -> None:
-        self.batches = OrderedBatches(step.net, X, Y, weights, batch_size=batch_size, shuffle=shuffle)
+        self.batches = OrderedBatches(step.net, X, Y, weights, batch_size=batch_size, shuffle=shuffle, lent=lent)
         self.sizes = self.batches.sizes
         self.begin, self.refill = self.batches.begin, self.batches.refill
         self.run = Pass(step, self.batches, None).run
@@ -145,11 +147,21 @@ class SparseEpochs:
 
 
 def epochs_over(
-    step: TrainingStep, X: Any, Y: np.ndarray, weights: np.ndarray | None, *, batch_size: int, shuffle: bool
+    step: TrainingStep,
+    X: Any,
+    Y: np.ndarray,
+    weights: np.ndarray | None,
+    *,
+    batch_size: int,
+    shuffle: bool,
+    lent: bool = False,
 ) -> Epochs:
-    """Epochs over rows X (n, n_0), dense or sparse: a sparse table that is small is made dense at once."""
+    """Epochs over rows X (n, n_0), dense or sparse: a sparse table that is small is made dense at once.
+
+    ``lent``: dense rows are read where they lie if they can be, and never replaced.
+    """
     if not issparse(X):
-        return DenseEpochs(step, X, Y, weights, batch_size=batch_size, shuffle=shuffle)
+        return DenseEpochs(step, X, Y, weights, batch_size=batch_size, shuffle=shuffle, lent=lent)
     if X.shape[0] * X.shape[1] * np.dtype(step.net.dtype).itemsize <= WINDOW_BYTES:
-        return DenseEpochs(step, X.toarray(), Y, weights, batch_size=batch_size, shuffle=shuffle)
+        return DenseEpochs(step, X.toarray(), Y, weights, batch_size=batch_size, shuffle=shuffle, lent=lent)
     return SparseEpochs(step, X, Y, weights, batch_size=batch_size, shuffle=shuffle)

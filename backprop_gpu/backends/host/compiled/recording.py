@@ -247,14 +247,15 @@ class Tape:
         self.calls = calls
         self._kernels = np.array([c.kernel.address for c in calls for _ in range(c.parts)], np.int64)
         self._rows = np.array([address for c in calls for address in c.row_addresses], np.int64)
+        self._program = self._kernels.ctypes.data, self._rows.ctypes.data, self._rows.size
 
     def play(self, times: int) -> None:
         """Play, a tenth of a second at a time; the first chunk is one step, which tells how long a step takes."""
-        chunk, program = 1, (self._kernels.ctypes.data, self._rows.ctypes.data, self._rows.size)
+        chunk = 1
         while times > 0:
             now = min(chunk, times)
             start = time.perf_counter()
-            _player(*program, now)
+            _player(*self._program, now)
             seconds = (time.perf_counter() - start) / now
             times -= now
             chunk = max(1, int(CHUNK_SECONDS / max(seconds, 1e-7)))
