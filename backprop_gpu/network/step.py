@@ -209,9 +209,10 @@ class TrainingStep:
 
     def numbers(self, k: int, D: Denominator) -> list[float]:
         """What the k-th step from now needs: 1/D, penalty strengths, the optimizer's scalars."""
-        over = D.inverse if self.penalty_over == "examples" else 1.0
+        inverse = D.inverse
+        over = inverse if self.penalty_over == "examples" else 1.0
         rate = self.optimizer.learning_rate * self.schedule.factor(self.t + k, self.total_steps)
-        return [D.inverse, self.l1 * over, self.l2 * over, *self.optimizer.numbers(self.t + k + 1, rate)]
+        return [inverse, self.l1 * over, self.l2 * over, *self.optimizer.numbers(self.t + k + 1, rate)]
 
     @property
     def terms(self) -> tuple[Any, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -96,13 +97,12 @@ class RecordingKernels(HostKernels):
 
         def replay(times: int, before: Before | None = None) -> None:
             with threads():
-                limit = self._limit()
                 if before is None:
-                    recorded.play(times, limit)
+                    recorded.play(times, self._limit)
                     return
                 for _ in range(times):
                     before()
-                    recorded.play(1, limit)
+                    recorded.play(1, self._limit)
 
         return replay
 
@@ -137,13 +137,13 @@ class Recorded:
         self._tape: Tape | None = None
         self._score: Score | None = None
 
-    def play(self, times: int, limit: int) -> None:
-        """Play so many times, on ``limit`` cores at most."""
+    def play(self, times: int, limit: Callable[[], int]) -> None:
+        """Play so many times, on ``limit()`` cores at most."""
         if self._score is None and times > self._alone:
             self._score = self._scored()
             self._alone = math.inf if self._score.cores == 1 else 0.0
         if self._score is not None and times > self._alone:
-            self._crew.play(self._score, times, limit)
+            self._crew.play(self._score, times, limit())
             return
         self._tape = self._tape or Tape(self.calls)
         self._tape.play(times)

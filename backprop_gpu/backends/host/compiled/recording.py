@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import time
 from collections.abc import Sequence
@@ -160,7 +161,7 @@ class Call:
     @functools.cached_property
     def _addresses(self) -> list[int]:
         """Where the arrays among the arguments begin; 0 for anything else."""
-        arrays = (a.array if isinstance(a, Cut) else a for a in self.arguments)
+        arrays = [a.array if isinstance(a, Cut) else a for a in self.arguments]
         return [_address(x) if isinstance(x, np.ndarray) else 0 for x in arrays]
 
     def cut(self, parts: int) -> Call:
@@ -203,14 +204,14 @@ class Call:
         first, end = self._bounds(part)
         row = []
         for a, address in zip(self.arguments, self._addresses, strict=True):
-            if isinstance(a, Cut):
-                row.append(address and address + a.step * (part if a.by_part else first))
+            if address:
+                row.append(address + a.step * (part if a.by_part else first) if isinstance(a, Cut) else address)
             elif isinstance(a, Units):
                 row.append(end - first)
             elif isinstance(a, First):
                 row.append(a + first)
             else:
-                row.append(address or (a if isinstance(a, int) else 0))
+                row.append(a if isinstance(a, int) else 0)
         return row
 
 
@@ -226,6 +227,8 @@ def pass_time(x: np.ndarray) -> float:
 
 def _address(x: np.ndarray) -> int:
     assert x.flags.c_contiguous, "a row holds an address and no strides"
+    if x.flags.writeable and x.size:
+        return ctypes.addressof(ctypes.c_char.from_buffer(x))  # takes a third of the time
     return x.ctypes.data
 
 
