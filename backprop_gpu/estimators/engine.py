@@ -162,8 +162,7 @@ class Engine:
         ``again``: other rows may follow, else these are read where they lie if they can be.
         """
         if not again:
-            how = {"batch_size": self.plan.batch_size, "shuffle": shuffle, "lent": True}
-            return epochs_over(self.step, X, Y, weights, **how)
+            return epochs_over(self.step, X, Y, weights, batch_size=self.plan.batch_size, shuffle=shuffle, lent=True)
         key = (X.shape, issparse(X), Y.shape, weights is None, self.plan.batch_size, shuffle)
         if self._epochs is not None and self._epochs[0] == key:
             self._epochs[1].refill(X, Y, weights)

@@ -73,7 +73,7 @@ def new_labels(y: Any) -> Any:
 
 
 def binarizer_of(y: Any) -> LabelBinarizer:
-    """scikit-learn's LabelBinarizer, fitted; whole numbers it would go through several times, to find out what they are."""
+    """scikit-learn's LabelBinarizer, fitted: whole numbers are gone through once, which it does several times."""
     labels = LabelBinarizer()
     if y.ndim != 1 or y.dtype.kind not in "biu" or not y.dtype.isnative:
         return labels.fit(y)

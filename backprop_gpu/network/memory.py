@@ -38,9 +38,7 @@ def must_fit(backend: Backend, sizes: Sequence[int], dtype: str, what: str, vect
         raise _too_large(backend, sizes, dtype, what, vectors, needed) from None
 
 
-def _too_large(
-    backend: Backend, sizes: Sequence[int], dtype: str, what: str, vectors: int, needed: int
-) -> DeviceError:
+def _too_large(backend: Backend, sizes: Sequence[int], dtype: str, what: str, vectors: int, needed: int) -> DeviceError:
     shape, n = " - ".join(map(str, sizes)) if len(sizes) <= 8 else f"{len(sizes) - 1} layers", _count(sizes)
     return DeviceError(
         f"the {what} of {shape} do not fit on {backend.name}: {vectors} x {n:,} numbers in {dtype} are "

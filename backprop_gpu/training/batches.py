@@ -128,8 +128,7 @@ class Batches:
         if self.beside is None:
             place = backend.lent if self.lent else backend.asarray
             self.sources = [
-                None if rows is None else place(rows, dtype)
-                for rows, dtype in zip(self.rows, self.dtypes, strict=True)
+                None if rows is None else place(rows, dtype) for rows, dtype in zip(self.rows, self.dtypes, strict=True)
             ]
         else:
             self.sources = self.beside.sources

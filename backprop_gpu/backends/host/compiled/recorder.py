@@ -26,6 +26,7 @@ LARGE_NANOSECONDS = 100_000  # from here on a call by itself is played on all co
 # Of a recorded program, on one core, before it is looked for what can be played at once: that takes about half as long.
 ALONE_NANOSECONDS = 1_000_000
 
+
 class RecordingKernels(HostKernels):
     """Where the operations of ``CompiledKernels`` take their calls."""
 

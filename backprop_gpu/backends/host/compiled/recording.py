@@ -228,7 +228,7 @@ def pass_time(x: np.ndarray) -> float:
 def _address(x: np.ndarray) -> int:
     assert x.flags.c_contiguous, "a row holds an address and no strides"
     if x.flags.writeable and x.size:
-        return ctypes.addressof(ctypes.c_char.from_buffer(x))  # takes a third of the time
+        return ctypes.addressof(ctypes.c_char.from_buffer(x.data))  # takes half of the time
     return x.ctypes.data
 
 
