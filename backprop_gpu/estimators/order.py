@@ -79,7 +79,8 @@ class OrderedBatches(Batches):
     def refill(self, X: Any, Y: np.ndarray, weights: np.ndarray | None) -> None:
         """Take other rows of the same shapes into the buffers that a recorded epoch reads."""
         assert not self.lent, "these are not ours to be written"
-        X, self._weights_host = X.toarray() if issparse(X) else X, weights
+        X = X.toarray() if issparse(X) else X
+        self.rows = (X, Y, weights)  # a batch's weights are summed on the host
         backend = self.net.backend
         with backend.activate():
             for source, host in zip(self.sources, (X, Y, weights), strict=True):

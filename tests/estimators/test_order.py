@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.estimators import SETS, fitted, rows, same_bits
+import sklearn.neural_network as theirs
+from scipy import sparse
+from support.estimators import SETS, distance, fitted, rows, same_bits
 
+import backprop_gpu
 from backprop_gpu import MLPClassifier, MLPRegressor
 from backprop_gpu.estimators import order
 
@@ -91,3 +94,24 @@ def test_a_fit_after_partial_fit_reads_its_own_rows() -> None:
     before = X.copy()
     assert same_bits(fitted(mixed, X, y), fitted(plain, X, y))
     assert np.array_equal(X, before)
+
+
+def test_other_rows_come_with_their_own_weights() -> None:
+    X, y = rows("multiclass")
+    models = [m.MLPClassifier((5,), batch_size=50, random_state=0) for m in (theirs, backprop_gpu)]
+    for low, high in ((0.5, 2.0), (3.0, 9.0)):
+        weights = np.random.default_rng(0).uniform(low, high, len(X))
+        for model in models:
+            model.partial_fit(X, y, weights, classes=np.unique(y))
+    assert distance(*models) < 1e-12
+    assert models[1].loss_ == pytest.approx(models[0].loss_, rel=1e-12)
+
+
+def test_every_window_of_a_sparse_table_has_its_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "WINDOW_BYTES", 2**11)  # of 120 rows a third
+    X, y = rows("multiclass")
+    weights = np.linspace(0.5, 9.0, len(X))
+    given: dict[str, Any] = {"hidden_layer_sizes": (5,), "batch_size": 20, "max_iter": 3, "random_state": 0}
+    models = [m.MLPClassifier(**given) for m in (theirs, backprop_gpu)]
+    a, b = (fitted(model, sparse.csr_matrix(X), y, sample_weight=weights) for model in models)
+    assert distance(a, b) < 1e-12
