@@ -135,6 +135,8 @@ class Recorded:
         self._alone = ALONE_NANOSECONDS / max(1.0, sum(made.nanoseconds for made in calls))  # so many steps
         if crew.size == 1:
             self._alone = math.inf
+        for made in calls:
+            assert made.kernel.address  # compiled now if it has to be, not while the program is being played
         self._tape: Tape | None = None
         self._score: Score | None = None
 
