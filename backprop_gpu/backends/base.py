@@ -52,6 +52,10 @@ class Backend:
         """A host array on this device, only to be read: in the same memory where that can be, else a copy."""
         return self.asarray(host, dtype)
 
+    def upload(self, host: Any, out: Array, dtype: str) -> None:
+        """out <- host values, converted to ``dtype``, its own."""
+        out[...] = self.asarray(host, dtype)
+
     def to_host(self, x: Array) -> np.ndarray:
         """Copy an array of this device to a new NumPy array."""
         return np.array(x, copy=True)
@@ -79,6 +83,11 @@ class Backend:
     def available(self) -> int | None:
         """Bytes that can still be allocated; None where that cannot be found out."""
         return None
+
+    def has_room(self, needed: int) -> bool:
+        """Whether so many bytes can be allocated, as far as can be found out."""
+        there = self.available()
+        return there is None or needed <= there
 
     def used(self) -> int | None:
         """Bytes that arrays of this process take on the device; None where that cannot be found out."""

@@ -18,6 +18,8 @@ from .base import Backend
 from .host.blas import usable_cores
 from .host.memory import CACHE_LINE, available_bytes
 
+LITTLE = 2**20  # bytes
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -143,7 +145,7 @@ class HostBackend(Backend):
         super().__init__("numpy", np, reason=reason)
 
     def lent(self, host: np.ndarray, dtype: str) -> np.ndarray:
-        return np.ascontiguousarray(host, dtype)
+        return np.require(host, dtype, ["C", "A"])
 
     def zeros(self, shape: Sequence[int], dtype: str) -> np.ndarray:
         """Buffers begin at a cache line: two cores that each write half of the columns never write to one line."""
@@ -152,8 +154,15 @@ class HostBackend(Backend):
         first = -room.ctypes.data % CACHE_LINE
         return room[first : first + size].view(dtype).reshape(tuple(shape))
 
+    def upload(self, host: Any, out: np.ndarray, dtype: str) -> None:
+        out[...] = host
+
     def available(self) -> int | None:
         return available_bytes()
+
+    def has_room(self, needed: int) -> bool:
+        """So little as LITTLE is there in any case: to ask the system takes longer than to have it."""
+        return needed <= LITTLE or super().has_room(needed)
 
 
 class StrictBackend(Backend):

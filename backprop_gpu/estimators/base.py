@@ -164,7 +164,7 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
             self._optimizer = SolverState(plan.optimizer.learning_rate)
         fit = self._open(plan, validation, listeners, incremental=incremental)
         try:
-            epochs = fit.engine.epochs(train.X, train.Y, train.weights, self.shuffle)
+            epochs = fit.engine.epochs(train.X, train.Y, train.weights, self.shuffle, again=incremental)
             fit.begin(epochs)
             advance([fit], lambda _, epoch: [(epochs.run(epoch), fit.judge())])
         finally:

@@ -188,6 +188,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             y = column_or_1d(y, warn=True)
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
             self._take_labels(new_labels(y))
+            return X, targets_of(self._label_binarizer, y)
         for known, given in known_and_given(self._label_binarizer, y):
             if self.warm_start and set(given) != set(known):
                 raise ValueError(

@@ -156,8 +156,13 @@ class Engine:
         """What J is divided by before it is told to the user."""
         return float(getattr(self.step, "report_divisor", 1))
 
-    def epochs(self, X: Any, Y: np.ndarray, weights: np.ndarray | None, shuffle: bool) -> Epochs:
-        """Passes over these rows; programs recorded for rows of the same shapes are used again."""
+    def epochs(self, X: Any, Y: np.ndarray, weights: np.ndarray | None, shuffle: bool, *, again: bool) -> Epochs:
+        """Passes over these rows; programs recorded for rows of the same shapes are used again.
+
+        ``again``: other rows may follow, else these are read where they lie if they can be.
+        """
+        if not again:
+            return epochs_over(self.step, X, Y, weights, batch_size=self.plan.batch_size, shuffle=shuffle, lent=True)
         key = (X.shape, issparse(X), Y.shape, weights is None, self.plan.batch_size, shuffle)
         if self._epochs is not None and self._epochs[0] == key:
             self._epochs[1].refill(X, Y, weights)

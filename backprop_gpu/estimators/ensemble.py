@@ -111,6 +111,7 @@ def _fit_group(group: Sequence[tuple[str, Entrant]], rows: Rows, loss: Loss) -> 
                 shuffle=member.shuffle,
                 chosen=entrant.inside,
                 beside=batches,
+                lent=True,
             )
             laps[fit] = Lap(fit.engine.step, batches, None)
             fit.begin(batches)

@@ -69,7 +69,18 @@ def new_labels(y: Any) -> Any:
         kinds = {"number" if isinstance(label, Number) else type(label).__name__ for label in column}
         if len(kinds) > 1 or kinds == {"NoneType"}:
             raise ValueError(f"y must hold labels of one kind, none of them missing; got {', '.join(sorted(kinds))}.")
-    return MultiOutputLabels().fit(y) if is_several(y) else LabelBinarizer().fit(y)
+    return MultiOutputLabels().fit(y) if is_several(y) else binarizer_of(y)
+
+
+def binarizer_of(y: Any) -> LabelBinarizer:
+    """scikit-learn's LabelBinarizer, fitted: whole numbers are gone through once, which it does several times."""
+    labels = LabelBinarizer()
+    if y.ndim != 1 or y.dtype.kind not in "biu" or not y.dtype.isnative:
+        return labels.fit(y)
+    classes = np.unique(y)
+    labels.y_type_ = "binary" if len(classes) <= 2 else "multiclass"
+    labels.sparse_input_, labels.classes_ = False, classes
+    return labels
 
 
 def is_several(y: Any) -> bool:

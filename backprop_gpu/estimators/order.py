@@ -48,16 +48,14 @@ class Order:
         self.random_state, self.last = random_state, np.arange(self.n)
 
     def next(self) -> np.ndarray:
-        """The order of the next epoch, int64."""
+        """The order of the next epoch, int64, which the one after it overwrites."""
         if self.shuffle and self.random_state is not None:
-            indices = np.arange(self.n)
-            self.random_state.shuffle(indices)
-            self.last = self.last[indices]
+            self.random_state.shuffle(self.last)  # swaps what it would swap in a range of numbers that selects from it
         return self.last
 
 
 class OrderedBatches(Batches):
-    """Batches in an :class:`Order`, whose rows can be replaced under a recorded program."""
+    """Batches in an :class:`Order`, whose rows, unless they are lent, can be replaced under a recorded program."""
 
     def __init__(
         self,
@@ -80,7 +78,9 @@ class OrderedBatches(Batches):
 
     def refill(self, X: Any, Y: np.ndarray, weights: np.ndarray | None) -> None:
         """Take other rows of the same shapes into the buffers that a recorded epoch reads."""
-        X, self._weights_host = X.toarray() if issparse(X) else X, weights
+        assert not self.lent, "these are not ours to be written"
+        X = X.toarray() if issparse(X) else X
+        self.rows = (X, Y, weights)  # a batch's weights are summed on the host
         backend = self.net.backend
         with backend.activate():
             for source, host in zip(self.sources, (X, Y, weights), strict=True):
@@ -100,8 +100,9 @@ class DenseEpochs:
         *,
         batch_size: int,
         shuffle: bool,
+        lent: bool = False,
     ) -> None:
-        self.batches = OrderedBatches(step.net, X, Y, weights, batch_size=batch_size, shuffle=shuffle)
+        self.batches = OrderedBatches(step.net, X, Y, weights, batch_size=batch_size, shuffle=shuffle, lent=lent)
         self.sizes = self.batches.sizes
         self.begin, self.refill = self.batches.begin, self.batches.refill
         self.run = Pass(step, self.batches, None).run
@@ -147,11 +148,21 @@ class SparseEpochs:
 
 
 def epochs_over(
-    step: TrainingStep, X: Any, Y: np.ndarray, weights: np.ndarray | None, *, batch_size: int, shuffle: bool
+    step: TrainingStep,
+    X: Any,
+    Y: np.ndarray,
+    weights: np.ndarray | None,
+    *,
+    batch_size: int,
+    shuffle: bool,
+    lent: bool = False,
 ) -> Epochs:
-    """Epochs over rows X (n, n_0), dense or sparse: a sparse table that is small is made dense at once."""
+    """Epochs over rows X (n, n_0), dense or sparse: a sparse table that is small is made dense at once.
+
+    ``lent``: dense rows are read where they lie if they can be, and never replaced.
+    """
     if not issparse(X):
-        return DenseEpochs(step, X, Y, weights, batch_size=batch_size, shuffle=shuffle)
+        return DenseEpochs(step, X, Y, weights, batch_size=batch_size, shuffle=shuffle, lent=lent)
     if X.shape[0] * X.shape[1] * np.dtype(step.net.dtype).itemsize <= WINDOW_BYTES:
-        return DenseEpochs(step, X.toarray(), Y, weights, batch_size=batch_size, shuffle=shuffle)
+        return DenseEpochs(step, X.toarray(), Y, weights, batch_size=batch_size, shuffle=shuffle, lent=lent)
     return SparseEpochs(step, X, Y, weights, batch_size=batch_size, shuffle=shuffle)

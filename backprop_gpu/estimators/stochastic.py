@@ -77,7 +77,8 @@ class StochasticFit:
         e.n_iter_ += 1
         e.t_ += self._n
         e.loss_curve_.append(e.loss_)
-        self._say(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
+        if e.verbose:
+            self._say(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
         self._take(judged)
         for callback in callbacks:
             seconds = time.perf_counter() - self._start

@@ -29,19 +29,26 @@ def must_fit(backend: Backend, sizes: Sequence[int], dtype: str, what: str, vect
     DeviceError
         If they take more than is available, or memory runs out.
     """
-    n = sum(n * (k + 1) for k, n in itertools.pairwise(sizes))
-    needed, there = vectors * n * np.dtype(dtype).itemsize, backend.available()
-    shape = " - ".join(map(str, sizes)) if len(sizes) <= 8 else f"{len(sizes) - 1} layers"
-    error = DeviceError(
-        f"the {what} of {shape} do not fit on {backend.name}: {vectors} x {n:,} numbers in {dtype} are "
-        f"{needed / 1e9:.3g} GB; make model.hidden narrower"
-    )
-    if there is not None and needed > there:
-        raise error
+    needed = vectors * _count(sizes) * np.dtype(dtype).itemsize
+    if not backend.has_room(needed):
+        raise _too_large(backend, sizes, dtype, what, vectors, needed)
     try:
         yield
     except MemoryError:
-        raise error from None
+        raise _too_large(backend, sizes, dtype, what, vectors, needed) from None
+
+
+def _too_large(backend: Backend, sizes: Sequence[int], dtype: str, what: str, vectors: int, needed: int) -> DeviceError:
+    shape, n = " - ".join(map(str, sizes)) if len(sizes) <= 8 else f"{len(sizes) - 1} layers", _count(sizes)
+    return DeviceError(
+        f"the {what} of {shape} do not fit on {backend.name}: {vectors} x {n:,} numbers in {dtype} are "
+        f"{needed / 1e9:.3g} GB; make model.hidden narrower"
+    )
+
+
+def _count(sizes: Sequence[int]) -> int:
+    """Weights and biases."""
+    return sum(n * (k + 1) for k, n in itertools.pairwise(sizes))
 
 
 class FlatParams:

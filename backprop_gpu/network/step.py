@@ -204,15 +204,15 @@ class TrainingStep:
         The device's counters are set before the first of these steps. ``table`` is (len(denominators), n_numbers).
         """
         rows = [self.numbers(k, D) for k, D in enumerate(denominators)]
-        backend = self.net.backend
         self.rewind()
-        table[...] = backend.asarray(rows, self.net.dtype)
+        self.net.backend.upload(rows, table, self.net.dtype)
 
     def numbers(self, k: int, D: Denominator) -> list[float]:
         """What the k-th step from now needs: 1/D, penalty strengths, the optimizer's scalars."""
-        over = D.inverse if self.penalty_over == "examples" else 1.0
+        inverse = D.inverse
+        over = inverse if self.penalty_over == "examples" else 1.0
         rate = self.optimizer.learning_rate * self.schedule.factor(self.t + k, self.total_steps)
-        return [D.inverse, self.l1 * over, self.l2 * over, *self.optimizer.numbers(self.t + k + 1, rate)]
+        return [inverse, self.l1 * over, self.l2 * over, *self.optimizer.numbers(self.t + k + 1, rate)]
 
     @property
     def terms(self) -> tuple[Any, ...]:
@@ -222,7 +222,7 @@ class TrainingStep:
 
     def rewind(self) -> None:
         """Set the device's counters before the first batch of a pass."""
-        self._counters[...] = self.net.backend.asarray([-1, self.t - 1], "int64")
+        self.net.backend.upload([-1, self.t - 1], self._counters, "int64")
 
     @property
     def batches_begun(self) -> int:

@@ -90,6 +90,8 @@ class Batches:
         The rows that take part; left out, all do.
     beside : Batches, optional
         Of the same rows on the same device, in the same dtype, where they lie for both.
+    lent : bool
+        Rows that are on the device already, in its dtype, are read where they lie: they must not change meanwhile.
     """
 
     on = "device"
@@ -106,8 +108,9 @@ class Batches:
         seed: int,
         chosen: np.ndarray | None = None,
         beside: Batches | None = None,
+        lent: bool = False,
     ) -> None:
-        self.net, self.chosen, self.beside = net, chosen, beside
+        self.net, self.chosen, self.beside, self.lent = net, chosen, beside, lent
         self.n = X.shape[0] if chosen is None else len(chosen)
         self.batch_size = min(batch_size, self.n)
         self.shuffle, self.seed = shuffle, seed
@@ -123,9 +126,9 @@ class Batches:
         """Put the rows where batches are gathered from."""
         backend = self.net.backend
         if self.beside is None:
+            place = backend.lent if self.lent else backend.asarray
             self.sources = [
-                None if rows is None else backend.asarray(rows, dtype)
-                for rows, dtype in zip(self.rows, self.dtypes, strict=True)
+                None if rows is None else place(rows, dtype) for rows, dtype in zip(self.rows, self.dtypes, strict=True)
             ]
         else:
             self.sources = self.beside.sources
@@ -156,7 +159,7 @@ class Batches:
         return [float(weights[self.order_of(k)].sum()) for k in range(len(self))]
 
     def _upload(self, order: np.ndarray) -> None:
-        self.order[...] = self.net.backend.asarray(order, "int64")
+        self.net.backend.upload(order, self.order, "int64")
 
     def order_of(self, k: int) -> np.ndarray:
         """The rows of batch k of the epoch."""

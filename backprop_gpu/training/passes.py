@@ -29,6 +29,8 @@ class Lap:
         with backend.activate():
             self.table = backend.zeros((len(batches), step.n_numbers), dtype)
             self.values = backend.zeros((len(batches),), dtype)
+            plain = {m: Denominator.of(step.reduction, m) for m in set(batches.sizes)}
+            self._plain = [plain[m] for m in batches.sizes]  # where no example has a weight
             self.parts: list[tuple[Program, BatchBuffers, int]] = []
             full = batches.sizes.count(batches.batch_size)
             for m, times in ((batches.batch_size, full), (batches.sizes[-1], len(batches) - full)):
@@ -42,21 +44,27 @@ class Lap:
 
         ``like``: one that has begun the epoch, whose numbers are taken if they are the same.
         """
-        step, sizes = self.step, zip(self.batches.sizes, self.batches.start_epoch(epoch), strict=True)
-        denominators = [Denominator.of(step.reduction, m, total) for m, total in sizes]
-        self._numbers_of = step.terms, denominators
-        if like is not None and like._numbers_of == self._numbers_of:
+        step, denominators = self.step, self._denominators(self.batches.start_epoch(epoch))
+        self._begun_with = denominators
+        if like is not None and (like.step.terms, like._begun_with) == (step.terms, denominators):
             step.rewind()
             self.table[...] = like.table
         else:
             step.load(self.table, denominators)
+
+    def _denominators(self, totals: Sequence[float | None]) -> Sequence[Denominator]:
+        """Of each batch, whose weights sum to ``totals``."""
+        if self.batches.rows[2] is None:
+            return self._plain
+        sizes = zip(self.batches.sizes, totals, strict=True)
+        return [Denominator.of(self.step.reduction, m, total) for m, total in sizes]
 
     def end(self) -> np.ndarray:
         """Count the steps that were taken; J of each batch, as it was before that batch's update."""
         step, backend = self.step, self.step.net.backend
         step.t += len(self.batches)
         costs = backend.to_host(self.values)
-        costs[-1] = backend.to_host(step.value)[0]  # the last one has not been put away yet
+        costs[-1:] = backend.to_host(step.value)  # the last one has not been put away yet
         return costs
 
 

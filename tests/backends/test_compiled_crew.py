@@ -58,6 +58,7 @@ SIZES = (2, 3)
 def crew(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
     made = Crew(request.param)
     monkeypatch.setattr(recorder, "crew", lambda: made)
+    monkeypatch.setattr(recorder, "ALONE_NANOSECONDS", 0)
     return made
 
 
@@ -177,6 +178,27 @@ def test_a_recorded_step_has_the_bits_of_one_that_is_called(
 
     monkeypatch.setattr(recorder.RecordingKernels, "capture", capture)
     assert same_bits(trained(build(SETTINGS[name])), recorded)
+
+
+def test_a_short_program_is_played_in_order_and_on_all_cores_when_it_goes_on(
+    scores: list[Score], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = trained(build({}))
+    scores.clear()
+    monkeypatch.setattr(recorder, "ALONE_NANOSECONDS", 1e6)
+    made = build({})
+    made.run(0)
+    assert not scores
+    monkeypatch.setattr(recorder, "ALONE_NANOSECONDS", 3e5)
+    later = build({})
+    counts = list[int]()
+    costs = []
+    for epoch in range(3):
+        costs.append(later.run(epoch))
+        counts.append(len(scores))
+    assert counts[0] == 0 < counts[-1]
+    params = later.step.net.params
+    assert same_bits([*costs, params.theta.copy(), params.grad.copy()], together)
 
 
 def test_it_changes_between_alone_and_together_with_the_same_bits(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,42 @@ def test_unknown_namespaces():
         get_backend(DeviceSpec("jax", "cpu"))
 
 
+@pytest.mark.parametrize("name", ["numpy", "array_api_strict"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_values_are_uploaded_into_a_buffer(name, dtype):
+    if name != "numpy":
+        pytest.importorskip(name)
+    backend = get_backend(name)
+    buffer = backend.zeros((2, 2), dtype)
+    for values in ([[1.5, 2.0], [3.0, 1e-3]], np.array([[5.5, 6.0], [7.0, 0.1]])):
+        values = np.asarray(values).astype("int64").tolist() if dtype == "int64" else values
+        backend.upload(values, buffer, dtype)
+        assert np.array_equal(backend.to_host(buffer), np.array(values, dtype))
+
+
+def test_a_little_room_is_always_there(monkeypatch):
+    backend = get_backend("numpy")
+    monkeypatch.setattr(backend, "available", lambda: 2**21)
+    assert backend.has_room(2**21)
+    assert not backend.has_room(2**21 + 1)
+    monkeypatch.setattr(backend, "available", lambda: 0)
+    assert backend.has_room(1000)
+    assert not backend.has_room(2**30)
+    monkeypatch.setattr(backend, "available", lambda: None)
+    assert backend.has_room(2**60)
+
+
+def test_rows_are_lent_where_they_can_be_read():
+    backend, x = get_backend("numpy"), np.arange(12.0).reshape(3, 4)
+    assert backend.lent(x, "float64") is x
+    for other, dtype in ((x, "float32"), (x[:, ::2], "float64"), (x.T, "float64"), (x.astype(">f8"), "float64")):
+        got = backend.lent(other, dtype)
+        assert not np.shares_memory(got, other)
+        assert got.flags.c_contiguous
+        assert np.array_equal(got, other)
+        assert got.dtype == np.dtype(dtype)
+
+
 def test_importing_loads_nothing_optional():
     script = (
         "import sys, backprop_gpu.backends, backprop_gpu.backends.survey; print(sorted({'cupy', 'torch',"

@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 import sklearn.neural_network as theirs
 from scipy import sparse
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import shuffle
 from support.estimators import SETS, distance, fitted, rows
 
 import backprop_gpu
+from backprop_gpu.estimators.labels import binarizer_of
+from backprop_gpu.estimators.order import Order
 from backprop_gpu.estimators.start import sklearn_start
 
 SLACK = 10.0  # the few perturbed runs are a sample of what rounding can do
@@ -128,6 +132,27 @@ def test_the_start_is_scikit_learns_bit_for_bit() -> None:
         coefs, intercepts = sklearn_start(np.random.RandomState(3), sizes, [activation == "logistic"] * 2, dtype)
         assert all(np.array_equal(c, e[0]) and c.dtype == dtype for c, e in zip(coefs, expected, strict=True))
         assert all(np.array_equal(b, e[1]) for b, e in zip(intercepts, expected, strict=True))
+
+
+def test_the_order_of_the_rows_is_scikit_learns() -> None:
+    for n in (1, 2, 120, 3000):
+        ours, random_state, expected = Order(n, True), np.random.RandomState(5), np.arange(n)
+        ours.begin(np.random.RandomState(5))
+        for _ in range(4):
+            expected = shuffle(expected, random_state=random_state)
+            assert np.array_equal(ours.next(), expected)
+        assert ours.next().dtype == np.int64
+
+
+@pytest.mark.parametrize("kind", ["int64", "int8", "uint16", "bool", ">i4", "<U3", "float64"])
+@pytest.mark.parametrize("n_classes", [1, 2, 3, 9])
+def test_labels_are_encoded_as_scikit_learn_encodes_them(kind: str, n_classes: int) -> None:
+    y = np.random.default_rng(0).integers(0, n_classes, 40).astype(kind)
+    expected, got = vars(LabelBinarizer().fit(y)), vars(binarizer_of(y))
+    assert got.keys() == expected.keys()
+    assert np.array_equal(got["classes_"], expected["classes_"])
+    assert got["classes_"].dtype == expected["classes_"].dtype
+    assert [v for k, v in got.items() if k != "classes_"] == [v for k, v in expected.items() if k != "classes_"]
 
 
 def test_partial_fit_and_warm_start_go_on_as_scikit_learns_do() -> None:

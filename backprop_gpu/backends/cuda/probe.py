@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import sys
 import warnings
@@ -73,6 +74,12 @@ def examine(cp: Any, device: int = 0) -> Probe:
 
 def installed_wheels() -> list[str]:
     """Names of the installed distributions that provide the module ``cupy``."""
+    return list(_wheels_on(tuple(sys.path)))
+
+
+@functools.cache
+def _wheels_on(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Those in these folders, looked for once: every estimator that is fitted asks."""
     from importlib import metadata
 
     found = []
@@ -80,7 +87,7 @@ def installed_wheels() -> list[str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             metadata.distribution(name)
             found.append(name)
-    return found
+    return tuple(found)
 
 
 def driver_version() -> int:

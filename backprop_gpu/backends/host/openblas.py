@@ -11,7 +11,6 @@ import ctypes
 import functools
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ class OpenBlas:
         self._get, self._set = (
             getattr(library, f"{_PREFIX}openblas_{name}_num_threads{_SUFFIX}") for name in ("get", "set")
         )
+        self._set.argtypes, self._set.restype = [ctypes.c_int], None
         self._forget()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._left_alone)
@@ -47,28 +47,42 @@ class OpenBlas:
         users, threads = self._users, self._threads
         self._forget()
         if users:
-            self._set(ctypes.c_int(threads))
+            self._set(threads)
 
     @property
     def threads(self) -> int:
         """Threads that a product may use, but for what ``one_thread`` says for now."""
         return self._threads if self._users else int(self._get())
 
-    @contextlib.contextmanager
-    def one_thread(self) -> Iterator[None]:
+    def one_thread(self) -> contextlib.AbstractContextManager[None]:
         """Let products use one thread meanwhile: until the last of all that asked for it has ended."""
+        return _OneThread(self)
+
+    def _begin(self) -> None:
         with self._lock:
             if not self._users:
-                self._threads = int(self._get())
-                self._set(ctypes.c_int(1))
+                self._threads = self._get()
+                self._set(1)
             self._users += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if not self._users:
-                    self._set(ctypes.c_int(self._threads))
+
+    def _end(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._set(self._threads)
+
+
+class _OneThread(contextlib.AbstractContextManager[None]):
+    """Every epoch of a fit enters one."""
+
+    def __init__(self, library: OpenBlas) -> None:
+        self._library = library
+
+    def __enter__(self) -> None:
+        self._library._begin()
+
+    def __exit__(self, *error: object) -> None:
+        self._library._end()
 
 
 @functools.cache

@@ -156,6 +156,8 @@ class Score:
         About how long it takes on one core.
     pace : Pace
         How fast it was, alone and together.
+    address : int
+        Where it begins.
     """
 
     def __init__(self, calls: list[Call], cores: int) -> None:
@@ -164,17 +166,14 @@ class Score:
         first_tracks = np.cumsum([0, *(len(phase.tracks) for phase in phases)])
         first_calls = np.cumsum([0, *(len(track.parts) for track in tracks)])
         words = [len(phases), *first_tracks.tolist(), *first_calls.tolist()]
+        rows = {id(call): call.row_addresses for call in calls}
         for call, part in (made for track in tracks for made in track.parts):
-            words += [call.kernel.address, call.rows[part].ctypes.data]
+            words += [call.kernel.address, rows[id(call)][part]]
         self.words = np.array(words, np.int64)
         self.cores = max((len(phase.tracks) for phase in phases), default=1)
         self.seconds = 1e-9 * sum(track.nanoseconds for track in tracks)
         self.pace = Pace(self.seconds)
-
-    @property
-    def address(self) -> int:
-        """Where it begins."""
-        return int(self.words.ctypes.data)
+        self.address = int(self.words.ctypes.data)
 
 
 class _Follower:
@@ -213,6 +212,7 @@ class Crew:
     def _forget(self) -> None:
         self._lock, self._followers = threading.RLock(), list[_Follower]()
         self._shared = np.zeros((_AWAKE + 128 * MOST_TRACKS) // 8, np.int64)
+        self._shared_address = self._shared.ctypes.data
 
     def play(self, score: Score, times: int, limit: int = MOST_TRACKS) -> None:
         """Play, some hundredths of a second at a time: together if that is faster and no other thread is leading.
@@ -230,7 +230,7 @@ class Crew:
             times -= steps
 
     def _play(self, score: Score, steps: int, cores: int) -> None:
-        _leader(score.address, steps, self._shared.ctypes.data, cores, _yield_address())
+        _leader(score.address, steps, self._shared_address, cores, _yield_address())
 
     def _come(self, count: int, seconds: float) -> bool:
         """Have followers come for work of so many seconds; False if it is too short to wake them."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..kernels import HostKernels
 from ..memory import CACHE_LINE
 from ..openblas import OpenBlas
 from .calling import Kernel
-from .crew import Score, crew
+from .crew import Crew, Score, crew
 from .cuts import Prepared
 from .products import products
 from .recording import Argument, Call, NotRecordableError, Tape
@@ -24,8 +24,8 @@ from .recording import Argument, Call, NotRecordableError, Tape
 PART_OPERATIONS, MORE_OPERATIONS = 130_000, 500_000
 LONG_VECTOR = 8_192  # a sum over so many numbers is taken in parts
 LARGE_NANOSECONDS = 100_000  # from here on a call by itself is played on all cores
-
-Threads = Callable[[], contextlib.AbstractContextManager[None]]
+# Of a recorded program, on one core, before it is looked for what can be played at once: that takes about half as long.
+ALONE_NANOSECONDS = 1_000_000
 
 
 class RecordingKernels(HostKernels):
@@ -94,26 +94,19 @@ class RecordingKernels(HostKernels):
         calls = self._record(program)
         if calls is None:
             return super().capture(program)
-        play, threads = self._player(calls)
+        recorded, one_core = Recorded(calls, self._crew), self._crew.size == 1
+        threads = functools.partial(self._blas_threads, self._largest_product) if one_core else self._one_thread
 
         def replay(times: int, before: Before | None = None) -> None:
             with threads():
                 if before is None:
-                    play(times)
+                    recorded.play(times, self._limit)
                     return
                 for _ in range(times):
                     before()
-                    play(1)
+                    recorded.play(1, self._limit)
 
         return replay
-
-    def _player(self, calls: list[Call]) -> tuple[Callable[[int], None], Threads]:
-        """What plays the calls a number of times, and under how many threads of BLAS: one where all cores play."""
-        parts = max((made.parts for made in calls), default=1)
-        score = Score([made.cut(parts) if made.free else made for made in calls], self._crew.size)
-        if score.cores == 1:
-            return Tape(calls).play, functools.partial(self._blas_threads, self._largest_product)
-        return lambda times: self._crew.play(score, times, self._limit()), self._one_thread
 
     def _record(self, program: Program) -> list[Call] | None:
         """The program's calls; None if something has no compiled form."""
@@ -130,3 +123,36 @@ class RecordingKernels(HostKernels):
     def _parts_of(self, vector: np.ndarray) -> int:
         """In how many parts a sum over a vector is taken."""
         return self._crew.size if vector.shape[0] >= LONG_VECTOR else 1
+
+
+class Recorded:
+    """The calls of a program: in order on one core, and on all once it has been played for so long that it pays.
+
+    Both have the same bits.
+    """
+
+    def __init__(self, calls: list[Call], crew: Crew) -> None:
+        self.calls, self._crew = calls, crew
+        self._alone = ALONE_NANOSECONDS / max(1.0, sum(made.nanoseconds for made in calls))  # so many steps
+        if crew.size == 1:
+            self._alone = math.inf
+        for made in calls:
+            assert made.kernel.address  # compiled now if it has to be, not while the program is being played
+        self._tape: Tape | None = None
+        self._score: Score | None = None
+
+    def play(self, times: int, limit: Callable[[], int]) -> None:
+        """Play so many times, on ``limit()`` cores at most."""
+        if self._score is None and times > self._alone:
+            self._score = self._scored()
+            self._alone = math.inf if self._score.cores == 1 else 0.0
+        if self._score is not None and times > self._alone:
+            self._crew.play(self._score, times, limit())
+            return
+        self._tape = self._tape or Tape(self.calls)
+        self._tape.play(times)
+        self._alone -= times
+
+    def _scored(self) -> Score:
+        parts = max((made.parts for made in self.calls), default=1)
+        return Score([made.cut(parts) if made.free else made for made in self.calls], self._crew.size)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,8 +22,7 @@ class NotRecordableError(Exception):
     """An operation has no compiled form, so the program that holds it is played by Python."""
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     """Bytes that a part of a call touches.
 
     Attributes
@@ -67,19 +68,19 @@ class Cut:
     written: bool = False
     by_part: bool = False
 
-    def region(self, units: int, first: int, end: int) -> Region:
-        """What a part of ``units`` touches."""
+    def region(self, address: int, units: int, first: int, end: int) -> Region:
+        """What a part of ``units`` touches of the array, which lies at ``address``."""
         assert self.array is not None
-        start, size = _address(self.array), self.array.nbytes
+        size = self.array.nbytes
         if not self.step:
-            return Region(start, start + size)
+            return Region(address, address + size)
         first, end = self.step * first, self.step * end
         if self.by_part or self.step * units == size:
-            return Region(start + first, start + end)
+            return Region(address + first, address + end)
         pitch = self.array.strides[0]
         if self.step * units == pitch:
-            return Region(start, start + size, pitch, first, end)
-        return Region(start, start + size)
+            return Region(address, address + size, pitch, first, end)
+        return Region(address, address + size)
 
 
 class Units(int):
@@ -144,9 +145,24 @@ class Call:
         units = next((a for a in self.arguments if isinstance(a, Units)), None)
         self._units, self._aligned = (0, 1) if units is None else (int(units), units.aligned)
         self.solo = units is None
-        self._regions: dict[int, tuple[list[Region], list[Region]]] = {}
         self.parts = max(1, min(parts, self._units // self._aligned))
-        self.rows = [np.array([self._number(a, i) for a in self.arguments], np.int64) for i in range(self.parts)]
+
+    @functools.cached_property
+    def rows(self) -> np.ndarray:
+        """Row i is what the kernel is given for the i-th part, (parts, number of arguments) int64."""
+        return np.array([self._row(part) for part in range(self.parts)], np.int64)
+
+    @property
+    def row_addresses(self) -> list[int]:
+        """Where the rows begin."""
+        start, size = self.rows.ctypes.data, 8 * len(self.arguments)
+        return [start + size * part for part in range(self.parts)]
+
+    @functools.cached_property
+    def _addresses(self) -> list[int]:
+        """Where the arrays among the arguments begin; 0 for anything else."""
+        arrays = [a.array if isinstance(a, Cut) else a for a in self.arguments]
+        return [_address(x) if isinstance(x, np.ndarray) else 0 for x in arrays]
 
     def cut(self, parts: int) -> Call:
         """The same call in so many parts, or as many as it has units for."""
@@ -156,46 +172,47 @@ class Call:
 
     def run(self) -> None:
         """Outright, part after part."""
-        for row in self.rows:
-            self.kernel(row.ctypes.data)
+        for address in self.row_addresses:
+            self.kernel(address)
 
     def regions(self, part: int) -> tuple[list[Region], list[Region]]:
         """What a part reads, and what it writes."""
-        if part not in self._regions:
-            self._regions[part] = self._find_regions(part)
-        return self._regions[part]
-
-    def _find_regions(self, part: int) -> tuple[list[Region], list[Region]]:
         read, written = list[Region](), list[Region]()
-        for argument in self.arguments:
-            if isinstance(argument, np.ndarray):
-                argument = Cut(argument)
-            if isinstance(argument, Cut) and argument.array is not None:
-                first, end = (part, part + 1) if argument.by_part else self._bounds(part)
-                (written if argument.written else read).append(argument.region(self._units, first, end))
+        first, end = self._bounds(part)
+        for a, address in zip(self.arguments, self._addresses, strict=True):
+            if not address:
+                continue
+            if isinstance(a, Cut):
+                bounds = (part, part + 1) if a.by_part else (first, end)
+                (written if a.written else read).append(a.region(address, self._units, *bounds))
+            elif isinstance(a, np.ndarray):
+                read.append(Region(address, address + a.nbytes))
         return read, written
 
     def _bounds(self, part: int) -> tuple[int, int]:
         """The first unit of a part, and the first of the next."""
+        if self.parts == 1:
+            return 0, self._units
         first, end = (
             self._units if i == self.parts else self._units * i // self.parts // self._aligned * self._aligned
             for i in (part, part + 1)
         )
         return first, end
 
-    def _number(self, argument: Argument, part: int) -> int:
-        """What a part's row holds for an argument."""
+    def _row(self, part: int) -> list[int]:
+        """What the kernel is given for a part."""
         first, end = self._bounds(part)
-        if isinstance(argument, Units):
-            return end - first
-        if isinstance(argument, First):
-            return argument + first
-        if argument is None or isinstance(argument, int):
-            return argument or 0
-        if isinstance(argument, np.ndarray):
-            return _address(argument)
-        unit = part if argument.by_part else first
-        return 0 if argument.array is None else _address(argument.array) + argument.step * unit
+        row = []
+        for a, address in zip(self.arguments, self._addresses, strict=True):
+            if address:
+                row.append(address + a.step * (part if a.by_part else first) if isinstance(a, Cut) else address)
+            elif isinstance(a, Units):
+                row.append(end - first)
+            elif isinstance(a, First):
+                row.append(a + first)
+            else:
+                row.append(a if isinstance(a, int) else 0)
+        return row
 
 
 def product_time(n: int, k: int, m: int, like: np.ndarray) -> float:
@@ -210,6 +227,8 @@ def pass_time(x: np.ndarray) -> float:
 
 def _address(x: np.ndarray) -> int:
     assert x.flags.c_contiguous, "a row holds an address and no strides"
+    if x.flags.writeable and x.size:
+        return ctypes.addressof(ctypes.c_char.from_buffer(x.data))  # takes half of the time
     return x.ctypes.data
 
 
@@ -229,16 +248,17 @@ class Tape:
 
     def __init__(self, calls: list[Call]) -> None:
         self.calls = calls
-        self._kernels = np.array([c.kernel.address for c in calls for _ in c.rows], np.int64)
-        self._rows = np.array([row.ctypes.data for c in calls for row in c.rows], np.int64)
+        self._kernels = np.array([c.kernel.address for c in calls for _ in range(c.parts)], np.int64)
+        self._rows = np.array([address for c in calls for address in c.row_addresses], np.int64)
+        self._program = self._kernels.ctypes.data, self._rows.ctypes.data, self._rows.size
 
     def play(self, times: int) -> None:
         """Play, a tenth of a second at a time; the first chunk is one step, which tells how long a step takes."""
-        chunk, program = 1, (self._kernels.ctypes.data, self._rows.ctypes.data, self._rows.size)
+        chunk = 1
         while times > 0:
             now = min(chunk, times)
             start = time.perf_counter()
-            _player(*program, now)
+            _player(*self._program, now)
             seconds = (time.perf_counter() - start) / now
             times -= now
             chunk = max(1, int(CHUNK_SECONDS / max(seconds, 1e-7)))
