@@ -1,16 +1,18 @@
-"""Machine code with a C address: from a file if this machine has compiled it before, else by numba, and then kept.
+"""Machine code with a C address: from a file if this machine has compiled it before, else by LLVM, and then kept.
 
-A file is loaded by llvmlite alone, in a fraction of the time that importing numba takes. It lies beside these sources
-in ``__pycache__``, or where that cannot be written in the user's cache folder; the variable NUMBA_CACHE_DIR names
-another place. As with Python's own caches, whoever may write there decides what runs.
+A file is loaded in a fraction of the time that importing a compiler takes. It lies beside these sources in
+``__pycache__``, or where that cannot be written in the user's cache folder; the variable NUMBA_CACHE_DIR names another
+place. As with Python's own caches, whoever may write there decides what runs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import importlib.util
+import itertools
 import os
 import sys
 import threading
@@ -20,10 +22,13 @@ from typing import Any
 
 from .... import maths
 from ...kept import read, write
+from . import image
 
 _FOLDER = Path(__file__).parent
 # The settings of numba that change what it makes.
-_SETTINGS = ("CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE")
+SETTINGS = ("CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE")
+# What Linux says of a processor that machine code depends on.
+_FACTS = ("vendor_id", "cpu family", "model", "stepping", "flags")
 _LOCK = threading.RLock()
 
 
@@ -37,7 +42,8 @@ class Native:
     argument_count : int
         How many int64 it takes.
     factory : callable
-        Called if the code is not on disk: returns the function to be compiled, plain or ``inline``.
+        Called if the code is not on disk: returns the function to be compiled, plain or ``inline``, or a text in LLVM's
+        language that defines it as ``void @kernel(i64, ...)``.
     """
 
     def __init__(self, name: str, argument_count: int, factory: Callable[[], Any]) -> None:
@@ -69,9 +75,9 @@ def _address(name: str, argument_count: int, factory: Callable[[], Any]) -> int:
 
 
 def _code(name: str, argument_count: int, factory: Callable[[], Any]) -> bytes:
-    """The object code, from the first folder that has it."""
+    """An image or object code, from the first folder that has it."""
     stamp = _stamp()
-    file = f"{name}-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.o"
+    file = f"{name}-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.code"
     for folder in folders():
         code = read(folder / file, stamp)
         if code is not None:
@@ -79,7 +85,10 @@ def _code(name: str, argument_count: int, factory: Callable[[], Any]) -> bytes:
     _announce()
     from .compiler import object_code
 
-    code, alone = object_code(f"backprop_gpu_{name}", argument_count, factory())
+    symbol = f"backprop_gpu_{name}"
+    code, alone = object_code(symbol, argument_count, factory())
+    if image.SUPPORTED and alone:
+        code = image.image(code, symbol) or code
     if alone:
         any(write(folder / file, code, stamp) for folder in folders())
     return code
@@ -107,17 +116,24 @@ def _users_folder() -> Path:
 @functools.cache
 def _stamp() -> str:
     """All that machine code depends on: these sources, the compilers, the processor."""
-    import llvmlite
+    settings = [f"{name}={os.environ.get(f'NUMBA_{name}')}" for name in SETTINGS]
+    return "\n".join([_edition(), *map(_version, ("numba", "llvmlite")), sys.version, _processor(), *settings])
+
+
+def _processor() -> str:
+    """Its model and what it can do: as Linux says, where machine code is loaded without llvmlite, else as LLVM says."""
+    if image.SUPPORTED:
+        with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+            facts = [line for line in itertools.takewhile(str.strip, lines) if line.startswith(_FACTS)]
+            if any(fact.startswith("flags") for fact in facts):
+                return "".join(facts)
     from llvmlite import binding as llvm
 
     try:
         features = llvm.get_host_cpu_features().flatten()
     except RuntimeError:  # LLVM does not know for this processor
         features = ""
-    compilers = [_numbas_version(), llvmlite.__version__, str(llvm.llvm_version_info), sys.version]
-    machine = [llvm.get_process_triple(), llvm.get_host_cpu_name(), features]
-    settings = [f"{name}={os.environ.get(f'NUMBA_{name}')}" for name in _SETTINGS]
-    return "\n".join([_edition(), *compilers, *machine, *settings])
+    return "\n".join([llvm.get_process_triple(), llvm.get_host_cpu_name(), features])
 
 
 def _edition() -> str:
@@ -126,10 +142,10 @@ def _edition() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
-def _numbas_version() -> str:
-    """What numba says of its version, without being imported."""
-    spec = importlib.util.find_spec("numba")
-    assert spec is not None, "compiled kernels are chosen where numba is installed"
+def _version(package: str) -> str:
+    """What a package's file says of its version, without being imported."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None, "compiled kernels are chosen where numba is installed, which needs llvmlite"
     return (Path(str(spec.origin)).parent / "_version.py").read_text(encoding="utf-8")
 
 
@@ -144,7 +160,9 @@ def _engine() -> Any:
 
 
 def _load(symbol: str, code: bytes) -> int:
-    """Put object code into memory that can be executed."""
+    """Put machine code into memory that can be executed."""
+    if code.startswith(image.MAGIC):
+        return image.load(code)
     from llvmlite import binding as llvm
 
     _engine().add_object_file(llvm.ObjectFileRef.from_data(code))
