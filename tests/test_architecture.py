@@ -58,9 +58,10 @@ LOADS_MORE = (
     ("cli_parity",),
     ("__main__",),
     ("parity", "plugin"),
-    ("backends", "host", "compiled", "compiler"),
-    ("backends", "host", "compiled", "intrinsics"),
-    ("backends", "host", "compiled", "atomics"),
+    *(
+        ("backends", "host", "compiled", name)
+        for name in ("compiler", "translator", "values", "instructions", "numbas", "intrinsics", "atomics")
+    ),
 )
 OPTIONAL = (
     "array_api_compat",

@@ -14,7 +14,7 @@ from typing import Any
 from llvmlite import binding as llvm
 
 from .image import SUPPORTED
-from .native import SETTINGS
+from .native import SETTINGS, as_imported
 from .parts import Part
 from .translator import translate
 from .values import UntranslatableError
@@ -37,24 +37,43 @@ def object_code(symbol: str, argument_count: int, made: Callable[..., Any] | Par
     alone : bool
         Whether it can be loaded into a process that has not imported numba.
     """
-    if isinstance(made, str):
-        return machine_code(made, symbol), True
-    if not any(f"NUMBA_{name}" in os.environ for name in SETTINGS):
-        try:
-            return machine_code(translate(argument_count, made), symbol), True
-        except UntranslatableError:
-            pass
+    module = parsed(made) if isinstance(made, str) else _translated(argument_count, made)
+    if module is not None:
+        return _machine_code(module, symbol), True
     from .numbas import object_code as by_numba
 
     return by_numba(symbol, argument_count, made)
 
 
-def machine_code(text: str, symbol: str) -> bytes:
-    """Optimize a module in LLVM's language and compile it; its ``@kernel`` becomes ``symbol``."""
-    module, machine = llvm.parse_assembly(text), target_machine()
+def _translated(argument_count: int, function: Any) -> Any:
+    """A module of LLVM's; None where the translator does not know a word, or the source is not what is in memory."""
+    if any(f"NUMBA_{name}" in os.environ for name in SETTINGS):
+        return None
+    try:
+        module = parsed(translate(argument_count, function))
+    except (UntranslatableError, RuntimeError):  # RuntimeError: a name that is not assigned on every way to its use
+        return None
+    return module if as_imported() else None
+
+
+def parsed(text: str) -> Any:
+    """A module of LLVM's from its text.
+
+    Raises
+    ------
+    RuntimeError
+        If it is not in order.
+    """
+    module = llvm.parse_assembly(text)
+    module.verify()
+    return module
+
+
+def _machine_code(module: Any, symbol: str) -> bytes:
+    """Optimize a module and compile it; its ``@kernel`` becomes ``symbol``."""
+    machine = target_machine()
     module.get_function("kernel").name = symbol
     module.triple, module.data_layout = llvm.get_process_triple(), str(machine.target_data)
-    module.verify()
     tuning = llvm.create_pipeline_tuning_options(speed_level=3)
     tuning.loop_vectorization, tuning.slp_vectorization = True, False
     builder = llvm.create_pass_builder(machine, tuning)

@@ -94,6 +94,9 @@ def _system() -> ctypes.CDLL:
     return system
 
 
+_ended = [0]
+
+
 def load(made: bytes) -> int:
     """Put an image into memory, for as long as the process lives; returns the function's address.
 
@@ -107,12 +110,15 @@ def load(made: bytes) -> int:
     whole = bytearray(code)
     for name, _, at in (each.partition("@") for each in calls):
         struct.pack_into("<Q", whole, int(at), ctypes.cast(_system()[name], ctypes.c_void_p).value or 0)
-    system, size = _system(), len(whole)
+    # Where the one before ended within a page: beginnings that all lay alike would share few lines of the cache.
+    shift = _ended[0] % mmap.PAGESIZE
+    system, size = _system(), shift + len(whole)
     # Never both written and run. Not Python's mmap: threads may run the code while the interpreter takes it down.
     place = system.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
     if place in (None, ctypes.c_void_p(-1).value):
         raise MemoryError
-    ctypes.memmove(place, bytes(whole), size)
+    ctypes.memmove(place + shift, bytes(whole), len(whole))
     if system.mprotect(place, size, mmap.PROT_READ | mmap.PROT_EXEC):
         raise DeviceError("this system does not let a process run code that it has compiled; use kernels: host")
-    return int(place) + int(start)
+    _ended[0] = shift + -(-len(whole) // 64) * 64
+    return int(place) + shift + int(start)

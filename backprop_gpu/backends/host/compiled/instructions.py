@@ -86,8 +86,8 @@ def pause(builder: Any) -> None:
     name, values = PAUSES.get(platform.machine().lower(), ("", []))
     if name:
         given = [ir.Constant(_I32, value) for value in values]
-        known = builder.module.globals.get(name)
-        builder.call(known or ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [x.type for x in given]), name), given)
+        kind = ir.FunctionType(ir.VoidType(), [x.type for x in given])
+        builder.call(builder.module.globals.get(name) or ir.Function(builder.module, kind, name), given)
 
 
 def system_yield(builder: Any, address: Any) -> None:

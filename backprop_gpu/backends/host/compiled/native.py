@@ -32,6 +32,30 @@ _FACTS = ("vendor_id", "cpu family", "model", "stepping", "flags")
 _LOCK = threading.RLock()
 
 
+def _sources() -> list[Path]:
+    """What machine code is made from, maths with its constants too."""
+    return [*sorted(_FOLDER.glob("*.py")), *sorted(Path(maths.__file__).parent.glob("*.py"))]
+
+
+def _marks() -> list[tuple[int, int]]:
+    """Tells whether a source has been written since."""
+    return [(found.st_mtime_ns, found.st_size) for found in (path.stat() for path in _sources())]
+
+
+# Of this edition of the sources, which are about to be imported or have just been: a change must not meet machine code
+# of another edition.
+_MARKS = _marks()
+_EDITION = hashlib.sha256(b"".join(path.read_bytes() for path in _sources())).hexdigest()
+
+
+def as_imported() -> bool:
+    """Whether the sources on disk are still those that this process runs."""
+    try:
+        return _marks() == _MARKS
+    except OSError:
+        return False
+
+
 class Native:
     """``void f(int64, ...)`` as machine code, made when it is first asked for.
 
@@ -82,14 +106,13 @@ def _code(name: str, argument_count: int, factory: Callable[[], Any]) -> bytes:
         code = read(folder / file, stamp)
         if code is not None:
             return code
-    _announce()
     from .compiler import object_code
 
     symbol = f"backprop_gpu_{name}"
     code, alone = object_code(symbol, argument_count, factory())
     if image.SUPPORTED and alone:
         code = image.image(code, symbol) or code
-    if alone:
+    if alone and as_imported():
         any(write(folder / file, code, stamp) for folder in folders())
     return code
 
@@ -117,7 +140,7 @@ def _users_folder() -> Path:
 def _stamp() -> str:
     """All that machine code depends on: these sources, the compilers, the processor."""
     settings = [f"{name}={os.environ.get(f'NUMBA_{name}')}" for name in SETTINGS]
-    return "\n".join([_edition(), *map(_version, ("numba", "llvmlite")), sys.version, _processor(), *settings])
+    return "\n".join([_EDITION, *map(_version, ("numba", "llvmlite")), sys.version, _processor(), *settings])
 
 
 def _processor() -> str:
@@ -134,12 +157,6 @@ def _processor() -> str:
     except RuntimeError:  # LLVM does not know for this processor
         features = ""
     return "\n".join([llvm.get_process_triple(), llvm.get_host_cpu_name(), features])
-
-
-def _edition() -> str:
-    """A digest of the sources, maths with its constants too: a change must not meet machine code of another edition."""
-    sources = [*sorted(_FOLDER.glob("*.py")), *sorted(Path(maths.__file__).parent.glob("*.py"))]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _version(package: str) -> str:
@@ -168,10 +185,3 @@ def _load(symbol: str, code: bytes) -> int:
     _engine().add_object_file(llvm.ObjectFileRef.from_data(code))
     _engine().finalize_object()
     return int(_engine().get_function_address(symbol))
-
-
-@functools.cache
-def _announce() -> None:
-    """Say once that kernels are being compiled, which takes seconds."""
-    if sys.stderr:
-        sys.stderr.write("backprop_gpu: compiling kernels for this machine, once: a few seconds\n")

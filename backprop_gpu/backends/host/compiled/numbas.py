@@ -6,6 +6,8 @@ is a C function around it, ``void symbol(int64, ...)``; everything else is made 
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +37,7 @@ def object_code(symbol: str, argument_count: int, function: Callable[..., Any] |
     alone : bool
         Whether it can be loaded into a process that has not imported numba.
     """
+    _announce()
     made = (function if isinstance(function, Part) else inline(function)).dispatcher
     signature = (types.int64,) * argument_count
     made.compile(signature)
@@ -66,3 +69,10 @@ def _keep_one(module: Any, symbol: str, machine: Any) -> None:
     passes = llvm.create_new_module_pass_manager()
     passes.add_global_dead_code_eliminate_pass()
     passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
+
+
+@functools.cache
+def _announce() -> None:
+    """Say once that numba is at work, which takes seconds."""
+    if sys.stderr:
+        sys.stderr.write("backprop_gpu: compiling kernels for this machine, once: a few seconds\n")

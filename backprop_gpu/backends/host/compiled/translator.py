@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import functools
-import linecache
+import tokenize
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,8 +64,12 @@ def translate(argument_count: int, function: Callable[..., Any] | Part) -> str:
 @functools.cache
 def _functions(file: str) -> dict[int, ast.FunctionDef]:
     """The functions of a source file by their first lines, decorators included."""
-    lines = linecache.getlines(file)
-    found = (node for node in ast.walk(ast.parse("".join(lines))) if isinstance(node, ast.FunctionDef))
+    try:
+        with tokenize.open(file) as lines:
+            syntax = ast.parse(lines.read())
+    except (OSError, SyntaxError):
+        return {}
+    found = (node for node in ast.walk(syntax) if isinstance(node, ast.FunctionDef))
     return {min([node.lineno, *(d.lineno for d in node.decorator_list)]): node for node in found}
 
 
@@ -292,13 +296,14 @@ class _Call:
         test, body, again, end = (self._b.append_basic_block(name) for name in ("for", "body", "next", "end"))
         self._b.branch(test)
         self._b.position_at_end(test)
-        now = self._b.load(counter)
-        self._b.cbranch(self._b.icmp_signed("<", now, stop), body, end)
+        self._b.cbranch(self._b.icmp_signed("<", self._b.load(counter), stop), body, end)
         self._b.position_at_end(again)
-        self._b.store(self._b.add(now, ir.Constant(TYPES["int64"], 1), flags=("nsw",)), counter)
+        self._b.store(self._b.add(self._b.load(counter), ir.Constant(TYPES["int64"], 1), flags=("nsw",)), counter)
         self._b.branch(test)
         self._b.position_at_end(body)
-        self._assign(target.id, Number(now, "int64"))
+        self._assign(
+            target.id, Number(self._b.load(counter), "int64")
+        )  # not to be seen behind the loop, where it is more
         self._round(statement, body, again, end)
 
     def _return_statement(self, statement: ast.Return) -> None:
