@@ -37,7 +37,9 @@ def object_code(symbol: str, argument_count: int, made: Callable[..., Any] | Par
     alone : bool
         Whether it can be loaded into a process that has not imported numba.
     """
-    module = parsed(made) if isinstance(made, str) else _translated(argument_count, made)
+    if isinstance(made, str):
+        return _machine_code(parsed(made), symbol), True
+    module = _translated(argument_count, made)
     if module is not None:
         return _machine_code(module, symbol), True
     from .numbas import object_code as by_numba
@@ -78,6 +80,10 @@ def _machine_code(module: Any, symbol: str) -> bytes:
     tuning.loop_vectorization, tuning.slp_vectorization = True, False
     builder = llvm.create_pass_builder(machine, tuning)
     builder.getModulePassManager().run(module, builder)
+    # What vector code stored it need not load again: only now is it known that the arrays lie apart.
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_new_gvn_pass()
+    passes.run(module, builder)
     return bytes(machine.emit_object(module))
 
 
