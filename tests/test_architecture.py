@@ -60,7 +60,16 @@ LOADS_MORE = (
     ("parity", "plugin"),
     *(
         ("backends", "host", "compiled", name)
-        for name in ("compiler", "translator", "values", "instructions", "numbas", "intrinsics", "atomics")
+        for name in (
+            "compiler",
+            "translator",
+            "expressions",
+            "values",
+            "instructions",
+            "numbas",
+            "intrinsics",
+            "atomics",
+        )
     ),
 )
 OPTIONAL = (
