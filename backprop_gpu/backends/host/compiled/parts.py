@@ -1,7 +1,7 @@
-"""Functions that kernels are made of, defined without numba: it is imported when a kernel has to be compiled.
+"""Functions that kernels are made of, defined without numba: it is imported if it has to compile a kernel.
 
-numba asks a global or a free variable that it meets in a function for its type, by the name ``_numba_type_``. What
-stands here answers that, and until then is no more than a Python function.
+The translator reads their source. numba asks a global or a free variable that it meets in a function for its type, by
+the name ``_numba_type_``. What stands here answers that, and until then is no more than a Python function.
 """
 
 from __future__ import annotations
