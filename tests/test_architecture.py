@@ -58,10 +58,20 @@ LOADS_MORE = (
     ("cli_parity",),
     ("__main__",),
     ("parity", "plugin"),
-    ("backends", "host", "compiled", "compiler"),
-    ("backends", "host", "compiled", "intrinsics"),
-    ("backends", "host", "compiled", "atomics"),
-    ("backends", "host", "compiled", "product_code"),
+    *(
+        ("backends", "host", "compiled", name)
+        for name in (
+            "compiler",
+            "translator",
+            "expressions",
+            "values",
+            "instructions",
+            "numbas",
+            "intrinsics",
+            "atomics",
+            "product_code",
+        )
+    ),
 )
 OPTIONAL = (
     "array_api_compat",

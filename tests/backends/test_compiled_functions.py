@@ -9,23 +9,29 @@ import mpmath
 import numpy as np
 import pytest
 
-nb = pytest.importorskip("numba", reason="numba is not installed; pip install 'backprop-gpu[fast]'")
+pytest.importorskip("numba", reason="numba is not installed; pip install 'backprop-gpu[fast]'")
 compiled = pytest.importorskip("backprop_gpu.backends.host.compiled.functions")
+calling = pytest.importorskip("backprop_gpu.backends.host.compiled.calling")
+native = pytest.importorskip("backprop_gpu.backends.host.compiled.native")
+parts = pytest.importorskip("backprop_gpu.backends.host.compiled.parts")
 DTYPES = ("float32", "float64")
 
 
 def applied(name: str, dtype: str) -> Callable[[np.ndarray], np.ndarray]:
     """The function over an array, compiled as the kernels compile their loops."""
-    scalar = getattr(compiled.functions(dtype), name)
+    scalar, floats = getattr(compiled.functions(dtype), name), calling.REALS[dtype].floats
 
-    @nb.njit(fastmath={"contract", "reassoc"}, error_model="numpy")
-    def loop(x: Any, out: Any) -> None:
-        for i in range(x.size):
-            out[i] = scalar(x[i])
+    @parts.inline
+    def loop(given: Any, out: Any, n: Any) -> None:
+        x, y = floats(given, n), floats(out, n)
+        for i in range(n):
+            y[i] = scalar(x[i])
+
+    made = native.Native(f"test_{name}_{dtype}", 3, lambda: loop)
 
     def apply(x: np.ndarray) -> np.ndarray:
-        out = np.empty_like(x)
-        loop(x, out)
+        x, out = np.ascontiguousarray(x), np.empty_like(x)
+        made(x.ctypes.data, out.ctypes.data, x.size)
         return out
 
     return apply

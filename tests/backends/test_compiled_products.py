@@ -13,12 +13,10 @@ import pytest
 
 pytest.importorskip("numba", reason="compiled kernels need numba; pip install 'backprop-gpu[fast]'")
 
-from llvmlite import binding as llvm
-
+from backprop_gpu.backends.host.blas import cpu_flags
 from backprop_gpu.backends.host.compiled import products as module
-from backprop_gpu.backends.host.compiled.native import address_of
 from backprop_gpu.backends.host.compiled.product_code import CHUNK
-from backprop_gpu.backends.host.compiled.products import FEWEST_COLUMNS, FEWEST_ROWS, Products, products
+from backprop_gpu.backends.host.compiled.products import FEWEST_COLUMNS, FEWEST_ROWS, Products, product, products
 from backprop_gpu.backends.host.compiled.tiles import Tiles
 from backprop_gpu.backends.host.openblas import OpenBlas, numpys_openblas
 
@@ -28,7 +26,7 @@ PLAIN, TRANSPOSED = 111, 112
 
 
 def _has(feature: str) -> bool:
-    return bool(llvm.get_host_cpu_features().get(feature))
+    return feature in cpu_flags()
 
 
 def _needs(tiles: Tiles) -> str:
@@ -42,12 +40,9 @@ def gemm(request: pytest.FixtureRequest) -> Callable[..., None]:
     if not _has(_needs(tiles)):
         pytest.skip(f"this processor has no {_needs(tiles)}")
 
-    def make(symbol: str) -> tuple[bytes, bool]:
-        return module._object_code(symbol, dtype, tiles)
-
     real, enum, wide, at = ctypes.c_float if dtype == "float32" else ctypes.c_double, *_C
     kind = ctypes.CFUNCTYPE(None, enum, enum, enum, wide, wide, wide, real, at, wide, at, wide, real, at, wide)
-    code = kind(address_of(f"test_product_{tiles.vector}_{dtype}", make))
+    code = kind(product(dtype, tiles).address)
 
     def call(A: np.ndarray, B: np.ndarray, C: np.ndarray, alpha: float = 1.0, beta: float = 0.0) -> None:
         (n, k), m = A.shape, B.shape[1]
@@ -177,19 +172,12 @@ def test_a_processor_without_vectors_has_blas(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("features", "tiles"),
-    [
-        ({"avx512f": True, "avx2": True, "fma": True}, WIDE),
-        ({"avx512f": False, "avx2": True, "fma": True}, NARROW),
-        ({"avx2": True, "fma": False}, None),
-        ({"neon": True}, None),
-    ],
+    ("flags", "tiles"),
+    [("avx512f avx2 fma", WIDE), ("avx2 fma sse2", NARROW), ("avx2 sse2", None), ("", None)],
 )
-def test_tiles_by_what_the_processor_has(
-    features: dict[str, bool], tiles: Tiles | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tiles_by_what_the_processor_has(flags: str, tiles: Tiles | None, monkeypatch: pytest.MonkeyPatch) -> None:
     module._processor.cache_clear()
-    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
+    monkeypatch.setattr(module, "cpu_flags", lambda: frozenset(flags.split()))
     found = module._processor()
     module._processor.cache_clear()
     assert (found and found[0]) == tiles

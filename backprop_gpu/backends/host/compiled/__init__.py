@@ -1,1 +1,1 @@
-"""Kernels compiled by numba: fused loops, recorded once and played for many steps without Python."""
+"""Kernels compiled by LLVM: fused loops, recorded once and played for many steps without Python."""

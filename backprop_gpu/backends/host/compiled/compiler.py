@@ -1,33 +1,35 @@
-"""From a Python function to object code that can be loaded without Python's and numba's help.
+"""From a function to object code for this machine, through LLVM.
 
-numba compiles the function to LLVM's language as ``int f(void **result, void **exception, int64, ...)``. What is called
-is a C function around it, ``void symbol(int64, ...)``; everything else is made internal to the object.
+``translator`` writes most kernels in LLVM's language by itself; what it does not know, and whatever an environment with
+settings of numba's asks for, numba does (``numbas``), for which it takes a second or so to be imported and to compile.
 """
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding as llvm
-from numba import types
 
-from .parts import Part, inline
-
-_ENTRY = """
-declare i32 @"{native}"({parameters})
-define void @"{symbol}"({arguments}) {{
-    %result = alloca ptr
-    %exception = alloca ptr
-    %status = call i32 @"{native}"(ptr %result, ptr %exception{given})
-    ret void
-}}
-"""
-_NUMBAS = ("numba", ".numba", "NRT_", "Py", "_Py", "__svml")  # symbols that are there when numba is
+from .image import SUPPORTED
+from .native import SETTINGS, as_imported
+from .parts import Part
+from .translator import translate
+from .values import UntranslatableError
 
 
-def object_code(symbol: str, argument_count: int, function: Callable[..., Any] | Part) -> tuple[bytes, bool]:
-    """Compile ``function`` of that many int64 for this machine; ``symbol`` is what can be called.
+def object_code(symbol: str, argument_count: int, made: Callable[..., Any] | Part | str) -> tuple[bytes, bool]:
+    """Compile a function of that many int64, or a text in LLVM's language, for this machine.
+
+    Parameters
+    ----------
+    symbol : str
+        What can be called.
+    argument_count : int
+    made : callable or str
+        A text defines ``@kernel``, and writes its loops out itself where that is of use.
 
     Returns
     -------
@@ -35,34 +37,65 @@ def object_code(symbol: str, argument_count: int, function: Callable[..., Any] |
     alone : bool
         Whether it can be loaded into a process that has not imported numba.
     """
-    made = (function if isinstance(function, Part) else inline(function)).dispatcher
-    signature = (types.int64,) * argument_count
-    made.compile(signature)
-    compiled = made.overloads[signature]
-    module = llvm.parse_assembly(made.inspect_llvm(signature))
-    module.link_in(llvm.parse_assembly(_entry(symbol, compiled.fndesc.llvm_func_name, argument_count)))
-    machine = compiled.library.codegen._tm
-    _keep_one(module, symbol, machine)
-    declared = [each.name for each in (*module.functions, *module.global_variables) if each.is_declaration]
-    return machine.emit_object(module), not any(name.startswith(_NUMBAS) for name in declared)
+    if isinstance(made, str):
+        return _machine_code(parsed(made), symbol, unroll=False), True
+    module = _translated(argument_count, made)
+    if module is not None:
+        return _machine_code(module, symbol), True
+    from .numbas import object_code as by_numba
+
+    return by_numba(symbol, argument_count, made)
 
 
-def _entry(symbol: str, native: str, n: int) -> str:
-    numbers = [f"i64 %a{i}" for i in range(n)]
-    return _ENTRY.format(
-        symbol=symbol,
-        native=native,
-        parameters=", ".join(["ptr", "ptr", *["i64"] * n]),
-        arguments=", ".join(numbers),
-        given="".join(f", {number}" for number in numbers),
-    )
+def _translated(argument_count: int, function: Any) -> Any:
+    """A module of LLVM's; None where the translator does not know a word, or the source is not what is in memory."""
+    if any(f"NUMBA_{name}" in os.environ for name in SETTINGS):
+        return None
+    try:
+        module = parsed(translate(argument_count, function))
+    except (UntranslatableError, RuntimeError):  # RuntimeError: a name that is not assigned on every way to its use
+        return None
+    return module if as_imported() else None
 
 
-def _keep_one(module: Any, symbol: str, machine: Any) -> None:
-    """Make all but ``symbol`` internal, since numba's names repeat from process to process, and drop what is unused."""
-    for defined in (*module.functions, *module.global_variables):
-        if not defined.is_declaration and defined.name != symbol:
-            defined.linkage = "internal"
+def parsed(text: str) -> Any:
+    """A module of LLVM's from its text.
+
+    Raises
+    ------
+    RuntimeError
+        If it is not in order.
+    """
+    module = llvm.parse_assembly(text)
+    module.verify()
+    return module
+
+
+def _machine_code(module: Any, symbol: str, unroll: bool = True) -> bytes:
+    """Optimize a module and compile it; its ``@kernel`` becomes ``symbol``."""
+    machine = target_machine()
+    module.get_function("kernel").name = symbol
+    module.triple, module.data_layout = llvm.get_process_triple(), str(machine.target_data)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    tuning.loop_unrolling, tuning.loop_vectorization, tuning.slp_vectorization = unroll, True, False
+    builder = llvm.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)
+    # What vector code stored it need not load again: only now is it known that the arrays lie apart.
     passes = llvm.create_new_module_pass_manager()
-    passes.add_global_dead_code_eliminate_pass()
-    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
+    passes.add_new_gvn_pass()
+    passes.run(module, builder)
+    return bytes(machine.emit_object(module))
+
+
+@functools.cache
+def target_machine() -> Any:
+    """This processor with all its features."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    try:
+        features = llvm.get_host_cpu_features().flatten()
+    except RuntimeError:  # LLVM does not know for this processor
+        features = ""
+    options: dict[str, Any] = {"reloc": "pic", "codemodel": "small"} if SUPPORTED else {"jit": True}
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3, **options)

@@ -1,16 +1,18 @@
-"""Machine code with a C address: from a file if this machine has compiled it before, else by numba, and then kept.
+"""Machine code with a C address: from a file if this machine has compiled it before, else by LLVM, and then kept.
 
-A file is loaded by llvmlite alone, in a fraction of the time that importing numba takes. It lies beside these sources
-in ``__pycache__``, or where that cannot be written in the user's cache folder; the variable NUMBA_CACHE_DIR names
-another place. As with Python's own caches, whoever may write there decides what runs.
+A file is loaded in a fraction of the time that importing a compiler takes. It lies beside these sources in
+``__pycache__``, or where that cannot be written in the user's cache folder; the variable NUMBA_CACHE_DIR names another
+place. As with Python's own caches, whoever may write there decides what runs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import importlib.util
+import itertools
 import os
 import sys
 import threading
@@ -20,11 +22,38 @@ from typing import Any
 
 from .... import maths
 from ...kept import read, write
+from . import image
 
 _FOLDER = Path(__file__).parent
 # The settings of numba that change what it makes.
-_SETTINGS = ("CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE")
+SETTINGS = ("CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE")
+# What Linux says of a processor that machine code depends on.
+_FACTS = ("vendor_id", "cpu family", "model", "stepping", "flags")
 _LOCK = threading.RLock()
+
+
+def _sources() -> list[Path]:
+    """What machine code is made from, maths with its constants too."""
+    return [*sorted(_FOLDER.glob("*.py")), *sorted(Path(maths.__file__).parent.glob("*.py"))]
+
+
+def _marks() -> list[tuple[int, int]]:
+    """Tells whether a source has been written since."""
+    return [(found.st_mtime_ns, found.st_size) for found in (path.stat() for path in _sources())]
+
+
+# Of this edition of the sources, which are about to be imported or have just been: a change must not meet machine code
+# of another edition.
+_MARKS = _marks()
+_EDITION = hashlib.sha256(b"".join(path.read_bytes() for path in _sources())).hexdigest()
+
+
+def as_imported() -> bool:
+    """Whether the sources on disk are still those that this process runs."""
+    try:
+        return _marks() == _MARKS
+    except OSError:
+        return False
 
 
 class Native:
@@ -37,7 +66,8 @@ class Native:
     argument_count : int
         How many int64 it takes.
     factory : callable
-        Called if the code is not on disk: returns the function to be compiled, plain or ``inline``.
+        Called if the code is not on disk: returns the function to be compiled, plain or ``inline``, or a text in LLVM's
+        language that defines it as ``@kernel``.
     """
 
     def __init__(self, name: str, argument_count: int, factory: Callable[[], Any]) -> None:
@@ -46,13 +76,7 @@ class Native:
     @functools.cached_property
     def _made(self) -> Any:
         kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * self._argument_count)
-        return kind(address_of(self.name, self._object_code))
-
-    def _object_code(self, symbol: str) -> tuple[bytes, bool]:
-        _announce()
-        from .compiler import object_code
-
-        return object_code(symbol, self._argument_count, self._factory())
+        return kind(_address(self.name, self._argument_count, self._factory))
 
     @functools.cached_property
     def address(self) -> int:
@@ -67,28 +91,28 @@ class Native:
 _loaded: dict[str, int] = {}
 
 
-def address_of(name: str, make: Callable[[str], tuple[bytes, bool]]) -> int:
-    """Where the function of that name begins. ``make(symbol)`` is called if its machine code is not on disk.
-
-    Of an object file it returns the bytes, and whether they may be kept: they need nothing but the C library.
-    """
+def _address(name: str, argument_count: int, factory: Callable[[], Any]) -> int:
     with _LOCK:
         if name not in _loaded:
-            symbol = f"backprop_gpu_{name}"
-            _loaded[name] = _load(symbol, _code(name, lambda: make(symbol)))
+            _loaded[name] = _load(f"backprop_gpu_{name}", _code(name, argument_count, factory))
         return _loaded[name]
 
 
-def _code(name: str, make: Callable[[], tuple[bytes, bool]]) -> bytes:
-    """The object code, from the first folder that has it."""
+def _code(name: str, argument_count: int, factory: Callable[[], Any]) -> bytes:
+    """An image or object code, from the first folder that has it."""
     stamp = _stamp()
-    file = f"{name}-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.o"
+    file = f"{name}-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.code"
     for folder in folders():
         code = read(folder / file, stamp)
         if code is not None:
             return code
-    code, alone = make()
-    if alone:
+    from .compiler import object_code
+
+    symbol = f"backprop_gpu_{name}"
+    code, alone = object_code(symbol, argument_count, factory())
+    if image.SUPPORTED and alone:
+        code = image.image(code, symbol) or code
+    if alone and as_imported():
         any(write(folder / file, code, stamp) for folder in folders())
     return code
 
@@ -115,29 +139,30 @@ def _users_folder() -> Path:
 @functools.cache
 def _stamp() -> str:
     """All that machine code depends on: these sources, the compilers, the processor."""
-    import llvmlite
+    settings = [f"{name}={os.environ.get(f'NUMBA_{name}')}" for name in SETTINGS]
+    return "\n".join([_EDITION, *map(_version, ("numba", "llvmlite")), sys.version, _processor(), *settings])
+
+
+def _processor() -> str:
+    """Its model and what it can do: as Linux says, where machine code is loaded without llvmlite, else as LLVM says."""
+    if image.SUPPORTED:
+        with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+            facts = [line for line in itertools.takewhile(str.strip, lines) if line.startswith(_FACTS)]
+            if any(fact.startswith("flags") for fact in facts):
+                return "".join(facts)
     from llvmlite import binding as llvm
 
     try:
         features = llvm.get_host_cpu_features().flatten()
     except RuntimeError:  # LLVM does not know for this processor
         features = ""
-    compilers = [_numbas_version(), llvmlite.__version__, str(llvm.llvm_version_info), sys.version]
-    machine = [llvm.get_process_triple(), llvm.get_host_cpu_name(), features]
-    settings = [f"{name}={os.environ.get(f'NUMBA_{name}')}" for name in _SETTINGS]
-    return "\n".join([_edition(), *compilers, *machine, *settings])
+    return "\n".join([llvm.get_process_triple(), llvm.get_host_cpu_name(), features])
 
 
-def _edition() -> str:
-    """A digest of the sources, maths with its constants too: a change must not meet machine code of another edition."""
-    sources = [*sorted(_FOLDER.glob("*.py")), *sorted(Path(maths.__file__).parent.glob("*.py"))]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-
-
-def _numbas_version() -> str:
-    """What numba says of its version, without being imported."""
-    spec = importlib.util.find_spec("numba")
-    assert spec is not None, "compiled kernels are chosen where numba is installed"
+def _version(package: str) -> str:
+    """What a package's file says of its version, without being imported."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None, "compiled kernels are chosen where numba is installed, which needs llvmlite"
     return (Path(str(spec.origin)).parent / "_version.py").read_text(encoding="utf-8")
 
 
@@ -152,16 +177,11 @@ def _engine() -> Any:
 
 
 def _load(symbol: str, code: bytes) -> int:
-    """Put object code into memory that can be executed."""
+    """Put machine code into memory that can be executed."""
+    if code.startswith(image.MAGIC):
+        return image.load(code)
     from llvmlite import binding as llvm
 
     _engine().add_object_file(llvm.ObjectFileRef.from_data(code))
     _engine().finalize_object()
     return int(_engine().get_function_address(symbol))
-
-
-@functools.cache
-def _announce() -> None:
-    """Say once that kernels are being compiled, which takes seconds."""
-    if sys.stderr:
-        sys.stderr.write("backprop_gpu: compiling kernels for this machine, once: a few seconds\n")

@@ -1,7 +1,7 @@
-"""Functions that kernels are made of, defined without numba: it is imported when a kernel has to be compiled.
+"""Functions that kernels are made of, defined without numba: it is imported if it has to compile a kernel.
 
-numba asks a global or a free variable that it meets in a function for its type, by the name ``_numba_type_``. What
-stands here answers that, and until then is no more than a Python function.
+The translator reads their source. numba asks a global or a free variable that it meets in a function for its type, by
+the name ``_numba_type_``. What stands here answers that, and until then is no more than a Python function.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ class Part:
 
     def __init__(self, function: Callable[..., Any], flags: dict[str, Any]) -> None:
         self.function, self._flags = function, flags
+
+    @property
+    def fastmath(self) -> set[str]:
+        """What LLVM may do with its floating numbers."""
+        return set(self._flags["fastmath"])
 
     @functools.cached_property
     def dispatcher(self) -> Any:
@@ -51,12 +56,12 @@ class Late:
     """What compiled code calls, by its name in a module that imports numba."""
 
     def __init__(self, module: str, name: str) -> None:
-        self._module, self._name = module, name
+        self._module, self.name = module, name
 
     @functools.cached_property
     def _numba_type_(self) -> Any:
         from numba.core.registry import cpu_target
 
-        found = getattr(importlib.import_module(self._module), self._name)
+        found = getattr(importlib.import_module(self._module), self.name)
         cpu_target.typing_context.refresh()  # if the import has defined intrinsics
         return cpu_target.typing_context.resolve_value_type(found)

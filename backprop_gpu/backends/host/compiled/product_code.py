@@ -27,9 +27,9 @@ BLOCK = 512  # rows of A, of which a chunk lies in the second one
 _WORD, _ENUM, _ADDRESS = ir.IntType(64), ir.IntType(32), ir.IntType(8).as_pointer()
 
 
-def product_code(symbol: str, dtype: str, tiles: Tiles) -> str:
-    """The module, as text, with one function that can be called: ``symbol``, of the signature of cblas."""
-    return str(_Writer(symbol, dtype, tiles).module)
+def product_code(dtype: str, tiles: Tiles) -> str:
+    """The module, as text, with one function that can be called: ``@kernel``, of the signature of cblas."""
+    return str(_Writer(dtype, tiles).module)
 
 
 def _words(*values: int) -> Any:
@@ -60,13 +60,13 @@ def _least(b: ir.IRBuilder, x: Any, y: Any) -> Any:
 class _Writer:
     """Writes one module. Sizes and distances in its functions are in bytes where they are called strides."""
 
-    def __init__(self, symbol: str, dtype: str, tiles: Tiles) -> None:
+    def __init__(self, dtype: str, tiles: Tiles) -> None:
         self.real = ir.FloatType() if dtype == "float32" else ir.DoubleType()
         self.size = 4 if dtype == "float32" else 8
         self.lanes, self.rows, self.vectors = tiles.vector // self.size, tiles.rows, tiles.vectors
         self.vector, self.step = ir.VectorType(self.real, self.lanes), tiles.vector
         self.pitch = self.vectors * self.step  # of a panel that was turned over
-        self.module = ir.Module(name=symbol)
+        self.module = ir.Module("products")
         at, flags = self.vector.as_pointer(), ir.VectorType(ir.IntType(1), self.lanes)
         name = f"v{self.lanes}f{8 * self.size}"
         self._fma = self._declared(f"llvm.fma.{name}", self.vector, [self.vector] * 3)
@@ -75,7 +75,7 @@ class _Writer:
         heights = [self.rows >> i for i in range(self.rows.bit_length())]
         self._tiles = {(r, v): self._tile(r, v) for v in range(1, self.vectors + 1) for r in heights}
         self._turning = self._turn()
-        self._product(symbol)
+        self._product()
 
     def _declared(self, name: str, result: Any, arguments: list[Any]) -> Any:
         return ir.Function(self.module, ir.FunctionType(result, arguments), name)
@@ -194,10 +194,10 @@ class _Writer:
             half //= 2
         return rows
 
-    def _product(self, symbol: str) -> None:
+    def _product(self) -> None:
         """The function that is called: blocks of rows of A, chunks of the sums, panels of columns of B."""
         kind = [*[_ENUM] * 3, *[_WORD] * 3, self.real, _ADDRESS, _WORD, _ADDRESS, _WORD, self.real, _ADDRESS, _WORD]
-        function = self._declared(symbol, ir.VoidType(), kind)
+        function = self._declared("kernel", ir.VoidType(), kind)
         _, a_turned, b_turned, n, m, k, alpha, A, lda, B, ldb, beta, C, ldc = function.args
         b = ir.IRBuilder(function.append_basic_block())
         panel = b.bitcast(b.alloca(ir.ArrayType(self.vector, CHUNK * self.vectors)), _ADDRESS)

@@ -11,8 +11,9 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..blas import cpu_flags
 from ..openblas import OpenBlas
-from .native import address_of
+from .native import Native
 from .tiles import Tiles
 
 # The feature by which a processor is known, its tiles, and the most operations of a product.
@@ -52,45 +53,27 @@ Gemm = Callable[[str, int, int, int, bool], int]
 
 
 def products(blas: OpenBlas) -> Products:
-    """What this processor has; compiled at first use, in some tenths of a second, and kept on disk."""
+    """What this processor has, as far as Linux tells; compiled once, in a tenth of a second, and kept on disk."""
     found = _processor()
     if found is None:
         return Products(blas.gemm, {})
     tiles, most = found
-    own = {
-        dtype: address_of(f"product_{dtype}", functools.partial(_object_code, dtype=dtype, tiles=tiles))
-        for dtype in blas.gemm
-    }
-    return Products(blas.gemm, own, most)
+    return Products(blas.gemm, {dtype: product(dtype, tiles).address for dtype in blas.gemm}, most)
 
 
 @functools.cache
 def _processor() -> tuple[Tiles, int] | None:
-    from llvmlite import binding as llvm
-
-    try:
-        features = llvm.get_host_cpu_features()
-    except RuntimeError:  # LLVM does not know for this processor
-        return None
-    fits = ((tiles, most) for name, tiles, most in (_WIDE, _NARROW) if features.get(name) and features.get("fma"))
+    flags = cpu_flags()
+    fits = ((tiles, most) for name, tiles, most in (_WIDE, _NARROW) if {name, "fma"} <= flags)
     return next(fits, None)
 
 
-def _object_code(symbol: str, dtype: str, tiles: Tiles) -> tuple[bytes, bool]:
-    """Object code for this processor; it needs nothing beyond itself."""
-    from llvmlite import binding as llvm
+def product(dtype: str, tiles: Tiles) -> Native:
+    """The machine code; its arguments are those of ``cblas_sgemm`` or ``cblas_dgemm``."""
 
-    from .product_code import product_code
+    def code() -> str:
+        from .product_code import product_code
 
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    module = llvm.parse_assembly(product_code(symbol, dtype, tiles))
-    module.verify()
-    features = llvm.get_host_cpu_features().flatten()
-    target = llvm.Target.from_triple(llvm.get_process_triple())
-    machine = target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3, jit=True)
-    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
-    tuning.loop_unrolling = tuning.loop_vectorization = tuning.slp_vectorization = False  # it is written out
-    passes = llvm.create_pass_builder(machine, tuning)
-    passes.getModulePassManager().run(module, passes)
-    return machine.emit_object(module), True
+        return product_code(dtype, tiles)
+
+    return Native(f"product_{tiles.vector}_{dtype}", 0, code)
