@@ -13,7 +13,7 @@ import numpy as np
 
 from .backends import get_backend
 from .backends.base import Backend
-from .backends.select import Workload, predict_step_seconds
+from .backends.select import COMPILER_SECONDS, Workload, predict_step_seconds
 from .config import Config
 from .config_reading import load_config
 from .data.preprocessing import Preprocessor
@@ -35,9 +35,6 @@ MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE = (
     "history.jsonl",
     "metrics.json",
 )
-
-# Of predicted work with NumPy's kernels: below this, loading the compiled ones, 0.05 s, is not worth it.
-COMPILER_SECONDS = 0.05
 
 
 class Model:

@@ -48,6 +48,11 @@ _CUDA_FLOPS = 20e12
 _CUDA_SECONDS_PER_LAUNCH = 20e-6
 _CUDA_LAUNCHES_PER_LAYER = 20
 
+# Of predicted work with NumPy's kernels: below this, what compiled kernels save is less than the 0.01 s, once in a
+# process, that loading them takes. (Making them takes half a second, once on a machine.) Predicted, not looked up, so
+# that equal fits have equal bits whatever has been compiled before.
+COMPILER_SECONDS = 0.005
+
 
 def predict_step_seconds(workload: Workload, kind: Literal["cpu", "cuda"]) -> float:
     """Rough seconds for one training step: FLOPs over an assumed rate, plus the overhead of each kernel call.

@@ -12,7 +12,7 @@ from scipy.sparse import issparse
 
 from ..backends import get_backend
 from ..backends.base import Backend
-from ..backends.select import Workload, predict_step_seconds
+from ..backends.select import COMPILER_SECONDS, Workload, predict_step_seconds
 from ..devices import parse
 from ..errors import ConfigError
 from ..maths.activations import Activation
@@ -26,9 +26,6 @@ from .params import activations_of, batch_norm_of, dropout_of, invalid, optimize
 from .scaled import ScaledStep
 from .start import Parameters
 
-# Of predicted work with NumPy's kernels: below this, loading the compiled ones (0.05 s, once) is not worth it.
-# Parameters and the number of rows alone decide, so that equal fits give equal bits.
-COMPILER_SECONDS = 0.02
 SLOW_DOUBLE = 4  # from here on a device's float64 is worth a word
 LIVE = "live"
 
