@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 import sys
 import threading
@@ -154,8 +155,8 @@ class Score:
         How many can play it.
     seconds : float
         About how long it takes on one core.
-    pace : Pace
-        How fast it was, alone and together.
+    pace : Pace or None
+        How fast it was, alone and together; None before it has been played.
     address : int
         Where it begins.
     """
@@ -172,7 +173,7 @@ class Score:
         self.words = np.array(words, np.int64)
         self.cores = max((len(phase.tracks) for phase in phases), default=1)
         self.seconds = 1e-9 * sum(track.nanoseconds for track in tracks)
-        self.pace = Pace(self.seconds)
+        self.pace: Pace | None = None
         self.address = int(self.words.ctypes.data)
 
 
@@ -210,7 +211,7 @@ class Crew:
             os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        self._lock, self._followers = threading.RLock(), list[_Follower]()
+        self._lock, self._followers, self._paces = threading.RLock(), list[_Follower](), dict[int, Pace]()
         self._shared = np.zeros((_AWAKE + 128 * MOST_TRACKS) // 8, np.int64)
         self._shared_address = self._shared.ctypes.data
 
@@ -219,14 +220,17 @@ class Crew:
 
         ``limit``: on how many cores at most.
         """
+        alike = round(math.log2(score.seconds + 1e-9))
+        pace = score.pace = score.pace or Pace(score.seconds, self._paces.get(alike))
+        self._paces[alike] = pace
         while times > 0:
-            together, steps = score.pace.next(times)
+            together, steps = pace.next(times)
             cores = min(limit, self.size) if together else 1
             start = time.perf_counter()
             if cores > 1 and not self._come(cores - 1, steps * score.seconds):
                 cores = 1
             self._play(score, steps, cores)
-            score.pace.took(together, steps, time.perf_counter() - start)
+            pace.took(together, steps, time.perf_counter() - start)
             times -= steps
 
     def _play(self, score: Score, steps: int, cores: int) -> None:

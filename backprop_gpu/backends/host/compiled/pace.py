@@ -6,9 +6,11 @@ takes from core to core, what other programs run. Both ways give the same bits, 
 
 from __future__ import annotations
 
+import math
+
 CHUNK_SECONDS = 0.02  # of one way; Python looks at signals in between
 TRIAL_SECONDS = 0.002  # of the slower way, to see whether it still is
-_FIRST_TRIAL = 0.01  # of playing together before being alone is tried at all
+_FIRST_TRIAL = 0.01  # of playing one way before the other is tried at all
 _BETWEEN_TRIALS = 30  # times as long as the last trial took
 
 
@@ -19,12 +21,15 @@ class Pace:
     ----------
     seconds : float
         About how long a step takes on one core.
+    like : Pace, optional
+        Of another program, whose steps take about as long: begin the way that was faster there.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._together, self._alone = seconds, float("inf")
+    def __init__(self, seconds: float, like: Pace | None = None) -> None:
+        together = like is None or like.best_together
+        self._together, self._alone = (seconds, math.inf) if together else (math.inf, seconds)
         self._untried = True  # nothing measured yet: the first step also brings the data into the caches
-        self._due = _FIRST_TRIAL
+        self._due: float = _FIRST_TRIAL if like is None else like._due
 
     @property
     def best_together(self) -> bool:
@@ -34,10 +39,11 @@ class Pace:
     def next(self, times: int) -> tuple[bool, int]:
         """Whether to play together, and how many of ``times`` steps."""
         if self._untried:
-            return True, 1
+            return self.best_together, 1
         trial = self._due <= 0.0
         together = self.best_together != trial
-        known = self._together if together else min(self._alone, 2.0 * self._together)
+        this, other = (self._together, self._alone) if together else (self._alone, self._together)
+        known = min(this, 2.0 * other)
         steps = int((TRIAL_SECONDS if trial else CHUNK_SECONDS) / max(known, 1e-7))
         return together, max(1, min(times, steps))
 
