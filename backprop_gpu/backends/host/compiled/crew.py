@@ -47,7 +47,7 @@ MOST_TRACKS = 32
 _SPINS = 5_000  # looks at a word, some 100 us, before the operating system is asked to run someone else
 _IDLE = _SPINS + 500  # looks before a follower that nobody needs goes to sleep
 _LIMITS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")  # in OpenBLAS's order
-SHORT_SECONDS = 100e-6  # of work that is not worth waking a thread
+SHORT_SECONDS = 100e-6  # of work that is not worth waking a thread, unless the last work ended no longer ago
 
 
 # A score is int64: number of phases; for each phase where its tracks begin, and one more for the end; for each track
@@ -212,6 +212,7 @@ class Crew:
 
     def _forget(self) -> None:
         self._lock, self._followers, self._paces = threading.RLock(), list[_Follower](), dict[int, Pace]()
+        self._ended = -math.inf
         self._shared = np.zeros((_AWAKE + 128 * MOST_TRACKS) // 8, np.int64)
         self._shared_address = self._shared.ctypes.data
 
@@ -227,17 +228,19 @@ class Crew:
             together, steps = pace.next(times)
             cores = min(limit, self.size) if together else 1
             start = time.perf_counter()
-            if cores > 1 and not self._come(cores - 1, steps * score.seconds):
-                cores = 1
+            follows = start - self._ended < SHORT_SECONDS  # as the steps of short epochs do, each by itself
+            if cores > 1 and not self._come(cores - 1, follows or steps * score.seconds > SHORT_SECONDS):
+                together, cores = False, 1
             self._play(score, steps, cores)
-            pace.took(together, steps, time.perf_counter() - start)
+            self._ended = time.perf_counter()
+            pace.took(together, steps, self._ended - start)
             times -= steps
 
     def _play(self, score: Score, steps: int, cores: int) -> None:
         _leader(score.address, steps, self._shared_address, cores, _yield_address())
 
-    def _come(self, count: int, seconds: float) -> bool:
-        """Have followers come for work of so many seconds; False if it is too short to wake them."""
+    def _come(self, count: int, wake: bool) -> bool:
+        """Whether followers are awake, or were woken now: nobody waits for them."""
         with self._lock:
             if not self._followers:
                 # Made here: a thread that compiled would hold locks which a process forked meanwhile never gets.
@@ -245,7 +248,7 @@ class Crew:
                 assert _follower.address
                 self._followers = [_Follower(i, self._shared) for i in range(1, self.size)]
         asleep = [follower for follower in self._followers[:count] if not follower.awake]
-        if seconds > SHORT_SECONDS:
+        if wake:
             for follower in asleep:
                 follower.wake()
             return True
