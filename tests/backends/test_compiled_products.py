@@ -145,13 +145,15 @@ def test_no_byte_beyond_a_matrix_is_read_or_written(
 
 
 def test_small_flat_and_huge_products_are_left_to_blas() -> None:
-    chosen = Products({"float32": 1, "float64": 2}, {"float32": 3, "float64": 4}, most=10_000_000)
+    chosen = Products({"float32": 1, "float64": 2}, {"float32": 3, "float64": 4}, most=(1e7, 1e9))
     assert chosen.gemm("float32", 64, 200, 30, False) == 3
     assert chosen.gemm("float64", 64, 200, 30, True) == 4
     assert chosen.gemm("float64", 64, FEWEST_COLUMNS - 1, 200, False) == 2
     assert chosen.gemm("float32", FEWEST_ROWS - 1, 64, 200, True) == 1
     assert chosen.gemm("float32", FEWEST_ROWS - 1, 64, 200, False) == 3
     assert chosen.gemm("float32", 1000, 1000, 10, False) == 1
+    assert chosen.gemm("float32", 1000, 1000, 10, True) == 3
+    assert chosen.gemm("float32", 1000, 1000, 1000, True) == 1
 
 
 def _blas() -> OpenBlas:
