@@ -134,9 +134,10 @@ def binary(b: Any, name: str, x: Any, y: Any, flags: tuple[str, ...]) -> Any:
         raise UntranslatableError(name)
     python, integers, reals = _OPERATIONS[name]
     if known(x, y):
-        return python(x, y)
+        with np.errstate(all="ignore"):
+            return python(*_alike(x, y))
     x, y = number(x), number(y)
-    kind = common(x.kind, y.kind)
+    kind = common(x.kind, x.kind if name in ("LShift", "RShift") else y.kind)  # how far says nothing of a sign
     x, y = (number(converted(b, z, kind)).value for z in (x, y))
     if floating(kind):
         if not reals:
@@ -145,15 +146,28 @@ def binary(b: Any, name: str, x: Any, y: Any, flags: tuple[str, ...]) -> Any:
     if not integers:
         raise UntranslatableError(f"{name} of integers")
     if integers == "mod":
-        return Number(_mod(b, x, y) if signed(kind) else b.urem(x, y), kind)
+        return Number(_mod(b, x, y, signed(kind)), kind)
     if integers == "ashr" and not signed(kind):
         integers = "lshr"
     return Number(getattr(b, integers)(x, y), kind)
 
 
-def _mod(b: Any, x: Any, y: Any) -> Any:
-    """The remainder with the sign of ``y``."""
-    rest, zero = b.srem(x, y), ir.Constant(x.type, 0)
+def _alike(x: Any, y: Any) -> tuple[Any, Any]:
+    """Two known numbers in the type of what is made of them, where NumPy would take one that is smaller."""
+    if not any(isinstance(z, np.generic) for z in (x, y)):
+        return x, y
+    kind = common(number(x).kind, number(y).kind)
+    return np.dtype(kind).type(x), np.dtype(kind).type(y)
+
+
+def _mod(b: Any, x: Any, y: Any, signs: bool) -> Any:
+    """The remainder with the sign of ``y``; 0 where ``y`` is 0, for which, as for -1, a processor may stop."""
+    zero, one = ir.Constant(x.type, 0), ir.Constant(x.type, 1)
+    odd = b.icmp_unsigned("<=", b.add(y, one), one) if signs else b.icmp_unsigned("==", y, zero)
+    divisor = b.select(odd, one, y)
+    if not signs:
+        return b.urem(x, divisor)
+    rest = b.srem(x, divisor)
     wrong = b.and_(b.icmp_signed("!=", rest, zero), b.icmp_signed("<", b.xor(rest, y), zero))
     return b.select(wrong, b.add(rest, y), rest)
 
@@ -164,7 +178,7 @@ def compared(b: Any, name: str, x: Any, y: Any, flags: tuple[str, ...]) -> Any:
         raise UntranslatableError(name)
     sign, python = _COMPARISONS[name]
     if known(x, y):
-        return python(x, y)
+        return python(*_alike(x, y))
     x, y = number(x), number(y)
     kind = common(x.kind, y.kind)
     x, y = (number(converted(b, z, kind)).value for z in (x, y))
