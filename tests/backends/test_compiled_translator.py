@@ -155,6 +155,7 @@ def of_constants(numbers: Any, n: Any, out: Any, wide: Any) -> None:
     w[0] = x * (FACTS[0] + 1)
     w[1] = (FACTS[0] * 3 - 1) / x
     w[2] = x if FACTS[0] == 0.1 else -x
+    w[3] = array(numbers, 8 * n, np.uint8)[8] / x + (x < FACTS[0]) * FACTS[0] + FACTS[0]
 
 
 def of_edges(numbers: Any, n: Any, out: Any, wide: Any) -> None:
@@ -289,6 +290,18 @@ def from_the_end(at: Any) -> None:
     integers(at, 4)[0] = integers(at, 4)[-1]
 
 
+def not_for_floats(at: Any) -> None:
+    integers(at, 1)[0] = np.int64(FACTS[0] | 1)
+
+
+def beyond_a_byte(at: Any) -> None:
+    integers(at, 1)[0] = np.int64(np.uint8(-3))
+
+
+def pushed_by_a_float(at: Any) -> None:
+    integers(at, 1)[0] = at << FACTS[0]
+
+
 def without_a_sign(at: Any) -> None:
     integers(at, 1)[0] = np.int64(-array(at, 2, np.uint32)[1])
 
@@ -331,7 +344,7 @@ def last_of_three(at: Any) -> None:
     [
         *(powers, steps, chained, two_types, mixed_signs, not_yet, behind_a_loop, elsewhere),
         *(one_of_two, loop_and_then, from_the_end, without_a_sign, ends_without_its_return, ends_by_a_break),
-        last_of_three,
+        *(last_of_three, not_for_floats, beyond_a_byte, pushed_by_a_float),
     ],
     ids=lambda f: f.__name__,
 )

@@ -83,6 +83,10 @@ class Native:
         """Where the machine code begins."""
         return ctypes.cast(self._made, ctypes.c_void_p).value or 0
 
+    def prepare(self) -> None:
+        """Make it, if it has not been made."""
+        self._made  # noqa: B018
+
     def __call__(self, *numbers: int) -> None:
         """Run, with the interpreter's lock released."""
         self._made(*numbers)

@@ -98,7 +98,11 @@ def number(x: Any) -> Number:
 def converted(b: Any, x: Any, kind: str) -> Any:
     """``x`` as a number of another type, as NumPy converts it."""
     if known(x) and isinstance(x, int | float | np.generic):
-        return np.dtype(kind).type(x)
+        try:
+            with np.errstate(all="ignore"):
+                return np.dtype(kind).type(x)
+        except (OverflowError, ValueError) as error:
+            raise UntranslatableError(str(error)) from error
     x, to = number(x), TYPES[kind]
     if x.kind == kind:
         return x
@@ -119,7 +123,7 @@ def converted(b: Any, x: Any, kind: str) -> Any:
 def common(a: str, b: str) -> str:
     """The type of what is made of two numbers: integers are int64, or uint64 if both have no sign."""
     if floating(a) or floating(b):
-        return "float32" if a == b == "float32" else "float64"
+        return "float32" if {a, b} <= {"float32", "uint8", "bool"} else "float64"
     unsigned = [kind.startswith("uint") for kind in (a, b)]
     if any(unsigned) and not all(unsigned):
         if "uint64" in (a, b):
@@ -134,10 +138,14 @@ def binary(b: Any, name: str, x: Any, y: Any, flags: tuple[str, ...]) -> Any:
         raise UntranslatableError(name)
     python, integers, reals = _OPERATIONS[name]
     if known(x, y):
-        with np.errstate(all="ignore"):
-            return python(*_alike(x, y))
+        try:
+            with np.errstate(all="ignore"):
+                return python(*_alike(x, y))
+        except (TypeError, ArithmeticError) as error:
+            raise UntranslatableError(str(error)) from error
     x, y = number(x), number(y)
-    kind = common(x.kind, x.kind if name in ("LShift", "RShift") else y.kind)  # how far says nothing of a sign
+    shift = name in ("LShift", "RShift") and not floating(y.kind)  # how far says nothing of a sign
+    kind = common(x.kind, x.kind if shift else y.kind)
     x, y = (number(converted(b, z, kind)).value for z in (x, y))
     if floating(kind):
         if not reals:
