@@ -306,7 +306,7 @@ def without_a_sign(at: Any) -> None:
     integers(at, 1)[0] = np.int64(-array(at, 2, np.uint32)[1])
 
 
-@inline
+@inline  # noqa: RET503
 def falls_out(n: Any) -> Any:
     while n > 0:
         if n == 7:

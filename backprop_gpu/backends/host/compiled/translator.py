@@ -278,7 +278,7 @@ class _Call(Expressions):
         self._round(statement, body, again, end)
 
     def _assigned_in_branches(self, statement: ast.For) -> bool:
-        """Whether a branch within a loop assigns a name that is no variable: written out, the last round's would win."""
+        """Whether a branch in a loop assigns a name that is no variable: written out, the last round's would win."""
         branches = [n for s in statement.body for n in ast.walk(s) if isinstance(n, ast.If | ast.While | ast.For)]
         targets = {id(n.target) for n in branches if isinstance(n, ast.For)}
         names = [n for branch in branches for n in ast.walk(branch) if isinstance(n, ast.Name) and id(n) not in targets]
