@@ -91,6 +91,16 @@ def test_what_an_image_cannot_hold(text: str) -> None:
 
 
 @linux
+def test_a_section_that_no_image_can_align_is_left_to_the_linker() -> None:
+    elf = bytearray(compiler.object_code("test_image", 1, SEVEN)[0])
+    assert image.image(bytes(elf), "test_image") is not None
+    table, size = struct.unpack_from("<Q", elf, 0x28)[0], struct.unpack_from("<H", elf, 0x3A)[0]
+    text = next(i for i, section in enumerate(image._sections(bytes(elf))) if section[0] == ".text")
+    struct.pack_into("<Q", elf, table + size * text + 0x30, 128)
+    assert image.image(bytes(elf), "test_image") is None
+
+
+@linux
 def test_an_object_without_the_function_is_none() -> None:
     assert image.image(compiler.object_code("test_image", 1, SEVEN)[0], "another") is None
 

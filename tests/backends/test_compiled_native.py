@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -105,6 +106,42 @@ def test_several_processes_may_find_nothing_at_once(tmp_path: Path) -> None:
     assert {out.split()[1] for out, _ in found} == {"42"}
     assert [path.suffix for path in (tmp_path / "backprop_gpu").iterdir()] == [".code"]
     assert run(TWICE, tmp_path) == ("False 42\n", "")
+
+
+FORK = """
+import os, signal, threading
+from backprop_gpu.backends.host.compiled.native import Native
+def made():
+    begun.set()
+    ended.wait()
+    return "define void @kernel() { ret void }"
+begun, ended = threading.Event(), threading.Event()
+compiling = threading.Thread(target=Native("first", 0, made).prepare)
+compiling.start()
+begun.wait()
+threading.Timer(0.2, ended.set).start()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    Native("second", 0, lambda: "define void @kernel() { ret void }")()
+    os._exit(0)
+compiling.join()
+print(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_may_fork_while_a_thread_compiles(tmp_path: Path) -> None:
+    assert run(FORK, tmp_path) == ("0\n", "")
+
+
+def test_nothing_is_kept_of_sources_that_nobody_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a package without them, say: all its editions would have the same digest."""
+    monkeypatch.setattr(native, "folders", lambda: [tmp_path])
+    monkeypatch.setattr(native, "_sources", list)
+    monkeypatch.setattr(native, "_MARKS", [])
+    native._code("test_unread", 0, lambda: "define void @kernel() { ret void }")
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_a_folder_to_write_to_kernels_are_compiled_all_the_same(tmp_path: Path) -> None:

@@ -142,6 +142,44 @@ def of_reals(x: Any, y: Any, n: Any, out: Any, wide: Any) -> None:
         o[5 * n + i] = s
 
 
+FEW, MANY, SMALL = np.int32(2**30), np.uint32(2**31), np.uint8(200)
+
+
+def of_constants(numbers: Any, n: Any, out: Any, wide: Any) -> None:
+    """What NumPy would make of its scalars in their own types."""
+    a, o, w = integers(numbers, n), integers(out, 8), doubles(wide, 4)
+    o[0] = a[1] + FEW * 4
+    o[1] = a[1] + (FEW << 3)
+    o[2] = np.int64(MANY << 1) + np.int64(SMALL + SMALL)
+    x = np.float32(a[1])
+    w[0] = x * (FACTS[0] + 1)
+    w[1] = (FACTS[0] * 3 - 1) / x
+    w[2] = x if FACTS[0] == 0.1 else -x
+    w[3] = array(numbers, 8 * n, np.uint8)[8] / x + (x < FACTS[0]) * FACTS[0] + FACTS[0]
+
+
+def of_edges(numbers: Any, n: Any, out: Any, wide: Any) -> None:
+    """Remainders that a processor refuses to make, and a sign that is pushed into an unsigned number."""
+    a, o = integers(numbers, n), integers(out, 8)
+    small = array(numbers, 2 * n, np.uint32)
+    o[0] = a[1] % a[0]
+    o[1] = a[2] % a[3]
+    o[2] = np.int64(np.uint64(a[1]) % np.uint64(a[0]))
+    o[3] = np.int64((small[6] << 32) >> 8)
+    o[4] = 1 if (small[6] << 32) > (small[2] << 1) else 2
+
+
+@pytest.mark.parametrize("function", [of_constants, of_edges], ids=lambda f: f.__name__)
+def test_constants_and_edges_are_numbas(function: Any) -> None:
+    found = []
+    for way in (compiler, numbas):
+        x, out, wide = np.array([0, 5, -(2**63), -1]), np.zeros(8, np.int64), np.zeros(4)
+        code = made(way, function.__name__, 4, function)
+        code(x.ctypes.data, x.size, out.ctypes.data, wide.ctypes.data)
+        found.append((out.tolist(), wide.tolist()))
+    assert found[0] == found[1]
+
+
 def test_reals_are_numbas() -> None:
     rng, n = np.random.default_rng(1), 61
     x, y = rng.standard_normal(n).astype(np.float32), rng.standard_normal(n)
@@ -237,9 +275,77 @@ def elsewhere(at: Any) -> None:
     integers(at, 1)[0] = max(at, 5)
 
 
+def one_of_two(at: Any) -> None:
+    integers(at, 2)[0] = integers(at, 2)[0] or integers(at, 2)[1]  # a number, not whether there is one
+
+
+def loop_and_then(at: Any) -> None:
+    for i in range(3):
+        integers(at, 4)[i] = 1
+    else:
+        integers(at, 4)[3] = 2
+
+
+def from_the_end(at: Any) -> None:
+    integers(at, 4)[0] = integers(at, 4)[-1]
+
+
+def not_for_floats(at: Any) -> None:
+    integers(at, 1)[0] = np.int64(FACTS[0] | 1)
+
+
+def beyond_a_byte(at: Any) -> None:
+    integers(at, 1)[0] = np.int64(np.uint8(-3))
+
+
+def pushed_by_a_float(at: Any) -> None:
+    integers(at, 1)[0] = at << FACTS[0]
+
+
+def without_a_sign(at: Any) -> None:
+    integers(at, 1)[0] = np.int64(-array(at, 2, np.uint32)[1])
+
+
+@inline  # noqa: RET503
+def falls_out(n: Any) -> Any:
+    while n > 0:
+        if n == 7:
+            return 1
+        n -= 1
+
+
+@inline
+def breaks_out(n: Any) -> Any:
+    while True:
+        if n == 7:
+            return 1
+        if n < 0:
+            break
+        n -= 1
+
+
+def ends_without_its_return(at: Any) -> None:
+    integers(at, 1)[0] = falls_out(at)
+
+
+def ends_by_a_break(at: Any) -> None:
+    integers(at, 1)[0] = breaks_out(at)
+
+
+def last_of_three(at: Any) -> None:
+    for k in range(3):
+        if integers(at, 4)[k] > 0:
+            best = k
+    integers(at, 4)[3] = best
+
+
 @pytest.mark.parametrize(
     "function",
-    [powers, steps, chained, two_types, mixed_signs, not_yet, behind_a_loop, elsewhere],
+    [
+        *(powers, steps, chained, two_types, mixed_signs, not_yet, behind_a_loop, elsewhere),
+        *(one_of_two, loop_and_then, from_the_end, without_a_sign, ends_without_its_return, ends_by_a_break),
+        *(last_of_three, not_for_floats, beyond_a_byte, pushed_by_a_float),
+    ],
     ids=lambda f: f.__name__,
 )
 def test_what_the_translator_does_not_know_is_left_to_numba(function: Any) -> None:

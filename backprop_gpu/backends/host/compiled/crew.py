@@ -244,8 +244,8 @@ class Crew:
         with self._lock:
             if not self._followers:
                 # Made here: a thread that compiled would hold locks which a process forked meanwhile never gets.
-                assert _leader.address
-                assert _follower.address
+                for native in (_leader, _follower):
+                    native.prepare()
                 self._followers = [_Follower(i, self._shared) for i in range(1, self.size)]
         asleep = [follower for follower in self._followers[:count] if not follower.awake]
         if wake:

@@ -100,10 +100,12 @@ class Expressions:
 
     def _place(self, node: ast.Subscript, of: Any = None) -> tuple[Any, str]:
         """The address of an array's number, and its type."""
-        array = self._value(node.value) if of is None else of
+        array, at = self._value(node.value) if of is None else of, self._value(node.slice)
         if not isinstance(array, Array):
             raise UntranslatableError("an item of something else than an array")
-        at = number(converted(self._b, self._value(node.slice), "int64"))
+        if known(at) and at < 0:
+            raise UntranslatableError("an item counted from the end")
+        at = number(converted(self._b, at, "int64"))
         return self._b.gep(array.pointer, [at.value], inbounds=True), array.kind
 
     def _unaryop_value(self, node: ast.UnaryOp) -> Any:
@@ -113,8 +115,11 @@ class Expressions:
             return not test if isinstance(test, bool) else Number(self._b.not_(test), "bool")
         if not isinstance(node.op, ast.USub):
             raise UntranslatableError(type(node.op).__name__)
-        if known(x):
+        if known(x) and not isinstance(x, np.integer):
             return -x
+        x = number(x)
+        if x.kind.startswith("uint"):
+            raise UntranslatableError("minus a number without a sign")
         if floating(x.kind):
             return Number(self._b.fneg(x.value, flags=self._flags), x.kind)
         return self._binary("Sub", 0, x)
@@ -135,7 +140,10 @@ class Expressions:
         """Of bools alone; what follows is looked at only if it matters."""
         first, *rest = node.values
         decided = isinstance(node.op, ast.Or)
-        x = truth(self._b, self._value(first))
+        found = self._value(first)
+        if number(found).kind != "bool":
+            raise UntranslatableError("and, or of numbers, whose value is one of them")
+        x = truth(self._b, found)
         if not rest:
             return x if isinstance(x, bool) else Number(x, "bool")
         others = ast.BoolOp(node.op, rest)

@@ -22,6 +22,7 @@ MAGIC = b"image "  # then where the function begins and NAME@OFFSET of what it c
 _JUMP = bytes.fromhex("ff2500000000")  # jmp *(%rip): to the address in the 8 bytes that follow
 _ALLOCATED, _WRITTEN = 2, 1  # flags of a section
 _CODE, _RELOCATIONS, _SYMBOLS = 1, 4, 2  # types of a section
+_ALIGNED = 64  # bytes: images begin at a multiple, and their sections at no greater one
 _RELATIVE = (2, 4)  # R_X86_64_PC32, R_X86_64_PLT32
 
 
@@ -32,7 +33,7 @@ def image(elf: bytes, symbol: str) -> bytes | None:
     for i, (name, kind, flags, at, size, _, _, align) in enumerate(sections):
         if not flags & _ALLOCATED or size == 0 or name.startswith(".eh_frame"):
             continue
-        if kind != _CODE or flags & _WRITTEN:
+        if kind != _CODE or flags & _WRITTEN or align > _ALIGNED:
             return None
         code += bytes(-len(code) % max(align, 1))
         begins[i] = len(code)
@@ -120,5 +121,5 @@ def load(made: bytes) -> int:
     ctypes.memmove(place + shift, bytes(whole), len(whole))
     if system.mprotect(place, size, mmap.PROT_READ | mmap.PROT_EXEC):
         raise DeviceError("this system does not let a process run code that it has compiled; use kernels: host")
-    _ended[0] = shift + -(-len(whole) // 64) * 64
+    _ended[0] = shift + -(-len(whole) // _ALIGNED) * _ALIGNED
     return int(place) + shift + int(start)

@@ -30,6 +30,9 @@ SETTINGS = ("CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "OPT", "LOOP_VECTORIZE", "
 # What Linux says of a processor that machine code depends on.
 _FACTS = ("vendor_id", "cpu family", "model", "stepping", "flags")
 _LOCK = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    # A child forked while a thread compiled would wait for ever, for this lock or for one of LLVM's.
+    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
 def _sources() -> list[Path]:
@@ -49,9 +52,9 @@ _EDITION = hashlib.sha256(b"".join(path.read_bytes() for path in _sources())).he
 
 
 def as_imported() -> bool:
-    """Whether the sources on disk are still those that this process runs."""
+    """Whether the sources on disk are still those that this process runs; without any nobody knows."""
     try:
-        return _marks() == _MARKS
+        return bool(_MARKS) and _marks() == _MARKS
     except OSError:
         return False
 
@@ -82,6 +85,10 @@ class Native:
     def address(self) -> int:
         """Where the machine code begins."""
         return ctypes.cast(self._made, ctypes.c_void_p).value or 0
+
+    def prepare(self) -> None:
+        """Make it, if it has not been made."""
+        self._made  # noqa: B018
 
     def __call__(self, *numbers: int) -> None:
         """Run, with the interpreter's lock released."""

@@ -137,7 +137,7 @@ class Recorded:
         if crew.size == 1:
             self._alone = math.inf
         for made in calls:
-            assert made.kernel.address  # compiled now if it has to be, not while the program is being played
+            made.kernel.prepare()  # compiled now if it has to be, not while the program is being played
         self._tape: Tape | None = None
         self._score: Score | None = None
 

@@ -109,12 +109,10 @@ class _Call(Expressions):
             self._block(body)
             assert isinstance(last, ast.Return)
             return None if last.value is None else self._value(last.value)
-        if not isinstance(last, ast.Return | ast.While):
-            raise UntranslatableError("a function that may end without its return")
         self._returned = _Returned(self._b.append_basic_block("returned"))
         self._block(self._node.body)
         if not self._b.block.is_terminated:
-            self._b.unreachable()
+            raise UntranslatableError("a function that may end without its return")
         self._b.position_at_end(self._returned.end)
         values = [self._load(slot) for slot in self._returned.slots]
         return values[0] if len(values) == 1 else tuple(values)
@@ -253,7 +251,10 @@ class _Call(Expressions):
         first, stop = (0, given[0]) if len(given) == 1 else given[:2]
         if len(given) == 3:
             raise UntranslatableError("a range with steps")
-        if known(first, stop) and stop - first <= _UNROLLED and self._stores[target.id] == 1:
+        if statement.orelse:
+            raise UntranslatableError("a loop with an else")
+        settled = self._stores[target.id] == 1 and not self._assigned_in_branches(statement)
+        if known(first, stop) and stop - first <= _UNROLLED and settled:
             loops, self._loops = self._loops, []
             for i in range(first, stop):
                 self._names[target.id] = i
@@ -275,6 +276,13 @@ class _Call(Expressions):
             target.id, Number(self._b.load(counter), "int64")
         )  # not to be seen behind the loop, where it is more
         self._round(statement, body, again, end)
+
+    def _assigned_in_branches(self, statement: ast.For) -> bool:
+        """Whether a branch in a loop assigns a name that is no variable: written out, the last round's would win."""
+        branches = [n for s in statement.body for n in ast.walk(s) if isinstance(n, ast.If | ast.While | ast.For)]
+        targets = {id(n.target) for n in branches if isinstance(n, ast.For)}
+        names = [n for branch in branches for n in ast.walk(branch) if isinstance(n, ast.Name) and id(n) not in targets]
+        return any(isinstance(n.ctx, ast.Store) and self._stores[n.id] == 1 for n in names)
 
     def _return_statement(self, statement: ast.Return) -> None:
         if self._returned is None or statement.value is None:

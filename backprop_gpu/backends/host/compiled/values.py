@@ -98,7 +98,11 @@ def number(x: Any) -> Number:
 def converted(b: Any, x: Any, kind: str) -> Any:
     """``x`` as a number of another type, as NumPy converts it."""
     if known(x) and isinstance(x, int | float | np.generic):
-        return np.dtype(kind).type(x)
+        try:
+            with np.errstate(all="ignore"):
+                return np.dtype(kind).type(x)
+        except (OverflowError, ValueError) as error:
+            raise UntranslatableError(str(error)) from error
     x, to = number(x), TYPES[kind]
     if x.kind == kind:
         return x
@@ -119,7 +123,7 @@ def converted(b: Any, x: Any, kind: str) -> Any:
 def common(a: str, b: str) -> str:
     """The type of what is made of two numbers: integers are int64, or uint64 if both have no sign."""
     if floating(a) or floating(b):
-        return "float32" if a == b == "float32" else "float64"
+        return "float32" if {a, b} <= {"float32", "uint8", "bool"} else "float64"
     unsigned = [kind.startswith("uint") for kind in (a, b)]
     if any(unsigned) and not all(unsigned):
         if "uint64" in (a, b):
@@ -134,9 +138,14 @@ def binary(b: Any, name: str, x: Any, y: Any, flags: tuple[str, ...]) -> Any:
         raise UntranslatableError(name)
     python, integers, reals = _OPERATIONS[name]
     if known(x, y):
-        return python(x, y)
+        try:
+            with np.errstate(all="ignore"):
+                return python(*_alike(x, y))
+        except (TypeError, ArithmeticError) as error:
+            raise UntranslatableError(str(error)) from error
     x, y = number(x), number(y)
-    kind = common(x.kind, y.kind)
+    shift = name in ("LShift", "RShift") and not floating(y.kind)  # how far says nothing of a sign
+    kind = common(x.kind, x.kind if shift else y.kind)
     x, y = (number(converted(b, z, kind)).value for z in (x, y))
     if floating(kind):
         if not reals:
@@ -145,15 +154,28 @@ def binary(b: Any, name: str, x: Any, y: Any, flags: tuple[str, ...]) -> Any:
     if not integers:
         raise UntranslatableError(f"{name} of integers")
     if integers == "mod":
-        return Number(_mod(b, x, y) if signed(kind) else b.urem(x, y), kind)
+        return Number(_mod(b, x, y, signed(kind)), kind)
     if integers == "ashr" and not signed(kind):
         integers = "lshr"
     return Number(getattr(b, integers)(x, y), kind)
 
 
-def _mod(b: Any, x: Any, y: Any) -> Any:
-    """The remainder with the sign of ``y``."""
-    rest, zero = b.srem(x, y), ir.Constant(x.type, 0)
+def _alike(x: Any, y: Any) -> tuple[Any, Any]:
+    """Two known numbers in the type of what is made of them, where NumPy would take one that is smaller."""
+    if not any(isinstance(z, np.generic) for z in (x, y)):
+        return x, y
+    kind = common(number(x).kind, number(y).kind)
+    return np.dtype(kind).type(x), np.dtype(kind).type(y)
+
+
+def _mod(b: Any, x: Any, y: Any, signs: bool) -> Any:
+    """The remainder with the sign of ``y``; 0 where ``y`` is 0, for which, as for -1, a processor may stop."""
+    zero, one = ir.Constant(x.type, 0), ir.Constant(x.type, 1)
+    odd = b.icmp_unsigned("<=", b.add(y, one), one) if signs else b.icmp_unsigned("==", y, zero)
+    divisor = b.select(odd, one, y)
+    if not signs:
+        return b.urem(x, divisor)
+    rest = b.srem(x, divisor)
     wrong = b.and_(b.icmp_signed("!=", rest, zero), b.icmp_signed("<", b.xor(rest, y), zero))
     return b.select(wrong, b.add(rest, y), rest)
 
@@ -164,7 +186,7 @@ def compared(b: Any, name: str, x: Any, y: Any, flags: tuple[str, ...]) -> Any:
         raise UntranslatableError(name)
     sign, python = _COMPARISONS[name]
     if known(x, y):
-        return python(x, y)
+        return python(*_alike(x, y))
     x, y = number(x), number(y)
     kind = common(x.kind, y.kind)
     x, y = (number(converted(b, z, kind)).value for z in (x, y))
