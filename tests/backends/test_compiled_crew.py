@@ -48,13 +48,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "batch_norm": True,
         "optimizer": {"name": "adamw", "average": 0.9},
     },
-    "weights, micro-batches": {
-        "weighted": True,
-        "micro_batch": 72,
-        "activation": "tanh",
-        "batch_size": 192,
-        "optimizer": "momentum",  # Adam's first steps divide the error of a gradient that is almost 0 by that gradient
-    },
+    "weights, micro-batches": {"weighted": True, "micro_batch": 72, "activation": "tanh", "batch_size": 192},
     "one output": {"sizes": [30, 128, 64, 1], "loss": "squared_error", "optimizer": "sgd", "l2": 0.01},
 }
 SIZES = (2, 3)
