@@ -18,6 +18,7 @@ pytest.importorskip("numba", reason="numba is not installed; pip install 'backpr
 llvm = pytest.importorskip("llvmlite.binding")
 compiler = pytest.importorskip("backprop_gpu.backends.host.compiled.compiler")
 numbas = pytest.importorskip("backprop_gpu.backends.host.compiled.numbas")
+edition = pytest.importorskip("backprop_gpu.backends.host.compiled.edition")
 native = pytest.importorskip("backprop_gpu.backends.host.compiled.native")
 image = pytest.importorskip("backprop_gpu.backends.host.compiled.image")
 calling = pytest.importorskip("backprop_gpu.backends.host.compiled.calling")
@@ -138,8 +139,8 @@ def test_a_process_may_fork_while_a_thread_compiles(tmp_path: Path) -> None:
 def test_nothing_is_kept_of_sources_that_nobody_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a package without them, say: all its editions would have the same digest."""
     monkeypatch.setattr(native, "folders", lambda: [tmp_path])
-    monkeypatch.setattr(native, "_sources", list)
-    monkeypatch.setattr(native, "_MARKS", [])
+    monkeypatch.setattr(edition, "_sources", list)
+    monkeypatch.setattr(edition, "_MARKS", [])
     native._code("test_unread", 0, lambda: "define void @kernel() { ret void }")
     assert not list(tmp_path.iterdir())
 
@@ -265,8 +266,8 @@ def test_a_source_that_was_written_since_is_not_translated_and_nothing_is_kept(
 ) -> None:
     """It is no longer the code in memory, which numba compiles."""
     monkeypatch.setattr(native, "folders", lambda: [tmp_path])
-    monkeypatch.setattr(native, "_MARKS", [(0, 0)])
-    assert not native.as_imported()
+    monkeypatch.setattr(edition, "_MARKS", [(0, 0)])
+    assert not edition.as_imported()
     integers = calling.integers
 
     def seven(at: Any) -> None:
@@ -276,10 +277,10 @@ def test_a_source_that_was_written_since_is_not_translated_and_nothing_is_kept(
     number = ctypes.c_int64(0)
     native.Native("test_written_since", 1, lambda: seven)(ctypes.addressof(number))
     assert (number.value, list(tmp_path.iterdir())) == (7, [])
-    monkeypatch.setattr(native, "_MARKS", native._marks())
+    monkeypatch.setattr(edition, "_MARKS", edition._marks())
     assert compiler._translated(1, seven) is not None
 
 
 def test_what_linux_does_not_say_of_the_processor_llvm_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "SUPPORTED", False)
-    assert llvm.get_host_cpu_name() in native._processor()
+    assert llvm.get_host_cpu_name() in edition._processor()

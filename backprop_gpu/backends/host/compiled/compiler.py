@@ -13,8 +13,8 @@ from typing import Any
 
 from llvmlite import binding as llvm
 
+from .edition import SETTINGS, as_imported
 from .image import SUPPORTED
-from .native import SETTINGS, as_imported
 from .parts import Part
 from .translator import translate
 from .values import UntranslatableError

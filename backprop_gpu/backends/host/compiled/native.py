@@ -7,12 +7,9 @@ place. As with Python's own caches, whoever may write there decides what runs.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import hashlib
-import importlib.util
-import itertools
 import os
 import sys
 import threading
@@ -20,43 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .... import maths
 from ...kept import read, write
 from . import image
+from .edition import as_imported, stamp
 
 _FOLDER = Path(__file__).parent
-# The settings of numba that change what it makes.
-SETTINGS = ("CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE")
-# What Linux says of a processor that machine code depends on.
-_FACTS = ("vendor_id", "cpu family", "model", "stepping", "flags")
 _LOCK = threading.RLock()
 if hasattr(os, "register_at_fork"):
     # A child forked while a thread compiled would wait for ever, for this lock or for one of LLVM's.
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
-
-
-def _sources() -> list[Path]:
-    """What machine code is made from, maths with its constants too."""
-    return [*sorted(_FOLDER.glob("*.py")), *sorted(Path(maths.__file__).parent.glob("*.py"))]
-
-
-def _marks() -> list[tuple[int, int]]:
-    """Tells whether a source has been written since."""
-    return [(found.st_mtime_ns, found.st_size) for found in (path.stat() for path in _sources())]
-
-
-# Of this edition of the sources, which are about to be imported or have just been: a change must not meet machine code
-# of another edition.
-_MARKS = _marks()
-_EDITION = hashlib.sha256(b"".join(path.read_bytes() for path in _sources())).hexdigest()
-
-
-def as_imported() -> bool:
-    """Whether the sources on disk are still those that this process runs; without any nobody knows."""
-    try:
-        return bool(_MARKS) and _marks() == _MARKS
-    except OSError:
-        return False
 
 
 class Native:
@@ -107,10 +76,10 @@ def _address(name: str, argument_count: int, factory: Callable[[], Any]) -> int:
 
 def _code(name: str, argument_count: int, factory: Callable[[], Any]) -> bytes:
     """An image or object code, from the first folder that has it."""
-    stamp = _stamp()
-    file = f"{name}-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.code"
+    whole = stamp()
+    file = f"{name}-{hashlib.sha256(whole.encode()).hexdigest()[:16]}.code"
     for folder in folders():
-        code = read(folder / file, stamp)
+        code = read(folder / file, whole)
         if code is not None:
             return code
     from .compiler import object_code
@@ -120,7 +89,7 @@ def _code(name: str, argument_count: int, factory: Callable[[], Any]) -> bytes:
     if image.SUPPORTED and alone:
         code = image.image(code, symbol) or code
     if alone and as_imported():
-        any(write(folder / file, code, stamp) for folder in folders())
+        any(write(folder / file, code, whole) for folder in folders())
     return code
 
 
@@ -141,36 +110,6 @@ def _users_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
-@functools.cache
-def _stamp() -> str:
-    """All that machine code depends on: these sources, the compilers, the processor."""
-    settings = [f"{name}={os.environ.get(f'NUMBA_{name}')}" for name in SETTINGS]
-    return "\n".join([_EDITION, *map(_version, ("numba", "llvmlite")), sys.version, _processor(), *settings])
-
-
-def _processor() -> str:
-    """Its model and what it can do: as Linux says, where machine code is loaded without llvmlite, else as LLVM says."""
-    if image.SUPPORTED:
-        with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
-            facts = [line for line in itertools.takewhile(str.strip, lines) if line.startswith(_FACTS)]
-            if any(fact.startswith("flags") for fact in facts):
-                return "".join(facts)
-    from llvmlite import binding as llvm
-
-    try:
-        features = llvm.get_host_cpu_features().flatten()
-    except RuntimeError:  # LLVM does not know for this processor
-        features = ""
-    return "\n".join([llvm.get_process_triple(), llvm.get_host_cpu_name(), features])
-
-
-def _version(package: str) -> str:
-    """What a package's file says of its version, without being imported."""
-    spec = importlib.util.find_spec(package)
-    assert spec is not None, "compiled kernels are chosen where numba is installed, which needs llvmlite"
-    return (Path(str(spec.origin)).parent / "_version.py").read_text(encoding="utf-8")
 
 
 @functools.cache
