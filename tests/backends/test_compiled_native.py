@@ -109,6 +109,31 @@ def test_several_processes_may_find_nothing_at_once(tmp_path: Path) -> None:
     assert run(TWICE, tmp_path) == ("False 42\n", "")
 
 
+# A thread that is about to ask for machine code when the process forks: whatever it holds then stays held in the child.
+ASKING = """
+import os, signal, threading
+from backprop_gpu.backends.host.compiled import native
+begun, ended, find = threading.Event(), threading.Event(), native._address
+def waiting(*given):
+    begun.set()
+    ended.wait()
+    return find(*given)
+def named(name):
+    return native.Native(name, 0, lambda: "define void @kernel() { ret void }")
+native._address = waiting
+asking = threading.Thread(target=named("first").prepare)
+asking.start()
+begun.wait()
+native._address = find
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    named("second")()
+    os._exit(0)
+ended.set()
+asking.join()
+print(os.waitpid(child, 0)[1])
+"""
 FORK = """
 import os, signal, threading
 from backprop_gpu.backends.host.compiled.native import Native
@@ -132,8 +157,9 @@ print(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_process_may_fork_while_a_thread_compiles(tmp_path: Path) -> None:
-    assert run(FORK, tmp_path) == ("0\n", "")
+@pytest.mark.parametrize("code", [ASKING, FORK], ids=["asks", "compiles"])
+def test_a_process_may_fork_while_a_thread_asks_or_compiles(code: str, tmp_path: Path) -> None:
+    assert run(code, tmp_path) == ("0\n", "")
 
 
 def test_nothing_is_kept_of_sources_that_nobody_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

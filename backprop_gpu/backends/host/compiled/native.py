@@ -44,24 +44,29 @@ class Native:
 
     def __init__(self, name: str, argument_count: int, factory: Callable[[], Any]) -> None:
         self.name, self._argument_count, self._factory = name, argument_count, factory
+        self._function: Any = None
+        self._start = 0
 
-    @functools.cached_property
-    def _made(self) -> Any:
-        kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * self._argument_count)
-        return kind(_address(self.name, self._argument_count, self._factory))
-
-    @functools.cached_property
+    @property
     def address(self) -> int:
         """Where the machine code begins."""
-        return ctypes.cast(self._made, ctypes.c_void_p).value or 0
+        self.prepare()
+        return self._start
 
     def prepare(self) -> None:
-        """Make it, if it has not been made."""
-        self._made  # noqa: B018
+        """Make it, if it has not been made.
+
+        No ``functools.cached_property``: Python 3.11's has a lock, which a child forked meanwhile would find taken.
+        """
+        if self._function is None:
+            kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * self._argument_count)
+            self._start = _address(self.name, self._argument_count, self._factory)
+            self._function = kind(self._start)
 
     def __call__(self, *numbers: int) -> None:
         """Run, with the interpreter's lock released."""
-        self._made(*numbers)
+        self.prepare()
+        self._function(*numbers)
 
 
 _loaded: dict[str, int] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -146,23 +145,23 @@ class Call:
         self._units, self._aligned = (0, 1) if units is None else (int(units), units.aligned)
         self.solo = units is None
         self.parts = max(1, min(parts, self._units // self._aligned))
+        arrays = [a.array if isinstance(a, Cut) else a for a in self.arguments]
+        # Where the arrays among the arguments begin; 0 for anything else.
+        self._addresses = [_address(x) if isinstance(x, np.ndarray) else 0 for x in arrays]
+        self._rows: np.ndarray | None = None
 
-    @functools.cached_property
+    @property
     def rows(self) -> np.ndarray:
         """Row i is what the kernel is given for the i-th part, (parts, number of arguments) int64."""
-        return np.array([self._row(part) for part in range(self.parts)], np.int64)
+        if self._rows is None:
+            self._rows = np.array([self._row(part) for part in range(self.parts)], np.int64)
+        return self._rows
 
     @property
     def row_addresses(self) -> list[int]:
         """Where the rows begin."""
         start, size = self.rows.ctypes.data, 8 * len(self.arguments)
         return [start + size * part for part in range(self.parts)]
-
-    @functools.cached_property
-    def _addresses(self) -> list[int]:
-        """Where the arrays among the arguments begin; 0 for anything else."""
-        arrays = [a.array if isinstance(a, Cut) else a for a in self.arguments]
-        return [_address(x) if isinstance(x, np.ndarray) else 0 for x in arrays]
 
     def cut(self, parts: int) -> Call:
         """The same call in so many parts, or as many as it has units for."""
