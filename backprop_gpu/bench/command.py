@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 KINDS = ("step", "epoch", "fit", "inference", "parity", "startup", "growth", "products", "estimators", "tabular")
+_WHOLE = ("startup", "parity", "growth", "products")
 _TEXT = """what to measure:
   step       a training step: batch gathered, loss, gradient, Adam
   epoch      an epoch, the drawing of its order included
@@ -92,6 +93,8 @@ def _rows(options: argparse.Namespace, context: dict[str, Any]) -> Iterator[dict
     from .workloads import WORKLOADS
 
     kind, variables = options.what, UNSET if options.unset_openblas else {}
+    if kind in _WHOLE and (options.workloads or options.peers):
+        raise ConfigError(f"bench {kind} measures all it has; leave --workloads and --peers out")
     if kind == "startup":
         yield from startup.rows(options.rounds, variables)
         return

@@ -98,6 +98,8 @@ def test_unknown_names_are_one_line() -> None:
         run("step", "--workloads", "W9")
     with pytest.raises(ConfigError, match=r"no peer is called 'tensorch' .did you mean 'torch'"):
         run("step", "--peers", "tensorch")
+    with pytest.raises(ConfigError, match="bench products measures all it has; leave --workloads and --peers out"):
+        run("products", "--workloads", "W1")
     with pytest.raises(ConfigError, match="--rounds must be at least 1"):
         run("step", "--rounds", "0")
 
