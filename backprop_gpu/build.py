@@ -95,7 +95,7 @@ class Model:
         save_model(path, self.net, Extras(tensors, {"preprocessor": meta}))
 
 
-def load(run_or_file: str | os.PathLike[str], device: str | Backend | None = None) -> Model:
+def load(run_or_file: str | os.PathLike[str], device: str | Backend | None = None, kernels: str = "auto") -> Model:
     """Load a model from a run folder or a model.safetensors file, onto any device.
 
     Raises
@@ -105,7 +105,7 @@ def load(run_or_file: str | os.PathLike[str], device: str | Backend | None = Non
     """
     path = Path(run_or_file)
     path = path / MODEL_FILE if path.is_dir() else path
-    net, extras = load_model(path, device)
+    net, extras = load_model(path, device, kernels)
     if "preprocessor" not in extras.meta:
         raise CheckpointError(
             f"{path} holds a network without its preprocessing; load it with training.checkpoint.load_model"
@@ -222,10 +222,22 @@ def read_split(config: Config) -> tuple[Table, Table | None, Table | None]:
 
 
 def step_settings(config: Config) -> dict[str, Any]:
-    """Optimizer, penalties and ledger, as ``TrainingStep``, ``Trainer`` and ``parity.check`` take them."""
+    """Optimizer, penalties and ledger, as ``TrainingStep`` and ``Trainer`` take them."""
     r = config.regularization
     penalties = {"l1": r.l1, "l2": r.l2, "penalty_over": r.penalty_over, "clip_norm": r.clip_norm}
     return {"optimizer": config.optimizer.model_dump(), **penalties, **config.ledger()}
+
+
+def check_settings(experiment: Experiment) -> dict[str, Any]:
+    """Everything about a step of this run that ``parity.check`` can be told, but for the rows."""
+    config, n = experiment.config, experiment.train.n_samples
+    t = config.training
+    return {
+        **step_settings(config),
+        "schedule": config.schedule.model_dump(),
+        "total_steps": t.epochs * -(-n // min(t.batch_size, n)),
+        "micro_batch": t.micro_batch,
+    }
 
 
 def _trainer(config: Config, net: DenseNet, progress: bool) -> Trainer:
@@ -327,8 +339,7 @@ def _verified(experiment: Experiment, X: np.ndarray, y: np.ndarray) -> str:
 
     m = min(experiment.config.training.batch_size, len(X))
     net = experiment.model.net
-    settings = step_settings(experiment.config)
-    report = check(net, X[:m], y[:m], device=net.backend, kernels=net.kernels_kind, dtype=net.dtype, **settings)
+    report = check(net, X[:m], y[:m], dtype=net.dtype, **check_settings(experiment))
     if not report.ok:
         raise ParityError(f"{net.backend.name}: {report.summary()}; `backprop-gpu parity run` shows every tensor")
     return report.summary()

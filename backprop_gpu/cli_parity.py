@@ -52,9 +52,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_precision(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dtype", default="float32", help="float32 or float64 (default: float32)")
+    parser.add_argument("--dtype", help="float32 or float64 (default: that of the configuration)")
     parser.add_argument("--claim", help="fp32 | tf32 | bf16 | fp16 | fp64: the precision to hold the device to")
-    parser.add_argument("--rows", type=int, default=128, help="training rows of one step (default: 128)")
+    parser.add_argument("--rows", type=int, help="training rows of one step (default: a batch of the configuration)")
 
 
 def _experiment(options: argparse.Namespace) -> Experiment:
@@ -66,7 +66,8 @@ def _experiment(options: argparse.Namespace) -> Experiment:
     folder = Path(options.model) if options.model else None
     if folder is not None and folder.is_dir():
         experiment = prepare(load_config(str(folder / CONFIG_FILE), options.set, device=device), progress=False)
-        experiment.model = load(folder, experiment.model.net.backend)
+        net = experiment.model.net
+        experiment.model = load(folder, net.backend, net.kernels_kind)
         return experiment
     return prepare(load_config(options.model, options.set, device=device or "cpu"), progress=False)
 
@@ -74,10 +75,11 @@ def _experiment(options: argparse.Namespace) -> Experiment:
 def _rows(options: argparse.Namespace, experiment: Experiment) -> tuple[Any, Any]:
     import numpy as np
 
-    if options.rows < 1:
-        raise ConfigError(f"--rows must be at least 1, got {options.rows}")
+    count = experiment.config.training.batch_size if options.rows is None else options.rows
+    if count < 1:
+        raise ConfigError(f"--rows must be at least 1, got {count}")
     model, table = experiment.model.preprocessor, experiment.train
-    rows = table.take(np.arange(min(options.rows, table.n_samples)))
+    rows = table.take(np.arange(min(count, table.n_samples)))
     return model.transform(rows), model.encode_target(rows)
 
 
@@ -98,17 +100,17 @@ def _show(report: Any, options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .build import step_settings
+    from .build import check_settings
     from .parity.checking import check
 
     experiment = _experiment(options)
     report = check(
         experiment.model.net,
         *_rows(options, experiment),
-        dtype=options.dtype,
+        dtype=options.dtype or experiment.model.net.dtype,
         claim=options.claim,
         steps=options.steps,
-        **step_settings(experiment.config),
+        **check_settings(experiment),
     )
     code = _show(report, options)
     if options.plot:
@@ -119,34 +121,38 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _probe(options: argparse.Namespace) -> int:
+    from .parity.claims import claim_of
     from .parity.probes import probe, shapes_of
     from .parity.report import Report
 
     experiment = _experiment(options)
     net = experiment.model.net
-    found = probe(net.backend, net.kernels, shapes_of(net, experiment.config.training.batch_size))
-    about = {"device": net.backend.name, "kernels": type(net.kernels).__name__, "dtype": "float32", "claim": "fp32"}
+    found = probe(net.backend, net.kernels, shapes_of(net, experiment.config.training.batch_size), net.dtype)
+    claim = {"dtype": net.dtype, "claim": claim_of(net.dtype)}
+    about = {"device": net.backend.name, "kernels": type(net.kernels).__name__, **claim}
     return _show(Report([found], {}, about), options)
 
 
 def _exact(options: argparse.Namespace) -> int:
     from .parity.lattice import exact
 
-    net = _experiment(options).model.net
-    return _show(exact(net, net.backend), options)
+    experiment = _experiment(options)
+    net = experiment.model.net
+    return _show(exact(net, dtype=net.dtype, one_over_m=experiment.config.ledger()["one_over_m"]), options)
 
 
 def _diff(options: argparse.Namespace) -> int:
-    from .build import step_settings
+    from .build import check_settings
     from .parity.compare import diff
 
     experiment = _experiment(options)
     devices = [name.strip() for name in options.devices.split(",")]
     if len(devices) != 2:
         raise ConfigError(f"--devices takes two names with a comma between them, got {options.devices!r}")
-    settings = step_settings(experiment.config)
+    settings = check_settings(experiment)
     rows = _rows(options, experiment)
-    report = diff(experiment.model.net, *rows, devices, dtype=options.dtype, claim=options.claim, **settings)
+    net = experiment.model.net
+    report = diff(net, *rows, devices, dtype=options.dtype or net.dtype, claim=options.claim, **settings)
     if options.json:
         import json
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import importlib
 import inspect
 import subprocess
 import sys
@@ -75,6 +76,30 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
 def test_gradcheck_is_the_function_whatever_was_imported_before() -> None:
     for first in ("import backprop_gpu.gradcheck", "from backprop_gpu.gradcheck import TensorCheck", "pass"):
         assert python(f"{first}\nfrom backprop_gpu import gradcheck\nprint(callable(gradcheck))") == "True\n"
+
+
+PACKAGES = sorted(p.parent.relative_to(ROOT) for p in (ROOT / "backprop_gpu").rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("folder", PACKAGES, ids=str)
+def test_no_submodule_hides_a_public_name(folder: Path) -> None:
+    """Importing ``a.b`` sets the attribute b of a: a function of that name would be gone from then on."""
+    package = importlib.import_module(".".join(folder.parts))
+    modules = {p.stem for p in (ROOT / folder).iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    shared = modules.intersection(getattr(package, "__all__", ()))
+    assert shared == ({"gradcheck"} if package is backprop_gpu else set())  # which the package's own type guards
+
+
+def test_parity_replays_whatever_was_used_before(tmp_path: Path) -> None:
+    from backprop_gpu import parity
+
+    X, y = breast_cancer()
+    for name in parity.__all__:
+        assert not inspect.ismodule(getattr(parity, name))
+    parity.check(DenseNet([30, 4, 1], device="numpy"), X[:8], y[:8]).save(tmp_path / "case")
+    for _ in range(2):
+        assert parity.replay(tmp_path / "case").ok
+    assert set(parity.__all__) <= set(dir(parity))
 
 
 def test_the_version_is_that_of_the_project() -> None:

@@ -25,8 +25,8 @@ from .findings import Finding
 from .judge import Judge
 from .probes import LayerShape, probe
 from .products import LONG
-from .replay import Replayed, judge_step
 from .report import Drift, Report
+from .step_replay import Replayed, judge_step
 from .trace import Recipe, StepTrace, layer_calls, trace_step
 
 STREAM = 3  # the part of the seed's randomness that this uses: the order of rows, biases and state that were all 0
@@ -58,7 +58,8 @@ def check(
         and the optimizer's state get random values there, since 0 would hide a missing term.
     X, y, sample_weight : (n_samples, n_0), as for :meth:`DenseNet.cost`
         One batch, in a random order that ``seed`` gives.
-    device, kernels : default those of the model; another device's fastest kernels
+    device, kernels : default those of the model; on another device its fastest kernels, unless the model's are the
+        reference, which every device has
     dtype : {"float32", "float64"}, default "float32"
     claim : {"fp32", "tf32", "bf16", "fp16", "fp64"}, optional
         The precision that the device is held to; left out, the one of ``dtype``.
@@ -119,6 +120,13 @@ def network_of(model: Any) -> DenseNet:
     return net
 
 
+def place_of(net: DenseNet, device: str | Backend | None, kernels: str | None) -> tuple[Backend, str]:
+    """The device and the kernel set that are judged: the network's own where nothing else is asked for."""
+    backend = net.backend if device is None else get_backend(device)
+    own = backend.name == net.backend.name or net.kernels_kind == "reference"
+    return backend, kernels or (net.kernels_kind if own else "auto")
+
+
 def _take(
     run: _Run, claim: str, steps: int, micro_batch: int | None, wide: TrainingStep | None
 ) -> tuple[list[Replayed], StepTrace, list[Drift]]:
@@ -160,8 +168,7 @@ class _Run:
         Y = check_targets(y, net.loss, net.sizes[-1], X.shape[0])
         w = None if sample_weight is None else check_weights(sample_weight, X.shape[0])
         self.rng, self.m = host_generator(seed, STREAM), X.shape[0]
-        backend = net.backend if device is None else get_backend(device)
-        kind = kernels or (net.kernels_kind if device is None else "auto")
+        backend, kind = place_of(net, device, kernels)
         self.net = _copy(net, dtype, backend, kind, self.rng)
         self.step = TrainingStep(self.net, optimizer, **settings)
         # As it is stored on the device: what float32 does to the rows is not the device's fault.

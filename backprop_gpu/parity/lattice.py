@@ -21,12 +21,12 @@ from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
 from ..training.batches import Batches
 from ..training.passes import Pass
-from .checking import STREAM, network_of
+from .checking import STREAM, network_of, place_of
 from .classify import classify
 from .findings import Finding
 from .judge import Judge
-from .replay import Replayed, judge_step
 from .report import Report
+from .step_replay import Replayed, judge_step
 from .trace import StepTrace, trace_step
 
 M = 16
@@ -39,7 +39,7 @@ def exact(
     model: Any,
     device: str | Backend | None = None,
     *,
-    kernels: str = "auto",
+    kernels: str | None = None,
     dtype: str = "float32",
     one_over_m: str = "early",
     seed: int = 0,
@@ -52,20 +52,26 @@ def exact(
         Only its layer sizes matter; a number of outputs that is not a power of two is rounded down to one, since the
         loss divides by it.
     device, kernels, dtype, one_over_m : as for :func:`~.checking.check`
+        Without a model, ``"auto"``.
     seed : int, default 0
         Of the integers.
 
     Raises
     ------
     ConfigError, DeviceError
-        For sizes that are none, or a device that cannot be had.
+        For sizes that are none, kernels that claim a lower precision, or a device that cannot be had.
     """
-    sizes = [int(n) for n in model] if isinstance(model, Sequence) else list(network_of(model).sizes)
+    given = None if isinstance(model, Sequence) and not isinstance(model, str) else network_of(model)
+    sizes = [int(n) for n in model] if given is None else list(given.sizes)
     if len(sizes) < 2 or min(sizes) < 1:
         raise ConfigError(f"sizes needs inputs and outputs of at least one unit, got {sizes}")
     sizes[-1] = 2 ** (sizes[-1].bit_length() - 1)
-    rng, backend = host_generator(seed, STREAM), get_backend(device)
+    rng = host_generator(seed, STREAM)
+    backend, kernels = (get_backend(device), kernels or "auto") if given is None else place_of(given, device, kernels)
     net = DenseNet(sizes, loss="squared_error", initializer="zeros", dtype=dtype, device=backend, kernels=kernels)
+    claim = getattr(net.kernels, "claim", "fp32")
+    if claim != "fp32":
+        raise ConfigError(f"kernels {kernels!r} claim {claim}, which rounds whole numbers; use parity.check for them")
     steps: list[list[Finding]] = []
     found: Replayed | None = None
     for wide in ("activations", "deltas"):

@@ -13,7 +13,7 @@ from .case import save_case
 from .findings import Finding
 from .judge import Kept
 from .plot import draw
-from .replay import judge_step
+from .step_replay import judge_step
 from .trace import StepTrace
 
 if TYPE_CHECKING:

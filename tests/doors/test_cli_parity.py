@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.build import new_run_dir, prepare
 from backprop_gpu.config_reading import load_config
 from backprop_gpu.errors import ParityError
+from backprop_gpu.parity.case import read_case
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -46,6 +48,63 @@ def test_a_run_folder_is_judged_with_its_own_weights(command: Command) -> None:
 @pytest.mark.parametrize("verb", ["probe", "exact"])
 def test_probes_and_lattice_steps_pass(command: Command, verb: str) -> None:
     assert "parity ok" in command.ok("parity", verb, "moons")
+
+
+@pytest.mark.parametrize("verb", ["run", "probe", "exact"])
+@pytest.mark.parametrize(("kernels", "judged"), [("reference", "ReferenceKernels"), ("host", "HostKernels")])
+def test_the_kernels_that_were_chosen_are_judged(command: Command, verb: str, kernels: str, judged: str) -> None:
+    command.ok("train", *SHORT, "--set", f"kernels={kernels}", "--run-dir", "run")
+    for model in (["moons", "--set", f"kernels={kernels}"], ["run"]):
+        found = json.loads(command.ok("parity", verb, *model, "--json"))
+        assert found["about"]["kernels"] == judged
+
+
+def test_both_devices_are_judged_with_the_kernels_that_were_chosen(command: Command) -> None:
+    for kernels, judged in (("reference", ["ReferenceKernels"] * 2), ("host", ["HostKernels", "ReferenceKernels"])):
+        devices = ["--devices", "numpy,array_api_strict", "--set", f"kernels={kernels}"]
+        found = json.loads(command.ok("parity", "diff", "moons", *devices, "--json"))
+        assert [r["about"]["kernels"] for r in found["reports"]] == judged
+
+
+def test_the_configured_precision_is_judged(command: Command) -> None:
+    for verb in ("run", "probe", "exact"):
+        found = json.loads(command.ok("parity", verb, "moons", "--set", "dtype=float64", "--json"))
+        assert found["about"]["dtype"] == "float64"
+
+
+SETTINGS = ["training.batch_size=48", "training.micro_batch=7", "schedule.name=cosine", "training.epochs=3"]
+
+
+def test_the_step_that_is_judged_is_the_configured_one(command: Command) -> None:
+    """Batch, micro-batch and schedule, with the number of steps that it needs."""
+    options = [word for setting in SETTINGS for word in ("--set", setting)]
+    command.ok("parity", "run", "moons", *options, "--save", "step.case")
+    config = load_config("moons", SETTINGS, device="cpu")
+    recipe = read_case(command.folder / "step.case")[0].recipe
+    assert (recipe.micro_batch, recipe.schedule) == (7, "cosine")
+    n = prepare(config, progress=False).train.n_samples
+    assert recipe.total_steps == 3 * math.ceil(n / 48)
+    assert read_case(command.folder / "step.case")[0].X.shape[1] == 48
+
+
+def test_what_is_verified_is_the_configured_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that micro-batches alone have, and one that a schedule alone has."""
+    monkeypatch.chdir(tmp_path)
+
+    class Overwrites(ReferenceKernels):
+        def dense_vjp_params(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+            super().dense_vjp_params(*args, **kwargs | {"accumulate": False})
+
+    faults = (Overwrites, SETTINGS[:2], "dW"), (ReferenceKernels, SETTINGS[2:], "step numbers")
+    for kernels, settings, wrong in faults:
+        config = load_config("moons", ["verify=true", *settings], device="numpy")
+        experiment = prepare(config, progress=False)
+        backend = experiment.model.net.backend
+        backend.kernels = lambda kind="auto", k=kernels, b=backend: k(b)  # type: ignore[misc]
+        if kernels is ReferenceKernels:
+            monkeypatch.setattr(type(experiment.trainer.step.schedule), "factor", lambda self, t, steps: 0.5)
+        with pytest.raises(ParityError, match=f"parity wrong at {wrong}"):
+            build.run(experiment, new_run_dir(config, "run"))
 
 
 def test_two_devices_and_who_is_wrong(command: Command) -> None:

@@ -161,6 +161,23 @@ def test_a_network_gives_its_sizes_and_odd_outputs_are_rounded_down() -> None:
     assert report.about["claim"] == "exact"
 
 
+@pytest.mark.parametrize("kernels", ["reference", "host"])
+def test_a_network_is_judged_with_its_own_kernels_and_device(kernels: str) -> None:
+    net = DenseNet([9, 8, 4], loss="squared_error", device="numpy", kernels=kernels)
+    same = [exact(net), exact(net, "numpy"), exact(net, net.backend)]
+    assert {report.about["kernels"] for report in same} == {type(net.kernels).__name__}
+    assert exact(net, "array_api_strict").about["kernels"] == "ReferenceKernels"
+    assert exact(net, kernels="reference").about["kernels"] == "ReferenceKernels"
+
+
+def test_kernels_that_claim_less_are_not_judged_so() -> None:
+    class Half(HalfKernels):
+        claim = "fp16"
+
+    with pytest.raises(ConfigError, match="claim fp16"):
+        exact((5, 6, 2), With(Half))
+
+
 def test_sizes_that_are_none_are_refused() -> None:
     for wrong in ([3], [3, 0, 1], []):
         with pytest.raises(ConfigError, match="sizes needs inputs and outputs"):

@@ -11,7 +11,7 @@ from parity.faults import DROPOUT, EARLY, LATE, MICRO, Plan
 
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
-from backprop_gpu.parity.replay import judge_step
+from backprop_gpu.parity.step_replay import judge_step
 from backprop_gpu.parity.trace import trace_step
 
 PLANS = {"early": EARLY, "late": LATE, "micro": MICRO, "dropout": DROPOUT}
