@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .backends import get_backend
 from .backends.base import Backend
-from .backends.select import COMPILER_SECONDS, Workload, predict_step_seconds
+from .backends.select import Selection, select
 from .config import Config
 from .config_reading import load_config
 from .data.preprocessing import Preprocessor
@@ -142,8 +141,7 @@ class Design:
     config: Config
     preprocessor: Preprocessor
     sizes: tuple[int, ...]
-    backend: Backend
-    kernels: str
+    runs: Selection
     train: Table
     validation: Table | None
     test: Table | None
@@ -176,27 +174,16 @@ def design(config: Config) -> Design:
     assert preprocessor.target is not None, "fitted with a task"
     n_outputs = preprocessor.target.n_outputs * get_loss(config.loss_spec()).per_target
     sizes = (len(preprocessor.feature_names), *config.model.hidden, n_outputs)
-    batch_size = min(config.training.batch_size, train.n_samples)
-    workload = Workload(sizes, batch_size, config.dtype)
-    backend = get_backend(config.device, workload=workload)
-    kernels = _kernels(config, backend, workload, config.training.epochs * -(-train.n_samples // batch_size))
-    return Design(config, preprocessor, sizes, backend, kernels, train, validation, test)
+    runs = select(sizes, config.dtype, device=config.device, kernels=config.kernels)
+    return Design(config, preprocessor, sizes, runs, train, validation, test)
 
 
 def prepare(config: Config, *, progress: bool = True) -> Experiment:
     """Read and encode the data, build network and trainer; raises the package's errors and writes nothing."""
     d = design(config)
-    net = DenseNet(d.sizes, dtype=config.dtype, device=d.backend, kernels=d.kernels, **d.network())
+    net = DenseNet(d.sizes, dtype=config.dtype, device=d.runs.backend, kernels=d.runs.kernels, **d.network())
     model = Model(net, d.preprocessor)
     return Experiment(config, model, _trainer(config, net, progress), d.train, d.validation, d.test)
-
-
-def _kernels(config: Config, backend: Backend, workload: Workload, steps: int) -> str:
-    """The kernel set that ``auto`` means: a short run would be over before a compiler has been loaded."""
-    if config.kernels != "auto" or backend.name != "numpy":
-        return config.kernels
-    seconds = steps * predict_step_seconds(workload, "cpu")
-    return "host" if seconds < COMPILER_SECONDS else "auto"
 
 
 def read_split(config: Config) -> tuple[Table, Table | None, Table | None]:

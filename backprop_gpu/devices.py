@@ -79,17 +79,17 @@ def parse(text: Any) -> DeviceSpec:
 
 
 def requested(explicit: str | DeviceSpec | None = None) -> DeviceSpec:
-    """The device the user asked for: ``explicit``, else ``BACKPROP_GPU_DEVICE`` if set and not empty, else ``auto``.
+    """The device the user asked for: ``explicit``, if that is a device and not None or ``"auto"``; else
+    ``BACKPROP_GPU_DEVICE``, if it is set and not empty; else ``auto``.
 
     Raises
     ------
     DeviceError
         When that name is not in the grammar; names the variable if it came from there.
     """
-    if isinstance(explicit, DeviceSpec):
-        return explicit
-    if explicit is not None:
-        return parse(explicit)
+    spec = explicit if isinstance(explicit, DeviceSpec) or explicit is None else parse(explicit)
+    if spec is not None and spec.namespace != "auto":
+        return spec
     try:
         return parse(os.environ.get(ENVIRONMENT_VARIABLE, "").strip() or "auto")
     except DeviceError as error:

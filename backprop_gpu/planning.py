@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import Any
 
 from .backends.host.blas import blas
-from .backends.host.select import compiled_obstacle
 from .backends.plan import Choice, StepSpec
 from .backends.protocol import Kernels
 from .backends.survey import Row, Section
@@ -48,21 +47,9 @@ class Plan:
             return f"no: every operation is called by Python{why}"
         return f"yes: {played.by}{why}" + ("" if self.resident else ", a step at a time")
 
-    def _because(self) -> str:
-        """Why this kernel set."""
-        asked, backend = self.design.config.kernels, self.design.backend
-        if asked != "auto":
-            return f"{asked} was asked for"
-        if backend.name != "numpy":
-            return "for any namespace"
-        if self.design.kernels == "host":
-            return "the run is predicted to be over before a compiler is loaded"
-        obstacle = compiled_obstacle()
-        return "the fastest that is there" if obstacle is None else obstacle[1]
-
     def data(self) -> dict[str, Any]:
         """The plan as plain data, in bytes."""
-        backend = self.design.backend
+        backend = self.design.runs.backend
         return {
             "name": self.design.config.name,
             "sizes": list(self.design.sizes),
@@ -71,7 +58,7 @@ class Plan:
             "device": backend.name,
             "because": backend.reason,
             "kernels": type(self.kernels).__name__,
-            "kernels_because": self._because(),
+            "kernels_because": self.design.runs.because,
             "recorded": self.recorded,
             "data": "device" if self.resident else "host",
             "blas_threads": blas().threads if backend.name == "numpy" else None,
@@ -81,11 +68,11 @@ class Plan:
 
     def sections(self) -> list[Section]:
         """The plan for reading, as ``devices`` shows it."""
-        d, backend = self.design, self.design.backend
+        d, backend = self.design, self.design.runs.backend
         network = [
             Row("network", f"{' - '.join(map(str, d.sizes))}, {d.config.dtype}, {self.spec.m} examples at a time"),
             Row("device", f"{backend.name}: {backend.reason}"),
-            Row("kernels", f"{type(self.kernels).__name__} ({self._because()})"),
+            Row("kernels", f"{type(self.kernels).__name__} ({d.runs.because})"),
             Row("recorded", self.recorded),
             Row("data", "on the device" if self.resident else "on the host, copied batch by batch"),
         ]
@@ -144,7 +131,8 @@ def plan(config: Config) -> Plan:
     d, t = design(config), config.training
     settings = step_settings(config)
     optimizer = settings.pop("optimizer")
-    kernels = d.backend.kernels(d.kernels)
+    backend = d.runs.backend
+    kernels = backend.kernels(d.runs.kernels)
     step = shape_step(d.sizes, config.dtype, optimizer, settings, **d.network())
     m, rows = min(t.batch_size, d.train.n_samples), d.train.n_samples
     memory = predict_memory(
@@ -159,7 +147,7 @@ def plan(config: Config) -> Plan:
         step=settings,
         **d.network(),
     )
-    resident = on_device(t.data_on, memory.data, d.backend.available())
+    resident = on_device(t.data_on, memory.data, backend.available())
     if not resident:
         memory = replace(memory, data=0)
     spec = step_spec(step, m, t.micro_batch)

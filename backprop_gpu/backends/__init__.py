@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .base import Backend
-from .select import Workload, get_backend, require_owned
+from .select import get_backend, require_owned
 
-__all__ = ["Backend", "Workload", "get_backend", "require_owned"]
+__all__ = ["Backend", "get_backend", "require_owned"]

@@ -100,19 +100,20 @@ class Backend:
         """A way for batches from the host into ``outs``, buffers of this device with these NumPy dtype names."""
         return Transfers(self, outs, dtypes)
 
-    def kernels(self, kind: str = "auto") -> Kernels:
-        """A kernel set: ``"reference"`` (maths on any namespace), on NumPy ``"host"`` (in place) or ``"compiled"``
-        (numba); ``"auto"`` is the fastest that is there. On CUDA there is ``"fused"`` as well.
+    def kernels(self, kind: str) -> Kernels:
+        """A kernel set by its name: ``"reference"`` (maths on any namespace), on NumPy ``"host"`` (in place) or
+        ``"compiled"`` (numba). On CUDA there is ``"fused"`` as well. What ``"auto"`` means is said in ``select.py``.
 
         Raises
         ------
         DeviceError, MissingDependencyError
-            If the set was asked for by name and does not run here.
+            If the set does not run here.
         """
-        if kind == "reference" or (kind == "auto" and self.xp is not np):
+        if kind == "reference":
             return ReferenceKernels(self)
-        if self.xp is not np or kind not in ("auto", "host", "compiled"):
-            raise DeviceError(f"kernels {kind!r} do not run on {self.name}; use 'auto' or 'reference'")
+        if self.xp is not np or kind not in ("host", "compiled"):
+            more = ", 'host' or 'compiled'" if self.xp is np else ""
+            raise DeviceError(f"kernels {kind!r} do not run on {self.name}; use 'reference'{more}")
         from .host.select import host_kernels
 
         return host_kernels(self, kind)

@@ -1,4 +1,4 @@
-"""From a device name to a backend: explicit, from the environment, or ``auto`` with the reason for its choice."""
+"""The device and the kernels of a network: by name, from the environment, or ``auto``, each with its reason."""
 
 from __future__ import annotations
 
@@ -17,23 +17,70 @@ from ..errors import DeviceError, MissingDependencyError
 from .base import Backend
 from .host.blas import usable_cores
 from .host.memory import CACHE_LINE, available_bytes
+from .host.select import compiled_obstacle
 
 LITTLE = 2**20  # bytes
 
 
 @dataclass(frozen=True)
-class Workload:
-    """What one training step works on: layer widths n_0..n_L, examples in a batch, and a NumPy dtype name."""
+class Selection:
+    """Where a network runs.
 
-    sizes: tuple[int, ...]
-    batch_size: int
-    dtype: str = "float32"
+    Attributes
+    ----------
+    backend : Backend
+        Its ``reason`` says why this device.
+    kernels : str
+        A name that ``backend.kernels`` takes, never ``"auto"``.
+    because : str
+        Why these kernels.
+    """
 
-    @property
-    def flops(self) -> int:
-        """6 m sum n_l n_(l-1) - 2 m n_0 n_1: three products a layer, less the input's gradient, which nobody needs."""
-        products = [n * k for n, k in zip(self.sizes[1:], self.sizes, strict=False)]
-        return 2 * self.batch_size * (3 * sum(products) - products[0])
+    backend: Backend
+    kernels: str
+    because: str
+
+
+def select(
+    sizes: Sequence[int],
+    dtype: str = "float32",
+    *,
+    device: str | DeviceSpec | Backend | None = None,
+    kernels: str = "auto",
+) -> Selection:
+    """The device and the kernels of a network: the only place where ``auto`` is given a meaning.
+
+    The answer depends on the network, the machine and what is installed, not on the rows or the epochs of one run. So
+    a configuration, a ``DenseNet``, an estimator and a file that is read again agree, and a network predicts with what
+    it was trained with.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Units per layer, n_0 .. n_L.
+    dtype : str, default "float32"
+    device : str, DeviceSpec, Backend or None
+        As :func:`get_backend` takes it.
+    kernels : str, default "auto"
+        A name is taken as it is; ``Backend.kernels`` refuses one that does not run there.
+
+    Raises
+    ------
+    DeviceError, MissingDependencyError
+        As :func:`get_backend`.
+    """
+    backend = get_backend(device, sizes=sizes, dtype=dtype)
+    if kernels != "auto":
+        return Selection(backend, kernels, f"{kernels} was asked for")
+    return Selection(backend, *fastest_kernels(backend))
+
+
+def fastest_kernels(backend: Backend) -> tuple[str, str]:
+    """The kernel set that ``auto`` means on a device, and why not a faster one."""
+    if backend.xp is not np:
+        return "reference", "the formulas, for any device"
+    obstacle = compiled_obstacle()
+    return ("compiled", "the fastest that is there") if obstacle is None else ("host", obstacle[1])
 
 
 # Estimates, good to a factor of about two; they only settle which of two devices `auto` takes.
@@ -47,36 +94,44 @@ _CPU_SECONDS_PER_CALL = 5e-6
 _CUDA_FLOPS = 20e12
 _CUDA_SECONDS_PER_LAUNCH = 20e-6
 _CUDA_LAUNCHES_PER_LAYER = 20
-
-# Of predicted work with NumPy's kernels: below this, what compiled kernels save is less than the 0.01 s, once in a
-# process, that loading them takes. (Making them takes half a second, once on a machine.) Predicted, not looked up, so
-# that equal fits have equal bits whatever has been compiled before.
-COMPILER_SECONDS = 0.005
+# A network does not know its batches when it is made, so its devices are compared on a step of so many examples.
+EXAMPLES = 512
 
 
-def predict_step_seconds(workload: Workload, kind: Literal["cpu", "cuda"]) -> float:
-    """Rough seconds for one training step: FLOPs over an assumed rate, plus the overhead of each kernel call.
+def step_flops(sizes: Sequence[int], m: int) -> int:
+    """6 m sum n_l n_(l-1) - 2 m n_0 n_1: three products a layer, less the input's gradient, which nobody needs."""
+    products = [n * k for n, k in zip(sizes[1:], sizes, strict=False)]
+    return 2 * m * (3 * sum(products) - products[0])
+
+
+def predict_step_seconds(sizes: Sequence[int], dtype: str, kind: Literal["cpu", "cuda"]) -> float:
+    """Rough seconds for a training step of EXAMPLES examples: FLOPs over an assumed rate, plus each call's overhead.
 
     float64 is taken to run at half the rate of float32 on both.
     """
-    layers = len(workload.sizes) - 1
-    flops = workload.flops * (2 if workload.dtype == "float64" else 1)
+    layers = len(sizes) - 1
+    flops = step_flops(sizes, EXAMPLES) * (2 if dtype == "float64" else 1)
     if kind == "cuda":
         return flops / _CUDA_FLOPS + layers * _CUDA_LAUNCHES_PER_LAYER * _CUDA_SECONDS_PER_LAUNCH
     calls = 3 * layers + 2  # forward, input gradient and parameter gradient a layer; the loss; the update
     return flops / (_CPU_FLOPS_PER_CORE * usable_cores()) + calls * _CPU_SECONDS_PER_CALL
 
 
-def get_backend(device: str | DeviceSpec | Backend | None = None, *, workload: Workload | None = None) -> Backend:
+def get_backend(
+    device: str | DeviceSpec | Backend | None = None, *, sizes: Sequence[int] | None = None, dtype: str = "float32"
+) -> Backend:
     """The backend of a device; its ``reason`` says why it was taken.
 
     Parameters
     ----------
     device : str, DeviceSpec, Backend or None
-        A name in the grammar of ``devices.py``; None reads BACKPROP_GPU_DEVICE, else means ``"auto"``. A Backend is
-        returned as it is.
-    workload : Workload, optional
-        What will be trained: ``auto`` then takes CUDA only if the step is predicted to be faster there.
+        A name in the grammar of ``devices.py``; None and ``"auto"`` read BACKPROP_GPU_DEVICE, and choose where it is
+        not set. A Backend is returned as it is.
+    sizes : sequence of int, optional
+        Units per layer of the network that will be trained: ``auto`` then takes CUDA only if a step of it is predicted
+        to be faster there. Without it, wherever CUDA works.
+    dtype : str, default "float32"
+        The network's.
 
     Raises
     ------
@@ -89,7 +144,7 @@ def get_backend(device: str | DeviceSpec | Backend | None = None, *, workload: W
         return device
     spec = requested(device)
     if spec.namespace == "auto":
-        return _automatic(workload)
+        return _automatic(sizes, dtype)
     if spec.namespace == "numpy":
         return HostBackend("the CPU was asked for")
     if spec.namespace == "cupy":
@@ -101,17 +156,20 @@ def get_backend(device: str | DeviceSpec | Backend | None = None, *, workload: W
     raise DeviceError(f"there is no device {str(spec)!r}; use one of {FORMS}")
 
 
-def _automatic(workload: Workload | None) -> Backend:
+def _automatic(sizes: Sequence[int] | None, dtype: str) -> Backend:
     from .cuda.device import CudaBackend
     from .cuda.probe import probe
 
     found = probe(0)
     if not found.ok:
         return HostBackend(f"CUDA cannot be used: {found.reason}; {found.cure}")
-    if workload is None:
+    if sizes is None:
         return CudaBackend(0, found.reason)
-    there, here = predict_step_seconds(workload, "cuda"), predict_step_seconds(workload, "cpu")
-    figures = f"this network's step is predicted at {_time(there)} there and {_time(here)} on the CPU"
+    there, here = predict_step_seconds(sizes, dtype, "cuda"), predict_step_seconds(sizes, dtype, "cpu")
+    figures = (
+        f"a step of this network with {EXAMPLES} examples is predicted at {_time(there)} there"
+        f" and {_time(here)} on the CPU"
+    )
     if there < here:
         return CudaBackend(0, f"{found.reason}; {figures}")
     return HostBackend(f"CUDA works, but {figures}; use --device cuda to override")

@@ -13,8 +13,7 @@ from ..devices import ENVIRONMENT_VARIABLE, one_line
 from ..errors import DeviceError, MissingDependencyError
 from .base import Backend
 from .host.blas import blas, core_hint, cpu_flags, usable_cores
-from .host.select import compiled_obstacle
-from .select import get_backend
+from .select import fastest_kernels, get_backend
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def survey(device: str | None = None) -> list[Section]:
     Parameters
     ----------
     device : str, optional
-        The device asked for; None reads BACKPROP_GPU_DEVICE, else means ``"auto"``.
+        The device asked for; None and ``"auto"`` read BACKPROP_GPU_DEVICE, and choose where it is not set.
     """
     parts: list[tuple[str, Callable[[], list[Row]]]] = [
         ("Devices", _devices),
@@ -94,8 +93,9 @@ def _optional(name: str) -> Row:
 
 def _used(device: str | None) -> list[Row]:
     asked = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
-    source = "--device" if device is not None else ENVIRONMENT_VARIABLE if asked else "default"
-    rows = [Row("asked for", f"{device or asked or 'auto'} ({source})")]
+    explicit = device if device != "auto" or not asked else None  # auto reads the variable
+    source = "--device" if explicit is not None else ENVIRONMENT_VARIABLE if asked else "default"
+    rows = [Row("asked for", f"{explicit or asked or 'auto'} ({source})")]
     try:
         backend: Backend = get_backend(device)
     except (DeviceError, MissingDependencyError) as error:
@@ -115,14 +115,12 @@ def _processor() -> list[Row]:
 
 
 def _kernels() -> Row:
-    obstacle = compiled_obstacle()
-    if obstacle is None:
-        return Row(
-            "kernels",
-            f"compiled: whole epochs are recorded and played without Python, on {_cores()}",
-            ok=True,
-        )
-    return Row("kernels", f"host: NumPy; compiled kernels would be faster, but {obstacle[1]}", ok=True)
+    kernels, because = fastest_kernels(get_backend("numpy"))
+    if kernels == "compiled":
+        because = f"whole epochs are recorded and played without Python, on {_cores()}"
+    else:
+        because = f"NumPy; compiled kernels would be faster, but {because}"
+    return Row("kernels", f"{kernels}: {because}", ok=True)
 
 
 def _cores() -> str:

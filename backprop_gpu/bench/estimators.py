@@ -17,7 +17,7 @@ from .tables import Table, load
 
 PEERS: dict[str, dict[str, Any]] = {  # ours first: the first is what the others are compared with
     "ours": {},
-    "ours-compiled": {"kernels": "compiled"},  # which auto leaves out for the shortest fits
+    "ours-compiled": {"kernels": "compiled"},
     "ours-float32": {"kernels": "compiled", "dtype": "float32"},
     "sklearn": {},
 }

@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from ..backends import get_backend
 from ..backends.base import Backend
-from ..backends.select import COMPILER_SECONDS, Workload, predict_step_seconds
 from ..devices import parse
 from ..errors import ConfigError
 from ..maths.activations import Activation
@@ -51,7 +49,6 @@ class Plan:
     alpha: float
     clip_norm: float | None
     report_mean: bool | None
-    steps: int
     batch_size: int
 
 
@@ -77,7 +74,6 @@ def plan_for(estimator: Any, sizes: tuple[int, ...], loss: Loss, dtype: str, n_s
         alpha=float(e.alpha),
         clip_norm=None if e.clip_norm is None else float(e.clip_norm),
         report_mean=report_mean,
-        steps=e.max_iter * -(-n_samples // batch_size),
         batch_size=batch_size,
     )
 
@@ -87,24 +83,12 @@ def batch_rows(estimator: Any, n_samples: int) -> int:
     return min(200 if estimator.batch_size == "auto" else int(estimator.batch_size), n_samples)
 
 
-def backend_for(device: str, workload: Workload | None = None) -> Backend:
-    """The device: ``"auto"`` leaves it to BACKPROP_GPU_DEVICE, and then to the predicted time of a step."""
-    return get_backend(None if device == "auto" else device, workload=workload)
-
-
 def build_net(plan: Plan, seed: int, initializer: str = "zeros", beside: DenseNet | None = None) -> DenseNet:
     """The plan's network on its device; ``seed`` is that of dropout's masks and of named initializers.
 
     ``beside``: a network of the same plan, to share its device and its kernel set.
     """
-    workload = Workload(plan.sizes, plan.batch_size, plan.dtype)
-    backend = backend_for(plan.device, workload) if beside is None else beside.backend
-    kernels = plan.kernels
-    if kernels == "auto" and backend.name == "numpy":
-        short = plan.steps * predict_step_seconds(workload, "cpu") < COMPILER_SECONDS
-        kernels = "host" if short else "auto"
-    _hint(backend, plan.dtype)
-    return DenseNet(
+    net = DenseNet(
         plan.sizes,
         activation=list(plan.activations),
         loss=plan.loss,
@@ -112,11 +96,13 @@ def build_net(plan: Plan, seed: int, initializer: str = "zeros", beside: DenseNe
         dropout=list(plan.dropout),
         batch_norm=list(plan.batch_norm),
         dtype=plan.dtype,
-        device=backend,
+        device=plan.device,
         seed=seed,
-        kernels=kernels,
+        kernels=plan.kernels,
         beside=beside,
     )
+    _hint(net.backend, plan.dtype)
+    return net
 
 
 _hinted: set[str] = set()  # devices of which it was said that their float64 is slow

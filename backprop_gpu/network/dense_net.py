@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from .._typing import Array
-from ..backends import get_backend, require_owned
+from ..backends import require_owned
 from ..backends.base import Backend
+from ..backends.select import select
 from ..errors import ConfigError, ShapeError
 from ..maths.activations import Activation, get_activation
 from ..maths.initializers import get_initializer
@@ -45,11 +46,12 @@ class DenseNet:
         variance is that of the examples, without PyTorch's factor m / (m - 1).
     dtype : {"float32", "float64"}, default "float32"
     device : str, Backend or None, default None
-        ``"auto" | "cpu" | "cuda[:i]" | NAMESPACE[:DEVICE]``; None reads BACKPROP_GPU_DEVICE, then means "auto".
+        ``"auto" | "cpu" | "cuda[:i]" | NAMESPACE[:DEVICE]``; None is "auto": BACKPROP_GPU_DEVICE if that is set, else
+        CUDA if it works and is predicted to be faster for these sizes (``backends.select``).
     seed : int, default 0
         Of initial weights and dropout masks: the same bits on every device.
     kernels : {"auto", "reference", "host", "compiled", "fused", "fused-tf32", "fused-bf16"}, default "auto"
-        See ``Backend.kernels``; auto is the fastest that is installed.
+        See ``Backend.kernels``; auto is the fastest that is installed, and ``kernels_kind`` then its name.
     beside : DenseNet, optional
         A network whose device and kernel set are this one's too, in place of ``device`` and ``kernels``: a kernel set
         can record a program that goes through all of its networks.
@@ -93,8 +95,9 @@ class DenseNet:
             raise ConfigError(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")
         self.dtype, self.seed, self.initializer = dtype, int(seed), initializer
         if beside is None:
-            self.backend = get_backend(device)
-            self.kernels, self.kernels_kind = self.backend.kernels(kernels), kernels
+            chosen = select(self.sizes, dtype, device=device, kernels=kernels)
+            self.backend, self.kernels_kind = chosen.backend, chosen.kernels
+            self.kernels = self.backend.kernels(self.kernels_kind)
         else:
             self.backend, self.kernels, self.kernels_kind = beside.backend, beside.kernels, beside.kernels_kind
         with must_fit(self.backend, self.sizes, dtype, "parameters and gradients", 2), self.backend.activate():

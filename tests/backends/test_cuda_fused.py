@@ -143,7 +143,8 @@ def test_a_lower_precision_is_judged_as_what_it_claims_to_be(claim: str) -> None
     """Products of rounded factors pass as their claim, which the kernel set states itself, and fail as float32."""
     rng = np.random.default_rng(4)
     X, y = rng.standard_normal((40, 12)), rng.standard_normal((40, 2))
-    net = DenseNet([12, 33, 9, 2], activation="tanh", loss="squared_error", device=EmulatedBackend(claim=claim))
+    device = EmulatedBackend(claim=claim)
+    net = DenseNet([12, 33, 9, 2], activation="tanh", loss="squared_error", device=device, kernels="fused")
     report = parity.check(net, X, y, device=net.backend, kernels="fused")
     assert report.ok, report.summary()
     assert report.about["claim"] == claim
@@ -281,7 +282,7 @@ def test_normalized_layers_are_the_references_and_end_a_recording(activation: st
 
 def test_matrices_with_gaps_both_ways_are_multiplied_by_the_reference() -> None:
     backend = EmulatedBackend()
-    kernels, g, rng = backend.kernels(), get_activation("relu"), np.random.default_rng(6)
+    kernels, g, rng = backend.kernels("fused"), get_activation("relu"), np.random.default_rng(6)
     W, gaps, b = rng.standard_normal((4, 3)), rng.standard_normal((6, 10))[::2, ::2], np.ones((4, 1))
     A, saved = np.empty((4, 5)), kernels.saved(4, 4, 5, "float64", g, None)
     kernels.dense(W, gaps, b, g, None, A=A, saved=saved)

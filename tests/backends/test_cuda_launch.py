@@ -18,6 +18,7 @@ from backprop_gpu.backends.cuda import gemm
 from backprop_gpu.backends.cuda.device import CLAIM_OF, CudaBackend
 from backprop_gpu.backends.cuda.fused import FusedKernels
 from backprop_gpu.backends.reference import ReferenceKernels
+from backprop_gpu.backends.select import fastest_kernels
 from backprop_gpu.config import Config
 from backprop_gpu.errors import DeviceError
 from backprop_gpu.network.dense_net import DenseNet
@@ -113,7 +114,8 @@ def test_a_failed_capture_is_one_line_of_ours(
 
 def test_the_fast_set_is_taken_by_name_alone(stand_ins: tuple[FakeCupy, FakeCublasLt]) -> None:
     backend = CudaBackend(0)
-    assert type(backend.kernels("auto")) is ReferenceKernels
+    assert fastest_kernels(backend)[0] == "reference"
+    assert type(backend.kernels("reference")) is ReferenceKernels
     for kind, claim in CLAIM_OF.items():
         kernels = backend.kernels(kind)
         assert isinstance(kernels, FusedKernels)

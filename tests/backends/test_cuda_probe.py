@@ -15,7 +15,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from backprop_gpu.backends import Workload, get_backend
+from backprop_gpu.backends import get_backend
 from backprop_gpu.backends.cuda.device import CudaBackend
 from backprop_gpu.backends.cuda.probe import (
     check_cublas,
@@ -266,9 +266,8 @@ def test_the_selector_takes_a_card_that_works(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", stand_in())
     for name in ("auto", "cuda", "cupy:0"):
         assert get_backend(name).name == "cupy:0"
-    small, large = Workload((4, 8, 1), 16), Workload((4096, 4096, 4096), 4096)
-    assert get_backend("auto", workload=small).name == "numpy"
-    assert get_backend("auto", workload=large).name == "cupy:0"
+    assert get_backend("auto", sizes=(4, 8, 1)).name == "numpy"
+    assert get_backend("auto", sizes=(4096, 4096, 4096)).name == "cupy:0"
     with pytest.raises(DeviceError, match=r"cupy:3 cannot be used: there is no CUDA device 3: only cuda:0 is visible"):
         get_backend("cuda:3")
 

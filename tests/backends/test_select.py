@@ -9,16 +9,17 @@ import sys
 import numpy as np
 import pytest
 
-from backprop_gpu.backends import Backend, Workload, get_backend, require_owned
+from backprop_gpu.backends import Backend, get_backend, require_owned
+from backprop_gpu.backends import select as selecting
 from backprop_gpu.backends.cuda import device as cuda_device
 from backprop_gpu.backends.cuda import probe as cuda_probe
 from backprop_gpu.backends.cuda.probe import Probe
-from backprop_gpu.backends.select import predict_step_seconds
+from backprop_gpu.backends.host.select import compiled_obstacle
+from backprop_gpu.backends.select import predict_step_seconds, select, step_flops
 from backprop_gpu.devices import DeviceSpec
 from backprop_gpu.errors import DeviceError, MissingDependencyError
 
-SMALL = Workload((30, 64, 32, 2), 32)
-LARGE = Workload((4096,) * 9, 8192)
+SMALL, LARGE = (30, 64, 32, 2), (4096,) * 9  # sizes
 
 
 class AnyCuda(Backend):
@@ -62,6 +63,7 @@ def test_a_backend_is_returned_as_it_is():
 def test_the_variable_is_read(monkeypatch):
     monkeypatch.setenv("BACKPROP_GPU_DEVICE", "array_api_strict:device2")
     assert get_backend().name == "array_api_strict:device2"
+    assert get_backend("auto").name == "array_api_strict:device2"
     assert get_backend("cpu").name == "numpy"
 
 
@@ -212,35 +214,35 @@ def test_torch_device_that_is_not_there():
 # -- auto, and CUDA by name -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workload", [None, SMALL, LARGE])
-def test_auto_without_cuda_says_why_and_what_helps(cuda, workload):
+@pytest.mark.parametrize("sizes", [None, SMALL, LARGE])
+def test_auto_without_cuda_says_why_and_what_helps(cuda, sizes):
     cuda(Probe(False, "no NVIDIA driver was found", "install it"))
-    backend = get_backend("auto", workload=workload)
+    backend = get_backend("auto", sizes=sizes)
     assert backend.name == "numpy"
     assert backend.reason == "CUDA cannot be used: no NVIDIA driver was found; install it"
 
 
 def test_auto_takes_cuda_where_it_works(cuda):
     cuda(Probe(True, "CUDA works on a card"))
-    backend = get_backend(workload=None)
+    backend = get_backend(sizes=None)
     assert (backend.name, backend.reason) == ("cupy:0", "CUDA works on a card")
 
 
 def test_auto_takes_cuda_for_a_large_network(cuda):
     cuda(Probe(True, "CUDA works on a card"))
-    backend = get_backend("auto", workload=LARGE)
+    backend = get_backend("auto", sizes=LARGE)
     assert backend.name == "cupy:0"
-    assert "this network's step is predicted at 319 ms there" in backend.reason
+    assert "a step of this network with 512 examples is predicted at 23 ms there" in backend.reason
 
 
 def test_auto_takes_the_cpu_for_a_small_network_and_says_so(cuda):
     cuda(Probe(True, "CUDA works on a card"))
-    backend = get_backend("auto", workload=SMALL)
+    backend = get_backend("auto", sizes=SMALL)
     assert backend.name == "numpy"
-    # The CPU's share depends on its cores: 0.06 ms on two.
+    # The CPU's share depends on its cores: 0.16 ms on two.
     assert re.fullmatch(
-        r"CUDA works, but this network's step is predicted at 1\.2 ms there and 0\.0\d+ ms on the CPU;"
-        r" use --device cuda to override",
+        r"CUDA works, but a step of this network with 512 examples is predicted at 1\.2 ms there and 0\.\d+ ms on the"
+        r" CPU; use --device cuda to override",
         backend.reason,
     )
 
@@ -249,14 +251,42 @@ def test_auto_takes_the_cpu_for_a_small_network_and_says_so(cuda):
 def test_cuda_by_name_is_an_error_where_it_does_not_work(cuda, name):
     cuda(Probe(False, "no NVIDIA driver was found", "install it"))
     with pytest.raises(DeviceError, match=r"^cupy:0 cannot be used: no NVIDIA driver was found; install it$"):
-        get_backend(name, workload=SMALL)
+        get_backend(name, sizes=SMALL)
 
 
 def test_cuda_by_name_is_taken_for_any_network(cuda):
     cuda(Probe(True, "CUDA works on a card; CUPY_TF32=1 is set"))
-    backend = get_backend("cuda:1", workload=SMALL)
+    backend = get_backend("cuda:1", sizes=SMALL)
     assert backend.name == "cupy:1"
     assert "CUPY_TF32=1 is set" in backend.reason
+
+
+# -- kernels ----------------------------------------------------------------------------------------------------------
+
+
+def test_auto_takes_the_fastest_kernels_of_numpy():
+    chosen, obstacle = select(SMALL, device="cpu"), compiled_obstacle()
+    expected = ("compiled", "the fastest that is there") if obstacle is None else ("host", obstacle[1])
+    assert (chosen.kernels, chosen.because) == expected
+    assert select(LARGE, "float64", device="cpu").kernels == chosen.kernels
+
+
+def test_auto_without_compiled_kernels_says_why(monkeypatch):
+    why = "numba is not installed; pip install 'backprop-gpu[fast]'"
+    monkeypatch.setattr(selecting, "compiled_obstacle", lambda: (MissingDependencyError, why))
+    chosen = select(SMALL, device="cpu")
+    assert (chosen.kernels, chosen.because) == ("host", why)
+
+
+def test_auto_takes_the_formulas_on_every_other_device():
+    chosen = select(SMALL, device="array_api_strict")
+    assert (chosen.backend.name, chosen.kernels) == ("array_api_strict:CPU_DEVICE", "reference")
+
+
+@pytest.mark.parametrize("name", ["reference", "host"])
+def test_kernels_by_name_are_taken_as_they_are(name):
+    chosen = select(SMALL, device="cpu", kernels=name)
+    assert (chosen.kernels, chosen.because) == (name, f"{name} was asked for")
 
 
 # -- prediction -------------------------------------------------------------------------------------------------------
@@ -272,20 +302,20 @@ def test_cuda_by_name_is_taken_for_any_network(cuda):
     ],
 )
 def test_flops_of_known_networks(sizes, m, flops):
-    assert Workload(sizes, m).flops == pytest.approx(flops, rel=0.03)
+    assert step_flops(sizes, m) == pytest.approx(flops, rel=0.03)
 
 
 def test_flops_are_those_of_the_products():
     # One layer: the forward product and dW; two layers: those of both, and the input gradient of the second.
-    assert Workload((3, 5), 7).flops == 2 * (2 * 7 * 3 * 5)
-    assert Workload((3, 5, 2), 7).flops == 2 * (2 * 7 * 3 * 5) + 3 * (2 * 7 * 5 * 2)
+    assert step_flops((3, 5), 7) == 2 * (2 * 7 * 3 * 5)
+    assert step_flops((3, 5, 2), 7) == 2 * (2 * 7 * 3 * 5) + 3 * (2 * 7 * 5 * 2)
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
 def test_more_work_takes_longer(kind):
-    steps = [Workload((64, 64, 64), 32), Workload((64, 64, 64), 64), Workload((64, 64, 64), 64, "float64")]
-    steps.append(Workload((64, 64, 64, 64), 64, "float64"))
-    times = [predict_step_seconds(step, kind) for step in steps]
+    steps = [((64, 64, 64), "float32"), ((128, 128, 128), "float32"), ((128, 128, 128), "float64")]
+    steps.append(((128, 128, 128, 128), "float64"))
+    times = [predict_step_seconds(sizes, dtype, kind) for sizes, dtype in steps]
     assert times == sorted(times)
     assert len(set(times)) == len(times)
 

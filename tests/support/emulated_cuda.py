@@ -186,5 +186,5 @@ class EmulatedBackend(Backend):
             assert (whole[-GUARD:] == 0xFF).all(), "something was written above an array"
         return len(alive)
 
-    def kernels(self, kind: str = "auto") -> Any:
-        return FusedKernels(self, self.launcher) if kind in ("auto", "fused") else super().kernels(kind)
+    def kernels(self, kind: str) -> Any:
+        return FusedKernels(self, self.launcher) if kind == "fused" else super().kernels(kind)

@@ -83,8 +83,8 @@ class CudaBackend(Backend):
     def transfers(self, outs: Sequence[Array], dtypes: Sequence[str]) -> Transfers:
         return RingTransfers(self, outs, dtypes)
 
-    def kernels(self, kind: str = "auto") -> Kernels:
-        """``"reference"``, which is ``"auto"``, or ``"fused"``: own kernels, cuBLASLt and CUDA graphs in float32, with
+    def kernels(self, kind: str) -> Kernels:
+        """``"reference"``, or ``"fused"``: own kernels, cuBLASLt and CUDA graphs in float32, with
         products of factors rounded to tf32 or bf16 as ``"fused-tf32"`` and ``"fused-bf16"``. No card has run them yet.
         """
         if kind not in CLAIM_OF:

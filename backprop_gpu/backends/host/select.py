@@ -1,4 +1,4 @@
-"""Which of NumPy's kernel sets runs, and why not a faster one."""
+"""NumPy's kernel sets by name, and what keeps the compiled one from running."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def compiled_obstacle() -> tuple[type[Exception], str] | None:
 
 
 def host_kernels(backend: Device, kind: str) -> Kernels:
-    """``"host"``, ``"compiled"``, or ``"auto"``: compiled where it can be had.
+    """``"host"`` or ``"compiled"``.
 
     Raises
     ------
@@ -31,9 +31,8 @@ def host_kernels(backend: Device, kind: str) -> Kernels:
     if kind == "host":
         return HostKernels(backend, blas)
     if obstacle is not None or blas is None:
-        if kind == "compiled" and obstacle is not None:
-            raise obstacle[0](f"compiled kernels cannot run: {obstacle[1]}")
-        return HostKernels(backend, blas)
+        error, why = obstacle or (DeviceError, "there is no BLAS")
+        raise error(f"compiled kernels cannot run: {why}")
     from .compiled.kernels import CompiledKernels
 
     return CompiledKernels(backend, blas)
