@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any, Self
 
 
 class BackpropError(Exception):
-    """Base of every error this package raises on purpose; the command line prints it as one line and exits with 2."""
+    """Base of every error this package raises on purpose; the command line prints it as one line and exits with 2.
+
+    Attributes
+    ----------
+    option : (str, value) or None
+        A setting of ``data`` that would do as the message says; the command line shows how it is written there.
+    """
+
+    option: tuple[str, Any] | None = None
+
+    def with_option(self, key: str, value: Any) -> Self:
+        """The same error, with its ``option``."""
+        self.option = key, value
+        return self
 
 
 class ConfigError(BackpropError, ValueError):

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, did_you_mean
 from .cells import is_missing, is_number, listed, number
+from .column_checks import MOST_NUMBERS, PLAIN_NUMBER, first_code, formatted_number, mostly, number_note, text_note
 from .table import Table
 
 _BLOCK_ROWS = 8192
@@ -26,8 +27,12 @@ def read_csv(
     ignore: Sequence[str],
     categorical: Sequence[str] | Literal["auto"],
     delimiter: str,
+    trained: bool = False,
 ) -> Table:
-    """Read a CSV file; :func:`backprop_gpu.data.read_table` documents the parameters and the errors."""
+    """Read a CSV file; :func:`backprop_gpu.data.read_table` documents the parameters and the errors.
+
+    ``trained``: the columns are those of a training table, and each must hold again what it held there.
+    """
     if len(delimiter) != 1 or delimiter in '\r\n"':
         raise ConfigError(f"delimiter must be one character and no quote or line end, got {delimiter!r}")
     try:
@@ -37,46 +42,57 @@ def read_csv(
             raise ConfigError(f"{path}: target names a column twice; take one out")
         features = _feature_positions(path, header, targets, columns, ignore)
         auto = categorical == "auto"
-        texts = set() if categorical == "auto" else _text_columns(path, [header[j] for j in features], categorical)
-        lines, read, answers = _read(path, delimiter, header, features, targets, texts, auto)
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
+
+        def of(positions: list[int]) -> list[str]:
+            return [header[j] for j in positions]
+
+        listed_names = () if categorical == "auto" else _text_columns(path, of(features), of(targets), categorical)
+        read = [_Column(header[j], header[j] in listed_names, auto, trained, listed_names) for j in features]
+        answers = [_Column(header[j], True, False, trained, listed_names) for j in targets]
+        lines = _read(path, delimiter, len(header), read + answers, features + targets)
+    except (UnicodeDecodeError, OSError) as error:
+        raise _unreadable(path, error) from None
     for column in read:
-        column.refuse_strays(path)
+        column.refuse_numbers(path, [column.name for column in read if column.text])
     numbers = [column.joined() for column in read if not column.text]
     stored = np.stack(numbers, axis=1) if numbers else np.empty((len(lines), 0))
+    answer, of_target = _target_values(path, answers, lines)
+    notes = [] if trained else [note for note in (*(column.note() for column in read), of_target) if note]
     return Table(
         source=str(path),
         columns=tuple(column.name for column in read),
         stored=stored,
         categorical={column.name: column.joined() for column in read if column.text},
-        target=_target_values(path, answers, lines),
+        target=answer,
         target_names=tuple(column.name for column in answers),
         named=True,
         lines=lines,
+        notes=tuple(f"{path}: {note}" for note in notes),
     )
 
 
-def _read(
-    path: Path,
-    delimiter: str,
-    header: list[str],
-    features: list[int],
-    targets: list[int],
-    texts: set[str],
-    auto: bool,
-) -> tuple[np.ndarray, list[_Column], list[_Column]]:
-    """Return the line on which each row starts, the features and the targets; ``texts`` are known to hold text."""
-    while True:
-        read = [_Column(header[j], header[j] in texts, auto) for j in features]
-        answers = [_Column(header[j], text=True) for j in targets]
-        lines = _fill(path, delimiter, len(header), read + answers, features + targets)
-        late = {column.name for column in read if column.turned_late}
-        if not late:
-            return lines, read, answers
-        texts = texts | late  # read again, once: what came before their first text was kept as numbers
+def column_names(path: Path, delimiter: str) -> list[str]:
+    """The header of a CSV file; DataError where :func:`read_csv` would raise it."""
+    try:
+        return _header(path, delimiter, labelled=True)
+    except (UnicodeDecodeError, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: UnicodeDecodeError | OSError) -> DataError:
+    if isinstance(error, UnicodeDecodeError):
+        return DataError(f"{path} is not UTF-8 text; save it as UTF-8")
+    return DataError(f"{path}: {error.strerror or error}")
+
+
+def _read(path: Path, delimiter: str, width: int, columns: list[_Column], positions: list[int]) -> np.ndarray:
+    """Fill the columns from the file; return the line on which each row starts."""
+    lines = _fill(path, delimiter, width, columns, positions)
+    if any(column.turned_late for column in columns):  # what came before their first text was kept as numbers
+        for column in columns:
+            column.restart()
+        lines = _fill(path, delimiter, width, columns, positions)
+    return lines
 
 
 def _header(path: Path, delimiter: str, labelled: bool) -> list[str]:
@@ -87,7 +103,8 @@ def _header(path: Path, delimiter: str, labelled: bool) -> list[str]:
         other = next((mark for mark in ";\t|," if mark in header[0]), None)
         cure = f"; set delimiter: {other!r}" if other else ""
         if labelled or other:
-            raise DataError(f"{path} has one column only ({header[0]!r}){cure}")
+            error = DataError(f"{path} has one column only ({header[0]!r}){cure}")
+            raise error.with_option("delimiter", other) if other else error
     for position, name in enumerate(header, start=1):
         if not name:
             raise DataError(f"{path}: column {position} has no name in the header; name it")
@@ -162,12 +179,13 @@ def _feature_positions(
     return found
 
 
-def _text_columns(path: Path, names: list[str], categorical: Sequence[str]) -> set[str]:
+def _text_columns(path: Path, features: list[str], targets: list[str], categorical: Sequence[str]) -> tuple[str, ...]:
+    names = [*features, *targets]
     for name in categorical:
         if name not in names:
             hint = did_you_mean(name, names)
-            raise DataError(f"{path}: categorical column {name!r} is not a feature{hint}; they are {listed(names)}")
-    return set(categorical)
+            raise DataError(f"{path}: categorical column {name!r} is not a feature{hint}; they are {listed(features)}")
+    return tuple(categorical)
 
 
 @dataclass
@@ -177,8 +195,11 @@ class _Column:
     name: str
     text: bool
     auto: bool = False  # its cells may turn it into text
+    trained: bool = False  # it must hold what it held in the training table
+    listed: Sequence[str] = ()  # the columns that are listed as categorical
     turned_late: bool = False
     parts: list[np.ndarray] = field(default_factory=list)
+    code: str | None = None  # a number with a leading zero
     n_numbers: int = 0
     texts: list[tuple[int, str]] = field(default_factory=list)
 
@@ -186,6 +207,7 @@ class _Column:
         if not self.text:
             try:
                 self.parts.append(_numbers(cells))
+                self.code = self.code or first_code(cells)
                 return
             except ValueError:
                 self._turn(path, lines, cells)
@@ -200,24 +222,65 @@ class _Column:
         """Become a column of text if that is allowed."""
         if not self.auto:
             at = next(i for i, cell in enumerate(cells) if not is_missing(cell) and not is_number(cell))
-            raise DataError(
-                f"{path}, line {lines[at]}, column {self.name!r}: {cells[at]!r} is not a number;"
-                " correct it, or list the column under categorical"
-            )
+            where = f"{path}, line {lines[at]}, column {self.name!r}: {cells[at]!r} is not a number"
+            if self.trained:
+                raise DataError(f"{where}, as it was in the training data; {_as_read(cells[at])}")
+            raise self._categorical(f"{where}; correct it, or list the column under categorical", self.listed)
         self.turned_late = bool(self.parts)
         self.text = True
+
+    def restart(self) -> None:
+        """Forget the cells, but not that they are text."""
+        self.parts, self.texts, self.n_numbers, self.turned_late = [], [], 0, False
 
     def joined(self) -> np.ndarray:
         return np.concatenate(self.parts)
 
-    def refuse_strays(self, path: Path) -> None:
-        """A typing error in a column of numbers must not quietly turn it into categories."""
-        if 0 < len(self.texts) < _STRAY_SHARE * (len(self.texts) + self.n_numbers):
-            line, cell = self.texts[0]
-            raise DataError(
-                f"{path}, line {line}, column {self.name!r}: {cell!r} is not a number, but {self.n_numbers} other cells"
-                " of the column are; correct it, or list the column under categorical"
-            )
+    def distinct(self) -> list[str]:
+        """The different texts of a column of text, in the order of their first cells; missing ones left out."""
+        return [text for text in dict.fromkeys(self.joined().tolist()) if text]
+
+    def refuse_numbers(self, path: Path, texts: Sequence[str]) -> None:
+        """Neither a typing error nor a way of writing numbers may quietly turn numbers into categories.
+
+        ``texts``: the columns that hold text.
+        """
+        if not self.texts:
+            return
+        line, cell = self.texts[0]
+        others = list(dict.fromkeys(cell for _, cell in self.texts))
+        strays = len(self.texts) < _STRAY_SHARE * (len(self.texts) + self.n_numbers)
+        if strays or sum(map(is_number, self.distinct())) > MOST_NUMBERS:
+            cure = f"is not a number, but {self.n_numbers} other cells of the column are; {_as_read(cell)}"
+        elif mostly("numbers", others):
+            line, cell = next(pair for pair in self.texts if formatted_number(pair[1]))
+            cure = f"is not read as a number; {_as_read(cell)}"
+        else:
+            return
+        raise self._categorical(
+            f"{path}, line {line}, column {self.name!r}: {cell!r} {cure}; if the column names things,"
+            " list it under categorical",
+            texts,
+        )
+
+    def _categorical(self, message: str, texts: Sequence[str]) -> DataError:
+        """An error with the option to list this column, too; the list is the whole list."""
+        return DataError(message).with_option("categorical", [*dict.fromkeys([*texts, self.name])])
+
+    def note(self) -> str:
+        """What is surprising about how the column was read, if anything is."""
+        if not self.text:
+            return number_note(self.name, self.joined(), self.code)
+        if not self.auto:
+            return ""  # it was listed
+        cells = sum(int(np.count_nonzero(part != "")) for part in self.parts)
+        return text_note(self.name, self.distinct(), cells)
+
+
+def _as_read(cell: str) -> str:
+    if formatted_number(cell):
+        return "write numbers like 1234.5: a point, no thousands mark, no % or currency"
+    return "correct it, or leave the cell empty if the value is missing"
 
 
 def _numbers(cells: tuple[str, ...]) -> np.ndarray:
@@ -230,22 +293,67 @@ def _numbers(cells: tuple[str, ...]) -> np.ndarray:
     return np.array([number(cell) for cell in cells])
 
 
-def _target_values(path: Path, answers: list[_Column], lines: np.ndarray) -> np.ndarray | None:
-    """The targets as integers if all cells are, else as floats, else as text; (n,) for one column."""
+def _target_values(path: Path, answers: list[_Column], lines: np.ndarray) -> tuple[np.ndarray | None, str]:
+    """The targets, (n,) for one column, and what is surprising about them.
+
+    Integers if all cells are, else floats, else text; as text, too, what is listed as categorical, and whole numbers
+    that are written as codes are (007, +1), which may be the names of classes. Text that holds numbers is a target of
+    a regression all the same.
+    """
     if not answers:
-        return None
+        return None, ""
     cells = np.stack([column.joined() for column in answers], axis=1)
     if not np.all(present := cells != ""):
         row, j = np.argwhere(~present)[0]
         raise DataError(
             f"{path}, line {lines[row]}: the target {answers[j].name!r} is missing; fill it in or delete the row"
         )
-    values = cells
-    if not any("_" in cell for cell in cells.flat):
-        for kind in (np.int64, np.float64):
-            try:
-                values = cells.astype(kind)
-                break
-            except (ValueError, OverflowError):
-                continue
-    return values[:, 0] if len(answers) == 1 else values
+    if any(column.name in column.listed for column in answers):
+        values, note = cells, ""
+    else:
+        values = _as_numbers(cells)
+        note = _target_note(path, answers, lines, cells, values)
+    return (values[:, 0] if len(answers) == 1 else values), note
+
+
+def _as_numbers(cells: np.ndarray) -> np.ndarray:
+    """Texts as int64 or float64 if that loses nothing that may be the name of a class; else as they are."""
+    texts = cells.ravel().tolist()
+    if any("_" in text for text in texts):
+        return cells
+    try:
+        values = np.array(list(map(float, texts))).reshape(cells.shape)
+    except ValueError:
+        return cells
+    if not np.all(values == np.rint(values)):
+        return values
+    if not all(map(PLAIN_NUMBER.fullmatch, texts)):
+        return cells if np.all(np.isfinite(values)) else values
+    try:
+        return cells.astype(np.int64)
+    except ValueError:
+        return values
+    except OverflowError:
+        return cells
+
+
+def _target_note(path: Path, answers: list[_Column], lines: np.ndarray, cells: np.ndarray, values: np.ndarray) -> str:
+    """Refuse a target whose numbers are written in a way that is not read; say which labels became one number."""
+    for j, column in enumerate(answers):
+        if values.dtype.kind == "U":
+            texts = [text for text in column.distinct() if not is_number(text)]
+            if mostly("numbers", texts):
+                row = next(i for i, text in enumerate(cells[:, j]) if formatted_number(text))
+                raise DataError(
+                    f"{path}, line {lines[row]}, target {column.name!r}: {str(cells[row, j])!r} is not read as a"
+                    f" number; {_as_read(str(cells[row, j]))}; if it names a class, list the column under categorical"
+                ).with_option("categorical", [*dict.fromkeys([*column.listed, column.name])])
+        elif values.dtype.kind == "f" and np.all(values[:, j] == np.rint(values[:, j])):
+            first: dict[float, str] = {}
+            for text, value in zip(cells[:, j].tolist(), values[:, j].tolist(), strict=True):
+                if first.setdefault(value, text) != text:
+                    return (
+                        f"the target {column.name!r} holds {first[value]!r} and {text!r}, which are one number;"
+                        " list the column under categorical if they are two classes"
+                    )
+    return ""

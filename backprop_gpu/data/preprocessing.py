@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import CheckpointError, ConfigError, DataError, did_you_mean
 from .cells import listed
+from .column_checks import mostly
 from .statistics import mean_and_scale, medians, survey
 from .table import Schema, Table
 from .targets import TargetCodec
@@ -17,6 +18,7 @@ from .targets import TargetCodec
 MISSING_CHOICES = ("mean", "median", "indicator")
 UNKNOWN_CHOICES = ("error", "ignore")
 _MOST_CATEGORIES = 1000  # one-hot columns beyond this are names or identifiers, and would fill the memory
+_MANY_CATEGORIES = 50  # more are likely to be names, of which new rows hold others
 _FORMAT = 1
 _PREFIX = "preprocessor."  # of the tensors' names: they travel beside the weights
 
@@ -132,7 +134,10 @@ class Preprocessor:
     @property
     def schema(self) -> Schema:
         """For ``read_table(path, like=preprocessor.schema)``."""
-        return Schema(self.columns, tuple(self.categories), self.target.names if self.target else (), self.delimiter)
+        codec = self.target
+        text_target = codec is not None and bool(codec.labels) and not codec.integers
+        names = codec.names if codec is not None else ()
+        return Schema(self.columns, tuple(self.categories), names, self.delimiter, text_target)
 
     def transform(self, table: Table, dtype: Any = "float32") -> np.ndarray:
         """Return the inputs (n_samples, n_features) in ``dtype``; computed in float64, block by block.
@@ -219,8 +224,8 @@ class Preprocessor:
             what = repr(str(values[i])) if values[i] else "a missing value"
             raise DataError(
                 f"{table.where(i)}, column {name!r}: {what} is not among the training categories"
-                f" ({listed(known.tolist())}); train with unknown: ignore to encode such cells as zeros"
-            )
+                f" ({listed(known.tolist())}); {_cure_of_unknown(name, known.tolist())}"
+            ).with_option("unknown", "ignore")
         rows = np.flatnonzero(seen)
         out[rows, at[rows]] = 1.0
 
@@ -285,7 +290,7 @@ def _find_categories(table: Table, name: str, missing: str | None) -> tuple[str,
         raise DataError(
             f"{table.source}: column {name!r} holds {len(found)} different texts, at most {_MOST_CATEGORIES} can be"
             f" categories; leave it out with ignore: [{name}]"
-        )
+        ).with_option("ignore", [name])
     return tuple(found.tolist())
 
 
@@ -302,4 +307,10 @@ def _refuse_cell(table: Table, sample: int, name: str) -> NoReturn:
     raise DataError(
         f"{table.where(sample)}, column {name!r}: the value is missing;"
         " fill it in, or set missing: mean | median | indicator for training"
-    )
+    ).with_option("missing", "indicator")
+
+
+def _cure_of_unknown(name: str, known: list[str]) -> str:
+    if mostly("dates", known) or len(known) > _MANY_CATEGORIES:
+        return f"such a column can hardly be learnt from: train without it (ignore: [{name}]), or set unknown: ignore"
+    return "correct it, or set unknown: ignore to encode such cells as zeros"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,12 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import ConfigError, DataError, did_you_mean
-from .csv_files import read_csv
+from .cells import listed
+from .csv_files import column_names, read_csv
 from .generated import friedman1, moons
 from .table import Schema, Table, table_from_arrays
 
+_LOG = logging.getLogger("backprop_gpu.data")
 _SHIPPED = {"breast_cancer": "breast_cancer.npz", "digits": "digits.npz"}
 _GENERATED = {"moons": moons, "regression": friedman1}
 BUILTIN = (*_SHIPPED, *_GENERATED)
@@ -53,7 +56,8 @@ def read_table(
         CSV: the feature columns (default: all but the target), and columns to leave out.
     categorical : "auto" or sequence of str
         CSV: the columns that hold categories. ``auto`` takes each column with a cell that is neither a number nor
-        missing; where fewer than a tenth of the cells are such, it is an error, since a typing error is likelier.
+        missing, but is an error where most cells were meant as numbers: fewer than a tenth are something else, or they
+        are written with a decimal comma, thousands marks, % or a currency. The target, if it is listed, is text.
     delimiter : str
         CSV: one character; default a comma, or a tab for ``.tsv``.
     options : mapping
@@ -63,6 +67,12 @@ def read_table(
         others left out, and its target unless ``target`` names another column.
     labelled : bool
         False: leave the target out; the file need not have one.
+
+    Notes
+    -----
+    For each column of a CSV that may have been misread, such as dates and identifiers that become categories, and codes
+    that become numbers, the logger ``backprop_gpu.data`` gets a line (on standard error, unless logging is set up
+    otherwise); not with ``like``. The lines are in the table's ``notes``, too.
 
     Raises
     ------
@@ -83,18 +93,36 @@ def read_table(
     if given:
         raise ConfigError(f"{given[0]} does not apply to {str(source)!r}; take it out")
     if suffix in _DELIMITERS:
-        if like is not None:
-            columns, categorical = like.columns, like.categorical
-            target = like.target_names if target is None else target
-            delimiter = delimiter or like.delimiter
-        wanted = _target_columns(source, target) if labelled else ()
-        mark = _DELIMITERS[suffix] if delimiter is None else delimiter
-        return replace(read_csv(Path(source), wanted, columns, ignore, categorical, mark), delimiter=delimiter)
+        return _read_csv(Path(source), target, columns, ignore, categorical, delimiter, like, labelled)
     if suffix == ".npy":
         return _read_npy(Path(source), target, labelled)
     if suffix == ".npz":
         return _read_npz(Path(source), str(source), labelled)
     return load_builtin(str(source), **(options or {}))
+
+
+def _read_csv(
+    path: Path,
+    target: str | int | Sequence[str | int] | None,
+    columns: Sequence[str] | None,
+    ignore: Sequence[str],
+    categorical: Sequence[str] | Literal["auto"],
+    delimiter: str | None,
+    like: Schema | None,
+    labelled: bool,
+) -> Table:
+    if like is not None:
+        columns, categorical = like.columns, like.categorical
+        target = like.target_names if target is None else target
+        delimiter = delimiter or like.delimiter
+    mark = _DELIMITERS[path.suffix.lower()] if delimiter is None else delimiter
+    wanted = _target_columns(path, target, mark) if labelled else ()
+    if like is not None and like.text_target:
+        categorical = [*like.categorical, *map(str, wanted)]
+    table = read_csv(path, wanted, columns, ignore, categorical, mark, trained=like is not None)
+    for note in table.notes:
+        _LOG.warning("note: %s", note)
+    return replace(table, delimiter=delimiter)
 
 
 def load_builtin(name: str, **options: Any) -> Table:
@@ -121,11 +149,12 @@ def load_builtin(name: str, **options: Any) -> Table:
     return table_from_arrays(X, y, source=name, feature_names=[f"x{j}" for j in range(X.shape[1])])
 
 
-def _target_columns(source: str | Path, target: str | int | Sequence[str | int] | None) -> Sequence[str | int]:
+def _target_columns(path: Path, target: str | int | Sequence[str | int] | None, delimiter: str) -> Sequence[str | int]:
     if target is None:
+        names = column_names(path, delimiter)
         raise ConfigError(
-            f"{source}: name the target column (target; data.target in a configuration), -1 for the last one"
-        )
+            f"{path}: name the target column, the one to predict, with target; its columns: {listed(names)}"
+        ).with_option("target", names[-1])
     return [target] if isinstance(target, str | int) else list(target)
 
 

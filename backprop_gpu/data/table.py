@@ -21,6 +21,7 @@ class Schema:
     categorical: tuple[str, ...]
     target_names: tuple[str, ...]
     delimiter: str | None = None
+    text_target: bool = False  # whether the target is read as text, whatever it looks like
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Table:
         Which of the stored rows this table holds (None: all), so that taking rows copies nothing.
     delimiter : str or None
         CSV: the delimiter that was asked for (None: that of the file's suffix).
+    notes : tuple of str
+        Columns that were read in a way that may not be meant, a line for each.
     """
 
     source: str
@@ -62,6 +65,7 @@ class Table:
     lines: np.ndarray | None = None
     rows: np.ndarray | None = None
     delimiter: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def n_samples(self) -> int:

@@ -185,7 +185,11 @@ def _find_labels(table: Table) -> tuple[tuple[str, ...], bool]:
         raise DataError(f"{table.source}: the training rows hold one class only ({found[0]}); at least two are needed")
     if table.class_names:
         return tuple(str(k) for k in range(len(table.class_names))), True
-    return tuple(sorted(found, key=int) if integers else found), integers
+    if integers:
+        found.sort(key=int)
+    elif all(map(is_number, found)):  # codes, such as 007 or +1
+        found.sort(key=float)
+    return tuple(found), integers
 
 
 def _label_texts(table: Table) -> tuple[np.ndarray, bool]:
