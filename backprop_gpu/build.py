@@ -22,9 +22,10 @@ from .data.table import Table
 from .data.targets import TargetCodec
 from .errors import CheckpointError, ConfigError, ParityError
 from .maths.losses import get_loss
+from .network.custom import Custom
 from .network.dense_net import DenseNet
+from .network.model_file import Extras, load_model, save_model
 from .training.callbacks import Callback, JsonLines, to_json
-from .training.checkpoint import Extras, load_model, save_model
 from .training.metrics import confusion_matrix, default_metrics, evaluate
 from .training.trainer import EarlyStopping, History, Trainer, class_indices
 
@@ -94,21 +95,27 @@ class Model:
         save_model(path, self.net, Extras(tensors, {"preprocessor": meta}))
 
 
-def load(run_or_file: str | os.PathLike[str], device: str | Backend | None = None, kernels: str = "auto") -> Model:
+def load(
+    run_or_file: str | os.PathLike[str],
+    device: str | Backend | None = None,
+    kernels: str = "auto",
+    *,
+    custom: Custom = (),
+) -> Model:
     """Load a model from a run folder or a model.safetensors file, onto any device.
+
+    ``custom``: the activations and the loss of your own that its network has, such as ``custom=[snake, MyLoss]``.
 
     Raises
     ------
     CheckpointError
-        If there is no model there, or it is damaged.
+        If there is no model there, or it is damaged, or needs a formula that ``custom`` does not have.
     """
     path = Path(run_or_file)
     path = path / MODEL_FILE if path.is_dir() else path
-    net, extras = load_model(path, device, kernels)
+    net, extras = load_model(path, device, kernels, custom=custom)
     if "preprocessor" not in extras.meta:
-        raise CheckpointError(
-            f"{path} holds a network without its preprocessing; load it with training.checkpoint.load_model"
-        )
+        raise CheckpointError(f"{path} holds a network without its preprocessing; load it with DenseNet.load")
     return Model(net, Preprocessor.from_state(extras.tensors, extras.meta["preprocessor"]))
 
 

@@ -17,7 +17,7 @@ from backprop_gpu.config import Config, validate
 from backprop_gpu.config_reading import load_config
 from backprop_gpu.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from backprop_gpu.network.dense_net import DenseNet
-from backprop_gpu.training.checkpoint import save_model
+from backprop_gpu.network.model_file import save_model
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from backprop_gpu.backends import get_backend
 from backprop_gpu.backends.base import Backend
 from backprop_gpu.gradcheck import gradcheck
 from backprop_gpu.network.dense_net import DenseNet
-from backprop_gpu.training.checkpoint import load_model, save_model
+from backprop_gpu.network.model_file import load_model, save_model
 from backprop_gpu.training.trainer import EarlyStopping, Trainer
 
 CONVERSIONS = ("__float__", "__int__", "__bool__", "__index__", "__complex__", "__iter__")

@@ -251,7 +251,8 @@ class Runtime:
             try:
                 self.engine = Engine(plan, build_net(plan, seed, beside=beside))
             except ConfigError as error:
-                raise invalid(estimator, "epsilon" if "epsilon" in str(error) else "solver", error) from error
+                about = [name for name in ("epsilon", "activation", "loss") if name in str(error)]
+                raise invalid(estimator, about[0] if about else "solver", error) from error
         self.device = self.engine.net.backend.name
         return self.engine
 

@@ -1,4 +1,4 @@
-"""An estimator as one safetensors file: the network as ``training.checkpoint`` writes it, and the fitted attributes.
+"""An estimator as one safetensors file: the network as ``network.model_file`` writes it, and the fitted attributes.
 
 Nothing is pickled, so loading runs no code. Left out: callbacks, and a ``random_state`` that is a generator.
 """
@@ -14,7 +14,7 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
 from ..errors import CheckpointError
-from ..training.checkpoint import Extras, load_model, save_model
+from ..network.model_file import Extras, load_model, save_model
 from . import tabular
 from .engine import SolverState, fitted_of
 from .labels import SEVERAL, MultiOutputLabels

@@ -37,9 +37,7 @@ class Rows:
 
 def twin(net: DenseNet, dtype: str, device: Any, kernels: str) -> DenseNet:
     """The same network and parameters in another dtype, on another device."""
-    # The objects themselves, not their names: someone's own activation or loss is what is to be checked.
-    given = {"activation": net.activations[1:-1], "loss": net.loss, "dtype": dtype, "initializer": "zeros"}
-    copy = DenseNet(**(net.spec() | given), device=device, kernels=kernels)
+    copy = DenseNet(**(net.settings() | {"dtype": dtype, "initializer": "zeros"}), device=device, kernels=kernels)
     copy.set_parameters(net.parameters())
     return copy
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from .._typing import Array, Namespace
 from ..errors import ConfigError, did_you_mean
+from .registry import is_number
 from .special import erf
 
 
@@ -152,7 +153,9 @@ def exponential_vjp(xp: Namespace, dA: Array, Z: Array, A: Array) -> Array:
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation chosen by name, with its parameter.
+    """An activation chosen by name, with its parameter; or one of your own, ``Activation("snake", snake, snake_vjp)``.
+
+    It is given again to what reads its network from a file: ``load(..., custom=[...])``.
 
     Attributes
     ----------
@@ -202,6 +205,17 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
+def _checked(a: Activation) -> Activation:
+    parameters = a.parameters if isinstance(a.parameters, tuple) else None
+    if parameters is None or not all(isinstance(p, tuple) and len(p) == 2 and is_number(p[1]) for p in parameters):
+        raise ConfigError(
+            f"activation {a.name!r}: parameters must be pairs such as (('slope', 0.1),), got {a.parameters}"
+        )
+    if not isinstance(a.name, str) or not callable(a.forward_function) or not callable(a.vjp_function):
+        raise ConfigError(f"an Activation has a name and two functions, forward(xp, Z) and vjp(xp, dA, Z, A); got {a}")
+    return a
+
+
 def get_activation(spec: str | dict[str, Any] | Activation) -> Activation:
     """Look an activation up: ``"relu"``, ``{"name": "leaky_relu", "slope": 0.2}`` or an Activation.
 
@@ -211,7 +225,7 @@ def get_activation(spec: str | dict[str, Any] | Activation) -> Activation:
         For an unknown name or parameter.
     """
     if isinstance(spec, Activation):
-        return spec
+        return _checked(spec)
     given = dict(spec) if isinstance(spec, dict) else {"name": spec}
     name = given.pop("name", None)
     if name not in ACTIVATIONS:

@@ -35,7 +35,11 @@ def _away_from_zero(xp: Namespace, A: Array) -> Array:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss with its link. Subclasses define ``value``, ``delta`` and, where it has one, ``literal_dAL``."""
+    """A loss with its link. Subclasses define ``value``, ``delta`` and, where it has one, ``literal_dAL``.
+
+    One of your own is a frozen dataclass with a ``name``, a ``link_name`` of ``ACTIVATIONS`` and its ``labels``; it is
+    given as an object, and again to what reads its network from a file (``load(..., custom=[...])``).
+    """
 
     name: ClassVar[str]
     link_name: ClassVar[str]
@@ -360,16 +364,26 @@ LOSSES: dict[str, type[Loss]] = {
 }
 
 
+_NEEDS = ("name", "link_name", "labels", "value", "delta")
+_LABELS = ("binary", "classes", "groups", "values")
+
+
 def get_loss(spec: str | dict[str, Any] | Loss) -> Loss:
-    """Look a loss up: ``"squared_error"``, ``{"name": "huber", "threshold": 0.5}`` or a Loss.
+    """Look a loss up: ``"squared_error"``, ``{"name": "huber", "threshold": 0.5}`` or a Loss, someone's own too.
 
     Raises
     ------
     ConfigError
-        For an unknown name or parameter.
+        For an unknown name or parameter, or an unfinished subclass.
     """
     named = spec.get("name") if isinstance(spec, dict) else None
     if isinstance(spec, GroupedCrossEntropy) or named == GroupedCrossEntropy.name:
         # Not in LOSSES, whose losses are all there by name alone: the number of classes has no default.
-        return create("loss", {GroupedCrossEntropy.name: GroupedCrossEntropy}, spec)
-    return create("loss", LOSSES, spec)
+        return create("loss", Loss, _NEEDS, {GroupedCrossEntropy.name: GroupedCrossEntropy}, spec)
+    loss = create("loss", Loss, _NEEDS, LOSSES, spec)
+    if loss.labels not in _LABELS or loss.link_name not in ACTIVATIONS:
+        raise ConfigError(
+            f"loss {loss.name!r}: labels must be one of {', '.join(_LABELS)} and link_name one of "
+            f"{', '.join(ACTIVATIONS)}; got {loss.labels!r} and {loss.link_name!r}"
+        )
+    return loss

@@ -26,7 +26,7 @@ Slots = tuple[Array, ...]
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Base. ``slots`` names the state vectors; they start at 0.
+    """Base. ``slots`` names the state vectors; they start at 0. One of your own is a frozen dataclass with a ``name``.
 
     ``average`` d, if it is not 0, keeps the exponential moving average of the parameters, corrected for its start: with
     m <- d m + (1 - d) theta from m = 0, it is m/(1 - d^t), which is the plain mean of the first few steps (Polyak &
@@ -322,4 +322,4 @@ def get_optimizer(spec: str | dict[str, Any] | Optimizer) -> Optimizer:
     ConfigError
         For an unknown name or parameter, or a value out of its range.
     """
-    return create("optimizer", OPTIMIZERS, spec)
+    return create("optimizer", Optimizer, ("name", "apply"), OPTIMIZERS, spec)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from ..errors import ConfigError, did_you_mean
 
@@ -23,16 +23,25 @@ def is_number(value: Any) -> bool:
     return True
 
 
-def create(kind: str, registry: Mapping[str, type[T]], spec: str | dict[str, Any] | T) -> T:
-    """Return ``spec`` itself if it is an object already, else ``registry[name](**parameters)``.
+def create(
+    kind: str, base: type[T], needs: Sequence[str], registry: Mapping[str, type[T]], spec: str | dict[str, Any] | T
+) -> T:
+    """Return ``spec`` itself if it is an object of ``base`` already, else ``registry[name](**parameters)``.
+
+    ``needs``: what someone's own subclass of ``base`` has to define.
 
     Raises
     ------
     ConfigError
-        For an unknown name or parameter; the class itself checks values.
+        For an unknown name or parameter, or an unfinished subclass; the class itself checks values.
     """
-    if isinstance(spec, tuple(registry.values())):
-        return cast(T, spec)
+    if isinstance(spec, base):
+        missing = [name for name in needs if getattr(type(spec), name, None) is getattr(base, name, None)]
+        if missing:
+            raise ConfigError(f"{type(spec).__name__} is no {kind} yet; define {', '.join(missing)} in it")
+        return spec
+    if isinstance(spec, type) and issubclass(spec, base):
+        raise ConfigError(f"{spec.__name__} is a class; give an object of it as {kind}: {spec.__name__}()")
     if not isinstance(spec, str | dict):
         raise ConfigError(f"a {kind} is a name, or a mapping with a name and parameters; got {spec!r}")
     given = dict(spec) if isinstance(spec, dict) else {"name": spec}

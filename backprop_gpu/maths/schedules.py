@@ -15,13 +15,17 @@ from .registry import create, is_number
 
 @dataclass(frozen=True)
 class Schedule:
-    """Base: ``factor(t)`` for step t of a run of ``total`` steps."""
+    """Base: ``factor(t)`` for step t of a run of ``total`` steps; one of your own is a frozen dataclass with a name."""
 
     name: ClassVar[str]
 
     def factor(self, t: int, total: int) -> float:
         """The multiplier at step t (0-based) of ``total``."""
         raise NotImplementedError
+
+    def spec(self) -> dict[str, Any]:
+        """What :func:`get_schedule` takes back."""
+        return {"name": self.name, **vars(self)}
 
     def _check(self, **limits: tuple[float, float]) -> None:
         for key, (low, high) in limits.items():
@@ -161,4 +165,4 @@ def get_schedule(spec: str | dict[str, Any] | Schedule) -> Schedule:
     ConfigError
         For an unknown name or parameter, or a value out of its range.
     """
-    return create("schedule", SCHEDULES, spec)
+    return create("schedule", Schedule, ("name", "factor"), SCHEDULES, spec)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,13 @@ from ..backends import require_owned
 from ..backends.base import Backend
 from ..backends.select import select
 from ..errors import ConfigError, ShapeError
-from ..maths.activations import Activation, get_activation
 from ..maths.initializers import get_initializer
 from ..maths.ledger import Denominator
 from ..maths.losses import Loss, get_loss
 from ..maths.random import host_generator
+from .custom import Custom, check_custom, spec_of
 from .memory import FlatParams, Workspace, must_fit
+from .settings import check_sizes, per_layer_activations, per_layer_batch_norm, per_layer_dropout
 from .targets import check_rows, check_targets, check_weights
 
 BLOCK_ROWS = 2048  # rows per pass at prediction, so that memory does not grow with the table
@@ -77,7 +78,7 @@ class DenseNet:
         kernels: str = "auto",
         beside: DenseNet | None = None,
     ) -> None:
-        self.sizes = _check_sizes(sizes)
+        self.sizes = check_sizes(sizes)
         self.L = len(self.sizes) - 1
         self.loss = get_loss(loss)
         if self.loss.labels == "classes" and self.sizes[-1] < 2:
@@ -85,9 +86,9 @@ class DenseNet:
         if self.sizes[-1] % self.loss.per_target:
             n, each = self.sizes[-1], self.loss.per_target
             raise ConfigError(f"{each} quantiles need {each} outputs per target column; {n} outputs are no multiple")
-        self.activations = self._per_layer_activations(activation)
-        self.dropout = self._per_layer_dropout(dropout)
-        self.batch_norm = self._per_layer_batch_norm(batch_norm)
+        self.activations = per_layer_activations(activation, self.L)
+        self.dropout = per_layer_dropout(dropout, self.L)
+        self.batch_norm = per_layer_batch_norm(batch_norm, self.L)
         normalized = [l for l in range(1, self.L) if self.batch_norm[l]]
         if dtype not in ("float32", "float64", "complex128"):
             raise ConfigError(f"dtype must be float32 or float64, got {dtype!r}")
@@ -100,6 +101,8 @@ class DenseNet:
             self.kernels = self.backend.kernels(self.kernels_kind)
         else:
             self.backend, self.kernels, self.kernels_kind = beside.backend, beside.kernels, beside.kernels_kind
+        if dtype != "complex128":  # which someone's own functions need not take
+            check_custom(self.backend, dtype, self.sizes[-1], self.activations, self.loss)
         with must_fit(self.backend, self.sizes, dtype, "parameters and gradients", 2), self.backend.activate():
             self.params = FlatParams(self.backend, self.sizes, dtype, normalized)
             # Running statistics, and the bias of an affine part that has none.
@@ -110,37 +113,6 @@ class DenseNet:
             self.set_parameters(self._initial_parameters())
 
     # -- construction --------------------------------------------------------------------------------------------
-
-    def _per_layer_activations(self, given: Any) -> list[Activation]:
-        """[identity for the input, g_1 .. g_{L-1}, identity for the logits]."""
-        hidden = list(given) if isinstance(given, list | tuple) else [given] * (self.L - 1)
-        if len(hidden) != self.L - 1:
-            raise ConfigError(f"{self.L - 1} hidden layers need {self.L - 1} activations, got {len(hidden)}")
-        found = [get_activation(a) for a in hidden]
-        for a in found:
-            if a.output_only:
-                raise ConfigError(
-                    f"activation {a.name!r} is for outputs; it comes with the loss, not in a hidden layer"
-                )
-        return [get_activation("identity"), *found, get_activation("identity")]
-
-    def _per_layer_dropout(self, given: float | Sequence[float]) -> list[float]:
-        hidden: list[Any] = list(given) if isinstance(given, list | tuple) else [given] * (self.L - 1)
-        if len(hidden) != self.L - 1:
-            raise ConfigError(f"{self.L - 1} hidden layers need {self.L - 1} dropout rates, got {len(hidden)}")
-        for rate in hidden:
-            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0.0 <= rate < 1.0:
-                raise ConfigError(f"dropout must be at least 0 and below 1, got {rate!r}")
-        return [0.0, *(float(rate) for rate in hidden), 0.0]
-
-    def _per_layer_batch_norm(self, given: bool | Sequence[bool]) -> list[bool]:
-        hidden: list[Any] = list(given) if isinstance(given, list | tuple) else [given] * (self.L - 1)
-        if len(hidden) != self.L - 1:
-            raise ConfigError(f"{self.L - 1} hidden layers need {self.L - 1} entries in batch_norm, got {len(hidden)}")
-        for choice in hidden:
-            if not isinstance(choice, bool | np.bool_):
-                raise ConfigError(f"batch_norm must be true or false for each hidden layer, got {choice!r}")
-        return [False, *(bool(choice) for choice in hidden), False]
 
     def _initial_parameters(self) -> dict[str, np.ndarray]:
         named: dict[str, np.ndarray] = {}
@@ -199,17 +171,58 @@ class DenseNet:
         return sum(self.sizes[l] * (self.sizes[l - 1] + 1 + self.batch_norm[l]) for l in range(1, self.L + 1))
 
     def spec(self) -> dict[str, Any]:
-        """The JSON-able arguments that build this network again, but for its device."""
+        """:meth:`settings` as JSON has them; of the user's own formulas it has the names, and marks them."""
+        settings = self.settings()
+        return settings | {"activation": [spec_of(a) for a in settings["activation"]], "loss": spec_of(self.loss)}
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that build this network again, but for its device and its parameters."""
         return {
             "sizes": list(self.sizes),
-            "activation": [a.spec() for a in self.activations[1:-1]],
-            "loss": self.loss.spec(),
+            "activation": self.activations[1:-1],
+            "loss": self.loss,
             "initializer": self.initializer,
             "dropout": self.dropout[1:-1],
             "batch_norm": self.batch_norm[1:-1],
             "dtype": self.dtype,
             "seed": self.seed,
         }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to one safetensors file, which :meth:`load` reads.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot be written.
+        """
+        from .model_file import save_model
+
+        save_model(path, self)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        device: str | Backend | None = None,
+        kernels: str = "auto",
+        *,
+        custom: Custom = (),
+    ) -> DenseNet:
+        """The network of a file that :meth:`save` wrote, or of a model.safetensors, onto any device.
+
+        ``custom``: the activations and the loss of your own that it has, such as ``custom=[snake, MyLoss]``.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is missing, damaged or of another kind, or needs a formula that ``custom`` does not have.
+        DeviceError, MissingDependencyError
+            For a device or kernel set that cannot be had.
+        """
+        from .model_file import load_model
+
+        return load_model(path, device, kernels, custom=custom)[0]
 
     # -- the layer loop (columns are examples) -------------------------------------------------------------------
 
@@ -371,18 +384,3 @@ class DenseNet:
             return x
         require_owned(self.backend, name, x)
         return self.backend.to_host(x)
-
-
-def _check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
-    if not isinstance(sizes, Iterable):
-        raise ConfigError(f"sizes must be a list of units per layer, such as [30, 16, 1]; got {sizes!r}")
-    given = tuple(sizes)
-    if len(given) < 2:
-        raise ConfigError(f"sizes needs inputs and outputs at least, such as [30, 16, 1]; got {list(given)}")
-    for n in given:
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-            raise ConfigError(f"every layer needs at least one unit; sizes is {list(given)}")
-    for k, n in itertools.pairwise(given):
-        if int(n) * int(k) > 2**40:
-            raise ConfigError(f"a layer of {k} x {n} weights is beyond any device; sizes is {list(given)}")
-    return tuple(int(n) for n in given)

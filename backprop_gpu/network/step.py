@@ -13,6 +13,7 @@ from .._typing import Array, Program
 from ..backends import require_owned
 from ..errors import ConfigError, DataError, ShapeError, did_you_mean
 from ..maths.ledger import REDUCTIONS, Denominator, place
+from ..maths.losses import Loss
 from ..maths.optimizers import Optimizer, get_optimizer
 from ..maths.registry import is_number
 from ..maths.schedules import Schedule, get_schedule
@@ -89,6 +90,8 @@ class TrainingStep:
         if clip_norm is not None and not (is_number(clip_norm) and 0.0 < clip_norm < math.inf):
             raise ConfigError(f"clip_norm must be positive, got {clip_norm!r}")
         place(one_over_m, None)  # rejects an unknown convention
+        if delta == "literal" and type(net.loss).literal_dAL is Loss.literal_dAL:
+            raise ConfigError(f"loss {net.loss.name!r} has no literal_dAL; use delta='fused'")
         self.net, self.optimizer, self.schedule = net, get_optimizer(optimizer), get_schedule(schedule)
         epsilon = getattr(self.optimizer, "epsilon", None)
         if epsilon is not None and not np.dtype(net.dtype).type(epsilon):

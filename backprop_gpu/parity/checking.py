@@ -15,9 +15,9 @@ from ..backends import Backend, get_backend
 from ..errors import ConfigError
 from ..maths.random import host_generator
 from ..network.dense_net import DenseNet
+from ..network.model_file import load_model
 from ..network.step import TrainingStep
 from ..network.targets import check_rows, check_targets, check_weights
-from ..training.checkpoint import load_model
 from .case import of_another_version, read_case
 from .claims import claim_of
 from .classify import classify
@@ -201,7 +201,7 @@ class _Run:
 
 def _copy(net: DenseNet, dtype: str, device: Backend | str, kernels: str, rng: np.random.Generator) -> DenseNet:
     """The same network and parameters on a device; what is all 0 or all 1 since it is new becomes random numbers."""
-    copy = DenseNet(**(net.spec() | {"dtype": dtype, "initializer": "zeros"}), device=device, kernels=kernels)
+    copy = DenseNet(**(net.settings() | {"dtype": dtype, "initializer": "zeros"}), device=device, kernels=kernels)
     named = net.parameters()
     for name, value in named.items():
         if not name.startswith("W") and (np.all(value == 0.0) or np.all(value == 1.0)):
@@ -213,7 +213,9 @@ def _copy(net: DenseNet, dtype: str, device: Backend | str, kernels: str, rng: n
 def _in_float64(step: TrainingStep, optimizer: Any, settings: dict[str, Any]) -> TrainingStep:
     """The same step, from the same state, on NumPy in float64."""
     net = step.net
-    wide = DenseNet(**(net.spec() | {"dtype": "float64", "initializer": "zeros"}), device="numpy", kernels="reference")
+    wide = DenseNet(
+        **(net.settings() | {"dtype": "float64", "initializer": "zeros"}), device="numpy", kernels="reference"
+    )
     wide.set_parameters(net.parameters())
     twin = TrainingStep(wide, optimizer, **settings)
     for slot, source in zip(twin.slots, step.slots, strict=True):

@@ -150,7 +150,7 @@ def _network(net: DenseNet, X: Any, y: Any, settings: dict[str, Any]) -> Part:
     """J with its penalty, on the network's own device in float64; in complex128 through the reference kernels."""
     X = check_rows(X, net.sizes[0])
     Y = check_targets(y, net.loss, net.sizes[-1], X.shape[0])
-    spec = net.spec() | {"initializer": "zeros"}
+    spec = net.settings() | {"initializer": "zeros"}
     real = DenseNet(**spec | {"dtype": "float64"}, device=net.backend, kernels=net.kernels_kind)
     complex_ = DenseNet(
         **spec | {"dtype": "complex128"}, device=Backend("numpy", ComplexStepNamespace()), kernels="reference"

@@ -15,6 +15,8 @@ import numpy as np
 
 from ..backends.base import Backend
 from ..backends.protocol import Kernels
+from ..backends.shipped import shipped
+from ..errors import ConfigError
 from ..network.step import TrainingStep
 from .claims import kind_of
 
@@ -172,8 +174,21 @@ class Recorder:
 
 
 def recipe_of(step: TrainingStep, micro_batch: int | None = None) -> Recipe:
-    """What a step was asked to do, read off its settings."""
+    """What a step was asked to do, read off its settings.
+
+    Raises
+    ------
+    ConfigError
+        For a formula of the user's own, which parity has no second version of.
+    """
     net = step.net
+    formulas: list[Any] = [*net.activations, net.loss, step.optimizer, step.schedule]
+    for formula in formulas:
+        if not shipped(formula):
+            raise ConfigError(
+                f"parity knows the package's own formulas, not {formula.name!r}; gradcheck judges activations and "
+                "losses of your own"
+            )
     return Recipe(
         sizes=tuple(net.sizes),
         activations=[(a.name, dict(a.parameters)) for a in net.activations[1:-1]],

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
 
 from backprop_gpu.errors import BackpropError, ConfigError
-from backprop_gpu.maths.activations import ACTIVATIONS
+from backprop_gpu.maths.activations import ACTIVATIONS, get_activation
 from backprop_gpu.maths.ledger import Denominator
-from backprop_gpu.maths.losses import LOSSES, Huber, get_loss
-from backprop_gpu.maths.optimizers import OPTIMIZERS, get_optimizer
+from backprop_gpu.maths.losses import LOSSES, Huber, Loss, get_loss
+from backprop_gpu.maths.optimizers import OPTIMIZERS, Optimizer, get_optimizer
 from backprop_gpu.maths.registry import create
-from backprop_gpu.maths.schedules import SCHEDULES, get_schedule
+from backprop_gpu.maths.schedules import SCHEDULES, Schedule, get_schedule
 
 Get = Callable[[Any], Any]
 GETTERS: list[tuple[str, Get, dict[str, Any]]] = [
@@ -78,7 +78,76 @@ def test_formulas_cannot_be_changed_after_they_were_checked(thing: Any) -> None:
 
 def test_the_spec_is_not_changed_and_objects_pass_through() -> None:
     spec = {"name": "huber", "threshold": 2.0}
-    assert create("loss", LOSSES, spec) == Huber(threshold=2.0)
+    assert create("loss", Loss, (), LOSSES, spec) == Huber(threshold=2.0)
     assert spec == {"name": "huber", "threshold": 2.0}
     loss = Huber()
-    assert create("loss", LOSSES, loss) is loss
+    assert create("loss", Loss, (), LOSSES, loss) is loss
+
+
+class Unfinished(Loss):
+    """A loss without its derivative."""
+
+    name, link_name, labels = "unfinished", "identity", "values"
+
+    def value(self, xp: Any, Z: Any, Y: Any) -> Any:
+        return Z - Y
+
+
+class Finished(Unfinished):
+    def delta(self, xp: Any, Z: Any, Y: Any) -> Any:
+        return Z * 0.0 + 1.0
+
+
+class Unlinked(Finished):
+    link_name = "sigmod"
+
+
+class Unlabelled(Finished):
+    labels = "numbers"
+
+
+def test_ones_own_subclass_passes_through_once_it_is_finished() -> None:
+    loss = Finished()
+    assert get_loss(loss) is loss
+    for own, get in ((OwnRule(), get_optimizer), (OwnSchedule(), get_schedule)):
+        assert get(own) is own
+
+
+class OwnRule(Optimizer):
+    name = "own"
+
+    def apply(self, xp: Any, theta: Any, grad: Any, slots: Any, scalars: Any, *, decay: bool) -> Any:
+        return theta - grad, ()
+
+
+class OwnSchedule(Schedule):
+    name = "own"
+
+    def factor(self, t: int, total: int) -> float:
+        return 0.5
+
+
+@pytest.mark.parametrize(
+    ("get", "spec", "words"),
+    [
+        (get_loss, Unfinished(), "Unfinished is no loss yet; define delta in it"),
+        (get_loss, Loss(), "Loss is no loss yet; define name, link_name, labels, value, delta in it"),
+        (get_loss, Finished, "Finished is a class; give an object of it as loss: Finished()"),
+        (get_loss, Unlinked(), "labels must be one of binary, classes, groups, values and link_name one of identity,"),
+        (get_loss, Unlabelled(), "got 'numbers' and 'identity'"),
+        (get_loss, OwnRule(), "a loss is a name, or a mapping with a name and parameters; got OwnRule("),
+        (get_optimizer, Optimizer(), "Optimizer is no optimizer yet; define name, apply in it"),
+        (get_schedule, Schedule(), "Schedule is no schedule yet; define name, factor in it"),
+        (get_activation, replace(ACTIVATIONS["relu"], parameters={"slope": 1.0}), "parameters must be pairs"),
+        (
+            get_activation,
+            replace(ACTIVATIONS["relu"], parameters=(("slope", "1"),)),
+            "parameters must be pairs",
+        ),
+        (get_activation, replace(ACTIVATIONS["relu"], vjp_function=None), "has a name and two functions"),
+    ],
+)
+def test_what_is_unfinished_is_refused(get: Get, spec: Any, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        get(spec)
+    assert words in str(caught.value)

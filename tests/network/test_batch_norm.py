@@ -14,9 +14,9 @@ from support.small_nets import two_moons
 from backprop_gpu import gradcheck
 from backprop_gpu.errors import ConfigError, ShapeError
 from backprop_gpu.network.dense_net import DenseNet
+from backprop_gpu.network.model_file import load_model, save_model
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import BatchBuffers, Batches
-from backprop_gpu.training.checkpoint import load_model, save_model
 from backprop_gpu.training.passes import Pass
 from backprop_gpu.training.trainer import Trainer
 

@@ -11,8 +11,8 @@ from parity.faults import EARLY, FAULTS, FaultyBackend, seeded
 
 from backprop_gpu.errors import BackpropError, CheckpointError, ConfigError, DataError, ShapeError
 from backprop_gpu.network.dense_net import DenseNet
+from backprop_gpu.network.model_file import save_model
 from backprop_gpu.parity.checking import check
-from backprop_gpu.training.checkpoint import save_model
 
 
 def net(**settings: object) -> DenseNet:

@@ -12,8 +12,9 @@ import numpy as np
 
 from ..backends.base import Backend
 from ..errors import BackpropError, CheckpointError, DeviceError, MissingDependencyError
-from ..network.dense_net import DenseNet
 from ..tensor_file import read_tensors, write_tensors
+from .custom import Custom, restored
+from .dense_net import DenseNet
 
 FORMAT = "backprop_gpu/1"
 
@@ -52,26 +53,35 @@ def save_model(path: str | os.PathLike[str], net: DenseNet, extras: Extras | Non
 
 
 def load_model(
-    path: str | os.PathLike[str], device: str | Backend | None = None, kernels: str = "auto"
+    path: str | os.PathLike[str],
+    device: str | Backend | None = None,
+    kernels: str = "auto",
+    *,
+    custom: Custom = (),
 ) -> tuple[DenseNet, Extras]:
     """Read what :func:`save_model` wrote, onto any device; ``device`` and ``kernels`` as ``DenseNet`` takes them.
+
+    ``custom``: the activations and the loss of the user's own that the network has (``network.custom``).
 
     Raises
     ------
     CheckpointError
-        If the file is missing, not one of ours, or damaged.
+        If the file is missing, not one of ours, or damaged, or needs a formula that ``custom`` does not have.
     DeviceError, MissingDependencyError
         For a device or kernel set that cannot be had.
     """
     tensors, description = read_tensors(Path(path), FORMAT, "model")
     try:
         content = json.loads(description)
-        net = DenseNet(**(content["network"] | {"initializer": "zeros"}), device=device, kernels=kernels)
+        given = content["network"] | {"initializer": "zeros"}
+        given["activation"] = [restored(a, "activation", custom, path) for a in given["activation"]]
+        given["loss"] = restored(given["loss"], "loss", custom, path)
+        net = DenseNet(**given, device=device, kernels=kernels)
         net.initializer = content["network"]["initializer"]
         own = set(net.parameters())
         net.set_parameters({name: value for name, value in tensors.items() if name in own})
         meta = content["extras"]
-    except (DeviceError, MissingDependencyError):
+    except (DeviceError, MissingDependencyError, CheckpointError):
         raise
     except (KeyError, TypeError, json.JSONDecodeError, BackpropError) as error:
         reason = " ".join(str(error).split())

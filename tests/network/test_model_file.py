@@ -21,7 +21,7 @@ from support.small_nets import rows, small_net
 
 from backprop_gpu.errors import BackpropError, CheckpointError, ConfigError
 from backprop_gpu.network.dense_net import DenseNet
-from backprop_gpu.training.checkpoint import FORMAT, Extras, load_model, save_model
+from backprop_gpu.network.model_file import FORMAT, Extras, load_model, save_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -311,7 +311,7 @@ def child(code: str, *arguments: Any, **options: Any) -> subprocess.Popen[str]:
         import sys
         import numpy as np
         from backprop_gpu.network.dense_net import DenseNet
-        from backprop_gpu.training.checkpoint import Extras, save_model
+        from backprop_gpu.network.model_file import Extras, save_model
 
         def model(number):
             net = DenseNet([200, 300, 1], device="cpu")

@@ -1,0 +1,145 @@
+"""Formulas of one's own: an ``Activation``, or an object of a subclass of ``Loss``, ``Optimizer`` or ``Schedule``.
+
+They are computed by their own functions wherever the package's kernels do not know them. A file holds their names and
+parameters, never their code, so whoever reads it gives the objects again (``custom``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..backends.base import Backend
+from ..backends.shipped import shipped
+from ..devices import one_line
+from ..errors import CheckpointError, ConfigError
+from ..maths.activations import Activation
+from ..maths.losses import Loss
+from ..maths.optimizers import Optimizer
+from ..maths.schedules import Schedule
+
+Formula: TypeAlias = Activation | Loss | Optimizer | Schedule
+Custom: TypeAlias = Iterable[Formula | type[Formula]]
+
+MARK = "custom"  # the key of a spec that says where its formula is from
+KINDS: dict[str, type] = {"activation": Activation, "loss": Loss, "optimizer": Optimizer, "schedule": Schedule}
+
+
+def spec_of(formula: Formula) -> Any:
+    """``formula.spec()``; with ``"custom": "module.Name"`` if it is not the package's own."""
+    spec = formula.spec()
+    if shipped(formula):
+        return spec
+    return (spec if isinstance(spec, dict) else {"name": spec}) | {MARK: _origin(formula)}
+
+
+def _origin(formula: Formula) -> str:
+    """Where its code stands: what a reader of the file needs to find it."""
+    made: Any = type(formula)
+    if made is Activation:
+        made = formula.forward_function  # type: ignore[union-attr]
+    return f"{getattr(made, '__module__', '?')}.{getattr(made, '__qualname__', '?')}"
+
+
+def is_custom(spec: Any) -> bool:
+    """Whether a spec of :func:`spec_of` is of a formula that the package does not have."""
+    return isinstance(spec, dict) and MARK in spec
+
+
+def restored(spec: Any, kind: str, custom: Custom, path: object) -> Any:
+    """A spec from a file as it is, or the formula that it names if that is someone's own, with the file's parameters.
+
+    Parameters
+    ----------
+    spec : str or dict
+        What :func:`spec_of` gave.
+    kind : {"activation", "loss", "optimizer", "schedule"}
+    custom : iterable of formulas or their classes
+    path : object
+        The file, for the error.
+
+    Raises
+    ------
+    CheckpointError
+        If ``custom`` does not have it, or it does not take its parameters.
+    """
+    if not is_custom(spec):
+        return spec
+    parameters = {key: value for key, value in spec.items() if key not in ("name", MARK)}
+    for given in custom:
+        if getattr(given, "name", None) != spec["name"] or not _is_a(given, KINDS[kind]):
+            continue
+        try:
+            if isinstance(given, Activation):
+                return replace(given, parameters=tuple(parameters.items()))
+            return (given if isinstance(given, type) else type(given))(**parameters)
+        except (TypeError, ConfigError) as error:
+            raise CheckpointError(f"{path}: {kind} {spec['name']!r} does not fit: {one_line(error)}") from error
+    raise CheckpointError(
+        f"{path} needs the {kind} {spec['name']!r} ({spec[MARK]}), which is not one of the package's: give the object "
+        f"to what reads the file, custom=[...]"
+    )
+
+
+def _is_a(given: Any, base: type) -> bool:
+    return issubclass(given, base) if isinstance(given, type) else isinstance(given, base)
+
+
+# -- at the start ------------------------------------------------------------------------------------------------------
+
+
+def check_custom(backend: Backend, dtype: str, n_outputs: int, activations: Iterable[Activation], loss: Loss) -> None:
+    """Try a network's own formulas on zeros, so that what cannot be trained or saved is refused before it is.
+
+    Raises
+    ------
+    ConfigError
+        Names the formula and what is wrong with it.
+    """
+    own = [a for a in activations if not shipped(a)]
+    for a in own:
+        if any(b.name == a.name and replace(a, parameters=b.parameters) != b for b in own):
+            raise ConfigError(f"two activations are called {a.name!r}; give each a name of its own")
+        _check_saved("activation", a)
+        forward, vjp = a.forward, a.vjp
+        _try(backend, dtype, f"activation {a.name!r}: forward", lambda xp, Z, f=forward: f(xp, Z), (3, 2))
+        _try(backend, dtype, f"activation {a.name!r}: vjp", lambda xp, Z, f=vjp: f(xp, Z, Z, Z), (3, 2))
+    if not shipped(loss):
+        _check_saved("loss", loss)
+        shape = (n_outputs, 2)
+        _try(backend, dtype, f"loss {loss.name!r}: value", lambda xp, Z: loss.value(xp, Z, 0.0 * Z), shape, (1, 2))
+        _try(backend, dtype, f"loss {loss.name!r}: delta", lambda xp, Z: loss.delta(xp, Z, 0.0 * Z), shape)
+
+
+def _check_saved(kind: str, formula: Activation | Loss) -> None:
+    try:
+        json.dumps(spec_of(formula))
+    except TypeError:
+        raise ConfigError(
+            f"{kind} {formula.name!r}: its parameters must be numbers, texts or lists of them, so that the network can "
+            "be saved; what else it needs belongs into its code"
+        ) from None
+
+
+def _try(
+    backend: Backend,
+    dtype: str,
+    name: str,
+    function: Callable[..., Any],
+    shape: tuple[int, int],
+    result: tuple[int, int] | None = None,
+) -> None:
+    """That a function gives an array of this shape (by default its argument's)."""
+    with backend.activate(), np.errstate(all="ignore"):
+        Z = backend.zeros(shape, dtype)
+        try:
+            got = function(backend.xp, Z)
+        except Exception as error:  # someone's own code may raise anything
+            raise ConfigError(f"{name} raised {one_line(error)}; see the built-in ones for its arguments") from error
+    found, wanted = tuple(getattr(got, "shape", ())), result or shape
+    if found != wanted:
+        raise ConfigError(f"{name} gave an array {found} where {wanted} is needed, examples as columns")

@@ -1,0 +1,63 @@
+"""A network's settings, checked: sizes, and what is given for all hidden layers or for each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..maths.activations import Activation, get_activation
+
+
+def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Units per layer, n_0 .. n_L."""
+    if not isinstance(sizes, Iterable):
+        raise ConfigError(f"sizes must be a list of units per layer, such as [30, 16, 1]; got {sizes!r}")
+    given = tuple(sizes)
+    if len(given) < 2:
+        raise ConfigError(f"sizes needs inputs and outputs at least, such as [30, 16, 1]; got {list(given)}")
+    for n in given:
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+            raise ConfigError(f"every layer needs at least one unit; sizes is {list(given)}")
+    for k, n in itertools.pairwise(given):
+        if int(n) * int(k) > 2**40:
+            raise ConfigError(f"a layer of {k} x {n} weights is beyond any device; sizes is {list(given)}")
+    return tuple(int(n) for n in given)
+
+
+def _for_each(given: Any, L: int, what: str) -> list[Any]:
+    """One setting for each hidden layer: the one that was given for all, or the list as it is."""
+    hidden = list(given) if isinstance(given, list | tuple) else [given] * (L - 1)
+    if len(hidden) != L - 1:
+        raise ConfigError(f"{L - 1} hidden layers need {L - 1} {what}, got {len(hidden)}")
+    return hidden
+
+
+def per_layer_activations(given: Any, L: int) -> list[Activation]:
+    """[identity for the input, g_1 .. g_{L-1}, identity for the logits]."""
+    found = [get_activation(a) for a in _for_each(given, L, "activations")]
+    for a in found:
+        if a.output_only:
+            raise ConfigError(f"activation {a.name!r} is for outputs; it comes with the loss, not in a hidden layer")
+    return [get_activation("identity"), *found, get_activation("identity")]
+
+
+def per_layer_dropout(given: float | Sequence[float], L: int) -> list[float]:
+    """[0 for the input, the hidden layers' rates, 0 for the logits]."""
+    hidden = _for_each(given, L, "dropout rates")
+    for rate in hidden:
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0.0 <= rate < 1.0:
+            raise ConfigError(f"dropout must be at least 0 and below 1, got {rate!r}")
+    return [0.0, *(float(rate) for rate in hidden), 0.0]
+
+
+def per_layer_batch_norm(given: bool | Sequence[bool], L: int) -> list[bool]:
+    """[False for the input, which hidden layers are normalized, False for the logits]."""
+    hidden = _for_each(given, L, "entries in batch_norm")
+    for choice in hidden:
+        if not isinstance(choice, bool | np.bool_):
+            raise ConfigError(f"batch_norm must be true or false for each hidden layer, got {choice!r}")
+    return [False, *(bool(choice) for choice in hidden), False]

@@ -1,0 +1,194 @@
+"""Formulas of the user's own: trained, checked, saved and loaded; or refused before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.own_formulas import SNAKE, Halving, LogCosh, SignMomentum, snake, snake_vjp
+from support.small_nets import small_net
+
+from backprop_gpu import DenseNet, Trainer, gradcheck, load, parity
+from backprop_gpu.backends.host.select import compiled_obstacle
+from backprop_gpu.build import Model
+from backprop_gpu.data.preprocessing import Preprocessor
+from backprop_gpu.data.table import Table
+from backprop_gpu.errors import CheckpointError, ConfigError
+from backprop_gpu.maths.activations import Activation, get_activation
+from backprop_gpu.maths.losses import SquaredError
+from backprop_gpu.network.step import TrainingStep
+
+SETS = ["reference", "host"] if compiled_obstacle() else ["reference", "host", "compiled"]
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((64, 3))
+Y = np.sin(X[:, :1]) + 0.1 * RNG.standard_normal((64, 1))
+
+
+@dataclass(frozen=True)
+class Doubled(SquaredError):
+    """Twice the squared error, under its name."""
+
+    def value(self, xp: Any, Z: Any, Y: Any) -> Any:
+        return 2.0 * super().value(xp, Z, Y)
+
+    def delta(self, xp: Any, Z: Any, Y: Any) -> Any:
+        return 2.0 * super().delta(xp, Z, Y)
+
+
+TRIPLED = replace(
+    get_activation("tanh"),
+    forward_function=lambda xp, Z: 3.0 * xp.tanh(Z),
+    vjp_function=lambda xp, dA, Z, A: dA * (3.0 - A * A / 3.0),
+)
+
+
+def own_net(**settings: Any) -> DenseNet:
+    given = {"activation": ["tanh", SNAKE], "loss": LogCosh(2.0), "dtype": "float64"} | settings
+    return small_net([3, 6, 5, 1], **given)
+
+
+# -- from training to a file and back ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernels", SETS)
+def test_trained_as_their_formulas_say(kernels: str) -> None:
+    """Against the textbook's loop, written out for this network."""
+    net = own_net(kernels=kernels)
+    p = {name: value.copy() for name, value in net.parameters().items()}
+    Trainer(net, optimizer=SignMomentum(0.02), schedule=Halving(2), epochs=4, batch_size=64, shuffle=False).fit(X, Y)
+    v = dict.fromkeys(p, 0.0)
+    for t in range(4):
+        A1 = np.tanh(p["W1"] @ X.T + p["b1"])
+        Z2 = p["W2"] @ A1 + p["b2"]
+        A2 = Z2 + np.sin(0.5 * Z2) ** 2 / 0.5
+        dZ3 = np.tanh(2.0 * (p["W3"] @ A2 + p["b3"] - Y.T)) / 64
+        dZ2 = p["W3"].T @ dZ3 * (1.0 + np.sin(Z2))
+        dZ1 = p["W2"].T @ dZ2 * (1.0 - A1**2)
+        for l, dZ, A in ((1, dZ1, X.T), (2, dZ2, A1), (3, dZ3, A2)):
+            for name, g in ((f"W{l}", dZ @ A.T), (f"b{l}", dZ.sum(axis=1, keepdims=True))):
+                v[name] = 0.5 * v[name] + g
+                p[name] = p[name] - 0.02 * 0.5 ** (t // 2) * np.sign(v[name])
+    for name, value in net.parameters().items():
+        np.testing.assert_allclose(value, p[name], rtol=0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kernels", SETS)
+def test_gradcheck_judges_them(kernels: str) -> None:
+    assert gradcheck(own_net(kernels=kernels), X[:7], Y[:7]).ok
+    wrong = replace(SNAKE, vjp_function=lambda xp, dA, Z, A, a: dA * (1.0 + xp.sin(a * Z)))
+    assert not gradcheck(own_net(activation=wrong), X[:7], Y[:7]).ok
+
+
+@pytest.mark.parametrize("custom", [[SNAKE, LogCosh], (LogCosh(), replace(SNAKE, parameters=(("a", 9.0),)))])
+def test_saved_and_loaded(custom: Any, tmp_path: Path) -> None:
+    """With the parameters that the file has, whatever those of the object that is given."""
+    net = own_net()
+    net.save(tmp_path / "net")
+    again = DenseNet.load(tmp_path / "net", custom=custom)
+    assert (again.loss, again.activations[2], again.spec()) == (LogCosh(2.0), SNAKE, net.spec())
+    np.testing.assert_array_equal(again.predict(X), net.predict(X))
+    assert again.cost(X, Y) == net.cost(X, Y)
+
+
+def test_a_model_with_its_preprocessing_is_loaded_too(tmp_path: Path) -> None:
+    table = Table("made", ("a", "b", "c"), X, {}, Y.ravel(), ("y",))
+    model = Model(own_net(), Preprocessor.fit(table, task="regression"))
+    model.save(tmp_path / "model")
+    again = load(tmp_path / "model", custom=[SNAKE, LogCosh])
+    np.testing.assert_array_equal(again.predict(table), model.predict(table))
+    with pytest.raises(CheckpointError, match="custom="):
+        load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("custom", "words"),
+    [
+        ((), "needs the activation 'snake' (support.own_formulas.snake), which is not one of the package's"),
+        ([LogCosh, SignMomentum], "needs the activation 'snake'"),
+        ([SNAKE], "needs the loss 'log_cosh' (support.own_formulas.LogCosh)"),
+        ([SNAKE, replace(SNAKE, name="log_cosh")], "needs the loss 'log_cosh'"),
+    ],
+)
+def test_a_file_whose_formula_is_not_given_says_which(custom: Any, words: str, tmp_path: Path) -> None:
+    own_net().save(tmp_path / "net")
+    with pytest.raises(CheckpointError) as caught:
+        DenseNet.load(tmp_path / "net", custom=custom)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_variant_under_a_built_ins_name_is_never_taken_for_it(tmp_path: Path) -> None:
+    for settings, own in (({"activation": TRIPLED}, TRIPLED), ({"loss": Doubled()}, Doubled)):
+        net = small_net([3, 4, 1], **({"loss": "squared_error"} | settings))
+        net.save(tmp_path / "net")
+        with pytest.raises(CheckpointError, match=r"custom=\[\.\.\.\]"):
+            DenseNet.load(tmp_path / "net")
+        assert DenseNet.load(tmp_path / "net", custom=[own]).cost(X, Y) == net.cost(X, Y)
+
+
+# -- refused at the start ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scalar(LogCosh):
+    """One number for all examples."""
+
+    def value(self, xp: Any, Z: Any, Y: Any) -> Any:
+        return xp.sum(Z - Y)
+
+
+@dataclass(frozen=True)
+class Held(LogCosh):
+    """Holds what no file can."""
+
+    function: Any = np.tanh
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"activation": Activation("own", lambda Z: Z, snake_vjp)}, "activation 'own': forward raised TypeError: "),
+        ({"activation": Activation("own", snake, lambda dA, Z: dA)}, "activation 'own': vjp raised TypeError: "),
+        (
+            {"activation": Activation("own", lambda xp, Z: Z[:1], snake_vjp)},
+            "gave an array (1, 2) where (3, 2)",
+        ),
+        ({"activation": Activation("own", snake, lambda *_: 1.0)}, "vjp gave an array () where (3, 2) is needed"),
+        ({"activation": [SNAKE, replace(SNAKE, vjp_function=lambda *_: 0.0)]}, "two activations are called 'snake'"),
+        ({"loss": Scalar()}, "loss 'log_cosh': value gave an array () where (1, 2) is needed"),
+        ({"loss": Held()}, "loss 'log_cosh': its parameters must be numbers, texts or lists"),
+    ],
+)
+def test_what_cannot_be_trained_or_saved_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        own_net(**settings)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_activation_with_two_parameters_is_no_clash() -> None:
+    net = own_net(activation=[SNAKE, replace(SNAKE, parameters=(("a", 2.0),))])
+    assert gradcheck(net, X[:5], Y[:5]).ok
+
+
+def test_a_loss_without_its_literal_form_is_refused_in_it() -> None:
+    with pytest.raises(ConfigError, match=r"loss 'log_cosh' has no literal_dAL; use delta='fused'"):
+        TrainingStep(own_net(), delta="literal")
+
+
+@pytest.mark.parametrize(
+    ("settings", "step"),
+    [
+        ({"loss": "squared_error"}, {}),
+        ({"activation": "tanh"}, {}),
+        ({"activation": TRIPLED, "loss": "squared_error"}, {}),
+        ({"activation": "tanh", "loss": "squared_error"}, {"optimizer": SignMomentum()}),
+        ({"activation": "tanh", "loss": "squared_error"}, {"schedule": Halving()}),
+    ],
+)
+def test_parity_says_that_it_has_no_second_version_of_them(settings: dict[str, Any], step: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"^parity knows the package's own formulas, not '"):
+        parity.check(own_net(**settings), X, Y, **step)
