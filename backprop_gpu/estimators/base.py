@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, validate_data
@@ -15,7 +16,7 @@ from ..errors import BackpropError, ConfigError
 from ..maths.losses import Loss
 from . import tabular
 from .arrays import on_host, origin_of
-from .engine import LIVE, Plan, SolverState, build_net, fitted_of, plan_for, runtime_of
+from .engine import LIVE, Plan, SolverState, batch_rows, build_net, fitted_of, plan_for, runtime_of
 from .fitted import Fitted
 from .lbfgs import fit_lbfgs
 from .listening import Listeners
@@ -52,7 +53,10 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
         self._fitted_on = origin.name
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, checked)
-        weights = self._row_weights(y, sample_weight, incremental)
+        by_class = self._class_weights(Y, incremental)
+        weights = self._row_weights(Y, by_class, sample_weight)
+        if weights is not None and not weights.any():
+            raise ValueError("Every row has weight 0; class_weight and sample_weight must leave some of the rows.")
         rows = Rows(checked, Y, None if weights is None else weights.reshape(-1, 1))
         loss, n_outputs = self._loss_of(Y)
         sizes = (checked.shape[1], *hidden, n_outputs)
@@ -61,7 +65,7 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
         self.n_outputs_ = n_outputs
         self._random_state = check_random_state(self.random_state)
         if self.preset is not None:
-            tabular.fit_members(self, rows, loss, self._held_out(*held_out))
+            tabular.fit_members(self, rows, loss, self._held_out(by_class, *held_out))
             return
         if hasattr(self, "members_"):
             del self.members_
@@ -74,7 +78,7 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
                 raise ValueError("solver='lbfgs' follows no validation set; leave X_val and y_val out.")
             self._fit_lbfgs(rows, plan_for(self, sizes, loss, self.dtype or "float64", len(Y)), listeners)
         else:
-            self._fit_stochastic(rows, sizes, loss, listeners, incremental, self._held_out(*held_out))
+            self._fit_stochastic(rows, sizes, loss, listeners, incremental, self._held_out(by_class, *held_out))
         if not all(np.isfinite(p).all() for p in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -103,16 +107,25 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
             start = fitted_of(build_net(plan, seed, self.initializer if named else "zeros").parameters())
             self._hold(start if named else {"norms_": start["norms_"]})
         self._seed = self._draw_seed() if np.any(self.dropout) else 0
+        record = self._blank_record()
+        for name in record:  # of an earlier fit
+            self.__dict__.pop(name, None)
         if self.solver != "lbfgs":
-            self.loss_curve_: list[float] = []
-            self._no_improvement_count = 0
-            stopping = bool(self.early_stopping)
-            self.validation_scores_: list[float] | None = [] if stopping else None
-            self.best_validation_score_: float | None = -math.inf if stopping else None
-            self.best_loss_: float | None = None if stopping else math.inf
-            self._best = self._held()
-            self.validation_loss_curve_: list[float] = []
-            self.validation_metric_curves_: dict[str, list[float]] = {name: [] for name in self.validation_metrics}
+            self._hold(record)
+
+    def _blank_record(self) -> dict[str, Any]:
+        """The attributes that a stochastic solver writes epoch by epoch, as they are before the first."""
+        stopping = bool(self.early_stopping)
+        return {
+            "loss_curve_": [],
+            "_no_improvement_count": 0,
+            "validation_scores_": [] if stopping else None,
+            "best_validation_score_": -math.inf if stopping else None,
+            "best_loss_": None if stopping else math.inf,
+            "_best": self._held(),
+            "validation_loss_curve_": [],
+            "validation_metric_curves_": {name: [] for name in self.validation_metrics},
+        }
 
     def _check_sizes(self, sizes: tuple[int, ...]) -> None:
         """That fitted weights are those of a network of these sizes."""
@@ -159,9 +172,15 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
             warnings.warn(
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
             )
-        plan = plan_for(self, sizes, loss, str(self.coefs_[0].dtype), n)
-        if not incremental or not hasattr(self, "_optimizer"):
-            self._optimizer = SolverState(plan.optimizer.learning_rate)
+        if train.n_weighted < -(-n // batch_rows(self, n)):  # some batch would have no row with a weight
+            train = train.weighted()
+        plan = plan_for(self, sizes, loss, str(self.coefs_[0].dtype), len(train.Y))
+        for name, value in self._blank_record().items():  # none after lbfgs, or where weights came from elsewhere
+            self.__dict__.setdefault(name, value)
+        state: SolverState | None = vars(self).get("_optimizer") if incremental else None
+        if state is None or not state.suits(plan.optimizer):
+            state = SolverState(plan.optimizer.learning_rate)
+        self._optimizer = state
         fit = self._open(plan, validation, listeners, incremental=incremental)
         try:
             epochs = fit.engine.epochs(train.X, train.Y, train.weights, self.shuffle, again=incremental)
@@ -183,8 +202,9 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
             engine.net.set_parameters(live)
         judge = None
         if validation is not None:
+            one_class = is_classifier(self) and len(self.classes_) == 1 and self.n_outputs_ == 1
             try:
-                judge = Validation(engine.net, validation, tuple(self.validation_metrics))
+                judge = Validation(engine.net, validation, tuple(self.validation_metrics), one_class)
             except ConfigError as error:
                 raise invalid(self, "validation_metrics", error) from error
         runtime.fitting = engine
@@ -214,14 +234,24 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
 
     def _divide(self, rows: Rows, held_out: HeldOut | None) -> tuple[Rows, HeldOut | None]:
         """Rows to train on, and those held out: given to ``fit``, or split off for ``early_stopping``."""
-        if held_out is not None:
-            return rows, held_out
-        if self.early_stopping or hasattr(self.validation_fraction, "split"):
-            return split_off(self, rows)
-        return rows, None
+        if held_out is not None and self.early_stopping and len(held_out.weighted) < 2:
+            raise ValueError(
+                "X_val is too small for early_stopping: it needs at least two rows that have a weight. Pass more rows."
+            )
+        if held_out is None and (self.early_stopping or hasattr(self.validation_fraction, "split")):
+            rows, held_out = split_off(self, rows)
+        if held_out is not None and self.early_stopping and not is_classifier(self):
+            Y = held_out.weighted
+            if np.ptp(rows.Y, axis=0).any() and not np.ptp(Y, axis=0).any():
+                warnings.warn(
+                    "The targets of the validation set are all the same: their R2, which early_stopping looks at, "
+                    "tells no epoch from another, and the first is kept. Hold out rows whose targets differ.",
+                    stacklevel=7,
+                )
+        return rows, held_out
 
-    def _held_out(self, X_val: Any, y_val: Any, sample_weight_val: Any) -> HeldOut | None:
-        """A validation set that was given to ``fit``, checked as the training rows are."""
+    def _held_out(self, by_class: Any, X_val: Any, y_val: Any, sample_weight_val: Any) -> HeldOut | None:
+        """A validation set that was given to ``fit``, checked and weighted as the training rows are."""
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val go together: pass both, or neither.")
         if X_val is None:
@@ -229,18 +259,19 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
                 raise ValueError("sample_weight_val goes with X_val and y_val: pass all three, or leave it out.")
             return None
         options = {"accept_sparse": ["csr", "csc"], "multi_output": True, "dtype": self.dtype or FLOATS}
-        weights, name = None, "X_val, y_val"
+        weights, name = sample_weight_val, "X_val, y_val"
         try:
             X, y = validate_data(self, on_host(X_val), on_host(y_val), **options, reset=False)
             if sample_weight_val is not None:
                 name = "sample_weight_val"
-                weights = _check_sample_weight(on_host(sample_weight_val), X, ensure_non_negative=True).reshape(-1, 1)
+                weights = _check_sample_weight(on_host(sample_weight_val), X, ensure_non_negative=True)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-        Y = self._one_hot(self._codes(y, "y_val"))
+        codes = self._codes(y, "y_val")
+        Y, weights = self._one_hot(codes), self._row_weights(codes, by_class, weights)
         if Y.shape[1] != self.n_outputs_:
             raise ValueError(f"y_val has {Y.shape[1]} outputs and y {self.n_outputs_}.")
-        return HeldOut(dense(X), Y, weights)
+        return HeldOut(dense(X), Y, None if weights is None else weights.reshape(-1, 1))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.callback import with_callbacks
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
 from sklearn.utils.validation import validate_data
@@ -17,7 +17,17 @@ from sklearn.utils.validation import validate_data
 from ..maths.losses import Loss
 from .arrays import in_kind, on_host, origin_of
 from .base import FLOATS, MultilayerPerceptron
-from .labels import MultiOutputLabels, is_several, known_and_given, labels_from, loss_of, new_labels, targets_of
+from .labels import (
+    MultiOutputLabels,
+    class_weights,
+    codes_of,
+    is_several,
+    known_and_given,
+    labels_from,
+    loss_of,
+    new_labels,
+    targets_of,
+)
 from .params import CLASSIFIER_CONSTRAINTS, store
 
 
@@ -159,9 +169,10 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         With several labels of several classes, ``classes`` is a list of arrays, one for each column of y.
         """
         y = on_host(y)
+        nested = classes is not None and len(classes) > 0 and all(np.ndim(on_host(c)) == 1 for c in classes)
         if classes is None and hasattr(self, "_label_binarizer"):
             pass  # they are known
-        elif is_several(np.asarray(y)):
+        elif nested or is_several(np.asarray(y)):  # rows that lack classes may look like 0/1 labels
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             if not hasattr(self, "classes_"):
@@ -216,15 +227,23 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     def _fitted_loss(self) -> tuple[Loss, int]:
         return loss_of(self._label_binarizer, float(self.label_smoothing))
 
-    def _row_weights(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
+    def _class_weights(self, Y: np.ndarray, incremental: bool) -> Any:
         if self.class_weight is None:
-            return sample_weight
-        if incremental and self.class_weight == "balanced":
+            return None
+        given = self.class_weight if isinstance(self.class_weight, list) else [self.class_weight]
+        if incremental and "balanced" in given:
             raise ValueError(
                 "class_weight 'balanced' is not supported for partial_fit, which does not see all rows; pass a dict of "
                 "weights."
             )
-        weights = compute_sample_weight(self.class_weight, y)
+        return class_weights(self.class_weight, self._label_binarizer, Y)
+
+    def _row_weights(self, Y: np.ndarray, by_class: Any, sample_weight: Any) -> Any:
+        if by_class is None:
+            return sample_weight
+        weights = np.ones(len(Y))
+        for weight, codes in zip(by_class, codes_of(self._label_binarizer, Y), strict=True):
+            weights *= weight[codes]
         return weights if sample_weight is None else weights * sample_weight
 
     def _stratify(self, Y: np.ndarray) -> np.ndarray | None:

@@ -199,6 +199,11 @@ def fitted_of(named: dict[str, np.ndarray]) -> dict[str, Any]:
     return {"coefs_": coefs, "intercepts_": intercepts} | ({"norms_": norms} if norms else {})
 
 
+def named_of(attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The inverse of :func:`fitted_of`."""
+    return as_named((attributes["coefs_"], attributes["intercepts_"])) | dict(attributes.get("norms_", {}))
+
+
 @dataclass
 class SolverState:
     """Where an optimizer stands between calls: its rate, the steps it has taken, its vectors by name and layer.
@@ -209,6 +214,11 @@ class SolverState:
     learning_rate: float
     t: int = 0
     slots: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    def suits(self, optimizer: Optimizer) -> bool:
+        """Whether an optimizer can go on from here: it has the vectors that it needs, and they are not another's."""
+        held, needed = set(self.slots) - {LIVE}, set(optimizer.state)
+        return not needed or (needed <= held and held - needed <= {"average"})
 
     def to(self, engine: Engine) -> None:
         """Put the state where the engine's next step reads it."""

@@ -101,7 +101,9 @@ def _fit_group(group: Sequence[tuple[str, Entrant]], rows: Rows, loss: Loss) -> 
             plan = plan_for(member, entrant.sizes, loss, str(member.coefs_[0].dtype), entrant.n(rows))
             member._optimizer = SolverState(plan.optimizer.learning_rate)
             listeners = Listeners(member, None, None, None, 0)
-            fit = member._open(plan, entrant.held_out, listeners, beside=net, incremental=False, title=title)
+            watched = "" if entrant.held_out is None else "Validation loss did not improve"
+            how = {"incremental": False, "title": title, "watched": watched}
+            fit = member._open(plan, entrant.held_out, listeners, beside=net, **how)
             stack.callback(member._close, fit)
             net = fit.engine.net
             batches = OrderedBatches(

@@ -1,11 +1,13 @@
 """An estimator as one safetensors file: the network as ``network.model_file`` writes it, and the fitted attributes.
 
-Nothing is pickled, so loading runs no code. Left out: callbacks, and a ``random_state`` that is a generator.
+Nothing is pickled, so loading runs no code. Parameters that are no plain values (callbacks, a splitter, a
+``random_state`` that is a generator) are left out with a warning.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..errors import CheckpointError
 from ..network.model_file import Extras, load_model, save_model
 from . import tabular
-from .engine import SolverState, fitted_of
+from .engine import SolverState, fitted_of, named_of
 from .labels import SEVERAL, MultiOutputLabels
 
 NUMBERS = (
@@ -25,6 +27,7 @@ NUMBERS = (
     *("validation_loss_curve_", "validation_metric_curves_", "_fitted_on"),
 )
 PLAIN = (str, int, float, bool, type(None))
+PAIRS = "__pairs__"  # a dict whose keys are not all text, which JSON has no other way to write
 
 
 def save(estimator: Any, path: str | os.PathLike[str]) -> None:
@@ -37,43 +40,75 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     """
     check_is_fitted(estimator)
     tensors: dict[str, np.ndarray] = {}
-    fitted = {name: _plain(vars(estimator)[name]) for name in NUMBERS if name in vars(estimator)}
+    fitted = numbers_of(estimator)
     if "feature_names_in_" in vars(estimator):
         fitted["feature_names_in_"] = [str(name) for name in estimator.feature_names_in_]
     if is_classifier(estimator):
         labels = estimator._label_binarizer
         columns = labels.classes_ if labels.y_type_ == SEVERAL else [labels.classes_]
-        fitted["labels"] = {"y_type": labels.y_type_, "classes": [c.tolist() for c in columns]}
+        fitted["labels"] = {"y_type": labels.y_type_, "classes": [_plain(c.tolist()) for c in columns]}
         fitted["labels"]["dtypes"] = [c.dtype.str for c in columns]
     state = vars(estimator).get("_optimizer")
     if state is not None:
         fitted["optimizer"] = {"learning_rate": state.learning_rate, "t": state.t}
         tensors |= {f"optimizer/{s}/{k}": x for s, slot in state.slots.items() for k, x in slot.items()}
-    params = {k: _plain(v) for k, v in estimator.get_params(deep=False).items() if _fits(v)}
+    if vars(estimator).get("best_validation_score_") is not None and "_best" in vars(estimator):
+        tensors |= {f"best/{k}": x for k, x in named_of(estimator._best).items()}
     net = estimator
     if "members_" in vars(estimator):
         net, tensors = estimator.members_[0], tensors | tabular.to_tensors(estimator)
+        fitted["members"] = [numbers_of(member) for member in estimator.members_]
+    params = _kept(estimator.get_params(deep=False))
     meta = {"estimator": type(estimator).__name__, "params": params, "fitted": fitted}
     save_model(path, net.network(), Extras(tensors, meta))
 
 
+def numbers_of(estimator: Any) -> dict[str, Any]:
+    """The fitted attributes that are no tensors."""
+    return {name: _plain(vars(estimator)[name]) for name in NUMBERS if name in vars(estimator)}
+
+
+def _kept(params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that a file can hold; of the others it is said that they are left out."""
+    plain = {name: _plain(value) for name, value in params.items()}
+    lost = [name for name, value in plain.items() if not _fits(value)]
+    if lost:
+        again = ", ".join(f"{name}=..." for name in lost)
+        warnings.warn(
+            f"the file does not hold {', '.join(lost)}, which are no plain values; give them again when it is read: "
+            f"from_safetensors(path, {again})",
+            stacklevel=4,
+        )
+    return {name: value for name, value in plain.items() if name not in lost}
+
+
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; specs of our own objects."""
+    """A value as JSON has it, and as :func:`_given` reads it; specs of our own objects."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
+        plain = [[_plain(k), _plain(v)] for k, v in value.items()]
+        return dict(plain) if all(isinstance(k, str) for k, _ in plain) else {PAIRS: plain}
+    if isinstance(value, list | tuple | range | np.ndarray):
         return [_plain(v) for v in value]
     return value.spec() if hasattr(value, "spec") else value
 
 
-def _fits(value: Any) -> bool:
-    """Whether JSON gives a parameter back as it was."""
-    value = _plain(value)
-    if isinstance(value, dict):
-        return all(isinstance(k, str) and _fits(v) for k, v in value.items())
-    return all(map(_fits, value)) if isinstance(value, list) else isinstance(value, PLAIN)
+def _fits(plain: Any) -> bool:
+    """Whether JSON gives back what :func:`_plain` made of a parameter."""
+    if isinstance(plain, dict):
+        return all(map(_fits, plain.values()))
+    return all(map(_fits, plain)) if isinstance(plain, list) else isinstance(plain, PLAIN)
+
+
+def _given(plain: Any) -> Any:
+    """The inverse of :func:`_plain`, but for tuples and arrays, which come back as lists."""
+    if isinstance(plain, list):
+        return [_given(v) for v in plain]
+    if isinstance(plain, dict):
+        pairs = plain[PAIRS] if PAIRS in plain else plain.items()
+        return {k: _given(v) for k, v in pairs}
+    return plain
 
 
 def load(ours: type[Any], path: str | os.PathLike[str], changes: dict[str, Any]) -> Any:
@@ -89,7 +124,7 @@ def load(ours: type[Any], path: str | os.PathLike[str], changes: dict[str, Any])
     if name != ours.__name__:
         raise CheckpointError(f"{path} holds {name or 'a network without an estimator'}, not {ours.__name__}")
     fitted, tensors = dict(extras.meta["fitted"]), extras.tensors
-    params = extras.meta["params"]
+    params = _given(extras.meta["params"])
     for key, default in ours().get_params(deep=False).items():
         if isinstance(default, tuple) and isinstance(params.get(key), list):  # JSON has no tuples
             params[key] = tuple(params[key])
@@ -104,6 +139,11 @@ def load(ours: type[Any], path: str | os.PathLike[str], changes: dict[str, Any])
         made._take_labels(_labels(**fitted["labels"]))
     if "scaler/centre" in tensors:
         tabular.from_tensors(made, tensors)
+        for member, numbers in zip(made.members_, fitted["members"], strict=True):
+            vars(member).update(numbers)
+    best = {key.removeprefix("best/"): tensor for key, tensor in tensors.items() if key.startswith("best/")}
+    if best:
+        made._best = fitted_of(best)
     if "optimizer" in fitted:
         slots: dict[str, dict[str, np.ndarray]] = {}
         for key, tensor in tensors.items():

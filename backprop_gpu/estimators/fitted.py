@@ -51,8 +51,12 @@ class Fitted(BaseEstimator):
         """The loss that the fitted attributes imply, and the number of outputs."""
         raise NotImplementedError
 
-    def _row_weights(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
-        """The weights of the rows, class weights included."""
+    def _class_weights(self, Y: np.ndarray, incremental: bool) -> Any:
+        """What ``class_weight`` means for training rows of targets Y, as :meth:`_row_weights` takes it."""
+        return None
+
+    def _row_weights(self, Y: np.ndarray, by_class: Any, sample_weight: Any) -> Any:
+        """The weights of rows of targets Y (n,) or None, class weights included."""
         return sample_weight
 
     def _stratify(self, Y: np.ndarray) -> np.ndarray | None:
@@ -133,14 +137,15 @@ class Fitted(BaseEstimator):
         options = {"accept_sparse": ["csr", "csc"], "multi_output": True, "dtype": self.coefs_[0].dtype}
         X, y = validate_data(self, on_host(X), on_host(y), **options, reset=False)
         weights = None if sample_weight is None else _check_sample_weight(on_host(sample_weight), X)
-        weights = self._row_weights(y, weights, False)
+        Y = self._codes(y, "y")
+        weights = self._row_weights(Y, self._class_weights(Y, False), weights)
         sizes = (self.coefs_[0].shape[0], *(c.shape[1] for c in self.coefs_))
         plan = plan_for(self, sizes, self._fitted_loss()[0], str(self.coefs_[0].dtype), X.shape[0])
         plan = replace(plan, dropout=(0.0,) * (len(sizes) - 2))
         engine = Engine(plan, build_net(plan, 0))
         engine.load((self.coefs_, self.intercepts_), vars(self).get("norms_", {}))
         w = None if weights is None else weights.reshape(-1, 1)
-        function = Objective(engine, dense(X), self._codes(y, "y"), w)
+        function = Objective(engine, dense(X), Y, w)
         J, grad = function(engine.net.backend.to_host(engine.net.params.theta))
         return J, as_parameters(engine.net.params.named(grad))
 

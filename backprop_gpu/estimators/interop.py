@@ -51,6 +51,8 @@ def from_sklearn(ours: type[Any], fitted: Any, changes: dict[str, Any]) -> Any:
     scaling = {} if is_classifier(fitted) else {"loss_scaling": "sklearn"}
     made = ours(**{**fitted.get_params(deep=False), **scaling, **changes})
     _copy_fitted(fitted, made)
+    if "_best_coefs" in vars(fitted):
+        made._best = copy.deepcopy({"coefs_": fitted._best_coefs, "intercepts_": fitted._best_intercepts})
     state = solver_state(fitted)
     if state is not None:
         made._optimizer = state
@@ -101,6 +103,8 @@ def to_sklearn(estimator: Any) -> Any:
         fits = any(c.is_satisfied_by(value) for c in _constraints(kind, name))
         made.set_params(**{name: value if fits else defaults[name]})
     _copy_fitted(estimator, made)
+    best = copy.deepcopy(vars(estimator).get("_best", estimator._held()))
+    made._best_coefs, made._best_intercepts = best["coefs_"], best["intercepts_"]
     state = vars(estimator).get("_optimizer")
     if state is not None and estimator.solver == made.solver != "lbfgs":
         carry_optimizer(state, made)

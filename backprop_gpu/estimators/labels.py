@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Number
+from numbers import Number, Real
 from typing import Any
 
 import numpy as np
@@ -119,6 +119,55 @@ def targets_of(labels: Any, y: Any) -> np.ndarray:
         two = len(labels.classes_) == 2
         return np.asarray(y == labels.classes_[-1] if two else np.zeros(len(y)), np.float64).reshape(-1, 1)
     return np.asarray(labels.transform(y), np.float64)
+
+
+def classes_of(labels: Any) -> list[np.ndarray]:
+    """The classes of each label that a row has: of 0/1 labels 0 and 1."""
+    if labels.y_type_.startswith("multilabel"):
+        return [np.arange(2)] * len(labels.classes_)
+    return list(labels.classes_) if labels.y_type_ == SEVERAL else [labels.classes_]
+
+
+def codes_of(labels: Any, Y: np.ndarray) -> list[np.ndarray]:
+    """For each label, which of its classes the rows have, (n,) each, from targets as :func:`targets_of` makes them."""
+    if labels.y_type_ == SEVERAL:
+        return [part.argmax(axis=1) for part in labels.split(Y)]
+    return [column.astype(np.intp) for column in Y.T]
+
+
+def class_weights(given: Any, labels: Any, Y: np.ndarray) -> list[np.ndarray]:
+    """The weight of each class, (n_classes,) for each label, from ``class_weight`` and the rows' targets Y.
+
+    A dict is about all classes of the fit, whether or not these rows have them; what it leaves out counts 1.
+    "balanced": n / (number of classes that these rows have * n of the class).
+
+    Raises
+    ------
+    ValueError
+        For several labels without an entry for each; for a dict with a class that y has not, or a negative weight.
+    """
+    classes, codes = classes_of(labels), codes_of(labels, Y)
+    several = labels.y_type_ == SEVERAL or labels.y_type_.startswith("multilabel")
+    each = given if several and isinstance(given, list) else [given] * (len(classes) if given == "balanced" else 1)
+    if len(each) != len(classes) or any(isinstance(entry, list) for entry in each):
+        wanted = f"a list of {len(classes)} dicts, one for each column of y" if several else "a dict of {label: weight}"
+        raise ValueError(f'class_weight must be {wanted}, or "balanced"; got {given!r}.')
+    return [_weights_of(*three) for three in zip(each, classes, codes, strict=True)]
+
+
+def _weights_of(given: Any, classes: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Those of one label's classes."""
+    if given == "balanced":
+        counts = np.bincount(codes, minlength=len(classes))
+        return len(codes) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    names, given = classes.tolist(), given or {}
+    unknown = [name for name in given if name not in names]
+    if unknown and any(name not in given for name in names):  # most likely a class in two spellings
+        raise ValueError(f"class_weight names {unknown}, which y has not; the classes of y are {names}.")
+    wrong = {name: w for name, w in given.items() if not (isinstance(w, Real) and 0.0 <= float(w) < np.inf)}
+    if wrong:
+        raise ValueError(f"the weights in class_weight must be numbers from 0, got {wrong}.")
+    return np.array([float(given.get(name, 1.0)) for name in names])
 
 
 def loss_of(labels: Any, smoothing: float) -> tuple[Loss, int]:

@@ -36,12 +36,22 @@ class Epochs(Course, Protocol):
 
 
 class Order:
-    """The rows' order, shuffled again each epoch from where it was: ``sklearn.utils.shuffle`` of the indices."""
+    """The rows' order, shuffled again each epoch from where it was: ``sklearn.utils.shuffle`` of the indices.
 
-    def __init__(self, n: int, shuffle: bool) -> None:
-        self.n, self.shuffle = n, shuffle
+    Where all rows of a batch have weight 0, at which scikit-learn stops with ZeroDivisionError, one of them is swapped
+    for a row of the batch that has the most rows with a weight.
+    """
+
+    def __init__(self, n: int, batch_size: int, shuffle: bool) -> None:
+        self.n, self.batch_size, self.shuffle = n, batch_size, shuffle
         self.random_state: np.random.RandomState | None = None
         self.last = np.arange(n)
+        self.counts: np.ndarray | None = None
+
+    def weigh(self, weights: np.ndarray | None) -> None:
+        """Take the weights (n, 1) of the rows."""
+        counts = None if weights is None else (weights[:, 0] != 0.0).astype(np.intp)
+        self.counts = None if counts is None or counts.all() else counts
 
     def begin(self, random_state: np.random.RandomState) -> None:
         """Rows as they come, shuffles from ``random_state``."""
@@ -51,7 +61,20 @@ class Order:
         """The order of the next epoch, int64, which the one after it overwrites."""
         if self.shuffle and self.random_state is not None:
             self.random_state.shuffle(self.last)  # swaps what it would swap in a range of numbers that selects from it
+        if self.counts is not None:
+            self._share(self.counts)
         return self.last
+
+    def _share(self, counts: np.ndarray) -> None:
+        """Swap rows such that every batch has one that counts, if there are as many of them as batches."""
+        starts = np.arange(0, self.n, self.batch_size)
+        held = np.add.reduceat(counts[self.last], starts)
+        for empty in np.flatnonzero(held == 0):
+            rich = held.argmax()
+            here = starts[empty]
+            there = starts[rich] + counts[self.last[starts[rich] :]].argmax()
+            self.last[[here, there]] = self.last[[there, here]]
+            held[rich], held[empty] = held[rich] - 1, 1
 
 
 class OrderedBatches(Batches):
@@ -69,18 +92,23 @@ class OrderedBatches(Batches):
         **which: Any,
     ) -> None:
         super().__init__(net, X, Y, weights, batch_size=batch_size, shuffle=shuffle, seed=0, **which)
-        self.ordered = Order(self.n, shuffle)
+        self.ordered = Order(self.n, self.batch_size, shuffle)
+        self._weigh(weights)
         self.begin = self.ordered.begin
 
     def permutation(self, epoch: int) -> np.ndarray:
         """The order of the rows in the next epoch, int64."""
         return self.ordered.next()
 
+    def _weigh(self, weights: np.ndarray | None) -> None:
+        self.ordered.weigh(weights if weights is None or self.chosen is None else weights[self.chosen])
+
     def refill(self, X: Any, Y: np.ndarray, weights: np.ndarray | None) -> None:
         """Take other rows of the same shapes into the buffers that a recorded epoch reads."""
         assert not self.lent, "these are not ours to be written"
         X = X.toarray() if issparse(X) else X
         self.rows = (X, Y, weights)  # a batch's weights are summed on the host
+        self._weigh(weights)
         backend = self.net.backend
         with backend.activate():
             for source, host in zip(self.sources, (X, Y, weights), strict=True):
@@ -119,7 +147,7 @@ class SparseEpochs:
     ) -> None:
         n, row = X.shape[0], X.shape[1] * np.dtype(step.net.dtype).itemsize
         window = max(1, WINDOW_BYTES // (row * batch_size)) * batch_size
-        self.order = Order(n, shuffle)
+        self.order = Order(n, batch_size, shuffle)
         self.begin = self.order.begin
         self.refill(X, Y, weights)
         self.parts = [slice(start, min(start + window, n)) for start in range(0, n, window)]
@@ -133,6 +161,7 @@ class SparseEpochs:
     def refill(self, X: Any, Y: np.ndarray, weights: np.ndarray | None) -> None:
         """Take other rows of the same shapes."""
         self.X, self.Y, self.weights = X.tocsr(), Y, weights
+        self.order.weigh(weights)
 
     def _rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         return self.X[rows].toarray(), self.Y[rows], None if self.weights is None else self.weights[rows]

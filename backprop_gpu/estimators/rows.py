@@ -20,6 +20,17 @@ class Rows:
     Y: np.ndarray
     weights: np.ndarray | None
 
+    @property
+    def n_weighted(self) -> int:
+        """How many rows have a weight."""
+        return len(self.Y) if self.weights is None else int(np.count_nonzero(self.weights))
+
+    def weighted(self) -> Rows:
+        """The rows that have a weight: one of weight 0 is no row."""
+        if self.weights is None or self.n_weighted == len(self.Y):
+            return self
+        return self.take(np.flatnonzero(self.weights))
+
     def take(self, rows: np.ndarray) -> Rows:
         """Some of the rows; a sparse table stays sparse."""
         X = self.X.tocsr() if issparse(self.X) else self.X
@@ -43,7 +54,7 @@ def split_apart(estimator: Any, rows: Rows) -> tuple[np.ndarray, HeldOut]:
     Raises
     ------
     ValueError
-        If fewer than two rows would be held out.
+        If fewer than two rows that have a weight would be held out.
     """
     fraction = estimator.validation_fraction
     if hasattr(fraction, "split"):
@@ -55,7 +66,8 @@ def split_apart(estimator: Any, rows: Rows) -> tuple[np.ndarray, HeldOut]:
             test_size=fraction,
             stratify=estimator._stratify(rows.Y),
         )
-    if len(outside) < 2:
-        raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
     out = rows.take(outside)
-    return inside, HeldOut(dense(out.X), estimator._one_hot(out.Y), out.weights)
+    held_out = HeldOut(dense(out.X), estimator._one_hot(out.Y), out.weights)
+    if len(held_out.weighted) < 2:
+        raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
+    return inside, held_out

@@ -41,6 +41,8 @@ class StochasticFit:
         ``partial_fit``: one epoch, no complaint.
     title : str
         What ``verbose`` puts before a line.
+    watched : str
+        What ``verbose`` says has not improved: that of which ``_no_improvement_count`` counts epochs.
     """
 
     def __init__(
@@ -53,9 +55,12 @@ class StochasticFit:
         *,
         incremental: bool,
         title: str = "",
+        watched: str = "",
     ) -> None:
         self.e, self.engine, self.state, self.validation = estimator, engine, state, validation
         self.listeners, self.incremental, self.title = listeners, incremental, title
+        loss_or_score = "Validation score" if estimator.early_stopping else "Training loss"
+        self.watched = watched or f"{loss_or_score} did not improve more than tol={estimator.tol:f}"
         self.best: dict[str, np.ndarray] | None = None
         self._judgement: Judgement | None = None
 
@@ -137,8 +142,7 @@ class StochasticFit:
             self._set_rate(float(e.learning_rate_init) / (e.t_ + 1) ** e.power_t)
         if not e._no_improvement_count > e.n_iter_no_change:
             return False
-        what = "Validation score" if e.early_stopping else "Training loss"
-        text = f"{what} did not improve more than tol={e.tol:f} for {e.n_iter_no_change:d} consecutive epochs."
+        text = f"{self.watched} for {e.n_iter_no_change:d} consecutive epochs."
         if e.solver != "sgd" or e.learning_rate != "adaptive":
             self._say(f"{text} Stopping.")
             return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from ..errors import ConfigError
 from ..maths.losses import Loss
 from ..network.dense_net import BLOCK_ROWS
 from ..training.callbacks import Callback, Epoch
-from .engine import as_named, fitted_of, runtime_of
+from .engine import fitted_of, named_of, runtime_of
 from .ensemble import Entrant, fit_together
 from .params import hidden_sizes
 from .rows import Rows, dense, split_apart
@@ -115,14 +116,15 @@ def fit_members(e: Any, rows: Rows, loss: Loss, held_out: HeldOut | None) -> Non
     """Fit ``members_`` together, each from its own start and, unless given, with its own held-out rows."""
     if e.warm_start:
         raise ValueError("preset='tabular' fits several nets anew; use warm_start=False, or preset=None")
+    rows = rows.weighted()
     X = dense(rows.X)
-    seen = slice(None) if rows.weights is None else rows.weights.ravel() > 0.0
-    e.scaler_ = SmoothClip.of(X[seen])
-    e.target_centre_, e.target_spread_ = _target_scale(e, rows.Y[seen], loss)
+    e.scaler_ = SmoothClip.of(X)
+    e.target_centre_, e.target_spread_ = _target_scale(e, rows.Y, loss)
     scaled = Rows(e.scaler_(X), _scaled(e, rows.Y), rows.weights)
     if held_out is not None:
-        held_out = HeldOut(e.scaler_(held_out.X), _scaled(e, held_out.Y), held_out.weights)
-    for name in ("coefs_", "intercepts_", "norms_", "_optimizer", "members_"):  # of an earlier fit
+        units = partial(_in_units, e)
+        held_out = HeldOut(e.scaler_(held_out.X), _scaled(e, held_out.Y), held_out.weights, units)
+    for name in ("coefs_", "intercepts_", "norms_", "_optimizer", "members_", *e._blank_record()):  # of an earlier fit
         vars(e).pop(name, None)
     seeds = e._random_state.randint(2**31 - 1, size=e.n_members)
     entrants = [_entrant(e, int(seed), scaled, held_out, loss) for seed in seeds]
@@ -143,6 +145,7 @@ def _entrant(e: Any, seed: int, rows: Rows, held_out: HeldOut | None, loss: Loss
     inside = None
     if held_out is None and len(rows.Y) >= LEAST_ROWS:
         inside, held_out = split_apart(member, rows)
+        held_out.units = partial(_in_units, e)
     sizes = (rows.X.shape[1], *hidden_sizes(member), e.n_outputs_)
     member._initialize(sizes, loss, member.dtype or str(rows.X.dtype))
     if held_out is not None:
@@ -183,6 +186,11 @@ def _scaled(e: Any, Y: np.ndarray) -> np.ndarray:
     return Y if is_classifier(e) else (Y - e.target_centre_) / e.target_spread_
 
 
+def _in_units(e: Any, values: np.ndarray) -> np.ndarray:
+    """The inverse of :func:`_scaled`."""
+    return values if is_classifier(e) else values * e.target_spread_ + e.target_centre_
+
+
 def average(e: Any, X: Any) -> np.ndarray:
     """The mean of what the members put out, probabilities or values, (n, n_outputs): block by block of rows."""
     X, nets = X.tocsr() if issparse(X) else X, [member._loaded() for member in e.members_]
@@ -191,7 +199,7 @@ def average(e: Any, X: Any) -> np.ndarray:
         scaled = e.scaler_(dense(X[start : start + SCALED_ROWS])).astype(nets[0].dtype)
         blocks.append(np.mean([net.predict_proba(scaled) for net in nets], axis=0))
     AL = np.concatenate(blocks)
-    return AL if is_classifier(e) else AL * e.target_spread_ + e.target_centre_
+    return _in_units(e, AL)
 
 
 def refuse(e: Any, what: str) -> None:
@@ -214,8 +222,7 @@ def to_tensors(e: Any) -> dict[str, np.ndarray]:
     found = {"scaler/centre": e.scaler_.centre, "scaler/spread": e.scaler_.spread}
     found |= {"target/centre": e.target_centre_, "target/spread": e.target_spread_}
     for i, member in enumerate(e.members_):
-        named = as_named((member.coefs_, member.intercepts_)) | vars(member).get("norms_", {})
-        found |= {f"member/{i}/{k}": x for k, x in named.items()}
+        found |= {f"member/{i}/{k}": x for k, x in named_of(member._held()).items()}
     return found
 
 

@@ -23,12 +23,28 @@ Block: TypeAlias = tuple[slice, Any, Any, Any]
 
 @dataclass
 class HeldOut:
-    """Rows that are not trained on: X (n, n_0); Y (n, n_L) as the loss takes it, classes one-hot; weights (n, 1)."""
+    """Rows that are not trained on.
+
+    Attributes
+    ----------
+    X : (n, n_0)
+    Y : (n, n_L)
+        As the loss takes it, classes one-hot.
+    weights : (n, 1) or None
+    units : callable or None
+        Values (n, n_L) as the loss takes them to those of y, where they differ: metrics are in the units of y.
+    """
 
     X: np.ndarray
     Y: np.ndarray
     weights: np.ndarray | None
+    units: Callable[[np.ndarray], np.ndarray] | None = None
     _placed: dict[tuple[Backend, str], list[Block]] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def weighted(self) -> np.ndarray:
+        """The targets of the rows that have a weight."""
+        return self.Y if self.weights is None else self.Y[self.weights[:, 0] > 0.0]
 
     def blocks(self, backend: Backend, dtype: str) -> list[Block]:
         """Which rows, and X (n_0, m), Y (n_L, m), weights (1, m) or None on the device, where they lie once for all."""
@@ -53,10 +69,12 @@ class Validation:
     rows : HeldOut
     metrics : tuple of str
         Names of ``training.metrics``, beside scikit-learn's score (accuracy, or r2).
+    one_class : bool
+        Whether there is one class, which is predicted whatever the output.
     """
 
-    def __init__(self, net: DenseNet, rows: HeldOut, metrics: tuple[str, ...]) -> None:
-        self.net, self.judge_outputs = net, _metrics_of(net, rows, metrics)
+    def __init__(self, net: DenseNet, rows: HeldOut, metrics: tuple[str, ...], one_class: bool = False) -> None:
+        self.net, self.judge_outputs = net, _metrics_of(net, rows, metrics, one_class)
         self.score = "r2" if net.loss.labels == "values" else "accuracy"
         self.shape = rows.Y.shape
         self.blocks = rows.blocks(net.backend, net.dtype)
@@ -123,7 +141,9 @@ class Judgement:
             return [v.end() for v in self.validations]
 
 
-def _metrics_of(net: DenseNet, rows: HeldOut, metrics: tuple[str, ...]) -> Callable[[np.ndarray], dict[str, float]]:
+def _metrics_of(
+    net: DenseNet, rows: HeldOut, metrics: tuple[str, ...], one_class: bool
+) -> Callable[[np.ndarray], dict[str, float]]:
     """The score and the metrics as a function of AL (n, n_L)."""
     weights, loss = None if rows.weights is None else rows.weights.reshape(-1), net.loss
     task = SEVERAL if isinstance(loss, GroupedCrossEntropy) else task_of(net)
@@ -133,6 +153,10 @@ def _metrics_of(net: DenseNet, rows: HeldOut, metrics: tuple[str, ...]) -> Calla
         ends = np.cumsum(loss.groups)[:-1]
         codes = np.column_stack([part.argmax(axis=1) for part in np.split(rows.Y, ends, axis=1)])
         return lambda AL: evaluate_several(names, codes, np.split(AL, ends, axis=1), weights)
-    truth = rows.Y.argmax(axis=1) if task == "multiclass" else rows.Y
-    truth = loss.point(truth) if task == "regression" else truth
-    return lambda AL: evaluate(names, task, truth, loss.point(AL), weights)
+    if task != "regression":
+        truth = rows.Y.argmax(axis=1) if task == "multiclass" else rows.Y
+        labels = np.zeros(truth.shape, bool) if one_class else None
+        return lambda AL: evaluate(names, task, truth, AL, weights, labels)
+    units = rows.units or (lambda values: values)
+    values = loss.point(units(rows.Y))
+    return lambda AL: evaluate(names, task, values, loss.point(units(AL)), weights)

@@ -168,15 +168,17 @@ def evaluate(
     y_true: np.ndarray,
     outputs: np.ndarray,
     sample_weight: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Compute several metrics from a network's predictions AL (probabilities or values), rows convention.
 
-    Labels are made here: above one half for binary and multilabel, the largest for multiclass. Raises ConfigError for
-    an unknown metric, or one that does not go with the task.
+    Labels that are not given are made here: above one half for binary and multilabel, the largest for multiclass.
+    Raises ConfigError for an unknown metric, or one that does not go with the task.
     """
     names = list(names)
     check_metrics(names, task)
-    labels = np.argmax(outputs, axis=1) if task == "multiclass" else np.asarray(outputs) > 0.5
+    if labels is None:
+        labels = np.argmax(outputs, axis=1) if task == "multiclass" else np.asarray(outputs) > 0.5
     found = {}
     for name in names:
         metric = METRICS[name]

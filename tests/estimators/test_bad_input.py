@@ -58,10 +58,29 @@ def test_one_error_says_what_is_wrong(x: Any, y: Any, given: dict[str, Any], tel
         MLPClassifier(max_iter=2).fit(x, y, **given)
 
 
-def test_a_batch_without_weight_is_refused() -> None:
-    weights = np.r_[np.zeros(60), np.ones(60)]
-    with pytest.raises(ValueError, match="at least one example with a positive weight"):
-        fitted(MLPClassifier(max_iter=1, batch_size=60, shuffle=False), X, Y, sample_weight=weights)
+def test_a_table_without_weight_is_refused() -> None:
+    for weight, given in (({"no": 0.0, "yes": 0.0}, None), ({"no": 0.0}, (Y == "yes").astype(float))):
+        with pytest.raises(ValueError, match="Every row has weight 0; class_weight and sample_weight must leave some"):
+            MLPClassifier(class_weight=weight).fit(X, np.where(given == 1, "no", Y), sample_weight=given)
+    early = MLPClassifier(early_stopping=True, random_state=0)
+    with pytest.raises(ValueError, match="The validation set is too small"):
+        early.fit(X, Y, sample_weight=(np.arange(120) < 2).astype(float))
+
+
+def test_class_weights_that_do_not_fit_are_refused() -> None:
+    both = np.column_stack([Y == "yes", Y == "no"]).astype(int)
+    for weight, y, telling in (
+        ({"no": 1.0, "Yes": 2.0}, Y, r"names \['Yes'\], which y has not; the classes of y are \['no', 'yes'\]"),
+        ({"no": -1.0}, Y, r"numbers from 0, got {'no': -1.0}"),
+        ({"no": np.nan}, Y, "numbers from 0, got {'no': nan}"),
+        ({0: 1.0, 1: 2.0}, both, "must be a list of 2 dicts, one for each column of y"),
+        ([{0: 1.0}], both, "must be a list of 2 dicts, one for each column of y"),
+        ([{"no": 1.0}, {"yes": 1.0}], Y, "must be a dict of {label: weight}"),
+    ):
+        with pytest.raises(ValueError, match=telling):
+            MLPClassifier(class_weight=weight).fit(X, y)
+    with pytest.raises(ValueError, match="'balanced' is not supported for partial_fit"):
+        MLPClassifier(class_weight=["balanced", None]).partial_fit(X, both, classes=[0, 1])
 
 
 def test_a_row_of_weight_zero_does_not_matter() -> None:
@@ -115,6 +134,33 @@ def test_a_fit_that_is_continued_keeps_its_shape() -> None:
     for y in (Y == "yes", np.column_stack([two, two])):
         with pytest.raises(ValueError, match="y must have 2 columns of labels, as in the fit; got shape"):
             labels.partial_fit(X, y.astype(int))
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_a_validation_set_of_one_row_stops_nothing_early(kind: Any) -> None:
+    y = Y if kind is MLPClassifier else VALUES
+    model = kind(early_stopping=True, random_state=0, max_iter=3)
+    one = (np.arange(9) == 4).astype(float)
+    for given in (
+        {"X_val": X[:1], "y_val": y[:1]},
+        {"X_val": X[:9], "y_val": y[:9], "sample_weight_val": one},
+    ):
+        with pytest.raises(ValueError, match="X_val is too small for early_stopping: it needs at least two rows"):
+            model.fit(X, y, **given)
+    followed = fitted(model.set_params(early_stopping=False), X, y, X_val=X[:1], y_val=y[:1])
+    assert np.isfinite(followed.validation_loss_curve_).all()
+    preset = fitted(kind(preset="tabular", n_members=1, max_iter=3), X, y, X_val=X[:1], y_val=y[:1])
+    assert np.isfinite(preset.members_[0].validation_loss_curve_).all()
+
+
+def test_a_validation_set_of_one_value_is_said_to_tell_nothing() -> None:
+    model = MLPRegressor(early_stopping=True, random_state=0, max_iter=3)
+    for y_val in (np.full(9, 3.0), np.r_[np.full(8, 3.0), 4.0]):
+        weights = (y_val == 3.0).astype(float)
+        with pytest.warns(UserWarning, match="targets of the validation set are all the same: their R2") as said:
+            fitted(model, X, VALUES, X_val=X[:9], y_val=y_val, sample_weight_val=weights)
+        assert said[0].filename == fitted.__code__.co_filename
+    fitted(model, X, np.full(120, 3.0))  # there is nothing else to hold out
 
 
 def test_counts_cannot_be_negative() -> None:

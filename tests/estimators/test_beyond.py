@@ -30,6 +30,66 @@ def test_class_weights_are_example_weights(weights: Any, solver: str) -> None:
     assert distance(a, fitted(MLPClassifier(**settings), X, y, sample_weight=own)) > 1e-6
 
 
+@pytest.mark.parametrize("target", ["multiclass", "multilabel", "several"])
+def test_class_weights_are_about_the_classes_of_the_fit_not_of_a_batch(target: str) -> None:
+    X, y = rows("multiclass" if target == "several" else target)
+    weight: Any = {0: 2.0, 2: 5.0} if target == "multiclass" else [{1: 5.0}, None, {0: 0.5}]
+    classes: Any = [0, 1, 2]
+    if target == "several":
+        y = np.column_stack([y, y > 0])
+        weight, classes = [{0: 2.0, 2: 5.0}, {1: 3.0}], [[0, 1, 2], [0, 1]]
+    model, plain = (MLPClassifier((5,), random_state=0, class_weight=w) for w in (weight, None))
+    batches = [y[:, 0] == 0 if y.ndim == 2 else y == k for k in range(3)]
+    for part in [np.full(120, True), *batches]:
+        each = weight if y.ndim == 2 else [weight]
+        per_row = np.prod(
+            [[(w or {}).get(k, 1.0) for k in c] for w, c in zip(each, y[part].reshape(part.sum(), -1).T, strict=True)],
+            axis=0,
+        )
+        model.partial_fit(X[part], y[part], classes=classes)
+        plain.partial_fit(X[part], y[part], sample_weight=per_row, classes=classes)
+        assert same_bits(model, plain)
+
+
+@pytest.mark.parametrize("weight", ["balanced", {"yes": 7.0}])
+@pytest.mark.parametrize("preset", [None, "tabular"])
+def test_class_weights_count_alike_in_every_validation_set(weight: Any, preset: str | None) -> None:
+    X, y = rows("binary")
+    own = np.linspace(1.0, 2.0, 40)
+    settings: dict[str, Any] = {"max_iter": 4, "random_state": 0, "preset": preset, "n_members": 1}
+    by_class = dict(zip(["no", "yes"], [40 / (y[:80] == "no").sum(), 40 / (y[:80] == "yes").sum()], strict=True))
+    by_class = by_class if weight == "balanced" else {"no": 1.0, **weight}
+    rows_of = np.array([by_class[label] for label in y])
+    sets = {"X_val": X[80:], "y_val": y[80:]}
+    a = fitted(MLPClassifier(class_weight=weight, **settings), X[:80], y[:80], **sets, sample_weight_val=own)
+    weighted = {"sample_weight": rows_of[:80], "sample_weight_val": own * rows_of[80:]}
+    b = fitted(MLPClassifier(**settings), X[:80], y[:80], **sets, **weighted)
+    one, other = (m if preset is None else m.members_[0] for m in (a, b))
+    assert same_bits(one, other)
+    np.testing.assert_allclose(one.validation_loss_curve_, other.validation_loss_curve_, rtol=1e-6)
+    if preset is None and weight != "balanced":  # split off or given, they count the same
+        splitter = ShuffleSplit(1, test_size=40, random_state=0)
+        inside, outside = next(iter(splitter.split(X)))
+        split = fitted(MLPClassifier(class_weight=weight, validation_fraction=splitter, **settings), X, y)
+        sets = {"X_val": X[outside], "y_val": y[outside]}
+        given = fitted(MLPClassifier(class_weight=weight, **settings), X[inside], y[inside], **sets)
+        assert split.validation_loss_curve_ == given.validation_loss_curve_
+
+
+def test_a_target_of_one_class_scores_on_validation_as_score_does() -> None:
+    X, _ = rows("binary")
+    y = np.full(120, "only")
+    settings: dict[str, Any] = {"random_state": 0, "max_iter": 3, "validation_metrics": ["accuracy", "log_loss"]}
+    for seed in range(3):
+        model = fitted(MLPClassifier((3,), early_stopping=True, **settings | {"random_state": seed}), X, y)
+        assert model.validation_scores_ == [1.0] * 3 == [model.score(X, y)] * 3
+        assert model.validation_metric_curves_["accuracy"] == [1.0] * 3
+        log_loss = model.validation_metric_curves_["log_loss"]
+        np.testing.assert_allclose(log_loss, model.validation_loss_curve_, rtol=1e-12)
+    given = fitted(MLPClassifier((3,), **settings), X, y, X_val=X[:9], y_val=y[:9])
+    assert given.validation_metric_curves_["accuracy"] == [1.0] * 3
+
+
 def test_dropout_trains_differently_and_predicts_without() -> None:
     X, y = rows("binary")
     settings: dict[str, Any] = {"max_iter": 5, "random_state": 0}

@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 import sklearn.neural_network as theirs
 import skops.io
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import StratifiedKFold
 from support.command import ROOT, environment
 from support.estimators import SETS, distance, fitted, rows, same_bits
 
@@ -97,7 +100,8 @@ def test_a_pickle_holds_no_device_and_loads_without_one() -> None:
 def test_safetensors_keep_names_and_labels_and_run_no_code(tmp_path: Path) -> None:
     model, X, _ = trained("binary", random_state=np.random.RandomState(0))
     model.feature_names_in_ = np.array(list("abcdef"), dtype=object)
-    other = by_safetensors(model, tmp_path)
+    with pytest.warns(UserWarning, match=r"the file does not hold random_state.*path, random_state=\.\.\.\)"):
+        other = by_safetensors(model, tmp_path)
     assert list(other.classes_) == ["no", "yes"]
     assert list(other.feature_names_in_) == list("abcdef")
     assert other.random_state is None
@@ -106,9 +110,138 @@ def test_safetensors_keep_names_and_labels_and_run_no_code(tmp_path: Path) -> No
     with pytest.raises(CheckpointError, match="no model file"):
         MLPRegressor.from_safetensors(tmp_path / "nothing")
     del model.feature_names_in_
-    model.to_safetensors(tmp_path / "m.safetensors")
+    model.set_params(random_state=0).to_safetensors(tmp_path / "m.safetensors")
     changed = MLPClassifier.from_safetensors(tmp_path / "m.safetensors", device="array_api_strict")
     np.testing.assert_allclose(changed.predict_proba(X), model.predict_proba(X), rtol=1e-14)
+
+
+@pytest.mark.parametrize("way", [by_pickle, by_safetensors])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"early_stopping": True},
+        {"early_stopping": True, "batch_norm": True, "weight_average": 0.9},
+        {"solver": "lbfgs"},
+        {"preset": "tabular", "n_members": 2, "validation_metrics": ["log_loss"]},
+    ],
+    ids=str,
+)
+def test_a_copy_has_every_attribute(settings: dict[str, Any], way: Any, tmp_path: Path) -> None:
+    model, X, _ = trained("binary", **settings)
+    other = way(model, tmp_path)
+    for one, two in zip(
+        [model, *vars(model).get("members_", [])], [other, *vars(other).get("members_", [])], strict=True
+    ):
+        assert set(vars(one)) - set(vars(two)) <= {"_runtime", "_random_state", "_best"}
+        for name in ("n_iter_", "t_", "loss_", "loss_curve_", "validation_scores_", "validation_metric_curves_"):
+            assert vars(one).get(name) == vars(two).get(name)
+    assert np.array_equal(other.predict_proba(X), model.predict_proba(X))
+
+
+def from_theirs(settings: dict[str, Any], X: np.ndarray, y: np.ndarray, kind: str) -> Any:
+    reference = fitted(getattr(theirs, kind)(**settings), X, y)
+    return getattr(backprop_gpu, kind).from_sklearn(reference, device="cpu")
+
+
+@pytest.mark.parametrize("start", ["file", "sklearn", "lbfgs"])
+@pytest.mark.parametrize("again", ["warm", "stopping early", "with a validation set", "partial"])
+@pytest.mark.parametrize("target", ["binary", "multilabel", "outputs"])
+def test_a_fit_goes_on_wherever_its_start_came_from(target: str, start: str, again: str, tmp_path: Path) -> None:
+    X, y = rows(target)
+    kind = "MLPRegressor" if target == "outputs" else "MLPClassifier"
+    stopping = start == "file" and again == "stopping early"
+    settings: dict[str, Any] = {"hidden_layer_sizes": (4,), "max_iter": 3, "random_state": 0, "warm_start": True}
+    if start == "sklearn":
+        model = from_theirs(settings, X, y, kind)
+    else:
+        settings |= {"early_stopping": stopping, "solver": "lbfgs" if start == "lbfgs" else "adam"}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = fitted(getattr(backprop_gpu, kind)(**settings), X, y)
+        if start == "file":
+            model = by_safetensors(model, tmp_path)
+    before = len(vars(model).get("loss_curve_", []))
+    model.set_params(solver="adam", early_stopping=again == "stopping early")
+    if again == "partial":
+        model.partial_fit(X, y)
+    else:
+        fitted(model, X, y, **({"X_val": X[:9], "y_val": y[:9]} if again.startswith("with") else {}))
+    assert len(model.loss_curve_) == before + model.n_iter_
+    assert len(model.validation_loss_curve_) == (0 if again in ("warm", "partial") else 3 + 3 * stopping)
+    if again == "stopping early":
+        assert model.best_validation_score_ == max(model.validation_scores_)
+
+
+def test_weights_that_no_epoch_was_better_than_are_restored_from_a_file_too(tmp_path: Path) -> None:
+    model, X, y = trained("regression", early_stopping=True, warm_start=True)
+    model.set_params(early_stopping=False, learning_rate_init=1.0)
+    fitted(model, X, y)  # far away from the best
+    model.set_params(early_stopping=True)
+    other = by_safetensors(model, tmp_path)
+    assert not np.array_equal(model.coefs_[0], model._best["coefs_"][0])
+    for copied in (model, other):
+        copied.set_params(max_iter=1, learning_rate_init=1e-9)
+        fitted(copied, X, y)
+    assert same_bits(model, other)
+
+
+@pytest.mark.parametrize(
+    ("labels", "weight"),
+    [
+        ([0, 1], {0: 1.0, 1: 5.0}),
+        ([False, True], {False: 1.0, True: 5.0}),
+        ([0.0, 2.0], {0.0: 1.0, 2.0: 5.0}),
+        (["no", "yes"], {"no": 1.0, "yes": 5.0}),
+        ([3, 7], {np.int64(3): np.float32(1.5), np.int64(7): 5}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("preset", [None, "tabular"])
+def test_a_file_keeps_class_weights_of_every_kind_of_label(
+    labels: list[Any], weight: dict[Any, Any], preset: str | None, tmp_path: Path
+) -> None:
+    X, y = rows("binary")
+    y = np.array(labels)[(y == "yes").astype(int)]
+    model = fitted(
+        MLPClassifier((4,), max_iter=2, random_state=0, class_weight=weight, preset=preset, n_members=1), X, y
+    )
+    other = by_safetensors(model, tmp_path)
+    assert other.class_weight == weight
+    assert [type(k) for k in other.class_weight] == [type(k) for k in y[[0, 1]].tolist()]
+    assert same_bits(*(m if preset is None else m.members_[0] for m in (model, other)))
+    again = [fitted(m, X, y) if preset else m.partial_fit(X, y) for m in (model, other)]
+    assert np.array_equal(again[0].predict_proba(X), again[1].predict_proba(X))
+
+
+def test_a_file_keeps_class_weights_of_several_labels_and_says_what_it_does_not_hold(tmp_path: Path) -> None:
+    X, y = rows("multiclass")
+    weight = [{0: 1, 1: 2, 2: 3}, {"no": 0.5}]
+    both = np.array([[a, b] for a, b in zip(y, np.array(["no", "yes"])[(y > 1).astype(int)], strict=True)], object)
+    model = fitted(MLPClassifier(range(3, 5), max_iter=2, random_state=0, class_weight=weight), X, both)
+    other = by_safetensors(model, tmp_path)
+    assert (other.class_weight, other.hidden_layer_sizes) == (weight, (3, 4))
+    assert same_bits(model.partial_fit(X, both), other.partial_fit(X, both))
+    model.set_params(callbacks=[backprop_gpu.Callback()], validation_fraction=StratifiedKFold(3))
+    with pytest.warns(UserWarning, match="the file does not hold callbacks, validation_fraction, which are no plain"):
+        model.to_safetensors(tmp_path / "m.safetensors")
+
+
+def test_another_solver_starts_with_its_own_state() -> None:
+    X, y = rows("regression")
+    changes = [("sgd", "adam"), ("adam", "sgd"), ("adam", "momentum"), ("rmsprop", "adam"), ("lion", "adamw")]
+    for first, then in changes:
+        model = MLPRegressor(hidden_layer_sizes=(4,), solver=first, random_state=0)
+        for _ in range(5):
+            model.partial_fit(X, y)
+        fresh = copy.deepcopy(model).set_params(solver=then)
+        del fresh._optimizer
+        assert same_bits(model.set_params(solver=then).partial_fit(X, y), fresh.partial_fit(X, y))
+    averaged = MLPRegressor(hidden_layer_sizes=(4,), random_state=0)
+    for _ in range(5):
+        averaged.partial_fit(X, y)
+    before = averaged.coefs_[0]
+    averaged.set_params(weight_average=0.99).partial_fit(X, y)
+    np.testing.assert_allclose(averaged.coefs_[0], before, atol=0.01)  # not a share of weights that were never averaged
 
 
 @pytest.mark.parametrize("target", SETS)
@@ -126,6 +259,7 @@ def test_from_and_to_scikit_learn(target: str, solver: str) -> None:
     else:
         np.testing.assert_allclose(ours.predict(X), reference.predict(X), rtol=1e-12, atol=1e-14)
     back = ours.to_sklearn()
+    assert set(vars(reference)) - set(vars(back)) <= {"_coef_indptr", "_intercept_indptr", "_optimizer"}
     assert type(back) is type(reference)
     assert same_bits(back, reference)
     assert np.array_equal(back.predict(X), reference.predict(X))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import sklearn.neural_network as theirs
 from scipy import sparse
+from sklearn import ensemble
 from support.estimators import SETS, distance, fitted, rows, same_bits
 
 import backprop_gpu
@@ -115,3 +116,57 @@ def test_every_window_of_a_sparse_table_has_its_own_weights(monkeypatch: pytest.
     models = [m.MLPClassifier(**given) for m in (theirs, backprop_gpu)]
     a, b = (fitted(model, sparse.csr_matrix(X), y, sample_weight=weights) for model in models)
     assert distance(a, b) < 1e-12
+
+
+def test_every_batch_gets_a_row_that_counts_and_other_orders_stay() -> None:
+    rng = np.random.default_rng(0)
+    for n, batch_size, counting in ((201, 200, 100), (60, 7, 9), (60, 7, 30), (5, 1, 5), (10, 10, 1)):
+        weights = np.zeros((n, 1))
+        weights[rng.permutation(n)[:counting]] = 2.0
+        ours, plain = order.Order(n, batch_size, True), order.Order(n, batch_size, True)
+        ours.weigh(weights)
+        for o in (ours, plain):
+            o.begin(np.random.RandomState(3))
+        same = True  # until the first time that something had to be swapped
+        for _ in range(50):
+            got, wanted = ours.next(), plain.next()
+            assert np.array_equal(np.sort(got), np.arange(n))
+            assert all(weights[got[k : k + batch_size]].any() for k in range(0, n, batch_size))
+            same = same and all(weights[wanted[k : k + batch_size]].any() for k in range(0, n, batch_size))
+            assert np.array_equal(got, wanted) or not same
+
+
+@pytest.mark.parametrize("target", SETS)
+@pytest.mark.parametrize("solver", ["adam", "sgd", "adamw", "lbfgs"])
+def test_rows_of_weight_zero_stop_no_fit(target: str, solver: str) -> None:
+    X, y = rows(target)
+    kept = np.zeros(120)
+    kept[[3, 60, 61, 100]] = 1.0
+    several = model_for(target, solver=solver, batch_size=30, shuffle=False)  # in a batch, and in none, and in a batch
+    assert all(np.isfinite(c).all() for c in fitted(several, X, y, sample_weight=kept).coefs_)
+    alone = model_for(target, solver=solver, batch_size=10)  # fewer of them than batches: they are all the rows
+    twin = model_for(target, solver=solver, batch_size=4)
+    fitted(alone, X, y, sample_weight=kept)
+    if target in VALUES and solver != "lbfgs":
+        assert same_bits(alone, fitted(twin, X[kept > 0], y[kept > 0], sample_weight=np.ones(4)))
+    if solver != "lbfgs":
+        for X_ in (X, sparse.csr_matrix(X)):
+            model = model_for(target, solver=solver, batch_size=119)
+            classes = {} if target in VALUES else {"classes": np.unique(y)}
+            for k in range(3):  # one row is left over for a batch of its own
+                weights = np.ones(120)
+                weights[k::2] = 0.0
+                model.partial_fit(X_, y, sample_weight=weights, **classes)
+            assert all(np.isfinite(c).all() for c in model.coefs_)
+
+
+@pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
+def test_bagging_gives_some_rows_no_weight_and_is_scikit_learns(kind: str) -> None:
+    X, y = rows("multiclass" if kind == "MLPClassifier" else "regression")
+    bag = getattr(ensemble, kind.replace("MLP", "Bagging"))
+    settings: dict[str, Any] = {"hidden_layer_sizes": (5,), "max_iter": 5, "random_state": 0}
+    one, other = (fitted(bag(getattr(m, kind)(**settings), 2, random_state=0), X, y) for m in (backprop_gpu, theirs))
+    for a, b in zip(one.estimators_, other.estimators_, strict=True):
+        assert distance(a, b) < 1e-12
+    tail = getattr(backprop_gpu, kind)(**settings, batch_size=119)  # scikit-learn's stops with ZeroDivisionError
+    assert np.isfinite(fitted(bag(tail, 4, random_state=0), X, y).predict(X)).all()

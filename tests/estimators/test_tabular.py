@@ -163,6 +163,36 @@ def test_several_labels_several_outputs_counts_weights_and_few_rows() -> None:
     np.testing.assert_allclose(net.scaler_.centre, np.median(X[5:], axis=0))
 
 
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_rows_of_weight_zero_are_no_rows(kind: Any) -> None:
+    X, y = load_diabetes(return_X_y=True)
+    y = y if kind is MLPRegressor else np.where(y > 140.0, "high", "low")
+    rng = np.random.default_rng(0)
+    for share in (0.3, 0.9, 0.97):
+        weights = np.where(rng.random(len(y)) < share, 0.0, 1.5)
+        kept = weights > 0.0
+        net = kind(**SHORT).fit(np.where(kept[:, None], X, 1e9), y, sample_weight=weights)
+        other = kind(**SHORT).fit(X[kept], y[kept], sample_weight=weights[kept])
+        np.testing.assert_array_equal(net.predict(X), other.predict(X))
+    if kind is MLPClassifier:
+        one = MLPClassifier(**SHORT, class_weight={"low": 0.0}).fit(X, y)
+        assert set(one.predict(X)) == {"high"}
+
+
+def test_metrics_are_in_the_units_of_y_and_the_end_says_what_was_watched(capsys: pytest.CaptureFixture[str]) -> None:
+    X, y = load_diabetes(return_X_y=True)
+    settings = {**SHORT, "n_members": 1, "validation_metrics": ["rmse", "r2"], "n_iter_no_change": 1, "verbose": True}
+    net = MLPRegressor(**settings, learning_rate_init=0.1).fit(X[:300], y[:300], X_val=X[300:], y_val=y[300:])
+    curves, losses = net.members_[0].validation_metric_curves_, net.members_[0].validation_loss_curve_
+    best = int(np.argmin(losses))
+    assert curves["rmse"][best] == pytest.approx(np.sqrt(np.mean((net.predict(X[300:]) - y[300:]) ** 2)), rel=1e-5)
+    assert curves["r2"][best] == pytest.approx(net.score(X[300:], y[300:]), rel=1e-4)
+    assert curves["rmse"][best] == pytest.approx(np.sqrt(2.0 * losses[best]) * float(net.target_spread_[0]), rel=1e-4)
+    split = MLPRegressor(**settings).fit(X, y)
+    assert split.members_[0].validation_metric_curves_["rmse"][0] > 10.0
+    assert "net 1: Validation loss did not improve for 1 consecutive epochs. Stopping." in capsys.readouterr().out
+
+
 def test_it_beats_the_plain_net_on_columns_of_very_different_sizes() -> None:
     X, y = load_diabetes(return_X_y=True)
     net = MLPRegressor(**{**SHORT, "max_iter": 60})
