@@ -14,26 +14,26 @@
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int ACCUMULATORS = 24, TILE_VECTORS = 3;  // of 32 registers; at most 8 x 3, 12 x 2 or 12 x 1 of them
+constexpr int ACCUMULATORS = 24, STRIP_VECTORS = 3;  // of 32 registers
 #elif defined(__AVX2__)
-constexpr int ACCUMULATORS = 12, TILE_VECTORS = 2;  // of 16 registers: 6 x 2 or 12 x 1
+constexpr int ACCUMULATORS = 12, STRIP_VECTORS = 2;  // of 16 registers
 #else
-constexpr int ACCUMULATORS = 24, TILE_VECTORS = 4;  // of 32 registers: 6 x 4, 8 x 3, 12 x 2 or 12 x 1
+constexpr int ACCUMULATORS = 24, STRIP_VECTORS = 4;  // of 32 registers
 #endif
-constexpr int MAX_TILE_ROWS = 12;
-constexpr int tile_rows(int vectors) { return ACCUMULATORS / vectors < MAX_TILE_ROWS ? ACCUMULATORS / vectors : MAX_TILE_ROWS; }
+// A tile is at most ACCUMULATORS / vectors rows high, and not more than 12; a flat one, of 1 to 3 rows, is FLAT_VECTORS wide.
+constexpr int MAX_ROWS = 12, FLAT_ROWS = 3, FLAT_VECTORS = ACCUMULATORS / FLAT_ROWS;
+constexpr int tile_rows(int vectors) { return ACCUMULATORS / vectors < MAX_ROWS ? ACCUMULATORS / vectors : MAX_ROWS; }
 
-constexpr int64_t TERMS = 256;                      // of k, between two parkings of the sums
-constexpr int64_t PANEL_BYTES = TERMS * TILE_VECTORS * VECTOR_BYTES;
-constexpr int64_t PACKED_ROWS = 384;                // of A
-constexpr int64_t PACKED_BYTES = TERMS * PACKED_ROWS * 8;
-constexpr int64_t PARKED_BYTES = 2 << 20;
+// Terms of k between two parkings of the sums: a packed panel of B takes half of a first-level cache, and packed rows of A
+// part of a second-level cache.
+constexpr int64_t TERMS = (24 << 10) / (STRIP_VECTORS * VECTOR_BYTES);
+constexpr int64_t PANEL_BYTES = TERMS * FLAT_VECTORS * VECTOR_BYTES, PACKED_BYTES = 384 << 10, PARKED_BYTES = 2 << 20;
 constexpr size_t GEMM_WORKSPACE_BYTES = PANEL_BYTES + PACKED_BYTES + PARKED_BYTES;
 
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-INLINE int64_t pieces(int64_t total, int64_t most) { return (total + most - 1) / most; }
-// Size of the next of `count` nearly equal pieces of `total`.
-INLINE int64_t next_piece(int64_t total, int64_t count) { return (total + count - 1) / count; }
+INLINE int64_t whole_vectors(int64_t numbers, int64_t lanes) { return (numbers + lanes - 1) / lanes; }
+// The next piece of what is left: `most`, but the last two pieces are of nearly equal size.
+INLINE int64_t next_piece(int64_t left, int64_t most) { return left >= 2 * most ? most : left > most ? (left + 1) / 2 : left; }
 
 // What a register tile needs. Strides are in bytes.
 template <class T> struct Tile {
@@ -87,19 +87,23 @@ template <class T, int ROWS, int VECTORS> void compute_tile(const Tile<T>& t) {
     }
 }
 
-template <class T, int VECTORS = TILE_VECTORS, int ROWS = tile_rows(VECTORS)>
-INLINE void run_tile(const Tile<T>& t, int64_t rows, int64_t vectors) {
-    if (vectors == VECTORS && rows == ROWS) return compute_tile<T, ROWS, VECTORS>(t);
-    if constexpr (ROWS > 1) {
-        if (vectors == VECTORS) return run_tile<T, VECTORS, ROWS - 1>(t, rows, vectors);
-    }
-    if constexpr (VECTORS > 1) return run_tile<T, VECTORS - 1, tile_rows(VECTORS - 1)>(t, rows, vectors);
+template <class T> using TileFunction = void (*)(const Tile<T>&);
+
+// Functions for tiles of 1, 2, ... rows.
+template <class T, int VECTORS, int... I> INLINE const TileFunction<T>* tile_functions(Indices<I...>) {
+    static constexpr TileFunction<T> functions[] = {compute_tile<T, I + 1, VECTORS>...};
+    return functions;
+}
+template <class T, int VECTORS = STRIP_VECTORS> INLINE const TileFunction<T>* tile_functions(int64_t vectors) {
+    if (vectors == VECTORS) return tile_functions<T, VECTORS>(typename IndicesUpTo<tile_rows(VECTORS)>::Type());
+    if constexpr (VECTORS > 1) return tile_functions<T, VECTORS - 1>(vectors);
+    return tile_functions<T, FLAT_VECTORS>(typename IndicesUpTo<FLAT_ROWS>::Type());
 }
 
 // panel[p][c] <- op(B)[p][c] for p < terms, c < columns; columns are filled with 0 to whole vectors.
 template <class T> void pack_panel(bool transposed, int64_t terms, int64_t columns, const T* B, int64_t ldb, T* panel) {
     constexpr int N = LANES<T>;
-    const int64_t width = pieces(columns, N) * N;
+    const int64_t width = whole_vectors(columns, N) * N;
     for (int64_t c = 0; c < columns; c += N) {
         const int lanes = int(least(columns - c, N));
         if (!transposed)
@@ -120,16 +124,6 @@ template <class T> void pack_panel(bool transposed, int64_t terms, int64_t colum
     }
 }
 
-// Numbers of A for a tile: row after row, or, transposed, term after term.
-template <class T> void pack_rows(bool transposed, int64_t rows, int64_t terms, const T* A, int64_t lda, T* packed) {
-    const int64_t lines = transposed ? terms : rows, length = transposed ? rows : terms;
-    for (int64_t i = 0; i < lines; ++i, A += lda, packed += length) {
-        int64_t at = 0;
-        for (; at + LANES<T> <= length; at += LANES<T>) store(packed + at, load(A + at));
-        if (at < length) store(packed + at, load(A + at, int(length - at)), int(length - at));
-    }
-}
-
 // Blocks of terms are added as a binary counter counts: the sum of block number `index` (from 0) joins those of the levels
 // where `index` has trailing ones, the last block those of all its ones. Level l holds the sum of 2^l blocks.
 template <class T> struct Epilogue {
@@ -143,7 +137,7 @@ template <class T> struct Epilogue {
 template <class T>
 void finish_tile(const Epilogue<T>& e, T* sum, int64_t rows, int64_t columns, T* C, int64_t c_row, int64_t c_column) {
     constexpr int N = LANES<T>;
-    const int64_t width = pieces(columns, N) * N;
+    const int64_t width = whole_vectors(columns, N) * N;
     for (int64_t at = 0; at < rows * width; at += N) {
         Vector<T> x = load(sum + at);
         for (uint64_t levels = e.levels; levels; levels &= levels - 1)
@@ -166,84 +160,120 @@ void finish_tile(const Epilogue<T>& e, T* sum, int64_t rows, int64_t columns, T*
             }
 }
 
-template <class T>
-void gemm_blocked(bool a_transposed, bool b_transposed, int64_t n, int64_t m, int64_t k, T alpha, const T* A, int64_t lda,
-                  const T* B, int64_t ldb, bool accumulate, T* C, int64_t ldc, int64_t block, void* workspace) {
-    constexpr int64_t N = LANES<T>;
-    if (n <= 0 || m <= 0) return;
-    int64_t c_row = ldc, c_column = 1;
-    if (m < N / 2 && n > m) {  // C^T = op(B)^T op(A)^T fills the vectors
-        const T* const matrix = A;
-        A = B, B = matrix;
-        int64_t number = lda;
-        lda = ldb, ldb = number, number = n, n = m, m = number;
-        const bool transposed = a_transposed;
-        a_transposed = !b_transposed, b_transposed = !transposed;
-        c_row = 1, c_column = ldc;
-    }
-    const int64_t a_row = a_transposed ? 1 : lda, a_term = a_transposed ? lda : 1;
-    const bool large = n * m * k > (1 << 22);
-    T* const panel = (T*)workspace;
-    T* const packed = (T*)((char*)workspace + PANEL_BYTES);
-    T* const parked = (T*)((char*)workspace + PANEL_BYTES + PACKED_BYTES);
+template <class T> struct Product {
+    bool a_transposed, b_transposed;
+    int64_t n, m, k;
+    T alpha;
+    const T* A;
+    int64_t lda;
+    const T* B;
+    int64_t ldb;
+    bool accumulate;
+    T* C;
+    int64_t c_row, c_column;  // strides; one of them is 1
+    int64_t block;
+    char* workspace;
+};
 
-    // Rows and columns that are worked on together: all, unless A is packed or sums have to wait.
-    int64_t most_rows = large ? PACKED_ROWS : n, most_columns = m;
-    const int64_t blocks = pieces(k, block);
-    if (k > least(block, TERMS)) {
-        const int64_t levels = blocks > 1 ? 65 - __builtin_clzll(uint64_t(blocks - 1)) : 1;
-        const int64_t room = PARKED_BYTES / int64_t(sizeof(T)) / levels;
-        most_rows = PACKED_ROWS;
+// A part of C (rows from i0, columns from j0) and a stretch of k (terms from p0), which continues or begins the chains.
+struct Part {
+    int64_t i0, j0, rows, columns, p0, terms;
+    bool begins, ends;    // this block's chains
+    bool last;            // ends the last block's
+    uint64_t index;       // of the block
+};
+
+template <class T> void multiply_part(const Product<T>& x, const Part& part, bool pack_a, bool pack_b) {
+    constexpr int64_t N = LANES<T>, SIZE = sizeof(T);
+    T* const panel = (T*)x.workspace;
+    T* const packed = (T*)(x.workspace + PANEL_BYTES);
+    T* parked = (T*)(x.workspace + PANEL_BYTES + PACKED_BYTES);  // of the next tile
+    const int level = __builtin_ctzll(~part.index);
+    const int64_t level_size = part.rows * whole_vectors(part.columns, N) * N, slot = level * level_size;
+    Epilogue<T> epilogue = {nullptr, level_size, 0, T(1), false};
+    if (part.last) epilogue.levels = part.index, epilogue.alpha = x.alpha, epilogue.accumulate = x.accumulate;
+    else if (part.ends) epilogue.levels = (uint64_t(1) << level) - 1;
+    const bool to_c = part.last && !epilogue.levels && x.alpha == T(1) && !x.accumulate && x.c_column == 1;
+    const bool to_parked = !part.last && !epilogue.levels;
+
+    const T* a = x.A + (x.a_transposed ? part.p0 * x.lda + part.i0 : part.i0 * x.lda + part.p0);
+    int64_t a_row = x.a_transposed ? 1 : x.lda, a_term = x.a_transposed ? x.lda : 1;
+    if (pack_a) {
+        pack_panel(x.a_transposed, part.rows, part.terms, a, x.lda, packed);
+        a = packed, a_row = whole_vectors(part.terms, N) * N, a_term = 1;
+    }
+    alignas(64) T sum[ACCUMULATORS * N];
+    Tile<T> tile;
+    tile.k = part.terms, tile.a_row = a_row * SIZE, tile.a_term = a_term * SIZE;
+    for (int64_t j = 0; j < part.columns;) {
+        const int64_t left = whole_vectors(part.columns - j, N);
+        const int64_t vectors = part.rows <= FLAT_ROWS && left >= FLAT_VECTORS ? FLAT_VECTORS : next_piece(left, STRIP_VECTORS);
+        const int64_t width = vectors * N, columns = least(part.columns - j, width);
+        tile.b = x.b_transposed ? x.B + (part.j0 + j) * x.ldb + part.p0 : x.B + part.p0 * x.ldb + part.j0 + j;
+        tile.b_term = x.ldb * SIZE;
+        if (x.b_transposed || pack_b || columns < width) {
+            pack_panel(x.b_transposed, part.terms, columns, tile.b, x.ldb, panel);
+            tile.b = panel, tile.b_term = width * SIZE;
+        }
+        const TileFunction<T>* const functions = tile_functions<T>(vectors);
+        const int64_t most = vectors == FLAT_VECTORS ? FLAT_ROWS : tile_rows(int(vectors));
+        for (int64_t i = 0, rows; i < part.rows; i += rows, parked += rows * width) {
+            rows = next_piece(part.rows - i, most);
+            T* const c = x.C + (part.i0 + i) * x.c_row + (part.j0 + j) * x.c_column;
+            tile.a = a + i * a_row;
+            tile.from = part.begins ? nullptr : parked + slot;
+            tile.to = to_c ? c : to_parked ? parked + slot : sum;
+            tile.to_row = to_c ? x.c_row : width;
+            tile.last = int(to_c ? N - width + columns : N);
+            functions[rows - 1](tile);
+            if (to_c || to_parked) continue;
+            epilogue.parked = parked;
+            if (part.last) finish_tile(epilogue, sum, rows, columns, c, x.c_row, x.c_column);
+            else finish_tile(epilogue, sum, rows, width, parked + slot, width, 1);
+        }
+        j += columns;
+    }
+}
+
+template <class T> void multiply(const Product<T>& x) {
+    constexpr int64_t N = LANES<T>, SIZE = sizeof(T);
+    const bool pack_b = x.n >= 64 && x.k * x.ldb * SIZE > (32 << 10);
+    const bool pack_a = x.m >= 256 && x.n >= 64 && x.k >= 64;
+    const int64_t packed_rows = PACKED_BYTES / (TERMS * SIZE);
+    int64_t most_rows = pack_a ? packed_rows : x.n, most_columns = x.m;
+    const bool one_stretch = x.k <= least(x.block, TERMS);
+    if (!one_stretch) {  // sums wait in the workspace, for as many levels as the tree has
+        const uint64_t blocks = uint64_t((x.k - 1) / x.block + 1);
+        const int64_t levels = blocks > 1 ? 65 - __builtin_clzll(blocks - 1) : 1, room = PARKED_BYTES / SIZE / levels;
+        most_rows = packed_rows;
         while (most_rows * most_rows > 2 * room) most_rows /= 2;
         most_columns = room / most_rows / N * N;
     }
-    for (int64_t i0 = 0; i0 < n; i0 += most_rows)
-        for (int64_t j0 = 0; j0 < m; j0 += most_columns) {
-            const int64_t some_rows = least(n - i0, most_rows), some_columns = least(m - j0, most_columns);
-            const int64_t level_size = some_rows * pieces(some_columns, N) * N;
-            int64_t p0 = 0, terms = 0;
-            do {
-                const int64_t index = k > 0 ? p0 / block : 0, block_end = least(k, (index + 1) * block);
-                terms = k > 0 ? next_piece(block_end - p0, pieces(block_end - p0, TERMS)) : 0;
-                const bool first = p0 == index * block, block_done = p0 + terms == block_end, done = p0 + terms == k;
-                const int level = __builtin_ctzll(~uint64_t(index));
-                Epilogue<T> epilogue = {parked, level_size, 0, T(1), false};
-                if (done) epilogue.levels = uint64_t(index), epilogue.alpha = alpha, epilogue.accumulate = accumulate;
-                else if (block_done) epilogue.levels = (uint64_t(1) << level) - 1;
-                const bool simple = done ? !epilogue.levels && alpha == T(1) && !accumulate && c_column == 1 : !epilogue.levels;
-                int64_t offset = 0;
-                for (int64_t j = 0, strips = pieces(pieces(some_columns, N), TILE_VECTORS); j < some_columns; --strips) {
-                    const int64_t vectors = next_piece(pieces(some_columns - j, N), strips);
-                    const int64_t columns = least(some_columns - j, vectors * N);
-                    const T* from_b = b_transposed ? B + (j0 + j) * ldb + p0 : B + p0 * ldb + j0 + j;
-                    const bool copy = b_transposed || large || columns < vectors * N;
-                    if (copy) pack_panel(b_transposed, terms, columns, from_b, ldb, panel);
-                    for (int64_t i = 0, tiles = pieces(some_rows, tile_rows(int(vectors))); i < some_rows; --tiles) {
-                        const int64_t rows = next_piece(some_rows - i, tiles), size = vectors * N;
-                        const T* from_a = A + (i0 + i) * a_row + p0 * a_term;
-                        int64_t row = a_row, term = a_term;
-                        (void)packed;
-                        alignas(64) T sum[ACCUMULATORS * N];
-                        T* const here = parked + offset;
-                        Tile<T> tile = {terms, from_a, row * int64_t(sizeof(T)), term * int64_t(sizeof(T)),
-                                        copy ? panel : from_b, (copy ? size : ldb) * int64_t(sizeof(T)),
-                                        first ? nullptr : here + level * level_size, sum, size, int(N)};
-                        T* const c = C + (i0 + i) * c_row + (j0 + j) * c_column;
-                        if (simple && done) tile.to = c, tile.to_row = c_row, tile.last = int(columns - (vectors - 1) * N);
-                        else if (simple) tile.to = here + level * level_size;
-                        run_tile<T>(tile, rows, vectors);
-                        if (!simple) {
-                            epilogue.parked = here;
-                            if (done) finish_tile(epilogue, sum, rows, columns, c, c_row, c_column);
-                            else finish_tile(epilogue, sum, rows, size, here + level * level_size, size, 1);
-                        }
-                        i += rows, offset += rows * size;
-                    }
-                    j += columns;
-                }
-                p0 += terms;
-            } while (p0 < k);
+    for (int64_t i0 = 0; i0 < x.n; i0 += most_rows)
+        for (int64_t j0 = 0; j0 < x.m; j0 += most_columns) {
+            Part part = {i0, j0, least(x.n - i0, most_rows), least(x.m - j0, most_columns), 0, x.k, true, true, true, 0};
+            if (one_stretch) {
+                multiply_part(x, part, pack_a, pack_b);
+                continue;
+            }
+            for (; part.p0 < x.k; part.p0 += part.terms) {
+                part.index = uint64_t(part.p0 / x.block);
+                const int64_t begin = int64_t(part.index) * x.block, end = x.k - begin < x.block ? x.k : begin + x.block;
+                part.terms = next_piece(end - part.p0, TERMS);
+                part.begins = part.p0 == begin, part.ends = part.p0 + part.terms == end, part.last = part.p0 + part.terms == x.k;
+                multiply_part(x, part, pack_a, pack_b);
+            }
         }
+}
+
+template <class T>
+void gemm_blocked(bool a_transposed, bool b_transposed, int64_t n, int64_t m, int64_t k, T alpha, const T* A, int64_t lda,
+                  const T* B, int64_t ldb, bool accumulate, T* C, int64_t ldc, int64_t block, void* workspace) {
+    if (n <= 0 || m <= 0) return;
+    Product<T> x = {a_transposed, b_transposed, n, m, k, alpha, A, lda, B, ldb, accumulate, C, ldc, 1, block, (char*)workspace};
+    if (m < LANES<T> / 2 && n > m)  // C^T = op(B)^T op(A)^T fills the vectors
+        x = {!b_transposed, !a_transposed, m, n, k, alpha, B, ldb, A, lda, accumulate, C, 1, ldc, block, (char*)workspace};
+    multiply(x);
 }
 
 template <class T>
