@@ -156,7 +156,9 @@ class TrainingConfig(_Section):
 
     epochs: int = Field(100, ge=1)
     batch_size: int = Field(32, ge=1)
-    micro_batch: int | None = Field(None, ge=1, description="examples per pass; the gradient does not depend on it")
+    micro_batch: int | None = Field(
+        None, ge=1, description="examples per pass; without batch_norm the gradient does not depend on it"
+    )
     data_on: Literal["auto", "device", "host"] = Field(
         "auto", description="where the data set lives; host: each batch is copied while the device computes"
     )

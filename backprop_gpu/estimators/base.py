@@ -172,7 +172,8 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
             warnings.warn(
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
             )
-        if train.n_weighted < -(-n // batch_rows(self, n)):  # some batch would have no row with a weight
+        # Where some batch would have no row with a weight, or one whose statistics are those of few.
+        if train.n_weighted < -(-n // batch_rows(self, n)) or np.any(self.batch_norm):
             train = train.weighted()
         plan = plan_for(self, sizes, loss, str(self.coefs_[0].dtype), len(train.Y))
         for name, value in self._blank_record().items():  # none after lbfgs, or where weights came from elsewhere

@@ -55,7 +55,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     label_smoothing : float, default 0.0
         The share of the target that is spread over all classes.
     batch_norm : bool or list of bool, default False
-        Normalize hidden layers between their affine part and their activation.
+        Normalize hidden layers between their affine part and their activation. The batches of an epoch are then as
+        equal in size as they can be, ``batch_size`` at most.
     weight_average : float, default 0.0
         Decay of an exponential moving average of the weights, 0.999 say, which is what is validated and kept.
     clip_norm : float or None, default None

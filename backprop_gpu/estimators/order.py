@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from scipy.sparse import issparse
 
+from ..maths.normalization import part_sizes
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
 from ..training.batches import Batches
@@ -42,8 +44,8 @@ class Order:
     for a row of the batch that has the most rows with a weight.
     """
 
-    def __init__(self, n: int, batch_size: int, shuffle: bool) -> None:
-        self.n, self.batch_size, self.shuffle = n, batch_size, shuffle
+    def __init__(self, n: int, sizes: Sequence[int], shuffle: bool) -> None:
+        self.n, self.sizes, self.shuffle = n, sizes, shuffle
         self.random_state: np.random.RandomState | None = None
         self.last = np.arange(n)
         self.counts: np.ndarray | None = None
@@ -67,7 +69,7 @@ class Order:
 
     def _share(self, counts: np.ndarray) -> None:
         """Swap rows such that every batch has one that counts, if there are as many of them as batches."""
-        starts = np.arange(0, self.n, self.batch_size)
+        starts = np.cumsum([0, *self.sizes[:-1]])
         held = np.add.reduceat(counts[self.last], starts)
         for empty in np.flatnonzero(held == 0):
             rich = held.argmax()
@@ -92,7 +94,7 @@ class OrderedBatches(Batches):
         **which: Any,
     ) -> None:
         super().__init__(net, X, Y, weights, batch_size=batch_size, shuffle=shuffle, seed=0, **which)
-        self.ordered = Order(self.n, self.batch_size, shuffle)
+        self.ordered = Order(self.n, self.sizes, shuffle)
         self._weigh(weights)
         self.begin = self.ordered.begin
 
@@ -128,9 +130,9 @@ class DenseEpochs:
         *,
         batch_size: int,
         shuffle: bool,
-        lent: bool = False,
+        **which: Any,
     ) -> None:
-        self.batches = OrderedBatches(step.net, X, Y, weights, batch_size=batch_size, shuffle=shuffle, lent=lent)
+        self.batches = OrderedBatches(step.net, X, Y, weights, batch_size=batch_size, shuffle=shuffle, **which)
         self.sizes = self.batches.sizes
         self.begin, self.refill = self.batches.begin, self.batches.refill
         self.run = Pass(step, self.batches, None).run
@@ -146,17 +148,20 @@ class SparseEpochs:
         self, step: TrainingStep, X: Any, Y: np.ndarray, weights: np.ndarray | None, *, batch_size: int, shuffle: bool
     ) -> None:
         n, row = X.shape[0], X.shape[1] * np.dtype(step.net.dtype).itemsize
-        window = max(1, WINDOW_BYTES // (row * batch_size)) * batch_size
-        self.order = Order(n, batch_size, shuffle)
+        self.sizes = part_sizes(n, batch_size, even=any(step.net.batch_norm))
+        self.order = Order(n, self.sizes, shuffle)
         self.begin = self.order.begin
         self.refill(X, Y, weights)
-        self.parts = [slice(start, min(start + window, n)) for start in range(0, n, window)]
-        self._epochs: dict[int, DenseEpochs] = {}
-        for part in self.parts:
-            if (m := part.stop - part.start) not in self._epochs:
+        batches, start = max(1, WINDOW_BYTES // (row * self.sizes[0])), 0
+        self._windows: list[tuple[slice, DenseEpochs]] = []
+        made: dict[tuple[int, ...], DenseEpochs] = {}  # by the sizes of their batches: a program for each
+        for sizes in (tuple(self.sizes[k : k + batches]) for k in range(0, len(self.sizes), batches)):
+            part = slice(start, start + sum(sizes))
+            if sizes not in made:
                 rows = self._rows(np.arange(n)[part])
-                self._epochs[m] = DenseEpochs(step, *rows, batch_size=min(batch_size, m), shuffle=False)
-        self.sizes = [s for part in self.parts for s in self._epochs[part.stop - part.start].sizes]
+                made[sizes] = DenseEpochs(step, *rows, batch_size=batch_size, shuffle=False, sizes=sizes)
+            self._windows.append((part, made[sizes]))
+            start = part.stop
 
     def refill(self, X: Any, Y: np.ndarray, weights: np.ndarray | None) -> None:
         """Take other rows of the same shapes."""
@@ -169,8 +174,7 @@ class SparseEpochs:
     def run(self, epoch: int) -> np.ndarray:
         """Train one epoch; J of each batch."""
         order, costs = self.order.next(), []
-        for part in self.parts:
-            window = self._epochs[part.stop - part.start]
+        for part, window in self._windows:
             window.refill(*self._rows(order[part]))
             costs.append(window.run(epoch))
         return np.concatenate(costs)

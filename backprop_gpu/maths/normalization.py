@@ -5,7 +5,8 @@ bias of its own: the mean would take it away again, and beta is in its place (se
 
 The statistics are those of the examples that are passed in. This is the declared exception to the rule that the split
 of a batch does not matter: micro-batches are normalized one by one. With example weights they are weighted means, so
-that a weight of 2 is two copies and a weight of 0 is no example at all, here as in the cost.
+that a weight of 2 is two copies and a weight of 0 is no example at all, here as in the cost. Since the split matters,
+:func:`part_sizes` makes it even.
 """
 
 from __future__ import annotations
@@ -14,6 +15,20 @@ from .._typing import Array, Namespace
 
 EPSILON = 1e-5  # added to the variance
 MOMENTUM = 0.1  # share of the newest batch in the running statistics
+
+
+def part_sizes(n: int, size: int, *, even: bool) -> list[int]:
+    """How many of n examples each part has, in order, when at most ``size`` are taken at a time.
+
+    Full parts and what is left over; ``even``, for a network with a normalized layer: as many parts, of sizes that
+    differ by one at most, so that none is normalized by the statistics of a few left-over examples. No even part has
+    a single example, which would be normalized to 0 (3 examples, 2 at a time, are therefore one part).
+    """
+    if not even:
+        return [min(size, n - start) for start in range(0, n, size)]
+    parts = max(1, min(-(-n // size), n // 2))
+    smaller, larger_parts = divmod(n, parts)
+    return [smaller + 1] * larger_parts + [smaller] * (parts - larger_parts)
 
 
 def shares(xp: Namespace, Z: Array, weights: Array | None) -> Array | float:

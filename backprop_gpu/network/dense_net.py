@@ -44,7 +44,8 @@ class DenseNet:
     batch_norm : bool or list of bool, default False
         Normalize hidden layers between their affine part and their activation (``maths.normalization``); their bias is
         beta then. Training uses the statistics of the examples in a pass, prediction their running means; the running
-        variance is that of the examples, without PyTorch's factor m / (m - 1).
+        variance is that of the examples, without PyTorch's factor m / (m - 1). Batches and micro-batches are of even
+        size then, at most what was asked for; one example alone is refused.
     dtype : {"float32", "float64"}, default "float32"
     device : str, Backend or None, default None
         ``"auto" | "cpu" | "cuda[:i]" | NAMESPACE[:DEVICE]``; None is "auto": BACKPROP_GPU_DEVICE if that is set, else

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
@@ -13,6 +12,7 @@ from .._typing import Array
 from ..backends.plan import StepSpec
 from ..backends.protocol import Kernels
 from ..backends.shapes import ShapeArray, ShapeBackend
+from ..maths.normalization import part_sizes
 from ..maths.optimizers import Optimizer
 from .dense_net import BLOCK_ROWS, DenseNet
 from .memory import FlatParams
@@ -179,8 +179,9 @@ def predict_memory(
     net, device, rows = one.net, one.net.backend, rows or m
     assert isinstance(device, ShapeBackend)
     m = min(m, rows)
-    sources = [_Rows(net, rows, size, weighted) for size in dict.fromkeys([m, rows % m]) if size]
-    batches = math.ceil(rows / m)
+    sizes_of_batches = part_sizes(rows, m, even=any(net.batch_norm))
+    sources, m = [_Rows(net, rows, size, weighted) for size in dict.fromkeys(sizes_of_batches)], sizes_of_batches[0]
+    batches = len(sizes_of_batches)
     table, values = device.zeros((batches, one.n_numbers), dtype), device.zeros((batches,), dtype)
     before = device.meter.live
     for source in sources:

@@ -14,6 +14,7 @@ from ..backends import require_owned
 from ..errors import ConfigError, DataError, ShapeError, did_you_mean
 from ..maths.ledger import REDUCTIONS, Denominator, place
 from ..maths.losses import Loss
+from ..maths.normalization import part_sizes
 from ..maths.optimizers import Optimizer, get_optimizer
 from ..maths.registry import is_number
 from ..maths.schedules import Schedule, get_schedule
@@ -150,7 +151,8 @@ class TrainingStep:
         weights : (1, m), optional
             Example weights; ``weights_sum`` is their sum, read from the device if left out.
         micro_batch : int, optional
-            Examples per pass; the gradient is the same for any value.
+            Examples per pass; the gradient is the same for any value. With a normalized layer it is not, since each
+            pass has statistics of its own: they are then of equal size, and at least 2.
         reduce : callable, optional
             Called on the flat gradient between backward and update (a sum over ranks).
         """
@@ -194,6 +196,7 @@ class TrainingStep:
             raise DataError("a batch needs at least one example")
         if micro_batch is not None and micro_batch < 1:
             raise ConfigError(f"micro_batch must be at least 1, got {micro_batch}")
+        self._part_sizes(m, micro_batch or m)  # refuses what cannot be normalized, before anything is touched
         return int(m)
 
     @property
@@ -246,10 +249,24 @@ class TrainingStep:
 
     def _passes(self, X: Array, Y: Array, weights: Array | None, size: int) -> None:
         """Forward and backward over the micro-batches of a batch; their gradients add up."""
-        for start in range(0, X.shape[1], size):
-            part = slice(start, min(start + size, X.shape[1]))
+        start = 0
+        for m in self._part_sizes(X.shape[1], size):
+            part = slice(start, start + m)
             w = None if weights is None else weights[:, part]
             self._micro_batch(X[:, part], Y[:, part], w, start)
+            start += m
+
+    def _part_sizes(self, m: int, size: int) -> list[int]:
+        """Examples of each micro-batch; with a normalized layer as even as they can be, and never 1."""
+        normalized = any(self.net.batch_norm)
+        if normalized and m < 2:
+            raise DataError(
+                f"batch normalization needs at least 2 examples in a batch, got {m}: pass more at a time, or leave "
+                "batch_norm out"
+            )
+        if normalized and size < 2:
+            raise ConfigError("micro_batch must be at least 2 with batch_norm, which normalizes one example to 0")
+        return part_sizes(m, size, even=normalized)
 
     def _workspace(self, m: int) -> Workspace:
         """The buffers for m examples, made once."""
@@ -260,8 +277,7 @@ class TrainingStep:
 
     def reserve(self, m: int, micro_batch: int | None) -> None:
         """Make the buffers that batches of m examples need, so that memory runs out now or not for them."""
-        size = micro_batch or m
-        for part in {min(size, m), m % size} - {0}:
+        for part in set(self._part_sizes(m, micro_batch or m)):
             self._workspace(part)
 
     @property

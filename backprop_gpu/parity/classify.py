@@ -43,11 +43,11 @@ def _denominators(trace: StepTrace) -> Iterator[tuple[str, float]]:
     """Factors by which a denominator, or a count, may be wrong."""
     m, weights_sum = trace.X.shape[1], None if trace.weights is None else float(trace.weights.sum(dtype=np.float64))
     yield from denominators(Batch(m, trace.recipe.sizes[-1], trace.recipe.reduction == "mean", weights_sum))
-    size = trace.recipe.micro_batch
-    if size and size < m:
-        for part in {size, m % size or size}:
-            yield "micro-batches of different sizes are weighted equally", m / (math.ceil(m / size) * part)
-        yield "divided by the micro-batch's examples, not by the batch's", m / size
+    parts = [part.stop - part.start for part in trace.recipe.parts(m)]
+    if len(parts) > 1:
+        for part in set(parts):
+            yield "micro-batches of different sizes are weighted equally", m / (len(parts) * part)
+        yield "divided by the micro-batch's examples, not by the batch's", m / parts[0]
     yield from repetitions()
 
 

@@ -105,11 +105,9 @@ class _Replay:
 
     def step(self) -> None:
         trace, m = self.trace, self.trace.X.shape[1]
-        size = self.recipe.micro_batch or m
-        for start in range(0, m, size):
-            part = slice(start, min(start + size, m))
+        for part in self.recipe.parts(m):
             w = None if trace.weights is None else trace.weights[:, part]
-            self._micro_batch(start, trace.X[:, part], trace.Y[:, part], w)
+            self._micro_batch(part.start, trace.X[:, part], trace.Y[:, part], w)
         self.end(self._gradient(), self.value)
         self.calls.none_left()
 

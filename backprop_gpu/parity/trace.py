@@ -84,6 +84,15 @@ class Recipe:
         """Where the biases begin: weights come first in the flat vector."""
         return min(offset for name, (offset, _) in self.layout.items() if name.startswith("b"))
 
+    def parts(self, m: int) -> list[slice]:
+        """The micro-batches of m examples: full ones and the rest, or with a normalized layer as even as can be."""
+        size = self.micro_batch or m
+        if not any(self.batch_norm):
+            return [slice(start, min(start + size, m)) for start in range(0, m, size)]
+        parts = max(1, min(-(-m // size), m // 2))
+        ends = np.cumsum([m // parts + (k < m % parts) for k in range(parts)]).tolist()
+        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
 
 @dataclass
 class Call:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from .._typing import Array, Replay
+from ..errors import ConfigError, DataError
+from ..maths.normalization import part_sizes
 from ..maths.random import host_generator
 from ..network.dense_net import DenseNet
 
@@ -21,6 +23,9 @@ class BatchBuffers:
 
     def __init__(self, batches: Batches, m: int) -> None:
         self.batches, self.m = batches, m
+        # Batch k of these is at m k of the order from here on: those before it are larger, or there are none.
+        first = batches.sizes.index(m)
+        self._from = sum(batches.sizes[:first]) - m * first
         self._rows = [
             None if rows is None else batches.net.backend.zeros((m, rows.shape[1]), dtype)
             for rows, dtype in zip(batches.rows, batches.dtypes, strict=True)
@@ -32,7 +37,7 @@ class BatchBuffers:
         b = self.batches
         for source, rows in zip(b.sources, self._rows, strict=True):
             if source is not None:
-                b.net.kernels.gather(source, b.order, counters, b.batch_size, out=rows)
+                b.net.kernels.gather(source, b.order[self._from :], counters, self.m, out=rows)
 
     def play(self, replay: Replay, first: int, times: int) -> None:
         """Train on so many batches from the ``first`` of the epoch on."""
@@ -82,7 +87,8 @@ class Batches:
     X, Y, weights : (n_samples, n_0), (n_samples, k), (n_samples, 1) or None
         Checked host rows (see ``network.targets``).
     batch_size : int
-        Larger than the data set means the whole data set.
+        Larger than the data set means the whole data set. With a normalized layer it is the most that a batch may
+        have: batches are then as equal as they can be (1001 rows with 200: five of 167 and one of 166).
     shuffle : bool
         A fresh order each epoch, or the rows as they come.
     seed : int
@@ -92,6 +98,8 @@ class Batches:
         Of the same rows on the same device, in the same dtype, where they lie for both.
     lent : bool
         Rows that are on the device already, in its dtype, are read where they lie: they must not change meanwhile.
+    sizes : sequence of int, optional
+        Of the batches, two at most, the larger first, in place of what ``batch_size`` makes.
     """
 
     on = "device"
@@ -109,16 +117,18 @@ class Batches:
         chosen: np.ndarray | None = None,
         beside: Batches | None = None,
         lent: bool = False,
+        sizes: Sequence[int] | None = None,
     ) -> None:
         self.net, self.chosen, self.beside, self.lent = net, chosen, beside, lent
         self.n = X.shape[0] if chosen is None else len(chosen)
-        self.batch_size = min(batch_size, self.n)
+        self.sizes = list(sizes or self._cut(min(batch_size, self.n)))
+        self.batch_size = self.sizes[0]
         self.shuffle, self.seed = shuffle, seed
         self.rows: Sequence[np.ndarray | None] = (X, Y, weights)
         self.dtypes = [
             "int64" if rows is not None and rows.dtype == np.int64 else net.dtype for rows in (X, Y, weights)
         ]
-        self.sizes = [min(self.batch_size, self.n - start) for start in range(0, self.n, self.batch_size)]
+        self._starts = np.cumsum([0, *self.sizes])
         with net.backend.activate():
             self._place()
 
@@ -133,6 +143,18 @@ class Batches:
         else:
             self.sources = self.beside.sources
         self.order = backend.zeros((self.n,), "int64")
+
+    def _cut(self, batch_size: int) -> list[int]:
+        """The sizes of an epoch's batches."""
+        normalized = any(self.net.batch_norm)
+        if normalized and self.n < 2:
+            raise DataError(
+                f"batch normalization needs at least 2 rows to train on, got {self.n}: pass more rows at a time, or "
+                "leave batch_norm out"
+            )
+        if normalized and batch_size < 2:
+            raise ConfigError("batch_size must be at least 2 with batch_norm, which normalizes one row to 0")
+        return part_sizes(self.n, batch_size, even=normalized)
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -163,7 +185,7 @@ class Batches:
 
     def order_of(self, k: int) -> np.ndarray:
         """The rows of batch k of the epoch."""
-        return self._order[k * self.batch_size : (k + 1) * self.batch_size]
+        return self._order[self._starts[k] : self._starts[k + 1]]
 
 
 class StreamedBatches(Batches):

@@ -55,13 +55,15 @@ def on_device(data_on: str, needed: int, available: int | None) -> bool:
 class RoomyPass:
     """A pass over the data that halves its micro-batch where memory runs out before anything has been learnt.
 
-    The gradient does not depend on the micro-batch. Once a step has moved the parameters, or if one example at a time
-    is still too much, there is nothing to halve.
+    The gradient does not depend on the micro-batch, unless a layer is normalized: then each part has statistics of its
+    own, and at least two examples. Once a step has moved the parameters, or if the fewest examples at a time are still
+    too many, there is nothing to halve.
     """
 
     def __init__(self, step: TrainingStep, batches: Batches, micro_batch: int | None, notes: list[str]) -> None:
         self.step, self.batches, self.notes = step, batches, notes
         self.micro_batch = self._asked = min(micro_batch or batches.batch_size, batches.batch_size)
+        self._least = 2 if any(step.net.batch_norm) else 1
         self._pass: Pass | None = None
 
     def run(self, epoch: int) -> np.ndarray:
@@ -78,9 +80,12 @@ class RoomyPass:
             self._halve(first)
             costs = self._tried(epoch)
         if first and self.micro_batch < self._asked:
+            what = "which gives the same gradient"
+            if self._least > 1:
+                what = "and batch normalization the statistics of so many, not of the batch"
             self.notes.append(
                 f"memory ran out with {self._asked} examples at a time: each step takes {self.micro_batch} at a time, "
-                f"which gives the same gradient (training.micro_batch: {self.micro_batch})"
+                f"{what} (training.micro_batch: {self.micro_batch})"
             )
         return costs
 
@@ -102,12 +107,13 @@ class RoomyPass:
         backend.free()
         if moved:
             raise DeviceError(f"out of memory on {name} in the middle of training; lower training.micro_batch")
-        if self.micro_batch == 1:
+        if self.micro_batch <= self._least:
             both = 2 * step.net.params.theta.shape[0] * np.dtype(step.net.dtype).itemsize
             model = amount(both + step.optimizer_bytes)
+            few = "one example" if self._least == 1 else "two examples, which batch normalization needs,"
             cure = "" if self.batches.on == "host" else ", or set training.data_on: host"
             raise DeviceError(
-                f"out of memory on {name} even with one example at a time: parameters, gradients and optimizer slots "
+                f"out of memory on {name} even with {few} at a time: parameters, gradients and optimizer slots "
                 f"take {model}; make model.hidden narrower{cure}"
             )
-        self.micro_batch = (self.micro_batch + 1) // 2
+        self.micro_batch = max((self.micro_batch + 1) // 2, self._least)

@@ -95,9 +95,11 @@ class Trainer:
     schedule : str, dict or Schedule, default "constant"
     epochs : int, default 100
     batch_size : int, default 32
-        Larger than the data works, with a note: every batch is then the whole data set.
+        Larger than the data works, with a note: every batch is then the whole data set. If the network has normalized
+        layers it is the most that a batch has: they are then as equal as can be (1001 rows with 200: at most 167).
     micro_batch : int or None, default None
-        Examples per pass; the gradient does not depend on it, memory does. Halved, with a note, where memory runs out.
+        Examples per pass; the gradient does not depend on it, unless layers are normalized, and memory does. Halved,
+        with a note, where memory runs out.
     data_on : {"auto", "device", "host"}, default "auto"
         Where the data set lives: uploaded once, or each batch copied while the device computes, which allows a set
         larger than the device's memory or (as a ``numpy.memmap``) than the machine's. "auto" uploads a set that takes

@@ -45,6 +45,41 @@ def test_copies_predict_and_go_on_alike_and_parity_judges_them(settings: dict[st
             assert np.array_equal(m.predict_proba(X), other.predict_proba(X))
 
 
+@pytest.mark.parametrize("more", [1, 2, 3, 5])
+def test_rows_left_over_do_not_spoil_the_statistics(more: int) -> None:
+    """The running variances are those of the rows, whatever their number; a last batch of one row has none."""
+    X = np.random.default_rng(0).normal(size=(120 + more, 4))
+    settings = {**SETTINGS, "batch_size": 60, "learning_rate_init": 1e-6, "max_iter": 60, "n_iter_no_change": 100}
+    m = fitted(MLPRegressor(hidden_layer_sizes=(6,), batch_norm=True, **settings), X, X[:, 0])
+    np.testing.assert_allclose(m.norms_["variance1"].ravel(), (X @ m.coefs_[0]).var(axis=0), rtol=0.05)
+    streamed = MLPRegressor(hidden_layer_sizes=(6,), batch_norm=True, **settings)
+    for _ in range(60):
+        streamed.partial_fit(X, X[:, 0])
+    np.testing.assert_allclose(streamed.norms_["variance1"].ravel(), (X @ streamed.coefs_[0]).var(axis=0), rtol=0.05)
+
+
+def test_a_row_of_weight_0_fills_no_place_in_a_normalized_batch() -> None:
+    """As everywhere else it is no row: batches are made of those that count."""
+    X, y = rows("regression")
+    w = np.arange(len(X)) % 3.0
+    settings = {**SETTINGS, "batch_norm": True, "shuffle": False}
+    a = fitted(MLPRegressor(hidden_layer_sizes=(6,), **settings), X, y, sample_weight=w)
+    b = fitted(MLPRegressor(hidden_layer_sizes=(6,), **settings), X[w > 0], y[w > 0], sample_weight=w[w > 0])
+    assert same_bits(a, b)
+
+
+def test_single_rows_are_refused() -> None:
+    X, y = rows("regression")
+    m = fitted(MLPRegressor(hidden_layer_sizes=(6,), **SETTINGS | {"batch_size": "auto"}, batch_norm=True), X, y)
+    before = [c.copy() for c in m.coefs_]
+    with pytest.raises(ValueError, match="batch normalization needs at least 2 rows to train on, got 1"):
+        m.partial_fit(X[:1], y[:1])
+    assert all(np.array_equal(a, b) for a, b in zip(m.coefs_, before, strict=True))
+    m.partial_fit(X[:2], y[:2])
+    with pytest.raises(ValueError, match="batch_size must be at least 2 with batch_norm"):
+        m.set_params(batch_size=1).fit(X, y)
+
+
 def test_normalized_layers_have_their_statistics_beside_them() -> None:
     X, y = rows("multiclass")
     m = fitted(model(batch_norm=True), X, y)

@@ -108,6 +108,15 @@ def test_other_rows_come_with_their_own_weights() -> None:
     assert models[1].loss_ == pytest.approx(models[0].loss_, rel=1e-12)
 
 
+def test_a_sparse_table_has_the_even_batches_of_a_dense_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a normalized layer 117 rows, 20 at a time, are 3 batches of 20 and 3 of 19: in windows of two here."""
+    X, y = (a[:117] for a in rows("regression"))
+    monkeypatch.setattr(order, "WINDOW_BYTES", 2 * 20 * X.shape[1] * X.itemsize)
+    a, b = (fitted(model_for("regression", batch_norm=True, batch_size=20), x, y) for x in (X, sparse.csr_matrix(X)))
+    assert a._optimizer.t == b._optimizer.t == 3 * 6
+    assert same_bits(a, b)
+
+
 def test_every_window_of_a_sparse_table_has_its_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order, "WINDOW_BYTES", 2**11)  # of 120 rows a third
     X, y = rows("multiclass")
@@ -123,7 +132,8 @@ def test_every_batch_gets_a_row_that_counts_and_other_orders_stay() -> None:
     for n, batch_size, counting in ((201, 200, 100), (60, 7, 9), (60, 7, 30), (5, 1, 5), (10, 10, 1)):
         weights = np.zeros((n, 1))
         weights[rng.permutation(n)[:counting]] = 2.0
-        ours, plain = order.Order(n, batch_size, True), order.Order(n, batch_size, True)
+        sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
+        ours, plain = order.Order(n, sizes, True), order.Order(n, sizes, True)
         ours.weigh(weights)
         for o in (ours, plain):
             o.begin(np.random.RandomState(3))

@@ -136,7 +136,7 @@ def test_the_start_is_scikit_learns_bit_for_bit() -> None:
 
 def test_the_order_of_the_rows_is_scikit_learns() -> None:
     for n in (1, 2, 120, 3000):
-        ours, random_state, expected = Order(n, n, True), np.random.RandomState(5), np.arange(n)
+        ours, random_state, expected = Order(n, [n], True), np.random.RandomState(5), np.arange(n)
         ours.begin(np.random.RandomState(5))
         for _ in range(4):
             expected = shuffle(expected, random_state=random_state)

@@ -89,6 +89,35 @@ def test_by_hand() -> None:
     np.testing.assert_allclose(bn.running(np, np.array([[4.0]]), np.array([[14.0]]), None), [[5.0]], rtol=2 * U)
 
 
+@pytest.mark.parametrize(
+    ("n", "size", "sizes", "even"),
+    [
+        (1001, 200, [200] * 5 + [1], [167] * 5 + [166]),
+        (1025, 32, [32] * 32 + [1], [32] * 2 + [31] * 31),
+        (1000, 200, [200] * 5, [200] * 5),
+        (33, 32, [32, 1], [17, 16]),
+        (3, 2, [2, 1], [3]),  # never a part of one, even if that takes one example more than asked for
+        (5, 2, [2, 2, 1], [3, 2]),
+        (7, 9, [7], [7]),
+        (1, 4, [1], [1]),
+    ],
+)
+def test_part_sizes(n: int, size: int, sizes: list[int], even: list[int]) -> None:
+    assert bn.part_sizes(n, size, even=False) == sizes
+    assert bn.part_sizes(n, size, even=True) == even
+
+
+def test_even_parts_are_even() -> None:
+    for n in range(2, 80):
+        for size in range(2, 20):
+            parts = bn.part_sizes(n, size, even=True)
+            assert sum(parts) == n
+            assert parts == sorted(parts, reverse=True)
+            assert parts[0] - parts[-1] <= 1 < parts[-1]
+            assert parts[0] <= size + 1
+            assert len(parts) in (-(-n // size), n // 2)
+
+
 def test_x_has_mean_0_and_nearly_variance_1_and_dz_neither_shifts_nor_stretches() -> None:
     Z, w = data(4, 50, "fractions")
     assert w is not None

@@ -12,7 +12,7 @@ from support.bench import same_bits
 from support.small_nets import two_moons
 
 from backprop_gpu import gradcheck
-from backprop_gpu.errors import ConfigError, ShapeError
+from backprop_gpu.errors import ConfigError, DataError, ShapeError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.model_file import load_model, save_model
 from backprop_gpu.network.step import TrainingStep
@@ -168,18 +168,48 @@ def test_a_weight_is_a_number_of_copies(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases())
 def test_micro_batches_are_normalized_one_by_one(case: Case) -> None:
-    """The declared exception: their gradients add up, each by statistics of its own, and these move one by one."""
+    """The declared exception: their gradients add up, each by statistics of its own, and these move one by one.
+
+    They are as equal as they can be: 12 examples, 5 at a time, are three parts of 4, not 5, 5 and 2.
+    """
     split, parts = net_of(case), net_of(case)
     found = gradient(split, W, micro_batch=5)
     total: dict[str, np.ndarray] = {}
-    for start in (0, 5, 10):
-        rows = slice(start, start + 5)
+    for start in (0, 4, 8):
+        rows = slice(start, start + 4)
         part = gradient(parts, W, rows, reduction="sum")
         total = {name: total.get(name, 0.0) + value / W.sum() for name, value in part.items()}
     close(found, total)
     close(split.parameters(), parts.parameters())
     whole = gradient(net_of(case), W)
     assert max(float(np.max(np.abs(whole[name] - found[name]))) for name in whole) > 1e-3
+
+
+@pytest.mark.parametrize("case", cases())
+def test_one_left_over_example_does_not_spoil_the_statistics(case: Case) -> None:
+    """11 examples, 10 at a time: without a rule the last pass would have one, whose variance is 0."""
+    net = net_of(case)
+    before = net.parameters()
+    gradient(net, rows=slice(0, 11), micro_batch=10)
+    Z = before["W1"] @ X[:11].T
+    variance = before["variance1"]
+    for part in (Z[:, :6], Z[:, 6:]):
+        variance = 0.9 * variance + 0.1 * part.var(axis=1, keepdims=True)
+    np.testing.assert_allclose(net.parameters()["variance1"], variance, rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", cases())
+def test_what_has_no_variance_is_refused(case: Case) -> None:
+    """One example is normalized to 0, whatever it holds: a step with it would teach nothing below the layer."""
+    net = net_of(case)
+    before = net.parameters()
+    with pytest.raises(DataError, match="at least 2 examples in a batch, got 1: pass more at a time, or leave batch_n"):
+        gradient(net, rows=slice(0, 1))
+    with pytest.raises(ConfigError, match="micro_batch must be at least 2 with batch_norm"):
+        gradient(net, micro_batch=1)
+    for name, value in net.parameters().items():
+        same_bits(value, before[name])
+    gradient(net, rows=slice(0, 2))
 
 
 @pytest.mark.parametrize("case", cases())
@@ -251,11 +281,11 @@ def test_compiled_kernels_record_it_and_play_what_python_would_run(dtype: str) -
         net = net_of(case, dtype, dropout=[0.2, 0.0])
         step = TrainingStep(net, "adam")
         w = np.random.default_rng(5).random((12, 1)) + 0.5
-        epochs = Pass(step, Batches(net, X, Y, w, batch_size=5, shuffle=True, seed=0), 3)
+        epochs = Pass(step, Batches(net, X[1:], Y[1:], w[1:], batch_size=5, shuffle=True, seed=0), 3)
         recorded = [replay.__qualname__ for replay, _ in epochs.replays]
         assert all(name.startswith("RecordingKernels.") for name in recorded)
         if not played:
-            programs = [step.program(epochs.table, epochs.values, BatchBuffers(epochs.batches, m), 3) for m in (5, 2)]
+            programs = [step.program(epochs.table, epochs.values, BatchBuffers(epochs.batches, m), 3) for m in (4, 3)]
             counts = [times for _, times in epochs.replays]
             epochs.replays = [
                 (lambda times, program=program: [program() for _ in range(times)], times)  # type: ignore[misc]
@@ -266,6 +296,34 @@ def test_compiled_kernels_record_it_and_play_what_python_would_run(dtype: str) -
     same_bits(runs[0][0], runs[1][0])
     for name, value in runs[0][1].items():
         same_bits(value, runs[1][1][name])
+
+
+@pytest.mark.parametrize("data_on", ["device", "host"])
+@pytest.mark.parametrize("case", cases())
+def test_rows_left_over_do_not_spoil_the_statistics(case: Case, data_on: str) -> None:
+    """Whatever the number of rows: the running variances are those of the rows, within what a batch of 20 varies by.
+
+    A last batch of one row, whose variance is 0, would take a tenth off.
+    """
+    rng = np.random.default_rng(0)
+    for n in (120, 121, 122, 123, 125):
+        rows, y = rng.normal(size=(n, 4)), rng.normal(size=n)
+        net = DenseNet([4, 6, 5, 1], batch_norm=True, loss="squared_error", device=case.backend, kernels=case.kind)
+        optimizer = {"name": "sgd", "learning_rate": 1e-6}
+        settings = {"batch_size": 60, "epochs": 60, "data_on": data_on, "progress": False}
+        Trainer(net, optimizer=optimizer, **settings).fit(rows, y)
+        p = net.parameters()
+        np.testing.assert_allclose(p["variance1"].ravel(), (p["W1"] @ rows.T).var(axis=1), rtol=0.05)
+
+
+def test_a_network_cannot_be_trained_on_single_rows() -> None:
+    rows, y = np.ones((4, 3)), np.zeros((4, 2))
+    with pytest.raises(ConfigError, match="batch_size must be at least 2 with batch_norm"):
+        Trainer(net_of(Case("numpy")), batch_size=1, progress=False).fit(rows, y)
+    with pytest.raises(DataError, match="at least 2 rows to train on, got 1: pass more rows at a time, or leave"):
+        Trainer(net_of(Case("numpy")), progress=False).fit(rows[:1], y[:1])
+    with pytest.raises(ConfigError, match="micro_batch must be at least 2 with batch_norm"):
+        Trainer(net_of(Case("numpy")), micro_batch=1, progress=False).fit(rows, y)
 
 
 @pytest.mark.parametrize("case", cases())

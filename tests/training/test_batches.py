@@ -15,12 +15,20 @@ DEVICES = ("cpu", "array_api_strict", "array_api_strict:device1")
 
 
 def numbered(
-    n: int, batch_size: int, *, device: str = "cpu", classes: bool = False, shuffle: bool = True, seed: int = 0
+    n: int,
+    batch_size: int,
+    *,
+    device: str = "cpu",
+    classes: bool = False,
+    shuffle: bool = True,
+    seed: int = 0,
+    normalized: bool = False,
 ) -> Batches:
     """A data set whose numbers tell the row: X = (row, -row), y = 2 row (or row mod 3), weight = row + 1."""
     row = np.arange(n, dtype=np.float64)[:, None]
     y = np.arange(n, dtype=np.int64)[:, None] % 3 if classes else 2.0 * row
-    net = DenseNet([2, 3], loss="categorical_cross_entropy" if classes else "squared_error", device=device)
+    loss, sizes = "categorical_cross_entropy" if classes else "squared_error", [2, 2, 3] if normalized else [2, 3]
+    net = DenseNet(sizes, loss=loss, device=device, batch_norm=normalized)
     X = np.hstack([row, -row])
     return Batches(net, X, y, row + 1.0, batch_size=batch_size, shuffle=shuffle, seed=seed)
 
@@ -59,6 +67,21 @@ def test_every_row_is_used_exactly_once_an_epoch(n: int, batch_size: int, shuffl
         np.testing.assert_array_equal(together, batches.permutation(epoch))
         if not shuffle:
             assert list(together) == list(range(n))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    ("n", "batch_size", "sizes"), [(21, 10, [7] * 3), (23, 5, [5, 5, 5, 4, 4]), (13, 4, [4, 3, 3, 3])]
+)
+def test_batches_of_a_normalized_network_are_even(n: int, batch_size: int, sizes: list[int], device: str) -> None:
+    """No batch is a few rows that were left over, and every row is used once all the same."""
+    batches = numbered(n, batch_size, device=device, normalized=True)
+    for epoch in range(2):
+        parts = rows_of(batches, epoch)
+        assert [len(p) for p in parts] == batches.sizes == sizes
+        np.testing.assert_array_equal(np.concatenate(parts), batches.permutation(epoch))
+        for k, part in enumerate(parts):
+            np.testing.assert_array_equal(batches.order_of(k), part)
 
 
 @pytest.mark.parametrize("device", DEVICES)

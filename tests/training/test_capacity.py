@@ -64,6 +64,23 @@ def test_the_gradient_in_little_memory_is_the_gradient() -> None:
     assert found < {32, 16, 8, 4, 2, 1}
 
 
+def test_where_the_gradient_is_another_the_note_does_not_say_otherwise() -> None:
+    """Batch normalization has the statistics of a part, not of the batch, and needs two examples for them."""
+    whole, X, y = problem(StandInBackend(), batch_norm=True)
+    fit(whole, X, y)
+    device = StandInBackend(int(0.7 * whole.backend.memory.peak))
+    net, X, y = problem(device, batch_norm=True)
+    (note,) = fit(net, X, y, data_on="device").notes
+    assert "same gradient" not in note
+    assert "and batch normalization the statistics of so many, not of the batch (training.micro_batch: " in note
+    assert not np.array_equal(device.to_host(net.params.grad), whole.backend.to_host(whole.params.grad))
+    pairs, X, y = problem(StandInBackend(), batch_norm=True)
+    fit(pairs, X, y, micro_batch=2)
+    net, X, y = problem(StandInBackend(pairs.backend.memory.peak - 100), batch_norm=True)
+    with pytest.raises(DeviceError, match="even with two examples, which batch normalization needs, at a time: "):
+        fit(net, X, y, data_on="device")
+
+
 @pytest.mark.parametrize("plan", ["relu-bce-adam-dropout", "tanh-gelu-categorical-momentum-l2-clip-weights"])
 def test_every_tensor_of_the_halved_step_is_within_its_bound(plan: str) -> None:
     recipe = PLANS[plan]
