@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from .backends.base import Backend
 from .backends.select import Selection, select
 from .config import Config
 from .config_reading import load_config
+from .data.frames import table_of
 from .data.preprocessing import Preprocessor
 from .data.sources import BUILTIN, read_table
 from .data.splits import split_indices
@@ -54,21 +56,44 @@ class Model:
         """Read a file, or a built-in set, as the training table was read."""
         return read_table(str(source), like=self.preprocessor.schema, labelled=labelled, target=target)
 
-    def predict_proba(self, table: Table) -> np.ndarray:
-        """Probabilities (n_samples, n_outputs), or values as the network gives them."""
-        return self.net.predict_proba(self.preprocessor.transform(table, self.net.dtype))
+    def table(self, rows: Any, *, labelled: bool = False) -> Table:
+        """Rows as the training table was read.
 
-    def predict(self, table: Table) -> np.ndarray:
-        """Labels or values as they stood in the training table."""
-        return self.preprocessor.decode(self.predict_proba(table))
+        Parameters
+        ----------
+        rows : Table, path, DataFrame, mapping of columns, or array (n_samples, n_features)
+            A file or a built-in set (:meth:`read`); a data frame of pandas or polars, or a mapping, whose columns have
+            the training table's names (in any order, others are left out); or rows of its columns in its order.
+        labelled : bool, default False
+            Whether the target columns are read too.
 
-    def evaluate(self, table: Table, metrics: Sequence[str] | None = None) -> dict[str, Any]:
-        """Cost, metrics and, for classes, the confusion matrix of a labelled table; values in the target's units.
+        Raises
+        ------
+        DataError
+            Names what is missing or cannot be read.
+        """
+        if isinstance(rows, Table):
+            return rows
+        if isinstance(rows, str | os.PathLike):
+            return self.read(rows, labelled=labelled)
+        return table_of(rows, self.preprocessor.schema, named=self.preprocessor.named, labelled=labelled)
+
+    def predict_proba(self, rows: Any) -> np.ndarray:
+        """Probabilities (n_samples, n_outputs), or values as the network gives them; ``rows``: see :meth:`table`."""
+        return self.net.predict_proba(self.preprocessor.transform(self.table(rows), self.net.dtype))
+
+    def predict(self, rows: Any) -> np.ndarray:
+        """Labels or values as they stood in the training table; ``rows``: see :meth:`table`."""
+        return self.preprocessor.decode(self.predict_proba(rows))
+
+    def evaluate(self, rows: Any, metrics: Sequence[str] | None = None) -> dict[str, Any]:
+        """Cost, metrics and, for classes, the confusion matrix of labelled rows; values in the target's units.
 
         Of two classes the second is the matrix's ``positive_class``, the one that ``f1`` is about.
         """
         codec = self.preprocessor.target
         assert codec is not None, "a model is always trained with a task"
+        table = self.table(rows, labelled=True)
         X = self.preprocessor.transform(table, self.net.dtype)
         y = self.preprocessor.encode_target(table, self.net.dtype)
         AL = self.net.predict_proba(X)
@@ -255,30 +280,48 @@ def _trainer(config: Config, net: DenseNet, progress: bool) -> Trainer:
     )
 
 
-def new_run_dir(config: Config, run_dir: str | os.PathLike[str] | None) -> Path:
-    """Where the run will lie: ``run_dir``, or runs/NAME-TIME; the folder is not made yet.
+def check_run_dir(run_dir: str | os.PathLike[str] | None) -> None:
+    """That a run may lie there, said before its data is read.
 
     Raises
     ------
     ConfigError
         If something is there already.
     """
-    path = Path(run_dir) if run_dir is not None else Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    number = 1
-    while run_dir is None and path.exists():  # two runs within a second
-        number += 1
-        path = path.with_name(f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{number}")
+    if run_dir is None:
+        return
     try:
-        there = path.exists()
+        os.lstat(run_dir)
+    except (FileNotFoundError, NotADirectoryError):
+        return
     except OSError as error:  # a name that is too long, for one
-        raise ConfigError(f"cannot make the run folder {path}: {error.strerror}") from None
-    if there:
-        raise ConfigError(f"{path} exists already; give --run-dir another folder, or remove that one")
-    return path
+        raise ConfigError(f"cannot make the run folder {run_dir}: {error.strerror}") from None
+    raise ConfigError(f"{run_dir} exists already; give --run-dir another folder, or remove that one")
 
 
-def run(experiment: Experiment, run_dir: Path, callbacks: Sequence[Callback] = ()) -> Outcome:
-    """Train, judge on the test rows, and write the run folder; after Ctrl-C it holds model and history, no scores."""
+def _made_run_dir(config: Config, run_dir: str | os.PathLike[str] | None) -> Path:
+    """``run_dir``, or runs/NAME-TIME, numbered where several runs start within a second; it holds the configuration."""
+    named = Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for number in itertools.count(1):
+        path = Path(run_dir) if run_dir is not None else named if number == 1 else Path(f"{named}-{number}")
+        try:
+            path.mkdir(parents=True)  # which one alone of several processes can
+            (path / CONFIG_FILE).write_text(_anchored(config).to_yaml(), encoding="utf-8")
+            return path
+        except FileExistsError:
+            check_run_dir(run_dir)
+        except OSError as error:
+            raise ConfigError(f"cannot make the run folder {path}: {error.strerror}") from None
+    raise AssertionError("a folder is made or refused")
+
+
+def run(
+    experiment: Experiment, run_dir: str | os.PathLike[str] | None = None, callbacks: Sequence[Callback] = ()
+) -> Outcome:
+    """Train, judge on the test rows, and write the run folder; after Ctrl-C it holds model and history, no scores.
+
+    ``run_dir`` must not exist yet; None: runs/NAME-TIME.
+    """
     model, config = experiment.model, experiment.config
     pre, dtype = model.preprocessor, model.net.dtype
     X, y = pre.transform(experiment.train, dtype), pre.encode_target(experiment.train, dtype)
@@ -287,11 +330,7 @@ def run(experiment: Experiment, run_dir: Path, callbacks: Sequence[Callback] = (
     if test is not None:  # what is wrong with its rows is found now, not after the training
         pre.transform(test, dtype), pre.encode_target(test, dtype)
     verified = [] if not config.verify else [_verified(experiment, X, y)]
-    try:
-        run_dir.mkdir(parents=True)
-        (run_dir / CONFIG_FILE).write_text(_anchored(config).to_yaml(), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot make the run folder {run_dir}: {error.strerror}") from None
+    run_dir = _made_run_dir(config, run_dir)
     trainer = experiment.trainer
     trainer.callbacks = [JsonLines(run_dir / HISTORY_FILE), *callbacks, *trainer.callbacks]
     try:
@@ -371,5 +410,5 @@ def train(
         loaded = config if device is None else config.model_copy(update={"device": device})
     else:
         loaded = load_config(config, overrides, device=device)
-    path = new_run_dir(loaded, run_dir)
-    return run(prepare(loaded, progress=progress), path)
+    check_run_dir(run_dir)
+    return run(prepare(loaded, progress=progress), run_dir)

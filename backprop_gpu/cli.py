@@ -177,20 +177,20 @@ def _load_config(options: argparse.Namespace) -> Any:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from .build import new_run_dir, prepare, run
+    from .build import check_run_dir, prepare, run
     from .report.curve import draw_curve
 
     if options.verify:
         options.set.append("verify=true")
     config = _load_config(options)
-    run_dir = new_run_dir(config, options.run_dir)
+    check_run_dir(options.run_dir)
     experiment = prepare(config, progress=not options.quiet)
     if not options.quiet:
         net = experiment.model.net
         print(f"{config.name}: {' - '.join(map(str, net.sizes))}, {net.n_parameters:,} parameters, {net.dtype}")
         print(f"device: {net.backend.name} ({net.backend.reason})")
-    outcome = run(experiment, run_dir)
-    drawn = draw_curve(outcome.history.epochs, outcome.history.best_epoch, run_dir / "curve.png")
+    outcome = run(experiment, options.run_dir)
+    drawn = draw_curve(outcome.history.epochs, outcome.history.best_epoch, outcome.run_dir / "curve.png")
     if not options.quiet:
         _report(outcome, drawn)
     return 0

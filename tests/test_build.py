@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from safetensors.numpy import load_file
 from support.runs import quick, run, strict_json, timeless
 from support.tables import arrays, shop_rows, write_csv
 
-from backprop_gpu.build import load, new_run_dir, prepare, read_split, train
+from backprop_gpu import build
+from backprop_gpu.build import check_run_dir, load, prepare, read_split, train
 from backprop_gpu.config import Config, validate
 from backprop_gpu.config_reading import load_config
 from backprop_gpu.errors import CheckpointError, ConfigError, DataError, NonFiniteError
@@ -233,12 +235,35 @@ def test_the_folder_is_named_after_the_configuration_and_the_time() -> None:
     assert len({first, *again}) == 4
 
 
+def test_runs_that_start_in_the_same_second_have_folders_of_their_own() -> None:
+    """All prepared before the first begins, and begun at once."""
+    experiments = [prepare(quick(), progress=False) for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        outcomes = list(pool.map(build.run, experiments))
+    assert len({outcome.run_dir for outcome in outcomes}) == 6
+    for outcome in outcomes:
+        assert (outcome.run_dir / "metrics.json").is_file()
+        assert load_config(str(outcome.run_dir / "config.yaml")).name == "quick"
+
+
+def test_a_folder_that_another_run_has_taken_meanwhile_is_refused() -> None:
+    one, other = (prepare(quick(), progress=False) for _ in range(2))
+    build.run(one, "same")
+    kept = Path("same/model.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match="same exists already"):
+        build.run(other, "same")
+    assert Path("same/model.safetensors").read_bytes() == kept
+    Path("nowhere").symlink_to("missing")
+    with pytest.raises(ConfigError, match="nowhere exists already"):
+        run("nowhere")
+
+
 def test_what_exists_is_not_overwritten() -> None:
     Path("file").write_text("mine")
     Path("folder").mkdir()
     for name in ("file", "folder"):
         with pytest.raises(ConfigError, match=f"{name} exists already; give --run-dir another folder"):
-            new_run_dir(quick(), name)
+            check_run_dir(name)
     assert Path("file").read_text() == "mine"
     with pytest.raises(ConfigError, match="cannot make the run folder"):
         run("file/inside")

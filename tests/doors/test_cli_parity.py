@@ -12,7 +12,7 @@ from support.command import SHORT, Command
 
 from backprop_gpu import build
 from backprop_gpu.backends.reference import ReferenceKernels
-from backprop_gpu.build import new_run_dir, prepare
+from backprop_gpu.build import prepare
 from backprop_gpu.config_reading import load_config
 from backprop_gpu.errors import ParityError
 from backprop_gpu.parity.case import read_case
@@ -104,7 +104,7 @@ def test_what_is_verified_is_the_configured_step(tmp_path: Path, monkeypatch: py
         if kernels is ReferenceKernels:
             monkeypatch.setattr(type(experiment.trainer.step.schedule), "factor", lambda self, t, steps: 0.5)
         with pytest.raises(ParityError, match=f"parity wrong at {wrong}"):
-            build.run(experiment, new_run_dir(config, "run"))
+            build.run(experiment, "run")
 
 
 def test_two_devices_and_who_is_wrong(command: Command) -> None:
@@ -164,7 +164,7 @@ def test_a_device_that_fails_verification_trains_nothing(tmp_path: Path, monkeyp
     backend = experiment.model.net.backend
     backend.kernels = lambda kind="auto": Half(backend)  # type: ignore[method-assign]
     with pytest.raises(ParityError, match="parity wrong at dZ"):
-        build.run(experiment, new_run_dir(config, "run"))
+        build.run(experiment, "run")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,131 @@
+"""Rows that are in memory (a data frame, a mapping of columns, an array), read as the training table was read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, did_you_mean
+from .cells import listed
+from .table import Schema, Table, table_from_arrays
+
+_SOURCE = "X"  # what errors call the rows
+_MISSING = ("NAType", "NaTType")  # pandas' own, which cannot be compared
+
+
+def table_of(rows: Any, like: Schema, *, named: bool, labelled: bool = False) -> Table:
+    """A table of rows in memory.
+
+    Parameters
+    ----------
+    rows : DataFrame, mapping of columns, or array (n_samples, n_features)
+        Columns are found by their names where the training table had names and these have, else by position; further
+        ones are left out, as those of a file are. None, NaN and pandas' NA are missing values.
+    like : Schema
+        That of the training table.
+    named : bool
+        Whether the training table had names.
+    labelled : bool
+        Whether the target columns are read too.
+
+    Raises
+    ------
+    DataError
+        For a column that is missing, a number that is none, or another shape.
+    """
+    names = _names(rows)
+    if names is None and not like.categorical and not labelled:
+        return table_from_arrays(_matrix(rows, len(like.columns)), source=_SOURCE)
+    columns = _by_name(rows, names, like, named) if names is not None else _by_position(rows, like)
+    numeric = [_numbers(columns[name], name) for name in like.columns if name not in like.categorical]
+    texts = {name: _texts(columns[name]) for name in like.categorical}
+    n = len(next(iter(columns.values())))
+    stored = np.stack(numeric, axis=1) if numeric else np.empty((n, 0))
+    target = _target(rows, names, like) if labelled else None
+    target_names = like.target_names if labelled else ()
+    return Table(_SOURCE, like.columns, stored, texts, target, target_names, named=named)
+
+
+def _names(rows: Any) -> list[Any] | None:
+    """The names of the columns; None for an array."""
+    if isinstance(rows, Mapping):
+        return list(rows)
+    return list(rows.columns) if hasattr(rows, "columns") else None
+
+
+def _matrix(rows: Any, width: int) -> np.ndarray:
+    X = np.asanyarray(rows)
+    if X.shape == (width,) and width > 1:
+        raise DataError(f"{_SOURCE} has shape {X.shape}; one example is X.reshape(1, -1)")
+    return X
+
+
+def _by_name(rows: Any, names: Sequence[Any], like: Schema, named: bool) -> dict[str, np.ndarray]:
+    if not named:  # the names were made up
+        if len(names) != len(like.columns):
+            raise DataError(f"{_SOURCE} has {len(names)} columns, the training data had {len(like.columns)} features")
+        return {wanted: _column(rows[name]) for wanted, name in zip(like.columns, names, strict=True)}
+    found = {str(name): name for name in names}
+    for name in like.columns:
+        if name not in found:
+            hint = did_you_mean(name, found)
+            raise DataError(f"{_SOURCE} lacks the column {name!r}, which the training data had{hint}")
+    return {name: _column(rows[found[name]]) for name in like.columns}
+
+
+def _by_position(rows: Any, like: Schema) -> dict[str, np.ndarray]:
+    X = _matrix(np.asarray(rows, dtype=object), len(like.columns))
+    if X.ndim != 2 or X.shape[1] != len(like.columns):
+        raise DataError(
+            f"{_SOURCE} has shape {X.shape}; it must be (n_samples, {len(like.columns)}), with the columns "
+            f"{listed(like.columns)}"
+        )
+    return {name: X[:, j] for j, name in enumerate(like.columns)}
+
+
+def _target(rows: Any, names: Sequence[Any] | None, like: Schema) -> np.ndarray:
+    found = {str(name): name for name in names or ()}
+    for name in like.target_names:
+        if name not in found:
+            raise DataError(f"{_SOURCE} has no column {name!r}, the target; give a data frame that has it")
+    given = {name: _column(rows[found[name]]) for name in like.target_names}
+    columns = [_texts(x) if like.text_target else _numbers(x, name) for name, x in given.items()]
+    return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
+
+
+def _column(values: Any) -> np.ndarray:
+    column = np.asarray(values)
+    if column.ndim != 1:
+        raise DataError(f"{_SOURCE}: a column has shape {column.shape}; each name must be there once")
+    return column
+
+
+def _missing(value: Any) -> bool:
+    nan = isinstance(value, float | np.floating) and np.isnan(value)
+    return value is None or bool(nan) or type(value).__name__ in _MISSING
+
+
+def _texts(column: np.ndarray) -> np.ndarray:
+    """As a CSV would have them: an empty text where missing, 7 for 7.0."""
+
+    def text(value: Any) -> str:
+        if _missing(value):
+            return ""
+        whole = isinstance(value, float | np.floating) and float(value).is_integer()
+        return str(int(value)) if whole else str(value)
+
+    return np.array([text(value) for value in column], dtype=str)
+
+
+def _numbers(column: np.ndarray, name: str) -> np.ndarray:
+    if column.dtype.kind in "biuf":
+        return column.astype(np.float64)
+    values = np.empty(len(column))
+    for i, value in enumerate(column):
+        try:
+            values[i] = np.nan if _missing(value) else float(value)
+        except (TypeError, ValueError):
+            raise DataError(f"{_SOURCE}, row {i}, column {name!r}: {value!r} is not a number; correct it") from None
+    return values
