@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,25 +16,19 @@ from .config import Config
 from .config_reading import load_config
 from .data.frames import table_of
 from .data.preprocessing import Preprocessor
-from .data.sources import BUILTIN, read_table
+from .data.sources import read_table
 from .data.splits import split_indices
 from .data.table import Table
 from .data.targets import TargetCodec
-from .errors import CheckpointError, ConfigError, ParityError
+from .errors import CheckpointError, ParityError
 from .maths.losses import get_loss
 from .network.custom import Custom
 from .network.dense_net import DenseNet
 from .network.model_file import Extras, load_model, save_model
+from .run_folder import HISTORY_FILE, METRICS_FILE, MODEL_FILE, check_run_dir, make_run_dir
 from .training.callbacks import Callback, JsonLines, to_json
 from .training.metrics import confusion_matrix, default_metrics, evaluate
 from .training.trainer import EarlyStopping, History, Trainer, class_indices
-
-MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE = (
-    "model.safetensors",
-    "config.yaml",
-    "history.jsonl",
-    "metrics.json",
-)
 
 
 class Model:
@@ -280,41 +272,6 @@ def _trainer(config: Config, net: DenseNet, progress: bool) -> Trainer:
     )
 
 
-def check_run_dir(run_dir: str | os.PathLike[str] | None) -> None:
-    """That a run may lie there, said before its data is read.
-
-    Raises
-    ------
-    ConfigError
-        If something is there already.
-    """
-    if run_dir is None:
-        return
-    try:
-        os.lstat(run_dir)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:  # a name that is too long, for one
-        raise ConfigError(f"cannot make the run folder {run_dir}: {error.strerror}") from None
-    raise ConfigError(f"{run_dir} exists already; give --run-dir another folder, or remove that one")
-
-
-def _made_run_dir(config: Config, run_dir: str | os.PathLike[str] | None) -> Path:
-    """``run_dir``, or runs/NAME-TIME, numbered where several runs start within a second; it holds the configuration."""
-    named = Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    for number in itertools.count(1):
-        path = Path(run_dir) if run_dir is not None else named if number == 1 else Path(f"{named}-{number}")
-        try:
-            path.mkdir(parents=True)  # which one alone of several processes can
-            (path / CONFIG_FILE).write_text(_anchored(config).to_yaml(), encoding="utf-8")
-            return path
-        except FileExistsError:
-            check_run_dir(run_dir)
-        except OSError as error:
-            raise ConfigError(f"cannot make the run folder {path}: {error.strerror}") from None
-    raise AssertionError("a folder is made or refused")
-
-
 def run(
     experiment: Experiment, run_dir: str | os.PathLike[str] | None = None, callbacks: Sequence[Callback] = ()
 ) -> Outcome:
@@ -330,7 +287,7 @@ def run(
     if test is not None:  # what is wrong with its rows is found now, not after the training
         pre.transform(test, dtype), pre.encode_target(test, dtype)
     verified = [] if not config.verify else [_verified(experiment, X, y)]
-    run_dir = _made_run_dir(config, run_dir)
+    run_dir = make_run_dir(config, run_dir)
     trainer = experiment.trainer
     trainer.callbacks = [JsonLines(run_dir / HISTORY_FILE), *callbacks, *trainer.callbacks]
     try:
@@ -347,17 +304,6 @@ def run(
         metrics["parity"] = [*verified, _verified(experiment, X, y)]
     (run_dir / METRICS_FILE).write_text(to_json(metrics, indent=2) + "\n", encoding="utf-8")
     return Outcome(model, history, metrics, run_dir)
-
-
-def _anchored(config: Config) -> Config:
-    """With absolute paths to the data, so that the run's configuration means the same in every folder."""
-    d = config.data
-    if d.source in BUILTIN:
-        return config
-    paths = {"source": os.path.abspath(d.source)}
-    if d.source.lower().endswith(".npy") and isinstance(d.target, str):
-        paths["target"] = os.path.abspath(d.target)
-    return config.model_copy(update={"data": d.model_copy(update=paths)})
 
 
 def _verified(experiment: Experiment, X: np.ndarray, y: np.ndarray) -> str:

@@ -177,8 +177,9 @@ def _load_config(options: argparse.Namespace) -> Any:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from .build import check_run_dir, prepare, run
+    from .build import prepare, run
     from .report.curve import draw_curve
+    from .run_folder import check_run_dir
 
     if options.verify:
         options.set.append("verify=true")
@@ -244,8 +245,9 @@ def _labelled(model: Model, options: argparse.Namespace) -> Any:
 
 
 def _test_rows(options: argparse.Namespace) -> Any:
-    from .build import CONFIG_FILE, read_split
+    from .build import read_split
     from .config_reading import load_config
+    from .run_folder import CONFIG_FILE
 
     path = Path(options.run) / CONFIG_FILE
     if not path.is_file():

@@ -59,8 +59,9 @@ def _add_precision(parser: argparse.ArgumentParser) -> None:
 
 def _experiment(options: argparse.Namespace) -> Experiment:
     """A model with its training rows: of a run folder as trained, of a configuration as initialized."""
-    from .build import CONFIG_FILE, load, prepare
+    from .build import load, prepare
     from .config_reading import load_config
+    from .run_folder import CONFIG_FILE
 
     device = getattr(options, "device", None)
     folder = Path(options.model) if options.model else None

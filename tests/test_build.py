@@ -14,12 +14,13 @@ from support.runs import quick, run, strict_json, timeless
 from support.tables import arrays, shop_rows, write_csv
 
 from backprop_gpu import build
-from backprop_gpu.build import check_run_dir, load, prepare, read_split, train
+from backprop_gpu.build import load, prepare, read_split, train
 from backprop_gpu.config import Config, validate
 from backprop_gpu.config_reading import load_config
 from backprop_gpu.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.model_file import save_model
+from backprop_gpu.run_folder import check_run_dir
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,65 @@
+"""The folder of a run: what is in it, and how it is made."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from pathlib import Path
+
+from .config import Config
+from .data.sources import BUILTIN
+from .errors import ConfigError
+
+MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE = (
+    "model.safetensors",
+    "config.yaml",
+    "history.jsonl",
+    "metrics.json",
+)
+
+
+def check_run_dir(run_dir: str | os.PathLike[str] | None) -> None:
+    """That a run may lie there, said before its data is read.
+
+    Raises
+    ------
+    ConfigError
+        If something is there already.
+    """
+    if run_dir is None:
+        return
+    try:
+        os.lstat(run_dir)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:  # a name that is too long, for one
+        raise ConfigError(f"cannot make the run folder {run_dir}: {error.strerror}") from None
+    raise ConfigError(f"{run_dir} exists already; give --run-dir another folder, or remove that one")
+
+
+def make_run_dir(config: Config, run_dir: str | os.PathLike[str] | None) -> Path:
+    """``run_dir``, or runs/NAME-TIME, numbered where several runs start within a second; it holds the configuration."""
+    named = Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for number in itertools.count(1):
+        path = Path(run_dir) if run_dir is not None else named if number == 1 else Path(f"{named}-{number}")
+        try:
+            path.mkdir(parents=True)  # which one alone of several processes can
+            (path / CONFIG_FILE).write_text(_anchored(config).to_yaml(), encoding="utf-8")
+            return path
+        except FileExistsError:
+            check_run_dir(run_dir)
+        except OSError as error:
+            raise ConfigError(f"cannot make the run folder {path}: {error.strerror}") from None
+    raise AssertionError("a folder is made or refused")
+
+
+def _anchored(config: Config) -> Config:
+    """With absolute paths to the data, so that the run's configuration means the same in every folder."""
+    d = config.data
+    if d.source in BUILTIN:
+        return config
+    paths = {"source": os.path.abspath(d.source)}
+    if d.source.lower().endswith(".npy") and isinstance(d.target, str):
+        paths["target"] = os.path.abspath(d.target)
+    return config.model_copy(update={"data": d.model_copy(update=paths)})
