@@ -240,7 +240,7 @@ def step_settings(config: Config) -> dict[str, Any]:
 
 
 def check_settings(experiment: Experiment) -> dict[str, Any]:
-    """Everything about a step of this run that ``parity.check`` can be told, but for the rows."""
+    """Everything about the steps and epochs of this run that ``parity.check`` can be told, but for the rows."""
     config, n = experiment.config, experiment.train.n_samples
     t = config.training
     return {
@@ -248,6 +248,10 @@ def check_settings(experiment: Experiment) -> dict[str, Any]:
         "schedule": config.schedule.model_dump(),
         "total_steps": t.epochs * -(-n // min(t.batch_size, n)),
         "micro_batch": t.micro_batch,
+        "epochs": t.epochs,
+        "shuffle": t.shuffle,
+        "streamed": t.data_on == "host",
+        "seed": config.seed,
     }
 
 
@@ -307,7 +311,7 @@ def run(
 
 
 def _verified(experiment: Experiment, X: np.ndarray, y: np.ndarray) -> str:
-    """Judge one step of the very network, data and device; its line for the table.
+    """Judge steps, epochs and predictions of the very network, data and device; its line for the table.
 
     Raises
     ------
@@ -315,10 +319,11 @@ def _verified(experiment: Experiment, X: np.ndarray, y: np.ndarray) -> str:
         If the device computed something that its precision does not allow.
     """
     from .parity.checking import check
+    from .parity.recorded_epochs import rows_and_batch
 
-    m = min(experiment.config.training.batch_size, len(X))
     net = experiment.model.net
-    report = check(net, X[:m], y[:m], dtype=net.dtype, **check_settings(experiment))
+    n, batch = rows_and_batch(len(X), experiment.config.training.batch_size)
+    report = check(net, X[:n], y[:n], dtype=net.dtype, batch_size=batch, **check_settings(experiment))
     if not report.ok:
         raise ParityError(f"{net.backend.name}: {report.summary()}; `backprop-gpu parity run` shows every tensor")
     return report.summary()

@@ -21,9 +21,9 @@ def add_parity(parser: argparse.ArgumentParser) -> None:
     """Add the verbs run, probe, exact, diff and replay."""
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     for verb, command, text in (
-        ("run", _run, "judge every tensor of training steps of this model, on its own rows"),
+        ("run", _run, "judge every tensor of training steps, and epochs, of this model, on its own rows"),
         ("probe", _probe, "ask the device questions with one right answer, at the model's own shapes"),
-        ("exact", _exact, "two steps on whole numbers, which must be right to the last bit"),
+        ("exact", _exact, "two steps on whole numbers, right to the last bit, and recorded epochs"),
     ):
         sub = verbs.add_parser(verb, help=text)
         _add_model(sub)
@@ -54,7 +54,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def _add_precision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", help="float32 or float64 (default: that of the configuration)")
     parser.add_argument("--claim", help="fp32 | tf32 | bf16 | fp16 | fp64: the precision to hold the device to")
-    parser.add_argument("--rows", type=int, help="training rows of one step (default: a batch of the configuration)")
+    parser.add_argument("--rows", type=int, help="training rows (default: two batches and a tail)")
 
 
 def _experiment(options: argparse.Namespace) -> Experiment:
@@ -73,15 +73,19 @@ def _experiment(options: argparse.Namespace) -> Experiment:
     return prepare(load_config(options.model, options.set, device=device or "cpu"), progress=False)
 
 
-def _rows(options: argparse.Namespace, experiment: Experiment) -> tuple[Any, Any]:
+def _rows(options: argparse.Namespace, experiment: Experiment) -> tuple[Any, Any, int]:
+    """Rows to judge on, their targets, and the batch that epochs over them are cut into."""
     import numpy as np
 
-    count = experiment.config.training.batch_size if options.rows is None else options.rows
-    if count < 1:
-        raise ConfigError(f"--rows must be at least 1, got {count}")
+    from .parity.recorded_epochs import rows_and_batch
+
+    if options.rows is not None and options.rows < 1:
+        raise ConfigError(f"--rows must be at least 1, got {options.rows}")
     model, table = experiment.model.preprocessor, experiment.train
-    rows = table.take(np.arange(min(count, table.n_samples)))
-    return model.transform(rows), model.encode_target(rows)
+    there = min(options.rows or table.n_samples, table.n_samples)
+    count, batch = rows_and_batch(there, experiment.config.training.batch_size)
+    rows = table.take(np.arange(there if options.rows else count))
+    return model.transform(rows), model.encode_target(rows), batch
 
 
 def _show(report: Any, options: argparse.Namespace) -> int:
@@ -105,9 +109,12 @@ def _run(options: argparse.Namespace) -> int:
     from .parity.checking import check
 
     experiment = _experiment(options)
+    X, y, batch = _rows(options, experiment)
     report = check(
         experiment.model.net,
-        *_rows(options, experiment),
+        X,
+        y,
+        batch_size=batch,
         dtype=options.dtype or experiment.model.net.dtype,
         claim=options.claim,
         steps=options.steps,
@@ -151,9 +158,11 @@ def _diff(options: argparse.Namespace) -> int:
     if len(devices) != 2:
         raise ConfigError(f"--devices takes two names with a comma between them, got {options.devices!r}")
     settings = check_settings(experiment)
-    rows = _rows(options, experiment)
+    X, y, batch = _rows(options, experiment)
     net = experiment.model.net
-    report = diff(net, *rows, devices, dtype=options.dtype or net.dtype, claim=options.claim, **settings)
+    report = diff(
+        net, X, y, devices, batch_size=batch, dtype=options.dtype or net.dtype, claim=options.claim, **settings
+    )
     if options.json:
         import json
 

@@ -204,6 +204,11 @@ class TrainingStep:
         """Numbers that a step needs from the host: 1/D, penalty strengths, the optimizer's scalars."""
         return int(self._hyper.shape[0])
 
+    @property
+    def current_numbers(self) -> Array:
+        """What :meth:`numbers` says of the step that the device has begun last, on the device."""
+        return self._hyper
+
     def load(self, table: Array, denominators: Sequence[Denominator]) -> None:
         """table[k] <- the numbers of the k-th step from now, computed on the host in float64, in one upload.
 

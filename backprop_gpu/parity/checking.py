@@ -25,11 +25,13 @@ from .findings import Finding
 from .judge import Judge
 from .probes import LayerShape, probe
 from .products import LONG
+from .recorded_epochs import EpochPlan, judge_epochs, rows_and_batch
 from .report import Drift, Report
 from .step_replay import Replayed, judge_step
 from .trace import Recipe, StepTrace, layer_calls, trace_step
 
 STREAM = 3  # the part of the seed's randomness that this uses: the order of rows, biases and state that were all 0
+PERIOD = 8191  # random numbers of an optimizer's state, over and over: a prime, so that no two layers look alike
 CLEARED = 0.25  # of the difference that tf32 would leave
 
 
@@ -47,9 +49,13 @@ def check(
     optimizer: Any = "adam",
     micro_batch: int | None = None,
     seed: int = 0,
+    epochs: int = 0,
+    batch_size: int | None = None,
+    shuffle: bool = True,
+    streamed: bool = False,
     **settings: Any,
 ) -> Report:
-    """Judge every tensor of a training step of this network, on these rows, on this device.
+    """Judge every tensor of a training step of this network, and of a prediction, on these rows, on this device.
 
     Parameters
     ----------
@@ -57,7 +63,8 @@ def check(
         Not changed: a copy on the device is trained. Biases that are all 0, what a new normalized layer starts with
         and the optimizer's state get random values there, since 0 would hide a missing term.
     X, y, sample_weight : (n_samples, n_0), as for :meth:`DenseNet.cost`
-        One batch, in a random order that ``seed`` gives.
+        One batch, in a random order that ``seed`` gives; of an estimator with class weights, these count as well, and
+        its ``fit`` must give what the same weights as ``sample_weight`` give.
     device, kernels : default those of the model; on another device its fastest kernels, unless the model's are the
         reference, which every device has
     dtype : {"float32", "float64"}, default "float32"
@@ -67,6 +74,11 @@ def check(
         Each is judged from the device's own state; from two on, the drift from a float64 run is reported.
     optimizer, micro_batch, **settings
         As for :class:`~backprop_gpu.network.step.TrainingStep`.
+    epochs, batch_size, shuffle, streamed
+        With ``epochs``, the first two and the last of so many epochs are judged as well, as training runs them: batches
+        of ``batch_size`` (default: two fifths of the rows, so that there are two and a ragged tail) in the order that
+        ``seed`` gives, gathered and stepped by the recorded programs; ``streamed``: from rows that stay on the host.
+        The single step then takes the first ``batch_size`` rows of its order.
 
     Returns
     -------
@@ -80,12 +92,21 @@ def check(
     net = network_of(model)
     if hasattr(model, "network_targets"):  # an estimator: y holds labels in its user's words
         y = model.network_targets(y)
-    if steps < 1:
-        raise ConfigError(f"steps must be at least 1, got {steps}")
+    for name, number, least in (("steps", steps, 1), ("epochs", epochs, 0), ("batch_size", batch_size, 1)):
+        if number is not None and number < least:
+            raise ConfigError(f"{name} must be at least {least}, got {number}")
     run = _Run(net, X, y, sample_weight, device, kernels, dtype, seed, optimizer, settings)
+    plan = None
+    if epochs:
+        size = min(batch_size or rows_and_batch(run.n, run.n)[1], run.n)
+        plan = EpochPlan(size, epochs, micro_batch, shuffle, seed, streamed)
+        run.m = size
     claim = claim_of(dtype, claim or (run.net.kernels.claim if dtype == "float32" else None))
     wide = _in_float64(run.step, optimizer, settings) if steps > 1 else None
-    return _report(run, claim, *_take(run, claim, steps, micro_batch, wide))
+    report = _report(run, claim, *_take(run, claim, steps, micro_batch, wide))
+    if plan is not None and report.ok:
+        report.steps[-1] = report.steps[-1] + run.epochs(plan, claim)
+    return report
 
 
 def replay(path: str | os.PathLike[str]) -> Report:
@@ -135,7 +156,7 @@ def _take(
     drift: list[Drift] = []
     trace: StepTrace | None = None
     for t in range(steps):
-        checks, before = Judge(), trace
+        checks, before = Judge() if t else run.start, trace
         trace = trace_step(run.step, *run.batch(t, checks), micro_batch=micro_batch)
         if before is not None:
             checks.same("step", "theta before", trace.theta, before.theta_after)
@@ -167,23 +188,47 @@ class _Run:
         X = check_rows(X, net.sizes[0])
         Y = check_targets(y, net.loss, net.sizes[-1], X.shape[0])
         w = None if sample_weight is None else check_weights(sample_weight, X.shape[0])
-        self.rng, self.m = host_generator(seed, STREAM), X.shape[0]
+        self.rng, self.n = host_generator(seed, STREAM), X.shape[0]
+        self.m = self.n
         backend, kind = place_of(net, device, kernels)
         self.net = _copy(net, dtype, backend, kind, self.rng)
         self.step = TrainingStep(self.net, optimizer, **settings)
+        self.optimizer, self.settings, self.start = optimizer, settings, Judge()
         # As it is stored on the device: what float32 does to the rows is not the device's fault.
         labels = net.loss.labels == "classes" and Y.dtype == np.int64
         self.rows = [X.astype(dtype), Y if labels else Y.astype(dtype), None if w is None else w.astype(dtype)]
         within = self.net.params.flat({name: np.ones(shape) for name, _, _, shape in self.net.params.spans})
         with backend.activate():
-            for slot in self.step.slots:
-                state = np.resize(self.rng.uniform(0.0, 1e-3, 8191), slot.shape)
+            scale = 10.0 ** self.rng.uniform(-10.0, -1.5, PERIOD)
+            for k, (name, slot) in enumerate(zip(self.step.optimizer.state, self.step.slots, strict=True)):
+                host = backend.to_host(slot)
+                if host.any():  # every optimizer's state starts at 0
+                    self.start.same("step", f"slot {k} at first", host, np.zeros_like(host))
+                state = np.resize(self._state(name, scale), slot.shape)
                 slot[...] = backend.asarray(state * within, dtype)  # what pads the tensors stays 0
             self.sources = [None if x is None else backend.asarray(x, str(x.dtype)) for x in self.rows]
 
+    def _state(self, name: str, scale: np.ndarray) -> np.ndarray:
+        """Random state of an optimizer whose gradients had been of this scale: from far below epsilon to far above.
+
+        With one scale alone, an epsilon in the wrong place would be lost in the rounding of theta.
+        """
+        if name == "average":
+            return self.rng.uniform(0.0, 1e-3, PERIOD)
+        second = name in ("s", "v_max") or (name == "v" and "m" in self.step.optimizer.state)
+        return scale**2 if second else scale * self.rng.uniform(0.1, 1.0, PERIOD)
+
+    def epochs(self, plan: EpochPlan, claim: str) -> list[Finding]:
+        """What is wrong with epochs over the rows, from new networks and an optimizer that has taken no step."""
+        pair = []
+        for _ in range(2):
+            net = _copy(self.net, self.net.dtype, self.net.backend, self.net.kernels_kind, self.rng)
+            pair.append(TrainingStep(net, self.optimizer, **self.settings))
+        return judge_epochs(pair[0], pair[1], self.rows, plan, claim)
+
     def batch(self, t: int, judge: Judge) -> list[Any]:
-        """All rows in a fresh order, gathered on the device as in training; columns, judged bit for bit."""
-        backend, order = self.net.backend, self.rng.permutation(self.m)
+        """``m`` rows in a fresh order, gathered on the device as in training; columns, judged bit for bit."""
+        backend, order = self.net.backend, self.rng.permutation(self.n)
         columns: list[Any] = []
         with backend.activate():
             counters = backend.zeros((2,), "int64")
@@ -192,9 +237,9 @@ class _Run:
                 if rows is None:
                     columns.append(None)
                     continue
-                out = backend.zeros(rows.shape, str(rows.dtype))
+                out = backend.zeros((self.m, rows.shape[1]), str(rows.dtype))
                 self.net.kernels.gather(source, place, counters, self.m, out=out)
-                judge.same("upload" if t == 0 else "gather", name, backend.to_host(out), rows[order])
+                judge.same("upload" if t == 0 else "gather", name, backend.to_host(out), rows[order[: self.m]])
                 columns.append(out.T)
         return columns
 

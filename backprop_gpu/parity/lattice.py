@@ -22,9 +22,11 @@ from ..network.step import TrainingStep
 from ..training.batches import Batches
 from ..training.passes import Pass
 from .checking import STREAM, network_of, place_of
+from .claims import claim_of
 from .classify import classify
 from .findings import Finding
 from .judge import Judge
+from .recorded_epochs import EpochPlan, judge_epochs
 from .report import Report
 from .step_replay import Replayed, judge_step
 from .trace import StepTrace, trace_step
@@ -44,7 +46,7 @@ def exact(
     one_over_m: str = "early",
     seed: int = 0,
 ) -> Report:
-    """Judge two lattice steps, bit for bit, called outright and as training plays them.
+    """Judge two lattice steps, bit for bit, and epochs of two batches and a ragged tail as training records them.
 
     Parameters
     ----------
@@ -87,6 +89,8 @@ def exact(
         steps.append(findings)
         if any(f.verdict == "wrong" for f in findings):
             break
+    else:
+        steps[-1] = steps[-1] + _epochs(net, backend, kernels, one_over_m, seed)
     assert found is not None
     about = {
         "device": backend.name,
@@ -111,6 +115,15 @@ def _lattice(net: DenseNet, X: np.ndarray, Y: np.ndarray, one_over_m: str) -> tu
     found = judge_step(trace, "exact")
     findings = [replace(f, cause=classify(f, found.kept.get(f.tensor), trace)) for f in found.findings]
     return [*judge.findings.values(), *findings], found, trace
+
+
+def _epochs(net: DenseNet, backend: Backend, kernels: str, one_over_m: str, seed: int) -> list[Finding]:
+    """What is wrong with three epochs over rows of ordinary numbers: from the second step on nothing is a lattice."""
+    rng, spec = host_generator(seed, STREAM, 1), net.spec() | {"initializer": "auto"}
+    pair = [TrainingStep(DenseNet(**spec, device=backend, kernels=kernels), one_over_m=one_over_m) for _ in range(2)]
+    n = 2 * M + M // 2
+    X, Y = (rng.standard_normal((n, k)).astype(net.dtype) for k in (net.sizes[0], net.sizes[-1]))
+    return judge_epochs(pair[0], pair[1], (X, Y, None), EpochPlan(M, epochs=3, seed=seed), claim_of(net.dtype))
 
 
 def _recorded(net: DenseNet, X: np.ndarray, Y: np.ndarray, one_over_m: str, trace: StepTrace) -> list[Finding]:

@@ -227,7 +227,15 @@ def recipe_of(step: TrainingStep, micro_batch: int | None = None) -> Recipe:
     )
 
 
-def trace_step(step: TrainingStep, X: Any, Y: Any, weights: Any = None, *, micro_batch: int | None = None) -> StepTrace:
+def trace_step(
+    step: TrainingStep,
+    X: Any,
+    Y: Any,
+    weights: Any = None,
+    *,
+    weights_sum: float | None = None,
+    micro_batch: int | None = None,
+) -> StepTrace:
     """Take one step with a recorder in place of the network's kernels, and put them back.
 
     Parameters
@@ -235,7 +243,7 @@ def trace_step(step: TrainingStep, X: Any, Y: Any, weights: Any = None, *, micro
     step : TrainingStep
         Its parameters move as they would without the recorder, bit for bit.
     X, Y, weights : arrays of the device, as for :class:`TrainingStep`
-    micro_batch : int, optional
+    weights_sum, micro_batch : as there
     """
     net = step.net
     recorder, recipe, t = Recorder(net.kernels, net.backend), recipe_of(step, micro_batch), step.t
@@ -244,7 +252,7 @@ def trace_step(step: TrainingStep, X: Any, Y: Any, weights: Any = None, *, micro
     theta, slots = copy(net.params.theta), [copy(s) for s in step.slots]
     inner, net.kernels = net.kernels, recorder
     try:
-        step(X, Y, weights, micro_batch=micro_batch)
+        step(X, Y, weights, weights_sum=weights_sum, micro_batch=micro_batch)
     finally:
         net.kernels = inner
     grad, value = copy(net.params.grad), copy(step.value)

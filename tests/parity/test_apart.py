@@ -19,7 +19,7 @@ REFERENCE = (
     "products",
     "judge",
     "step_end",
-    "replay",
+    "step_replay",
     "hypotheses",
 )
 TEXT_ALONE = ("bounds", "elementary64", "formulas64", "norms64", "updates64", "products")
