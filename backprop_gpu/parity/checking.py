@@ -92,21 +92,25 @@ def check(
     net = network_of(model)
     if hasattr(model, "network_targets"):  # an estimator: y holds labels in its user's words
         y = model.network_targets(y)
-    for name, number, least in (("steps", steps, 1), ("epochs", epochs, 0), ("batch_size", batch_size, 1)):
-        if number is not None and number < least:
-            raise ConfigError(f"{name} must be at least {least}, got {number}")
+    _at_least(1, steps=steps, batch_size=batch_size)
+    _at_least(0, epochs=epochs)
     run = _Run(net, X, y, sample_weight, device, kernels, dtype, seed, optimizer, settings)
     plan = None
     if epochs:
-        size = min(batch_size or rows_and_batch(run.n, run.n)[1], run.n)
-        plan = EpochPlan(size, epochs, micro_batch, shuffle, seed, streamed)
-        run.m = size
+        run.m = min(batch_size or rows_and_batch(run.n, run.n)[1], run.n)
+        plan = EpochPlan(run.m, epochs, micro_batch, shuffle, seed, streamed)
     claim = claim_of(dtype, claim or (run.net.kernels.claim if dtype == "float32" else None))
     wide = _in_float64(run.step, optimizer, settings) if steps > 1 else None
     report = _report(run, claim, *_take(run, claim, steps, micro_batch, wide))
     if plan is not None and report.ok:
         report.steps[-1] = report.steps[-1] + run.epochs(plan, claim)
     return report
+
+
+def _at_least(least: int, **numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and number < least:
+            raise ConfigError(f"{name} must be at least {least}, got {number}")
 
 
 def replay(path: str | os.PathLike[str]) -> Report:

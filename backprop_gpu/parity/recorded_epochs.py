@@ -60,7 +60,7 @@ def rows_and_batch(n: int, batch_size: int) -> tuple[int, int]:
     """How many of n rows to judge a run on, and in batches of what size: two of the run's and a ragged tail, if it can
     be, else two and a tail of what there is.
     """
-    batch = min(batch_size, max(2 * n // 5, 1))
+    batch = min(batch_size, max(2 * n // 5, 2))
     tail = n % batch if batch == batch_size else 0
     return min(n, 2 * batch + (tail or max(batch // 2, 1))), batch
 
