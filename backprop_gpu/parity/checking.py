@@ -14,7 +14,7 @@ import numpy as np
 from ..backends import Backend, get_backend
 from ..errors import ConfigError
 from ..maths.random import host_generator
-from ..network.dense_net import DenseNet
+from ..network.dense_net import BLOCK_ROWS, DenseNet
 from ..network.model_file import load_model
 from ..network.step import TrainingStep
 from ..network.targets import check_rows, check_targets, check_weights
@@ -23,6 +23,7 @@ from .claims import claim_of
 from .classify import classify
 from .findings import Finding
 from .judge import Judge
+from .prediction import judge_prediction
 from .probes import LayerShape, probe
 from .products import LONG
 from .recorded_epochs import EpochPlan, judge_epochs, rows_and_batch
@@ -102,6 +103,12 @@ def check(
     claim = claim_of(dtype, claim or (run.net.kernels.claim if dtype == "float32" else None))
     wide = _in_float64(run.step, optimizer, settings) if steps > 1 else None
     report = _report(run, claim, *_take(run, claim, steps, micro_batch, wide))
+    if report.ok:
+        predicted = judge_prediction(run.step, run.rows[0][: 2 * BLOCK_ROWS], claim)
+        told = [x for x in predicted.findings if x.verdict != "ok" or x.tensor == "predicted AL"]
+        report.steps[-1] = report.steps[-1] + told  # the layers of a step are there already
+        report.inputs |= predicted.inputs
+        report.kept |= predicted.kept
     if plan is not None and report.ok:
         report.steps[-1] = report.steps[-1] + run.epochs(plan, claim)
     return report

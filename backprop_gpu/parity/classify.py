@@ -106,11 +106,43 @@ def _rearranged(finding: Finding, kept: Kept, trace: StepTrace) -> str:
             order[wrong] = order[wrong[::-1]]
             if _near(got, np.take(want, order, axis), np.take(bound, order, axis)):
                 return f"{what} {wrong[0]} and {wrong[1]} are swapped"
+    if cause := _permuted(got, want, bound):
+        return cause
     if min(want.shape) > 1:
         misread, its_bound = (np.ascontiguousarray(x.T).reshape(x.shape) for x in (want, bound))
         if _near(got, misread, its_bound):
             return "written in the other memory order"
     return ""
+
+
+def _permuted(got: np.ndarray, want: np.ndarray, bound: np.ndarray) -> str:
+    """Rows or columns in any other order, found by their sums; such as are nearly alike are not looked at."""
+    for axis, what in ((1, "columns"), (0, "rows")):
+        if want.shape[axis] < 3:
+            continue
+        if _near(got, np.flip(want, axis), np.flip(bound, axis)):
+            return f"{what} are in reverse order"
+        there, here = (np.argsort(x.sum(axis=1 - axis), kind="stable") for x in (want, got))
+        order = np.empty(len(there), int)
+        order[here] = there
+        if _near(got, np.take(want, order, axis), np.take(bound, order, axis)):
+            count = int((order != np.arange(len(order))).sum())
+            return f"{count} of {len(order)} {what} are at other places"
+    return ""
+
+
+def _scaled_or_0(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """Some entries 0, all others times one number: dropout where there is none, or with another scale."""
+    gone = (kept.got == 0.0) & (kept.want != 0.0)
+    there = (kept.want != 0.0) & ~gone
+    if not gone.any() or np.count_nonzero(there) < 4 or not np.all(np.isfinite(kept.want)):
+        return ""
+    c = float(np.median(kept.got[there] / kept.want[there]))
+    rest = replace(kept, got=np.where(gone, c * kept.want, kept.got))
+    if abs(c - 1.0) < 1e-3 or not fits(rest, c * kept.want, c):
+        return ""
+    share = float(gone.sum() / (gone | there).sum())
+    return f"{share:.0%} of the entries are 0 and all others times {c:.6g}: dropout"
 
 
 def _near(got: np.ndarray, want: np.ndarray, bound: np.ndarray) -> bool:
@@ -170,6 +202,7 @@ TESTS: tuple[Callable[[Finding, Kept, StepTrace], str], ...] = (
     h.step_numbers,
     h.penalty_on_biases,
     _constant,
+    _scaled_or_0,
     h.mask,
     h.operands,
     _small,

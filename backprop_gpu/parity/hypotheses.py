@@ -18,8 +18,10 @@ FITS = 4.0  # bounds by which a hypothesis may miss, since its own numbers are r
 
 def fits(kept: Kept, hypothesis: np.ndarray, factor: float = 1.0) -> bool:
     """Whether a hypothesis explains what the device has, to within the bound (``factor`` of it)."""
-    gap = np.abs(kept.got - hypothesis)
-    return bool(np.all(gap <= FITS * max(abs(factor), 1.0) * kept.bound + 1e-15 * np.abs(hypothesis)))
+    gap, size = np.abs(kept.got - hypothesis), np.abs(hypothesis)
+    # What is exact where it is right may be rounded where it is wrong.
+    own = np.where(kept.bound == 0.0, 2.0**-22, 1e-15) * size
+    return bool(np.all(gap <= FITS * max(abs(factor), 1.0) * kept.bound + own))
 
 
 def wrong_entries(kept: Kept) -> np.ndarray:

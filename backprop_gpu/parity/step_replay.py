@@ -50,7 +50,7 @@ class Replayed:
 
 
 @dataclass
-class _Layer:
+class Layer:
     """What the backward pass needs of a layer's forward."""
 
     name: str
@@ -74,7 +74,7 @@ def judge_step(trace: StepTrace, claim: str, *, keep: Sequence[str] = ()) -> Rep
     keep : sequence of str
         Tensors whose whole comparison is wanted although they may be right.
     """
-    run = _Replay(trace, claim, keep)
+    run = StepReplay(trace, claim, keep)
     with np.errstate(all="ignore"):
         try:
             run.step()
@@ -83,7 +83,9 @@ def judge_step(trace: StepTrace, claim: str, *, keep: Sequence[str] = ()) -> Rep
     return Replayed(list(run.judge.findings.values()), run.judge.inputs, run.judge.kept, run.judge.tf32)
 
 
-class _Replay:
+class StepReplay:
+    """A walk through a step's calls that judges each by what it was given."""
+
     def __init__(self, trace: StepTrace, claim: str, keep: Sequence[str]) -> None:
         self.trace, self.recipe, self.L = trace, trace.recipe, len(trace.recipe.sizes) - 1
         kind = self.recipe.kind
@@ -134,7 +136,7 @@ class _Replay:
 
     def _micro_batch(self, start: int, X: np.ndarray, Y: np.ndarray, w: np.ndarray | None) -> None:
         r, m = self.recipe, X.shape[1]
-        layers = [_Layer("X", Recorded(X))]
+        layers = [Layer("X", Recorded(X))]
         for l in range(1, self.L + 1):
             rate = r.dropout[l - 1] if l < self.L else 0.0
             examples = start + np.arange(m)
@@ -146,7 +148,7 @@ class _Replay:
             if l > 1:
                 dZ = self._backward(l, dZ, layers[l - 1], late)
 
-    def _forward(self, l: int, before: _Layer, mask: np.ndarray | None, rate: float, w: np.ndarray | None) -> _Layer:
+    def _forward(self, l: int, before: Layer, mask: np.ndarray | None, rate: float, w: np.ndarray | None) -> Layer:
         B, judge, entered, (name, parameters) = self.B, self.judge, [before.name], self._activation(l)
         if self._normalized(l):
             z, entered, call = self._normalize(l, before, w)
@@ -155,7 +157,7 @@ class _Replay:
             call, affine = self.calls.next("dense"), Product(B, self.theta[f"W{l}"], before.A, plus=self._b(l))
             z, own, k, gate, product, pre = affine.__getitem__, "dense", affine.k, self._gate(affine), affine, "Z"
         Z, G = (None if x is None else Recorded(x) for x in map(call.revealed.get, ("Z", "G")))
-        layer = _Layer(f"A{l}", Recorded(call.wrote["A"]), mask, Z, G)
+        layer = Layer(f"A{l}", Recorded(call.wrote["A"]), mask, Z, G)
         if own == "batch_norm":
             layer.norm, layer.weights = call, w
         if Z is not None:  # kept apart, judged apart
@@ -197,7 +199,7 @@ class _Replay:
         return 0 < l < self.L and bool(self.recipe.batch_norm) and self.recipe.batch_norm[l - 1]
 
     def _normalize(
-        self, l: int, before: _Layer, w: np.ndarray | None
+        self, l: int, before: Layer, w: np.ndarray | None
     ) -> tuple[Callable[[slice], Bounded], list[str], Call]:
         """gamma X + beta from the recorded X, after Z, its statistics and X were judged; the call that wrote them."""
         B, judge, product = self.B, self.judge, Product(self.B, self.theta[f"W{l}"], before.A)
@@ -260,7 +262,7 @@ class _Replay:
         self.judge.compare(operation, f"db{l}", written, sums, k=dZ.x.shape[1], inputs=[tensor or f"dZ{l}"])
         self.db[l] = written
 
-    def _weights(self, l: int, dZ: Recorded, before: _Layer, late: np.ndarray | None) -> None:
+    def _weights(self, l: int, dZ: Recorded, before: Layer, late: np.ndarray | None) -> None:
         written, old = self.calls.next("dense_vjp_params").wrote["dW"], self.dW.get(l)
         product = Product(self.B, dZ, before.A.T, plus=old, scale=_number(late))
         gate = product.gate() if self.rms and old is None else None
@@ -276,7 +278,7 @@ class _Replay:
         )
         self.dW[l] = written
 
-    def _backward(self, l: int, dZ: Recorded, before: _Layer, late: np.ndarray | None) -> Recorded:
+    def _backward(self, l: int, dZ: Recorded, before: Layer, late: np.ndarray | None) -> Recorded:
         """dZ[l-1] as recorded; of a normalized layer dU first."""
         call, B, mask = self.calls.next("dense_vjp_input"), self.B, before.mask
         (name, parameters), rate = self._activation(l - 1), self.recipe.dropout[l - 2]
@@ -301,7 +303,7 @@ class _Replay:
         self._bias(l - 1, "dense_vjp_input", written, late, call.wrote["db_prev"], tensor)
         return written if before.norm is None else self._unnormalize(l - 1, written, before, late)
 
-    def _unnormalize(self, l: int, dU: Recorded, layer: _Layer, late: np.ndarray | None) -> Recorded:
+    def _unnormalize(self, l: int, dU: Recorded, layer: Layer, late: np.ndarray | None) -> Recorded:
         """dZ[l] of a normalized layer, and its dgamma."""
         assert layer.norm is not None, "a normalized layer"
         B, judge, wrote = self.B, self.judge, self.calls.next("batch_norm_vjp").wrote

@@ -36,7 +36,7 @@ def test_a_case_gives_the_findings_it_was_made_from(tmp_path: Path, name: str, k
     report.save(tmp_path / "case.safetensors")
     again = replay(tmp_path / "case.safetensors")
     assert again.ok
-    about_data = {"X", "Y", "weights", "theta before"}
+    about_data = {"X", "Y", "weights", "theta before", "predicted AL"}
     assert again.findings == [f for f in report.steps[-1] if f.tensor not in about_data]
     assert again.about == report.about
 

@@ -1,0 +1,145 @@
+"""Judging a prediction: every layer of it from its recorded inputs, and that it changes nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from ..network.dense_net import DenseNet
+from ..network.step import TrainingStep
+from . import formulas64 as f
+from . import norms64 as norms
+from .bounds import Bounded, Bounds, stacked
+from .claims import KINDS, bounds_of
+from .classify import classify
+from .findings import Finding
+from .judge import Judge
+from .products import Product, Recorded
+from .step_end import BrokenStep
+from .step_replay import Layer, Replayed, StepReplay
+from .trace import Call, Recorder, StepTrace, recipe_of
+
+PREDICT = "predict"
+CLOSE = 1e-3  # of its spread: what a hypothesis about a whole layer may miss by
+
+
+def judge_prediction(step: TrainingStep, X: np.ndarray, claim: str) -> Replayed:
+    """What the network of a step predicts of rows X (n, n_0), on the host in its dtype, together and of one alone.
+
+    Each layer must be what its kernel's inputs give, normalized by the running statistics; AL the link of the logits;
+    labels those of AL; and parameters, running statistics among them, must stay as they are. The tensors' names are
+    those of a step, such as ``"predicted A1"``.
+    """
+    net, judge = step.net, Judge()
+    for rows in (X, X[:1]):
+        before = net.parameters()
+        calls, AL = _recorded(net, rows)
+        length, at = net.L + sum(net.batch_norm), 0
+        while calls and calls[0].name == "dense":
+            end = at + calls[0].wrote["A"].shape[1]
+            _Prediction(step, before, rows[at:end], calls[:length], claim).into(judge, AL[at:end])
+            at, calls = end, calls[length:]
+        judge.same(PREDICT, "predicted rows", np.array([at]), np.array([len(rows)]))
+        judge.same(PREDICT, "predicted labels", net.predict(rows), _labels(net, AL))
+        for name, value in net.parameters().items():
+            if not np.array_equal(value, before[name], equal_nan=True):
+                moved = judge.same(PREDICT, f"{name} afterwards", value, before[name])
+                judge.findings[moved.tensor] = replace(moved, cause="a prediction moves it")
+    return Replayed(list(judge.findings.values()), judge.inputs, judge.kept)
+
+
+def _recorded(net: DenseNet, X: np.ndarray) -> tuple[list[Call], np.ndarray]:
+    """The kernel calls of a prediction, and AL."""
+    recorder = Recorder(net.kernels, net.backend)
+    inner, net.kernels = net.kernels, recorder
+    try:
+        AL = net.predict_proba(X)
+    finally:
+        net.kernels = inner
+    return recorder.calls, AL
+
+
+def _labels(net: DenseNet, AL: np.ndarray) -> np.ndarray:
+    """What ``predict`` makes of AL."""
+    if net.loss.labels == "classes":
+        return AL.argmax(axis=1)
+    found = (AL > 0.5).astype(np.int64) if net.loss.labels == "binary" else AL
+    return found[:, 0] if found.shape[1] == 1 else found
+
+
+class _Prediction(StepReplay):
+    """The forward half of a replay, normalized layers by their running statistics."""
+
+    def __init__(
+        self, step: TrainingStep, parameters: dict[str, np.ndarray], X: np.ndarray, calls: list[Call], claim: str
+    ) -> None:
+        net = step.net
+        recipe = replace(recipe_of(step), dropout=[0.0] * (net.L - 1))
+        theta, none = net.params.flat(parameters), np.zeros(1, net.dtype)
+        trace = StepTrace(recipe, 0, X.T, X.T[:0], None, theta, [], calls, none, none, theta, [])
+        super().__init__(trace, claim, ())
+        self.net, self.parameters = net, parameters
+        self.link = bounds_of(KINDS.get(net.backend.name.partition(":")[0], "numpy"), claim, master=True)
+        self.by_batch: dict[int, np.ndarray] = {}
+
+    def into(self, judge: Judge, AL: np.ndarray) -> None:
+        """Judge the pass that gave the rows AL, and add what was found."""
+        with np.errstate(all="ignore"):
+            try:
+                layer = Layer("X", Recorded(self.trace.X))
+                for l in range(1, self.L + 1):
+                    layer = self._forward(l, layer, None, 0.0, None)
+                z = layer.A.given(self.link)
+                self.judge.compare(PREDICT, "AL", AL.T, _linked(self.link, self.net, z), inputs=[f"A{self.L}"])
+            except BrokenStep as broken:
+                self.judge.add(Finding(PREDICT, "calls", (), 1, math.inf, verdict="wrong", cause=str(broken)))
+            for found in self.judge.findings.values():
+                kept, name = self.judge.kept.get(found.tensor), f"predicted {found.tensor}"
+                cause = self._by_batch(found) or classify(found, kept, self.trace)
+                inputs = [f"predicted {x}" for x in self.judge.inputs.get(found.tensor, ())]
+                judge.add(replace(found, operation=PREDICT, tensor=name, cause=cause), inputs)
+                if kept is not None:
+                    judge.kept[name] = kept
+
+    def _normalize(
+        self, l: int, before: Layer, w: np.ndarray | None
+    ) -> tuple[Callable[[slice], Bounded], list[str], Call]:
+        """gamma (Z - mean)/sqrt(variance + eps) + beta, in any arrangement, after Z was judged."""
+        B, product = self.B, Product(self.B, self.theta[f"W{l}"], before.A)
+        Z = Recorded(self.calls.next("dense").wrote["A"])
+        self.judge.compare(
+            "dense", f"Z{l}", Z.x, product.__getitem__, k=product.k, inputs=[before.name], product=product
+        )
+        call, own = self.calls.next("batch_norm"), {k: self.parameters[f"{k}{l}"] for k in ("mean", "variance")}
+        mean, r = B.given(own["mean"]), norms.inverse_std(B, B.given(own["variance"]))
+        gamma, beta = (self.theta[f"{name}{l}"] for name in ("gamma", "b"))
+        scale = gamma.given(B) * r
+        U = B.total(scale * Z.given(B), -(scale * mean), beta.given(B))
+        z = Z.wide
+        spread = np.sqrt(z.var(axis=1, keepdims=True) + norms.EPSILON)
+        self.by_batch[l] = gamma.wide * (z - z.mean(axis=1, keepdims=True)) / spread + beta.wide
+        return lambda rows: U[rows], [f"Z{l}"], call
+
+    def _by_batch(self, found: Finding) -> str:
+        """Whether a layer is normalized by the statistics of the rows that are predicted."""
+        l = int("0" + "".join(c for c in found.tensor if c.isdigit()))
+        kept = self.judge.kept.get(found.tensor)
+        if found.verdict != "wrong" or kept is None or l not in self.by_batch or found.tensor[0] not in "UGA":
+            return ""
+        name, parameters = self._activation(l)
+        U = Bounded(self.B, self.by_batch[l], math.inf)
+        other = U.v if found.tensor[0] == "U" else f.activation(self.B, name, parameters, U).v
+        near = np.abs(kept.got - other) <= CLOSE * max(float(np.max(np.abs(other))), 1e-30)
+        return "normalized by the statistics of these rows, not by the running ones" if near.all() else ""
+
+
+def _linked(B: Bounds, net: DenseNet, z: Bounded) -> Bounded:
+    """AL from the logits."""
+    groups = getattr(net.loss, "groups", None)
+    if groups is None:
+        return f.activation(B, net.loss.link_name, {}, z)
+    ends = np.cumsum(groups)
+    return stacked([f.activation(B, "softmax", {}, z[end - n : end]) for end, n in zip(ends, groups, strict=True)])
