@@ -20,6 +20,7 @@ from ..network.step import TrainingStep
 from ..network.targets import check_rows, check_targets, check_weights
 from .case import of_another_version, read_case
 from .claims import claim_of
+from .class_weights import judge_class_weights, row_weights
 from .classify import classify
 from .findings import Finding
 from .judge import Judge
@@ -91,7 +92,12 @@ def check(
         For settings, rows or a device that the network would not take.
     """
     net = network_of(model)
+    weighed: list[Finding] = []
     if hasattr(model, "network_targets"):  # an estimator: y holds labels in its user's words
+        if getattr(model, "class_weight", None) is not None:
+            weighed = judge_class_weights(model, X, y, sample_weight)
+            by_class = row_weights(model.class_weight, y)
+            sample_weight = by_class if sample_weight is None else by_class * np.asarray(sample_weight)
         y = model.network_targets(y)
     _at_least(1, steps=steps, batch_size=batch_size)
     _at_least(0, epochs=epochs)
@@ -103,6 +109,7 @@ def check(
     claim = claim_of(dtype, claim or (run.net.kernels.claim if dtype == "float32" else None))
     wide = _in_float64(run.step, optimizer, settings) if steps > 1 else None
     report = _report(run, claim, *_take(run, claim, steps, micro_batch, wide))
+    report.steps[0] = weighed + report.steps[0]
     if report.ok:
         predicted = judge_prediction(run.step, run.rows[0][: 2 * BLOCK_ROWS], claim)
         told = [x for x in predicted.findings if x.verdict != "ok" or x.tensor == "predicted AL"]
