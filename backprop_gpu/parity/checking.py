@@ -91,34 +91,34 @@ def check(
     ConfigError, ShapeError, DataError, DeviceError
         For settings, rows or a device that the network would not take.
     """
-    net = network_of(model)
-    weighed: list[Finding] = []
-    if hasattr(model, "network_targets"):  # an estimator: y holds labels in its user's words
-        if getattr(model, "class_weight", None) is not None:
-            weighed = judge_class_weights(model, X, y, sample_weight)
-            by_class = row_weights(model.class_weight, y)
-            sample_weight = by_class if sample_weight is None else by_class * np.asarray(sample_weight)
-        y = model.network_targets(y)
+    net, (y, sample_weight, first) = network_of(model), _labels_and_weights(model, X, y, sample_weight)
     _at_least(1, steps=steps, batch_size=batch_size)
     _at_least(0, epochs=epochs)
     run = _Run(net, X, y, sample_weight, device, kernels, dtype, seed, optimizer, settings)
-    plan = None
     if epochs:
         run.m = min(batch_size or rows_and_batch(run.n, run.n)[1], run.n)
-        plan = EpochPlan(run.m, epochs, micro_batch, shuffle, seed, streamed)
     claim = claim_of(dtype, claim or (run.net.kernels.claim if dtype == "float32" else None))
     wide = _in_float64(run.step, optimizer, settings) if steps > 1 else None
     report = _report(run, claim, *_take(run, claim, steps, micro_batch, wide))
-    report.steps[0] = weighed + report.steps[0]
+    report.steps[0] = first + report.steps[0]
     if report.ok:
-        predicted = judge_prediction(run.step, run.rows[0][: 2 * BLOCK_ROWS], claim)
-        told = [x for x in predicted.findings if x.verdict != "ok" or x.tensor == "predicted AL"]
-        report.steps[-1] = report.steps[-1] + told  # the layers of a step are there already
-        report.inputs |= predicted.inputs
-        report.kept |= predicted.kept
-    if plan is not None and report.ok:
+        run.predict(claim, report)
+    if epochs and report.ok:
+        plan = EpochPlan(run.m, epochs, micro_batch, shuffle, seed, streamed)
         report.steps[-1] = report.steps[-1] + run.epochs(plan, claim)
     return report
+
+
+def _labels_and_weights(model: Any, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, list[Finding]]:
+    """Targets and weights as the network of a model takes them, and what was found about class weights."""
+    if not hasattr(model, "network_targets"):
+        return y, sample_weight, []
+    found: list[Finding] = []
+    if getattr(model, "class_weight", None) is not None:
+        found = judge_class_weights(model, X, y, sample_weight)
+        by_class = row_weights(model.class_weight, y)
+        sample_weight = by_class if sample_weight is None else by_class * np.asarray(sample_weight)
+    return model.network_targets(y), sample_weight, found  # y holds labels in its user's words
 
 
 def _at_least(least: int, **numbers: int | None) -> None:
@@ -235,6 +235,14 @@ class _Run:
             return self.rng.uniform(0.0, 1e-3, PERIOD)
         second = name in ("s", "v_max") or (name == "v" and "m" in self.step.optimizer.state)
         return scale**2 if second else scale * self.rng.uniform(0.1, 1.0, PERIOD)
+
+    def predict(self, claim: str, report: Report) -> None:
+        """Add what is wrong with a prediction to a report; the layers of a step are there already."""
+        found = judge_prediction(self.step, self.rows[0][: 2 * BLOCK_ROWS], claim)
+        told = [f for f in found.findings if f.verdict != "ok" or f.tensor == "predicted AL"]
+        report.steps[-1] = report.steps[-1] + told
+        report.inputs |= found.inputs
+        report.kept |= found.kept
 
     def epochs(self, plan: EpochPlan, claim: str) -> list[Finding]:
         """What is wrong with epochs over the rows, from new networks and an optimizer that has taken no step."""
