@@ -17,14 +17,14 @@ from .config_reading import load_config
 from .data.frames import table_of
 from .data.preprocessing import Preprocessor
 from .data.sources import read_table
-from .data.splits import split_indices
 from .data.table import Table
-from .data.targets import TargetCodec
 from .errors import CheckpointError, ParityError
 from .maths.losses import get_loss
 from .network.custom import Custom
 from .network.dense_net import DenseNet
 from .network.model_file import Extras, load_model, save_model
+from .rows import read_rows
+from .rows import read_split as read_split
 from .run_folder import HISTORY_FILE, METRICS_FILE, MODEL_FILE, check_run_dir, make_run_dir
 from .training.callbacks import Callback, JsonLines, to_json
 from .training.metrics import confusion_matrix, default_metrics, evaluate
@@ -39,14 +39,24 @@ class Model:
     net : DenseNet
     preprocessor : Preprocessor
         Scaler, categories, column names, classes.
+    test_rows : str or None
+        The fingerprint of the run's test rows, which tells whether the data is still what it was.
     """
 
-    def __init__(self, net: DenseNet, preprocessor: Preprocessor) -> None:
-        self.net, self.preprocessor = net, preprocessor
+    def __init__(self, net: DenseNet, preprocessor: Preprocessor, test_rows: str | None = None) -> None:
+        self.net, self.preprocessor, self.test_rows = net, preprocessor, test_rows
 
-    def read(self, source: str | os.PathLike[str], *, labelled: bool = False, target: Any = None) -> Table:
-        """Read a file, or a built-in set, as the training table was read."""
-        return read_table(str(source), like=self.preprocessor.schema, labelled=labelled, target=target)
+    def read(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        labelled: bool = False,
+        target: Any = None,
+        delimiter: str | None = None,
+    ) -> Table:
+        """Read a file, or a built-in set, as the training table was read, or with another delimiter."""
+        like = self.preprocessor.schema
+        return read_table(str(source), like=like, labelled=labelled, target=target, delimiter=delimiter)
 
     def table(self, rows: Any, *, labelled: bool = False) -> Table:
         """Rows as the training table was read.
@@ -109,7 +119,7 @@ class Model:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file."""
         tensors, meta = self.preprocessor.state()
-        save_model(path, self.net, Extras(tensors, {"preprocessor": meta}))
+        save_model(path, self.net, Extras(tensors, {"preprocessor": meta, "test_rows": self.test_rows}))
 
 
 def load(
@@ -133,12 +143,16 @@ def load(
     net, extras = load_model(path, device, kernels, custom=custom)
     if "preprocessor" not in extras.meta:
         raise CheckpointError(f"{path} holds a network without its preprocessing; load it with DenseNet.load")
-    return Model(net, Preprocessor.from_state(extras.tensors, extras.meta["preprocessor"]))
+    preprocessor = Preprocessor.from_state(extras.tensors, extras.meta["preprocessor"])
+    return Model(net, preprocessor, extras.meta.get("test_rows"))
 
 
 @dataclass
 class Experiment:
-    """A configuration with its data read, its network built and nothing written yet."""
+    """A configuration with its data read, its network built and nothing written yet.
+
+    ``why_task``: why its task is the one that it is, where that was ``auto``; else empty.
+    """
 
     config: Config
     model: Model
@@ -146,6 +160,7 @@ class Experiment:
     train: Table
     validation: Table | None
     test: Table | None
+    why_task: str = ""
 
 
 @dataclass
@@ -169,6 +184,7 @@ class Design:
     train: Table
     validation: Table | None
     test: Table | None
+    why_task: str
 
     def network(self) -> dict[str, Any]:
         """Settings of ``DenseNet`` but for sizes, dtype, device and kernels."""
@@ -184,8 +200,8 @@ class Design:
 
 
 def design(config: Config) -> Design:
-    """Read the data, and choose sizes, device and kernels."""
-    train, validation, test = read_split(config)
+    """Read the data, and choose the task, sizes, device and kernels; ``config`` of the result names the task."""
+    config, why_task, (train, validation, test) = read_rows(config)
     d = config.data
     preprocessor = Preprocessor.fit(
         train,
@@ -193,43 +209,22 @@ def design(config: Config) -> Design:
         standardize=d.standardize,
         missing=d.missing,
         unknown=d.unknown,
-        standardize_target=d.standardize_target,
+        standardize_target=bool(d.standardize_target),
     )
     assert preprocessor.target is not None, "fitted with a task"
     n_outputs = preprocessor.target.n_outputs * get_loss(config.loss_spec()).per_target
     sizes = (len(preprocessor.feature_names), *config.model.hidden, n_outputs)
     runs = select(sizes, config.dtype, device=config.device, kernels=config.kernels)
-    return Design(config, preprocessor, sizes, runs, train, validation, test)
+    return Design(config, preprocessor, sizes, runs, train, validation, test, why_task)
 
 
 def prepare(config: Config, *, progress: bool = True) -> Experiment:
     """Read and encode the data, build network and trainer; raises the package's errors and writes nothing."""
     d = design(config)
     net = DenseNet(d.sizes, dtype=config.dtype, device=d.runs.backend, kernels=d.runs.kernels, **d.network())
-    model = Model(net, d.preprocessor)
-    return Experiment(config, model, _trainer(config, net, progress), d.train, d.validation, d.test)
-
-
-def read_split(config: Config) -> tuple[Table, Table | None, Table | None]:
-    """The configuration's table, divided into training, validation and test rows."""
-    d = config.data
-    table = read_table(
-        d.source,
-        target=d.target,
-        columns=d.columns,
-        ignore=d.ignore,
-        categorical=d.categorical,
-        delimiter=d.delimiter,
-        options=d.options,
-    )
-    TargetCodec.fit(table, d.task)  # a target of another task is a clearer complaint than what the split would say
-    stratify = d.task in ("binary", "multiclass")
-    parts = split_indices(
-        table.n_samples, table.target, validation=d.validation, test=d.test, stratify=stratify, seed=config.seed
-    )
-    train, validation, test = (table.take(rows) if len(rows) else None for rows in parts)
-    assert train is not None, "split_indices leaves training rows"
-    return train, validation, test
+    model = Model(net, d.preprocessor, None if d.test is None else d.test.fingerprint())
+    trainer = _trainer(d.config, net, progress)
+    return Experiment(d.config, model, trainer, d.train, d.validation, d.test, d.why_task)
 
 
 def step_settings(config: Config) -> dict[str, Any]:
@@ -343,7 +338,8 @@ def _metrics(experiment: Experiment, history: History) -> dict[str, Any]:
         "stopped": history.stopped,
         "steps": experiment.trainer.step.t,
         "seconds": history.epochs[-1].seconds,
-        "notes": history.notes,
+        "task": experiment.config.data.task,
+        "notes": [*experiment.train.notes, *history.notes],
         **scores,
     }
 

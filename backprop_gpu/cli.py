@@ -9,25 +9,24 @@ import argparse
 import io
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .bench.command import add_bench, run_bench
+from .cli_models import TAB, add_device, add_evaluate, add_predict, set_output
 from .cli_parity import add_parity
-from .errors import BackpropError, ConfigError, DataError
+from .errors import BackpropError, ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from .build import Model, Outcome
+    from .build import Outcome
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    _set_output(errors="replace")  # letters that the terminal lacks
+    set_output(errors="replace")  # letters that the terminal lacks
     try:
         return _run(words)
     except BrokenPipeError:  # the reader of our output, such as head, has gone
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _drop_output()
         if "--debug" in words:
             raise
-        print(f"backprop-gpu: {_one_line(error)}", file=sys.stderr)
+        print(f"backprop-gpu: {_one_line(error)}{_how_here(error, words)}", file=sys.stderr)
         return 2
 
 
@@ -63,9 +62,17 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _set_output(**settings: str) -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(**settings)  # type: ignore[arg-type]
+def _how_here(error: Exception, words: Sequence[str]) -> str:
+    """How the setting that would help is given on this command line."""
+    if not isinstance(error, BackpropError) or error.option is None:
+        return ""
+    key, value = error.option  # a setting of data
+    command = next((word for word in words if not word.startswith("-")), "")
+    if command not in ("predict", "evaluate"):
+        return f"; here: --set {shlex.quote(f'data.{key}={json.dumps(value, ensure_ascii=False)}')}"
+    if key in ("delimiter", "unknown"):
+        return f"; here: --{key} {'tab' if value == TAB else shlex.quote(value)}"
+    return ""
 
 
 def _drop_output() -> None:
@@ -99,22 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--quiet", action="store_true", help="no progress bar and no tables")
     train.set_defaults(command=_train)
 
-    evaluate = commands.add_parser("evaluate", help="score a trained model on its test rows, or on a file")
-    evaluate.add_argument("run", help="run folder or model.safetensors")
-    evaluate.add_argument("data", nargs="?", help="labelled file or built-in set (default: the run's own test rows)")
-    evaluate.add_argument("--target", help="CSV: the target column, if not the trained one; X.npy: the file of y")
-    _add_device(evaluate)
-    evaluate.add_argument("--json", action="store_true", help="print JSON")
-    evaluate.set_defaults(command=_evaluate)
-
-    predict = commands.add_parser("predict", help="predict rows of a file, as CSV")
-    predict.add_argument("run", help="run folder or model.safetensors")
-    predict.add_argument("data", help="file or built-in set; a target column is not needed")
-    predict.add_argument("--out", metavar="FILE", help="where the CSV goes (default: standard output)")
-    predict.add_argument("--proba", action="store_true", help="add a column of probabilities for each class")
-    predict.add_argument("--class-numbers", action="store_true", help="print classes as 0, 1, ..., not by their names")
-    _add_device(predict)
-    predict.set_defaults(command=_predict)
+    add_evaluate(commands.add_parser("evaluate", help="score a trained model on its test rows, or on a file"))
+    add_predict(commands.add_parser("predict", help="predict rows of a file, as CSV"))
 
     check = commands.add_parser("gradcheck", help="compare a network's gradient with the complex step")
     _add_config(check)
@@ -122,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_gradcheck)
 
     devices = commands.add_parser("devices", help="what was found, what is used and why")
-    _add_device(devices)
+    add_device(devices)
     told = "what this configuration would run on, by which kernels, in how much memory"
     devices.add_argument("--plan", metavar="CONFIG", help=told)
     devices.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, with --plan")
@@ -153,18 +146,12 @@ class _Version(argparse.Action):
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", nargs="?", help="a .yaml file, or a name of `config list` (default: breast_cancer)")
+    named = "a .yaml file, a data file, or a name of `config list` (default: breast_cancer)"
+    parser.add_argument("config", nargs="?", help=named)
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. optimizer.learning_rate=1e-3"
     )
-    _add_device(parser)
-
-
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--device",
-        help="auto | cpu | cuda[:i] | NAMESPACE[:DEVICE]; default: BACKPROP_GPU_DEVICE, else the configuration's",
-    )
+    add_device(parser)
 
 
 def _load_config(options: argparse.Namespace) -> Any:
@@ -189,6 +176,8 @@ def _train(options: argparse.Namespace) -> int:
     if not options.quiet:
         net = experiment.model.net
         print(f"{config.name}: {' - '.join(map(str, net.sizes))}, {net.n_parameters:,} parameters, {net.dtype}")
+        if experiment.why_task:
+            print(f"task: {experiment.config.data.task}, since {experiment.why_task}; else set data.task")
         print(f"device: {net.backend.name} ({net.backend.reason})")
     outcome = run(experiment, options.run_dir)
     drawn = draw_curve(outcome.history.epochs, outcome.history.best_epoch, outcome.run_dir / "curve.png")
@@ -218,97 +207,6 @@ def _report(outcome: Outcome, drawn: bool) -> None:
     if not drawn:
         print("no curve picture: pip install 'backprop-gpu[plot]' brings matplotlib")
     print(f"run folder: {outcome.run_dir}")
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    from .build import load
-    from .report import terminal
-    from .training.callbacks import to_json
-
-    if options.data is None and options.target is not None:
-        raise ConfigError("--target belongs to a file; name the file: backprop-gpu evaluate RUN DATA --target ...")
-    model = load(options.run, options.device)
-    table = _test_rows(options) if options.data is None else _labelled(model, options)
-    scores = model.evaluate(table)
-    if options.json:
-        print(to_json(scores, indent=2))
-        return 0
-    out = terminal.console()
-    out.print(terminal.scores({"test" if options.data is None else "rows": scores}))
-    if "confusion_matrix" in scores:
-        out.print(terminal.confusion(scores["confusion_matrix"]))
-    return 0
-
-
-def _labelled(model: Model, options: argparse.Namespace) -> Any:
-    return model.read(options.data, labelled=True, target=options.target)
-
-
-def _test_rows(options: argparse.Namespace) -> Any:
-    from .build import read_split
-    from .config_reading import load_config
-    from .run_folder import CONFIG_FILE
-
-    path = Path(options.run) / CONFIG_FILE
-    if not path.is_file():
-        raise ConfigError(
-            f"{options.run} is no run folder with a {CONFIG_FILE}; name the data: backprop-gpu evaluate RUN DATA"
-        )
-    test = read_split(load_config(str(path)))[2]
-    if test is None:
-        raise DataError(f"{options.run} was trained without test rows; name the data: backprop-gpu evaluate RUN DATA")
-    return test
-
-
-def _predict(options: argparse.Namespace) -> int:
-    import csv
-
-    from .build import load
-
-    there = options.out is not None and os.path.exists(options.out) and os.path.exists(options.data)
-    if there and os.path.samefile(options.out, options.data):
-        raise ConfigError(f"--out {options.out} would overwrite the rows that are predicted; give another file")
-    model = load(options.run, options.device)
-    header, columns = _prediction_columns(model, model.read(options.data), options.proba, options.class_numbers)
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    if options.out is None:
-        _set_output(encoding="utf-8", newline="\n")  # as in a file
-        csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
-        return 0
-    try:
-        with open(options.out, "w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([header, *rows])
-    except OSError as error:
-        raise DataError(f"cannot write {options.out}: {error.strerror}") from None
-    return 0
-
-
-def _prediction_columns(
-    model: Model, table: Any, proba: bool, class_numbers: bool
-) -> tuple[list[str], list[np.ndarray]]:
-    import numpy as np
-
-    codec = model.preprocessor.target
-    assert codec is not None, "a model is always trained with a task"
-    if class_numbers and not codec.labels:
-        raise ConfigError("--class-numbers is for classes; this model predicts values, or labels that are 0 or 1")
-    if proba and codec.task in ("regression", "count"):
-        raise ConfigError("--proba is for classes; this model predicts values")
-    AL = model.predict_proba(table)
-    predicted = model.preprocessor.decode(AL)
-    if codec.labels:
-        predicted = codec.classes(AL) if class_numbers else np.array(codec.class_names)[codec.classes(AL)]
-    predicted = predicted.reshape(len(predicted), -1)
-    header, columns = list(codec.names), list(predicted.T)
-    if len(columns) > len(header):
-        header = [f"{name} q{q:g}" for name in codec.names for q in vars(model.net.loss)["quantiles"]]
-    if proba:
-        if codec.task == "binary":
-            AL = np.concatenate([1.0 - AL, AL], axis=1)
-        names = codec.names if codec.task == "multilabel" else codec.class_names
-        header += [f"P({name})" for name in names]
-        columns += list(AL.T)
-    return header, columns
 
 
 def _gradcheck(options: argparse.Namespace) -> int:

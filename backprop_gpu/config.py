@@ -16,7 +16,9 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
-from .config_errors import explain
+from .config_errors import CHOICES, explain
+from .data.sources import TASK_OF_BUILTIN
+from .data.targets import TASKS
 from .devices import parse as parse_device
 from .errors import BackpropError, ConfigError
 from .maths.activations import ACTIVATIONS, get_activation
@@ -95,7 +97,9 @@ class DataConfig(_Section):
     """Where rows come from, how they are encoded and how they are divided."""
 
     source: str = Field("breast_cancer", description="a built-in set, or a .npz, .npy, .csv or .tsv file")
-    task: Literal["binary", "multiclass", "multilabel", "regression", "count"] = "binary"
+    task: Literal["auto", "binary", "multiclass", "multilabel", "regression", "count"] = Field(
+        "auto", description="auto: as the target suggests, which is said when it is read"
+    )
     target: str | int | list[str | int] | None = Field(
         None, description="CSV: column name(s) or position(s); .npy: file"
     )
@@ -109,7 +113,7 @@ class DataConfig(_Section):
     )
     unknown: Literal["error", "ignore"] = Field("error", description="a category that training did not see")
     standardize: bool = True
-    standardize_target: bool = Field(False, description="regression only")
+    standardize_target: bool | None = Field(None, description="regression only; default there: true")
     validation: float = Field(0.15, ge=0.0, lt=1.0)
     test: float = Field(0.15, ge=0.0, lt=1.0)
 
@@ -174,6 +178,7 @@ _LEDGER = {
     "reduction": (Literal["mean", "sum"], "mean"),
 }
 _OF_TASK = {
+    "auto": "auto",
     "binary": "binary_cross_entropy",
     "multilabel": "binary_cross_entropy",
     "multiclass": "categorical_cross_entropy",
@@ -182,7 +187,7 @@ _OF_TASK = {
 }
 
 
-_LossChoice: Any = _chosen(LOSSES, "", _LEDGER)
+_LossChoice: Any = _chosen(CHOICES["loss"], "", _LEDGER)
 _OptimizerChoice: Any = _chosen(OPTIMIZERS, "adam")
 _ScheduleChoice: Any = _chosen(SCHEDULES, "constant")
 
@@ -214,6 +219,17 @@ class Config(_Section):
         """``delta``, ``one_over_m`` and ``reduction``, as ``TrainingStep`` takes them."""
         return {k: getattr(self.loss, k) for k in _LEDGER}
 
+    def with_task(self, task: str) -> Config:
+        """The same configuration where ``data.task`` was ``auto`` and turned out to be this.
+
+        Raises
+        ------
+        ConfigError
+            If the loss or a metric is not one of that task.
+        """
+        data = self.model_dump()
+        return check(data | {"data": data["data"] | {"task": task}})
+
     def to_yaml(self) -> str:
         """The whole configuration, defaults included."""
         return to_yaml(self.model_dump())
@@ -236,10 +252,17 @@ def validate(data: dict[str, Any], source: str = "configuration") -> Config:
 def check(data: dict[str, Any]) -> Config:
     """:func:`validate`, with messages that do not say where the data come from."""
     data = dict(data)
-    section = data.get("data")
-    section = section if isinstance(section, dict) else {}
-    data.setdefault("name", _named_after(section.get("source", DEFAULT)))
-    task = section.get("task", "binary")
+    given = data.get("data", {})
+    section = given if isinstance(given, dict) else {}
+    source = section.get("source", DEFAULT)
+    data.setdefault("name", _named_after(source))
+    task = section.get("task", "auto")
+    if task == "auto" and isinstance(source, str):
+        task = TASK_OF_BUILTIN.get(source, "auto")
+    if section is given and task in TASKS:
+        data["data"] = section | {"task": task}
+        if section.get("standardize_target") is None:
+            data["data"]["standardize_target"] = task == "regression"
     loss = data.get("loss")
     implied = _OF_TASK.get(task if isinstance(task, str) else "", "squared_error")
     if loss is None:
@@ -250,6 +273,8 @@ def check(data: dict[str, Any]) -> Config:
         config = Config.model_validate(data)
     except ValidationError as error:
         raise ConfigError(explain(error.errors(include_url=False), data, Config, [*_LEDGER])) from None
+    if config.loss.name == "auto" and task != "auto":
+        config = Config.model_validate(config.model_dump() | {"loss": {"name": implied, **config.ledger()}})
     _check_together(config)
     return config
 
@@ -270,11 +295,13 @@ def _check_together(config: Config) -> None:
         parse_device(config.device)
         stopping = config.training.early_stopping
         names = [*(config.training.metrics or []), *([stopping.metric] if stopping else [])]
-        check_metrics([name for name in names if name != "cost"], config.data.task)
+        if config.data.task != "auto":
+            check_metrics([name for name in names if name != "cost"], config.data.task)
     except BackpropError as error:
         raise ConfigError(str(error)) from None
     try:
-        get_loss(config.loss_spec())
+        if config.loss.name != "auto":
+            get_loss(config.loss_spec())
     except ConfigError as error:
         raise ConfigError(f"loss: {error}") from None
     for problem in (_loss_problem(config), _shape_problem(config), _data_problem(config)):
@@ -283,6 +310,8 @@ def _check_together(config: Config) -> None:
 
 
 def _loss_problem(config: Config) -> str:
+    if "auto" in (config.loss.name, config.data.task):
+        return ""
     labels, task = LOSSES[config.loss.name].labels, config.data.task
     wanted = {"binary": "binary", "multilabel": "binary", "multiclass": "classes"}.get(task, "values")
     if labels == wanted:
@@ -308,6 +337,6 @@ def _data_problem(config: Config) -> str:
         return "training.metrics are computed on validation rows; set data.validation above 0, or leave them out"
     if d.validation + d.test >= 1.0:
         return f"data.validation + data.test is {d.validation + d.test:g}; it must be below 1, to leave training rows"
-    if d.standardize_target and d.task != "regression":
+    if d.standardize_target and d.task not in ("auto", "regression"):
         return f"data.standardize_target is for task regression, the task is {d.task}"
     return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from .errors import did_you_mean
@@ -12,7 +12,17 @@ from .maths.optimizers import OPTIMIZERS
 from .maths.schedules import SCHEDULES
 from .safe_yaml import shown
 
-CHOICES: dict[str, Mapping[str, type]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "loss": LOSSES}
+
+@dataclass(frozen=True)
+class LossOfTask:
+    """The loss that goes with the task."""
+
+
+CHOICES: dict[str, Mapping[str, type]] = {
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "loss": {**LOSSES, "auto": LossOfTask},
+}
 """The sections whose ``name`` decides which other keys they have."""
 
 

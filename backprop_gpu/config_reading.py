@@ -27,6 +27,8 @@ def carried() -> dict[str, Path]:
 def find(name_or_path: str | None) -> Path:
     """The file that a command line means: a path, or the name of a carried configuration; None is the default one.
 
+    The path may be that of a data file.
+
     Raises
     ------
     ConfigError
@@ -40,10 +42,6 @@ def find(name_or_path: str | None) -> Path:
     path = Path(name_or_path)
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; give a .yaml file, or one of: {', '.join(known)}")
-    if path.is_file() and path.suffix.lower() in SUFFIXES:
-        raise ConfigError(
-            f"{path} is data, not a configuration; add --set data.source={path}, and for a CSV --set data.target=COLUMN"
-        )
     if not path.is_file():
         raise ConfigError(f"no configuration at {path}{did_you_mean(path.stem, known)}; carried: {', '.join(known)}")
     return path
@@ -57,10 +55,10 @@ def load_config(
     Parameters
     ----------
     name_or_path : str, optional
-        See :func:`find`.
+        See :func:`find`. A data file stands for a configuration of nothing but its ``data.source``.
     overrides : list of str, optional
         ``section.key=value``, the value in YAML. One of ``data.source`` makes the run's name that of the data, unless
-        another gives a ``name``.
+        another gives a ``name``, and takes the place of the whole default configuration, if no other is named.
     device : str, optional
         In place of the file's. None: that of ``overrides``, else BACKPROP_GPU_DEVICE if it is set, else the file's.
 
@@ -70,14 +68,12 @@ def load_config(
         One line for the first thing that is wrong.
     """
     path = find(name_or_path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
     overrides = overrides or []
     keys = {override.partition("=")[0].strip() for override in overrides}
-    stages = [parse_yaml(text, str(path))]  # the file, and what each override makes of it
+    stages = [_read(path)]  # the file, and what each override makes of it
     if keys & {"data", "data.source"}:
+        if name_or_path is None:
+            stages[0] = {}  # the default configuration is for its own data
         stages[0].pop("name", None)  # which was that of the file's own data
     for override in overrides:
         stages.append(_overridden(stages[-1], override))
@@ -94,12 +90,23 @@ def load_config(
     return config
 
 
+def _read(path: Path) -> dict[str, Any]:
+    if path.suffix.lower() in SUFFIXES:
+        return {"data": {"source": str(path)}}
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    return parse_yaml(text, str(path))
+
+
 def _overridden(data: dict[str, Any], text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise ConfigError(f"--set takes section.key=value, such as optimizer.learning_rate=1e-3; got {text!r}")
-    parsed = parse_yaml(f"value: {value}", f"--set {text}")["value"]
+    mark = len(value) == 1 and not value.isalnum() and value != "~"  # data.delimiter=|, which is no text in YAML
+    parsed = value if mark else parse_yaml(f"value: {value}", f"--set {text}")["value"]
     whole = data = dict(data)
     for part in parts[:-1]:
         inner = data.get(part)

@@ -33,10 +33,10 @@ FLOORS: dict[int, tuple[str, ...]] = {
     3: ("network",),
     4: ("data", "training", "gradcheck"),
     5: ("parity",),
-    6: ("config", "config_errors", "config_reading", "safe_yaml", "run_folder", "build", "planning"),
+    6: ("config", "config_errors", "config_reading", "safe_yaml", "rows", "run_folder", "build", "planning"),
     7: ("estimators",),
     8: ("report", "bench", "accel", "pytest_plugin"),
-    9: ("cli", "cli_parity", "__main__"),
+    9: ("cli", "cli_models", "cli_parity", "__main__"),
 }
 ONE_ROOM = {0, 6, 9}
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
@@ -50,12 +50,14 @@ LOADS_MORE = (
     ("safe_yaml",),
     ("build",),
     ("run_folder",),
+    ("rows",),
     ("planning",),
     ("report",),
     ("bench",),
     ("estimators",),
     ("accel", "replacing"),  # loaded when scikit-learn has been
     ("cli",),
+    ("cli_models",),
     ("cli_parity",),
     ("__main__",),
     ("parity", "plugin"),

@@ -56,7 +56,7 @@ def text_note(name: str, distinct: Sequence[str], n_cells: int) -> str:
     ``distinct``: its different texts; ``n_cells``: how many cells hold one.
     """
     k = len(distinct)
-    out = f"leave it out with ignore: [{name}] unless you need it"
+    out = f"leave it out (data.ignore=[{name}]) unless you need it"
     if mostly("dates", distinct):
         return (
             f"column {name!r} holds dates such as {distinct[0]!r}, read as {k} categories, one input each; a later date"
@@ -80,7 +80,7 @@ def text_note(name: str, distinct: Sequence[str], n_cells: int) -> str:
 
 def number_note(name: str, values: np.ndarray, code: str | None) -> str:
     """What to say of a column that is read as numbers (NaN where missing) but may hold codes, dates or identifiers."""
-    out = f"leave it out with ignore: [{name}]"
+    out = f"leave it out (data.ignore=[{name}])"
     if code is not None:
         return (
             f"column {name!r} is read as numbers, {code!r} as {float(code):g}; if these are codes, list it under"

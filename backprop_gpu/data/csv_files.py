@@ -53,7 +53,7 @@ def read_csv(
     except (UnicodeDecodeError, OSError) as error:
         raise _unreadable(path, error) from None
     for column in read:
-        column.refuse_numbers(path, [column.name for column in read if column.text])
+        column.refuse_numbers(path, [column.name for column in read if column.text], ignore)
     numbers = [column.joined() for column in read if not column.text]
     stored = np.stack(numbers, axis=1) if numbers else np.empty((len(lines), 0))
     answer, of_target = _target_values(path, answers, lines)
@@ -77,6 +77,17 @@ def column_names(path: Path, delimiter: str) -> list[str]:
         return _header(path, delimiter, labelled=True)
     except (UnicodeDecodeError, OSError) as error:
         raise _unreadable(path, error) from None
+
+
+def read_cells(path: Path, names: Sequence[str], delimiter: str) -> list[list[str]]:
+    """The cells of the columns of these names, as text; DataError as for :func:`read_csv`."""
+    try:
+        header = _header(path, delimiter, labelled=False)
+        positions = [_position(path, header, name) for name in names]
+        rows = [cells for _, cells in islice(_rows(path, delimiter), 1, None)]
+    except (UnicodeDecodeError, OSError) as error:
+        raise _unreadable(path, error) from None
+    return [[cells[j] for cells in rows] for j in positions]
 
 
 def _unreadable(path: Path, error: UnicodeDecodeError | OSError) -> DataError:
@@ -240,27 +251,32 @@ class _Column:
         """The different texts of a column of text, in the order of their first cells; missing ones left out."""
         return [text for text in dict.fromkeys(self.joined().tolist()) if text]
 
-    def refuse_numbers(self, path: Path, texts: Sequence[str]) -> None:
+    def refuse_numbers(self, path: Path, texts: Sequence[str], ignore: Sequence[str]) -> None:
         """Neither a typing error nor a way of writing numbers may quietly turn numbers into categories.
 
-        ``texts``: the columns that hold text.
+        ``texts``: the columns that hold text; ``ignore``: those that are left out.
         """
         if not self.texts:
             return
         line, cell = self.texts[0]
         others = list(dict.fromkeys(cell for _, cell in self.texts))
         strays = len(self.texts) < _STRAY_SHARE * (len(self.texts) + self.n_numbers)
-        if strays or sum(map(is_number, self.distinct())) > MOST_NUMBERS:
+        distinct = self.distinct()
+        if strays or sum(map(is_number, distinct)) > MOST_NUMBERS:
             cure = f"is not a number, but {self.n_numbers} other cells of the column are; {_as_read(cell)}"
         elif mostly("numbers", others):
             line, cell = next(pair for pair in self.texts if formatted_number(pair[1]))
             cure = f"is not read as a number; {_as_read(cell)}"
         else:
             return
-        raise self._categorical(
-            f"{path}, line {line}, column {self.name!r}: {cell!r} {cure}; if the column names things,"
-            " list it under categorical",
-            texts,
+        problem = f"{path}, line {line}, column {self.name!r}: {cell!r} {cure}"
+        if len(distinct) <= MOST_NUMBERS:
+            raise self._categorical(f"{problem}; if the column names things, list it under categorical", texts)
+        # as categories these would be a trap: an input for each number, and for new numbers none
+        out = [*ignore, self.name]
+        raise DataError(
+            f"{problem}; or leave the column out (data.ignore={_yaml_list(out)}); list it under categorical only if its"
+            " cells are names"
         )
 
     def _categorical(self, message: str, texts: Sequence[str]) -> DataError:
@@ -275,6 +291,10 @@ class _Column:
             return ""  # it was listed
         cells = sum(int(np.count_nonzero(part != "")) for part in self.parts)
         return text_note(self.name, self.distinct(), cells)
+
+
+def _yaml_list(names: Sequence[str]) -> str:
+    return f"[{', '.join(names)}]"
 
 
 def _as_read(cell: str) -> str:

@@ -222,10 +222,8 @@ class Preprocessor:
         if self.unknown == "error" and not np.all(seen):
             i = int(np.argmin(seen))
             what = repr(str(values[i])) if values[i] else "a missing value"
-            raise DataError(
-                f"{table.where(i)}, column {name!r}: {what} is not among the training categories"
-                f" ({listed(known.tolist())}); {_cure_of_unknown(name, known.tolist())}"
-            ).with_option("unknown", "ignore")
+            problem = f"{table.where(i)}, column {name!r}: {what} is not among the training categories"
+            raise _unknown_category(f"{problem} ({listed(known.tolist())})", name, known.tolist())
         rows = np.flatnonzero(seen)
         out[rows, at[rows]] = 1.0
 
@@ -290,7 +288,7 @@ def _find_categories(table: Table, name: str, missing: str | None) -> tuple[str,
         raise DataError(
             f"{table.source}: column {name!r} holds {len(found)} different texts, at most {_MOST_CATEGORIES} can be"
             f" categories; leave it out with ignore: [{name}]"
-        ).with_option("ignore", [name])
+        )
     return tuple(found.tolist())
 
 
@@ -310,7 +308,10 @@ def _refuse_cell(table: Table, sample: int, name: str) -> NoReturn:
     ).with_option("missing", "indicator")
 
 
-def _cure_of_unknown(name: str, known: list[str]) -> str:
-    if mostly("dates", known) or len(known) > _MANY_CATEGORIES:
-        return f"such a column can hardly be learnt from: train without it (ignore: [{name}]), or set unknown: ignore"
-    return "correct it, or set unknown: ignore to encode such cells as zeros"
+def _unknown_category(problem: str, name: str, known: list[str]) -> DataError:
+    if mostly("dates", known) or len(known) > _MANY_CATEGORIES:  # zeros in place of every later date would be a trap
+        return DataError(
+            f"{problem}; from so many little can be learnt: train without the column (data.ignore=[{name}])"
+        )
+    error = DataError(f"{problem}; correct it, or set unknown: ignore to encode such cells as zeros")
+    return error.with_option("unknown", "ignore")

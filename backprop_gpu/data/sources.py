@@ -15,13 +15,14 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, did_you_mean
 from .cells import listed
-from .csv_files import column_names, read_csv
+from .csv_files import column_names, read_cells, read_csv
 from .generated import friedman1, moons
 from .table import Schema, Table, table_from_arrays
 
 _LOG = logging.getLogger("backprop_gpu.data")
 _SHIPPED = {"breast_cancer": "breast_cancer.npz", "digits": "digits.npz"}
 _GENERATED = {"moons": moons, "regression": friedman1}
+TASK_OF_BUILTIN = {"breast_cancer": "binary", "digits": "multiclass", "moons": "binary", "regression": "regression"}
 BUILTIN = (*_SHIPPED, *_GENERATED)
 """The names that :func:`load_builtin` knows."""
 
@@ -123,6 +124,22 @@ def _read_csv(
     for note in table.notes:
         _LOG.warning("note: %s", note)
     return replace(table, delimiter=delimiter)
+
+
+def read_texts(path: str | Path, names: Sequence[str], delimiter: str | None = None) -> list[list[str]]:
+    """The cells of some columns of a CSV as they are written, for output beside what is computed from the others.
+
+    Raises
+    ------
+    DataError
+        For a file that cannot be read, or lacks a column.
+    ConfigError
+        For another kind of file.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _DELIMITERS:
+        raise ConfigError(f"columns can be kept of a CSV, not of {str(path)!r}; take that out")
+    return read_cells(path, names, delimiter or _DELIMITERS[path.suffix.lower()])
 
 
 def load_builtin(name: str, **options: Any) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -103,6 +104,17 @@ class Table:
             lines=None if self.lines is None else self.lines[rows],
             rows=np.arange(len(self.stored))[rows] if self.rows is None else self.rows[rows],
         )
+
+    def fingerprint(self) -> str:
+        """A digest of the rows: every value of every column, and the target, in this order."""
+        digest = hashlib.sha256(repr((self.n_samples, self.numeric_names, sorted(self.categorical))).encode())
+        for _, block in self.blocks():
+            digest.update(np.where(np.isnan(block), np.nan, block).tobytes())
+        for name in sorted(self.categorical):
+            digest.update(repr(self.categorical[name].tolist()).encode())
+        if self.target is not None:
+            digest.update(repr(self.target.tolist()).encode())
+        return digest.hexdigest()
 
     def where(self, sample: int) -> str:
         """Say where a sample stands in its source: ``data.csv, line 7`` or, without lines, ``data.npz, row 5``."""

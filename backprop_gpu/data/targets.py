@@ -15,6 +15,41 @@ from .table import Table, table_from_arrays
 
 Task = Literal["binary", "multiclass", "multilabel", "regression", "count"]
 TASKS: tuple[str, ...] = get_args(Task)
+_MOST_CLASSES, _ROWS_OF_A_CLASS = 20, 5  # what tells classes that are called by whole numbers from values
+
+
+def infer_task(table: Table, labels: str | None = None) -> tuple[str, str]:
+    """The task that a table's target suggests, and why, as a clause about the target.
+
+    Text and names of classes are classes; so are whole numbers of few different values (at most 20, five rows of each
+    on average). Other numbers are values: regression. Several columns of 0 and 1 are labels.
+
+    ``labels``: what a given loss takes (``Loss.labels``: binary, classes or values), which settles it.
+
+    Raises
+    ------
+    DataError
+        Without a target.
+    """
+    target = _raw(table)
+    name = ", ".join(table.target_names)
+    if labels is not None:
+        single = {"binary": "binary", "classes": "multiclass"}.get(labels, "regression")
+        task = "multilabel" if labels == "binary" and table.n_outputs > 1 else single
+        return task, "the loss is one of that task"
+    if table.n_outputs > 1:
+        flags = target.dtype.kind in "biuf" and bool(np.all((target == 0) | (target == 1)))
+        return ("multilabel", f"{name} hold 0 and 1 alone") if flags else ("regression", f"{name} are several targets")
+    found = np.unique(target)
+    k = len(table.class_names) or len(found)
+    if k <= 2:
+        return "binary", f"{name!r} holds two classes"
+    if table.class_names or target.dtype.kind == "U":
+        return "multiclass", f"{name!r} holds {k} different classes"
+    whole = target.dtype.kind != "f" or bool(np.all(found == np.rint(found)))
+    if whole and k <= _MOST_CLASSES and len(target) >= _ROWS_OF_A_CLASS * k:
+        return "multiclass", f"{name!r} holds {k} different whole numbers"
+    return "regression", f"{name!r} holds {k} different numbers"
 
 
 @dataclass(frozen=True)
@@ -59,10 +94,11 @@ class TargetCodec:
         if task in ("binary", "multiclass"):
             labels, integers = _find_labels(table)
             if task == "binary" and len(labels) > 2:
+                other, why = infer_task(table)
                 raise DataError(
                     f"{table.source}: a binary target has two classes, this one has {len(labels)}"
-                    f" ({listed(labels)}); set data.task: multiclass"
-                )
+                    f" ({listed(labels)}); set data.task: {other} ({why})"
+                ).with_option("task", other)
             return cls(task, names, flat, labels, integers, table.class_names or labels)
         codec = cls(task, names, flat)
         values = codec.encode(table, "float64")  # for its checks
@@ -197,7 +233,8 @@ def _label_texts(table: Table) -> tuple[np.ndarray, bool]:
     raw = _raw(table)
     if table.n_outputs != 1:
         n = table.n_outputs
-        raise DataError(f"{table.source}: a class label is one target column, found {n}; set data.task: multilabel")
+        error = DataError(f"{table.source}: a class label is one target column, found {n}; set data.task: multilabel")
+        raise error.with_option("task", "multilabel")
     raw = np.asarray(raw).reshape(len(raw))
     if raw.dtype.kind == "U":
         _refuse(table, raw == "", "the target is missing")
@@ -205,7 +242,8 @@ def _label_texts(table: Table) -> tuple[np.ndarray, bool]:
     values = _floats(table)[:, 0] if raw.dtype.kind == "f" else raw
     if raw.dtype.kind == "f":
         fractional = (values != np.rint(values)) | (np.abs(values) > 2.0**53)
-        _refuse(table, fractional, "a class label must be an integer or text; is this a regression?")
+        why = "a class label must be an integer or text; is this a regression? Then set data.task: regression"
+        _refuse(table, fractional, why, ("task", "regression"))
     return values.astype(np.int64).astype(str), True
 
 
@@ -221,10 +259,12 @@ def _floats(table: Table) -> np.ndarray:
     return values
 
 
-def _refuse(table: Table, wrong: Any, why: str) -> None:
+def _refuse(table: Table, wrong: Any, why: str, option: tuple[str, Any] | None = None) -> None:
     """Raise for the first target that is wrong; ``wrong`` is (n_samples,) or (n_samples, n_outputs)."""
     wrong = np.asarray(wrong, dtype=bool).reshape(table.n_samples, -1)
     if np.any(wrong):
         i, j = np.argwhere(wrong)[0]
         value = np.asarray(_raw(table)).reshape(table.n_samples, -1)[i, j]
-        raise DataError(f"{table.where(i)}, target {table.target_names[j]!r} is {value.item()!r}: {why}")
+        error = DataError(f"{table.where(i)}, target {table.target_names[j]!r} is {value.item()!r}: {why}")
+        error.option = option
+        raise error

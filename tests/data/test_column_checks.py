@@ -60,9 +60,23 @@ def test_a_column_of_formatted_numbers_is_refused_and_not_one_hot(pattern: str, 
     ) as caught:
         read(tmp_path, price=cells, a=NUMBER)
     assert repr(cells[0]) in str(caught.value)
-    assert caught.value.option == ("categorical", ["price"])
-    table = read_table(tmp_path / "t.csv", target="y", categorical=["price"])  # the advice, followed
-    assert (table.categorical["price"].tolist(), table.notes) == (cells, ())
+    assert "or leave the column out (data.ignore=[price])" in str(caught.value)
+    assert read_table(tmp_path / "t.csv", target="y", ignore=["price"]).columns == ("a",)  # the advice, followed
+
+
+def test_a_few_formatted_numbers_may_be_names(tmp_path: Path) -> None:
+    cells = ["5%", "10%", "20%"] * 20
+    with pytest.raises(DataError, match=r"'5%' is not read as a number; .* list it under categorical") as caught:
+        read(tmp_path, discount=cells, a=NUMBER)
+    assert caught.value.option == ("categorical", ["discount"])
+    table = read_table(tmp_path / "t.csv", target="y", categorical=["discount"])
+    assert (table.categorical["discount"].tolist(), table.notes) == (cells, ())
+
+
+def test_what_is_left_out_already_stays_in_the_advice(tmp_path: Path) -> None:
+    write(tmp_path, price=[f"{i},5" for i in range(N)], a=NUMBER, b=NUMBER)
+    with pytest.raises(DataError, match=r"data\.ignore=\[b, price\]"):
+        read_table(tmp_path / "t.csv", target="y", ignore=["b"])
 
 
 def test_a_few_of_them_among_numbers_are_told_how_to_be_written(tmp_path: Path) -> None:
@@ -166,7 +180,7 @@ def test_an_unknown_date_or_name_is_no_reason_to_ignore_unknown_ones(tmp_path: P
     table = read(tmp_path, day=DAYS, b=NUMBER)
     fitted = Preprocessor.fit(table, task="binary")
     later = read_table(write(tmp_path, "later.csv", day=["2025-01-01"], b=["1.0"]), like=fitted.schema, labelled=False)
-    with pytest.raises(DataError, match=r"train without it \(ignore: \[day\]\)"):
+    with pytest.raises(DataError, match=r"train without the column \(data\.ignore=\[day\]\)"):
         fitted.transform(later)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from backprop_gpu.data import Table, TargetCodec, table_from_arrays
+from backprop_gpu.data.targets import infer_task
 from backprop_gpu.errors import ConfigError, DataError
 
 
@@ -154,3 +155,41 @@ def test_settings() -> None:
         TargetCodec.fit(table_of([0, 1]), "regresion")
     with pytest.raises(ConfigError, match="standardize_target is for regression; the task is binary"):
         TargetCodec.fit(table_of([0, 1]), "binary", standardize=True)
+
+
+@pytest.mark.parametrize(
+    ("y", "task"),
+    [
+        (["yes", "no"] * 9, "binary"),
+        ([0, 1] * 9, "binary"),
+        ([-1.0, 1.0] * 9, "binary"),
+        ([True, False] * 9, "binary"),
+        (["a", "b", "c"], "multiclass"),
+        ([0, 1, 2] * 9, "multiclass"),
+        ([3.0, 5.0, 8.0] * 9, "multiclass"),
+        (list(range(20)) * 5, "multiclass"),
+        (list(range(21)) * 5, "regression"),
+        (list(range(12)), "regression"),  # as many values as rows
+        ([0.5, 1.0, 2.0] * 9, "regression"),
+        ([[0, 1], [1, 1]], "multilabel"),
+        ([[0.0, 2.0], [1.0, 1.0]], "regression"),
+    ],
+)
+def test_the_task_that_a_target_suggests(y: list, task: str) -> None:
+    found, why = infer_task(table_of(y))
+    assert found == task
+    assert "y" in why
+    TargetCodec.fit(table_of(y), found)
+
+
+@pytest.mark.parametrize(
+    ("labels", "y", "task"),
+    [
+        ("values", [0, 1, 2] * 9, "regression"),
+        ("classes", list(range(50)), "multiclass"),
+        ("binary", [0, 1], "binary"),
+        ("binary", [[0, 1], [1, 1]], "multilabel"),
+    ],
+)
+def test_a_loss_settles_the_task(labels: str, y: list, task: str) -> None:
+    assert infer_task(table_of(y), labels)[0] == task

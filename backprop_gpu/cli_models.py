@@ -1,0 +1,160 @@
+"""``backprop-gpu evaluate`` and ``predict``: what a trained model says about rows."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .build import Model
+
+TAB = "\t"
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Give the parser of ``evaluate`` its options."""
+    parser.add_argument("run", help="run folder or model.safetensors")
+    parser.add_argument("data", nargs="?", help="labelled file or built-in set (default: the run's own test rows)")
+    parser.add_argument("--target", help="CSV: the target column, if not the trained one; X.npy: the file of y")
+    _add_reading(parser)
+    add_device(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(command=_evaluate)
+
+
+def add_predict(parser: argparse.ArgumentParser) -> None:
+    """Give the parser of ``predict`` its options."""
+    parser.add_argument("run", help="run folder or model.safetensors")
+    parser.add_argument("data", help="file or built-in set; a target column is not needed")
+    parser.add_argument("--out", metavar="FILE", help="where the CSV goes (default: standard output)")
+    parser.add_argument("--proba", action="store_true", help="add a column of probabilities for each class")
+    kept = "CSV: copy this column of the file beside the predictions, an identifier say; may be given again"
+    parser.add_argument("--keep", action="append", default=[], metavar="COLUMN", help=kept)
+    _add_reading(parser)
+    parser.add_argument("--class-numbers", action="store_true", help="print classes as 0, 1, ..., not by their names")
+    add_device(parser)
+    parser.set_defaults(command=_predict)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``."""
+    parser.add_argument(
+        "--device",
+        help="auto | cpu | cuda[:i] | NAMESPACE[:DEVICE]; default: BACKPROP_GPU_DEVICE, else the configuration's",
+    )
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    text = "CSV: one character, or tab (default: that of the training data)"
+    parser.add_argument(
+        "--delimiter", metavar="CHARACTER", type=lambda word: TAB if word in ("tab", "\\t") else word, help=text
+    )
+    text = "a category that training did not see: an error, or encoded as zeros (default: as trained)"
+    parser.add_argument("--unknown", choices=("error", "ignore"), help=text)
+
+
+def set_output(**settings: str) -> None:
+    """Reconfigure standard output, where it can be."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(**settings)  # type: ignore[arg-type]
+
+
+def _load_model(options: argparse.Namespace) -> Model:
+    from dataclasses import replace
+
+    from .build import load
+
+    model = load(options.run, options.device)
+    if options.unknown is not None:
+        model.preprocessor = replace(model.preprocessor, unknown=options.unknown)
+    return model
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from .report import terminal
+    from .rows import read_test_rows
+    from .training.callbacks import to_json
+
+    for option in ("target", "delimiter"):
+        if options.data is None and getattr(options, option) is not None:
+            name_it = f"name the file: backprop-gpu evaluate RUN DATA --{option} ..."
+            raise ConfigError(f"--{option} belongs to a file; {name_it}")
+    model = _load_model(options)
+    if options.data is None:
+        table = read_test_rows(options.run, model.test_rows)
+    else:
+        table = model.read(options.data, labelled=True, target=options.target, delimiter=options.delimiter)
+    scores = model.evaluate(table)
+    if options.json:
+        print(to_json(scores, indent=2))
+        return 0
+    out = terminal.console()
+    out.print(terminal.scores({"test" if options.data is None else "rows": scores}))
+    if "confusion_matrix" in scores:
+        out.print(terminal.confusion(scores["confusion_matrix"]))
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    import csv
+
+    from .data.sources import read_texts
+
+    there = options.out is not None and os.path.exists(options.out) and os.path.exists(options.data)
+    if there and os.path.samefile(options.out, options.data):
+        raise ConfigError(f"--out {options.out} would overwrite the rows that are predicted; give another file")
+    model = _load_model(options)
+    table = model.read(options.data, delimiter=options.delimiter)
+    header, columns = _prediction_columns(model, table, options.proba, options.class_numbers)
+    if options.keep:
+        delimiter = options.delimiter or model.preprocessor.delimiter
+        kept = read_texts(options.data, options.keep, delimiter)
+        header = [*options.keep, *(f"predicted {name}" if name in options.keep else name for name in header)]
+        rows = zip(*kept, *(column.tolist() for column in columns), strict=True)
+    else:
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+    if options.out is None:
+        set_output(encoding="utf-8", newline="\n")  # as in a file
+        csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
+        return 0
+    try:
+        with open(options.out, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    except OSError as error:
+        raise DataError(f"cannot write {options.out}: {error.strerror}") from None
+    return 0
+
+
+def _prediction_columns(
+    model: Model, table: Any, proba: bool, class_numbers: bool
+) -> tuple[list[str], list[np.ndarray]]:
+    import numpy as np
+
+    codec = model.preprocessor.target
+    assert codec is not None, "a model is always trained with a task"
+    if class_numbers and not codec.labels:
+        raise ConfigError("--class-numbers is for classes; this model predicts values, or labels that are 0 or 1")
+    if proba and codec.task in ("regression", "count"):
+        raise ConfigError("--proba is for classes; this model predicts values")
+    AL = model.predict_proba(table)
+    predicted = model.preprocessor.decode(AL)
+    if codec.labels:
+        predicted = codec.classes(AL) if class_numbers else np.array(codec.class_names)[codec.classes(AL)]
+    predicted = predicted.reshape(len(predicted), -1)
+    header, columns = list(codec.names), list(predicted.T)
+    if len(columns) > len(header):
+        header = [f"{name} q{q:g}" for name in codec.names for q in vars(model.net.loss)["quantiles"]]
+    if proba:
+        if codec.task == "binary":
+            AL = np.concatenate([1.0 - AL, AL], axis=1)
+        names = codec.names if codec.task == "multilabel" else codec.class_names
+        header += [f"P({name})" for name in names]
+        columns += list(AL.T)
+    return header, columns

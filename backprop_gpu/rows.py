@@ -1,0 +1,80 @@
+"""The rows of a configuration: read, the task that they suggest, divided; and a run's test rows, found again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .config import Config
+from .config_reading import load_config
+from .data.sources import read_table
+from .data.splits import split_indices
+from .data.table import Table
+from .data.targets import TargetCodec, infer_task
+from .errors import ConfigError, DataError
+from .maths.losses import get_loss
+from .run_folder import CONFIG_FILE
+
+Parts = tuple[Table, Table | None, Table | None]
+
+
+def read_rows(config: Config) -> tuple[Config, str, Parts]:
+    """The configuration with its task, why that is its task, and the rows."""
+    d = config.data
+    table = read_table(
+        d.source,
+        target=d.target,
+        columns=d.columns,
+        ignore=d.ignore,
+        categorical=d.categorical,
+        delimiter=d.delimiter,
+        options=d.options,
+    )
+    why = ""
+    if d.task == "auto":
+        loss = None if config.loss.name == "auto" else get_loss(config.loss_spec()).labels
+        task, why = infer_task(table, loss)
+        config = config.with_task(task)
+        d = config.data
+    TargetCodec.fit(table, d.task)  # a target of another task is a clearer complaint than what the split would say
+    stratify = d.task in ("binary", "multiclass")
+    parts = split_indices(
+        table.n_samples, table.target, validation=d.validation, test=d.test, stratify=stratify, seed=config.seed
+    )
+    train, validation, test = (table.take(rows) if len(rows) else None for rows in parts)
+    assert train is not None, "split_indices leaves training rows"
+    return config, why, (train, validation, test)
+
+
+def read_split(config: Config) -> Parts:
+    """The configuration's table, divided into training, validation and test rows."""
+    return read_rows(config)[2]
+
+
+def read_test_rows(run: str | os.PathLike[str], fingerprint: str | None) -> Table:
+    """The rows that a run folder's model was neither trained nor chosen on.
+
+    ``fingerprint``: that of the test rows when the model was trained (``Model.test_rows``); None is not compared.
+
+    Raises
+    ------
+    ConfigError
+        Without a configuration in the folder.
+    DataError
+        If there were none, or the data is no longer what it was: a new split would call training rows test rows.
+    """
+    path = Path(run) / CONFIG_FILE
+    name_it = "name the data: backprop-gpu evaluate RUN DATA"
+    if not path.is_file():
+        raise ConfigError(f"{run} is no run folder with a {CONFIG_FILE}; {name_it}")
+    config = load_config(str(path))
+    test = read_split(config)[2]
+    if test is None:
+        raise DataError(f"{run} was trained without test rows; {name_it}")
+    if fingerprint not in (None, test.fingerprint()):
+        raise DataError(
+            f"{config.data.source} or {path} has changed since the run, so its test rows cannot be told from its"
+            f" training rows any more; to score all rows of a file, name it: backprop-gpu evaluate {run}"
+            f" {config.data.source}"
+        )
+    return test
