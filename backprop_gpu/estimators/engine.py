@@ -150,6 +150,8 @@ class Engine:
         if self._epochs is not None and self._epochs[0] == key:
             self._epochs[1].refill(X, Y, weights)
         else:
+            self._epochs = None
+            self.step.release(scratch=False)  # or every number of rows would leave its buffers behind
             made = epochs_over(self.step, X, Y, weights, batch_size=self.plan.batch_size, shuffle=shuffle)
             self._epochs = key, made
         return self._epochs[1]

@@ -22,6 +22,7 @@ from .dense_net import DenseNet
 from .memory import Workspace, must_fit
 
 FORMS = ("fused", "literal")
+LOOSE_WORKSPACES = 4  # that are kept beside those that were reserved
 
 
 class BatchSource(Protocol):
@@ -100,7 +101,8 @@ class TrainingStep:
         self.total_steps, self.delta, self.one_over_m, self.reduction = total_steps, delta, one_over_m, reduction
         self.l1, self.l2, self.penalty_over, self.clip_norm = l1, l2, penalty_over, clip_norm
         self.t = 0
-        self._workspaces: dict[int, Workspace] = {}
+        self._workspaces: dict[int, Workspace] = {}  # the one used last is last
+        self._reserved: set[int] = set()
         self._make_buffers()
 
     def _make_buffers(self) -> None:
@@ -274,27 +276,37 @@ class TrainingStep:
         return part_sizes(m, size, even=normalized)
 
     def _workspace(self, m: int) -> Workspace:
-        """The buffers for m examples, made once."""
-        if m not in self._workspaces:
+        """The buffers for m examples; those of the last few numbers of examples are kept."""
+        found = self._workspaces.pop(m, None)
+        if found is None:
+            loose = [k for k in self._workspaces if k not in self._reserved]
+            if len(loose) >= LOOSE_WORKSPACES:
+                del self._workspaces[loose[0]]
             with self.net.backend.activate():
-                self._workspaces[m] = self.net.workspace(m, step=self._counters[1:2])
-        return self._workspaces[m]
+                found = self.net.workspace(m, step=self._counters[1:2])
+        self._workspaces[m] = found
+        return found
 
     def reserve(self, m: int, micro_batch: int | None) -> None:
-        """Make the buffers that batches of m examples need, so that memory runs out now or not for them."""
+        """Make the buffers that batches of m examples need, so that memory runs out now or not for them.
+
+        They are kept until :meth:`release`: a recorded program writes into them.
+        """
         for part in set(self._part_sizes(m, micro_batch or m)):
             self._workspace(part)
+            self._reserved.add(part)
 
     @property
     def workspaces(self) -> list[Workspace]:
-        """The buffers made so far, one for each number of examples."""
+        """The buffers that are there, one for each number of examples."""
         return list(self._workspaces.values())
 
-    def release(self) -> None:
-        """Let go of every buffer that depends on the number of examples, and of the kernels' own."""
+    def release(self, *, scratch: bool = True) -> None:
+        """Let go of every buffer that depends on the number of examples and, with ``scratch``, of the kernels' own."""
         self._workspaces.clear()
+        self._reserved.clear()
         kernels: Any = self.net.kernels
-        if hasattr(kernels, "release"):  # a set that keeps scratch
+        if scratch and hasattr(kernels, "release"):  # a set that keeps scratch
             kernels.release()
 
     def _micro_batch(self, X: Array, Y: Array, weights: Array | None, start: int) -> None:

@@ -213,6 +213,7 @@ class Trainer:
             X_val = check_rows(validation[0], net.sizes[0], "validation X", net.dtype)
             validation = (X_val, check_targets(validation[1], net.loss, net.sizes[-1], X_val.shape[0]))
         history = self.history = History()
+        self.step.release(scratch=False)  # the buffers of another fit's batches
         order = {"batch_size": self.batch_size, "shuffle": self.shuffle, "seed": self.seed}
         batches = place_data(self.step, (X, Y, weights), self.data_on, history.notes, **order)
         if self.batch_size > X.shape[0]:

@@ -180,3 +180,17 @@ def test_bagging_gives_some_rows_no_weight_and_is_scikit_learns(kind: str) -> No
         assert distance(a, b) < 1e-12
     tail = getattr(backprop_gpu, kind)(**settings, batch_size=119)  # scikit-learn's stops with ZeroDivisionError
     assert np.isfinite(fitted(bag(tail, 4, random_state=0), X, y).predict(X)).all()
+
+
+@pytest.mark.parametrize("kernels", ["compiled", "host", "reference"])
+@pytest.mark.parametrize("target", SETS)
+def test_partial_fit_of_any_numbers_of_rows_keeps_the_buffers_of_the_last(target: str, kernels: str) -> None:
+    X, y = rows(target)
+    one, other = (model_for(target, kernels=kernels, dropout=0.2) for _ in range(2))
+    classes = {} if target in VALUES else {"classes": np.unique(y)}
+    for n in (120, 61, 77, 50, 120, 120, 93, 64, 51, 50):
+        for model in (one, other):
+            model.partial_fit(X[:n], y[:n], **classes)
+        other._runtime.engine = None
+        assert same_bits(one, other)
+        assert sorted(ws.m for ws in one._runtime.engine.step.workspaces) == sorted({min(n, 50), n % 50} - {0})

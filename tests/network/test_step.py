@@ -234,3 +234,20 @@ def test_the_numbers_of_a_step_are_what_load_uploads() -> None:
     assert expected == [
         [d.inverse, 0.5 * d.inverse, 2.0 * d.inverse, *step.optimizer.scalars(4 + k, rates[k])] for k, d in enumerate(D)
     ]
+
+
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_buffers_do_not_pile_up_and_reserved_ones_stay(case: Case) -> None:
+    kept, fresh = (TrainingStep(net_of(case), l2=0.1) for _ in range(2))
+    kept.reserve(7, 3)  # 3 at a time, and 1
+    reserved = [id(ws) for ws in kept.workspaces]
+    for m in (9, 4, 11, 3, 12, 9, 13, 1, 14, 9, 15):
+        X, Y, w = batch(case, m, seed=m)
+        for step in (kept, fresh):
+            step(X, Y, w, micro_batch=8)
+        fresh.release()
+        assert len(kept.workspaces) <= 2 + 4
+        assert set(reserved) <= {id(ws) for ws in kept.workspaces}
+        same_bits(*(step.net.backend.to_host(step.net.params.theta) for step in (kept, fresh)))
+    kept.release()
+    assert kept.workspaces == []

@@ -359,3 +359,12 @@ def test_epochs_report_the_mean_cost_of_their_batches_penalty_included() -> None
         penalty_over="none",
     )
     assert history.epochs[0].cost == pytest.approx(before + penalty, rel=1e-14)
+
+
+def test_another_fit_lets_go_of_the_buffers_of_the_one_before() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((90, 2)), rng.integers(0, 2, 90)
+    trainer = Trainer(DenseNet([2, 4, 1], device="cpu"), epochs=1, batch_size=20, progress=False)
+    for n in (90, 41, 55, 40, 7):
+        trainer.fit(X[:n], y[:n])
+        assert sorted(ws.m for ws in trainer.step.workspaces) == sorted({min(n, 20), n % 20} - {0})
