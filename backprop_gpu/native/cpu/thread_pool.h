@@ -1,0 +1,194 @@
+// The thread pool. The main thread, which called for a schedule to be run, opens one stage after the other and takes its tasks;
+// workers take tasks too. A task is taken by swapping a claim mask, so nobody waits for a worker that has not come: where another
+// program has the other cores, the main thread runs all tasks itself. It waits only for a task that somebody has begun.
+//
+// A worker looks at nothing but the words below before it has a task, and the main thread goes nowhere before a task has ended: no
+// worker ever touches a program that is gone. Between two runs workers look out for the next one a while, since the next epoch often
+// follows at once; then they sleep. Workers start when they are first wanted, are never joined, and a forked child starts afresh.
+#pragma once
+#include <atomic>
+#include <new>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "program.h"
+
+namespace {
+
+constexpr int MAX_TASKS = 32;                  // of a stage: the bits of a claim mask
+constexpr int SPINS = 5000;                    // looks at a word, some 100 us, before the operating system may run someone else
+constexpr int IDLE_SPINS = SPINS + 500;        // looks before a worker that nobody needs goes to sleep
+constexpr size_t STACK_BYTES = size_t(4) << 20;
+
+struct alignas(128) SharedWord {               // in a cache line of its own, and the next one, which processors fetch along
+    std::atomic<Word> word{0};
+};
+
+class ThreadPool {
+    SharedWord claims;    // the number of the open stage (from 1) above bit 32; below, a bit for each of its tasks that is free
+    SharedWord ended;     // tasks of the open stage that have ended
+    SharedWord schedule;  // what is being run
+    SharedWord busy;      // whether a main thread is running a schedule with the workers
+    SharedWord threads;   // how many may take part, the main thread included
+    struct Worker {
+        SharedWord awake;
+        pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+        pthread_cond_t wanted = PTHREAD_COND_INITIALIZER;
+        bool called = false;
+        ThreadPool* pool = nullptr;
+        int number = 0;
+    };
+    Worker workers[MAX_TASKS];
+    pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
+    int started = 1;      // threads there are, the main thread included
+
+    static void pause() {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        __asm__ volatile("yield");
+#endif
+    }
+    static int wait(int spins) {
+        if (spins < SPINS) pause();
+        else sched_yield();
+        return spins + 1;
+    }
+
+    // Take a free task of the open stage, its own number if that is free, since its data are in this core's cache; -1: none is.
+    int take(int own) {
+        Word mask = claims.word.load(std::memory_order_acquire);
+        for (;;) {
+            const uint32_t free = uint32_t(mask);
+            if (!free) return -1;
+            const int task = free >> own & 1 ? own : __builtin_ctz(free);
+            if (claims.word.compare_exchange_weak(mask, mask ^ Word(1) << task, std::memory_order_acq_rel, std::memory_order_acquire))
+                return task;
+        }
+    }
+
+    // The stage cannot have changed since the task was taken: it ends when all its tasks have.
+    void run_task(const Schedule& s, int task) {
+        const Word stage = (claims.word.load(std::memory_order_acquire) >> 32) - 1;
+        s.run(s.stages[stage] + task);
+        ended.word.fetch_add(1, std::memory_order_acq_rel);
+    }
+
+    void look_for_tasks(Worker& self) {
+        self.awake.word.store(1, std::memory_order_release);
+        for (int idle = 0, spins = 0; idle < IDLE_SPINS;) {
+            const int task = self.number < threads.word.load(std::memory_order_acquire) ? take(self.number) : -1;
+            if (task >= 0) {
+                run_task(Schedule((const Word*)schedule.word.load(std::memory_order_acquire)), task);
+                idle = spins = 0;
+            } else {
+                spins = wait(spins);
+                idle = busy.word.load(std::memory_order_acquire) ? 0 : idle + 1;
+            }
+        }
+        self.awake.word.store(0, std::memory_order_release);
+    }
+
+    static void* work(void* argument) {
+        Worker& self = *(Worker*)argument;
+        if (!have_workspace()) return nullptr;  // one worker less
+        FloatingPointMode mode;
+        for (;;) {
+            pthread_mutex_lock(&self.mutex);
+            while (!self.called) pthread_cond_wait(&self.wanted, &self.mutex);
+            self.called = false;
+            pthread_mutex_unlock(&self.mutex);
+            self.pool->look_for_tasks(self);
+        }
+        return nullptr;
+    }
+
+    // Signals are for Python's threads: a worker that took one would not be heard of. A thread that cannot be had is done without.
+    void start(int count) {
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_attr_t attributes;
+        pthread_attr_init(&attributes);
+        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+        pthread_attr_setstacksize(&attributes, STACK_BYTES);
+        pthread_mutex_lock(&starting);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        for (; started < count; ++started) {
+            Worker& w = workers[started];
+            w.pool = this, w.number = started;
+            pthread_t thread;
+            if (pthread_create(&thread, &attributes, work, &w)) break;
+        }
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        pthread_mutex_unlock(&starting);
+        pthread_attr_destroy(&attributes);
+    }
+
+public:
+    // Whether workers are awake, or were woken now; nobody waits for them. ``wake``: else only those count that are awake.
+    bool call_workers(int count, bool wake) {
+        count = count < MAX_TASKS ? count : MAX_TASKS;
+        if (count > started) start(count);
+        bool any = false;
+        for (int i = 1; i < count && i < started; ++i) {
+            Worker& w = workers[i];
+            if (w.awake.word.load(std::memory_order_acquire)) {
+                any = true;
+            } else if (wake) {
+                pthread_mutex_lock(&w.mutex);
+                w.called = true;
+                pthread_cond_signal(&w.wanted);
+                pthread_mutex_unlock(&w.mutex);
+                any = true;
+            }
+        }
+        return any;
+    }
+
+    // Run a schedule ``times`` times over, on so many threads if workers come and no other thread is running one.
+    void run(const Word* words, Word times, Word count) {
+        FloatingPointMode mode;
+        const Schedule s(words);
+        Word nobody = 0;
+        const bool parallel = count > 1 && busy.word.compare_exchange_strong(nobody, 1, std::memory_order_acq_rel);
+        if (parallel) {
+            schedule.word.store((Word)words, std::memory_order_release);
+            threads.word.store(count, std::memory_order_release);
+        }
+        for (; times > 0; --times)
+            for (Word stage = 0; stage < s.n_stages; ++stage) {
+                const Word first = s.stages[stage], n = s.stages[stage + 1] - first;
+                if (n == 1 || !parallel) {
+                    for (Word task = 0; task < n; ++task) s.run(first + task);
+                    continue;
+                }
+                ended.word.store(0, std::memory_order_release);
+                claims.word.store((stage + 1) << 32 | ((Word(1) << n) - 1), std::memory_order_release);
+                for (int task; (task = take(0)) >= 0;) run_task(s, task);
+                for (int spins = 0; ended.word.load(std::memory_order_acquire) < n;) spins = wait(spins);
+            }
+        if (parallel) busy.word.store(0, std::memory_order_release);
+    }
+};
+
+// The pool of this process, made when it is first wanted. Threads do not survive a fork, and nothing in the parent's pool may be
+// trusted in the child, which therefore gets a pool of its own.
+std::atomic<ThreadPool*> current_pool{nullptr};
+void forget_pool() { current_pool.store(nullptr); }
+__attribute__((constructor)) void forget_pool_in_children() { pthread_atfork(nullptr, nullptr, forget_pool); }
+
+// Null where there is no memory for one.
+inline ThreadPool* thread_pool() {
+    ThreadPool* pool = current_pool.load();
+    if (pool) return pool;
+    void* memory = nullptr;
+    if (posix_memalign(&memory, alignof(ThreadPool), sizeof(ThreadPool))) return nullptr;
+    ThreadPool* fresh = new (memory) ThreadPool;
+    if (current_pool.compare_exchange_strong(pool, fresh)) return fresh;
+    free(memory);  // another thread was first
+    return pool;
+}
+
+}  // namespace

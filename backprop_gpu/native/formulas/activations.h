@@ -1,0 +1,96 @@
+// Activations g, each with its vector-Jacobian product dZ = dA g'(Z) directly under it, named as in maths/activations.py
+// where the sources are. p is the parameter (slope of leaky_relu, alpha of elu), else unused.
+//
+// DERIVATIVE_FROM_OUTPUT: vjp(dA, a, p) takes the activation a = g(z); else vjp(dA, z, p) takes the pre-activation.
+#pragma once
+#include "elementary.h"
+
+namespace activations {
+namespace {
+
+struct Identity {
+    static constexpr bool DERIVATIVE_FROM_OUTPUT = true;
+    template <class T> static FORMULA T forward(T z, T) { return z; }
+    template <class T> static FORMULA T vjp(T dA, T, T) { return dA; }
+};
+
+struct Relu {
+    static constexpr bool DERIVATIVE_FROM_OUTPUT = true;
+    template <class T> static FORMULA T forward(T z, T) { return z <= T(0) ? T(0) : z; }  // NaN stays NaN
+    template <class T> static FORMULA T vjp(T dA, T a, T) { return a > T(0) ? dA : T(0); }
+};
+
+struct LeakyRelu {
+    static constexpr bool DERIVATIVE_FROM_OUTPUT = true;
+    template <class T> static FORMULA T forward(T z, T slope) { return z > T(0) ? z : slope * z; }
+    template <class T> static FORMULA T vjp(T dA, T a, T slope) { return a > T(0) ? dA : slope * dA; }
+};
+
+struct Elu {
+    static constexpr bool DERIVATIVE_FROM_OUTPUT = true;
+    template <class T> static FORMULA T forward(T z, T alpha) {
+        return z > T(0) ? z : alpha * elementary::expm1(minimum(z, T(0)));
+    }
+    template <class T> static FORMULA T vjp(T dA, T a, T alpha) { return a > T(0) ? dA : dA * (a + alpha); }
+};
+
+struct Tanh {
+    static constexpr bool DERIVATIVE_FROM_OUTPUT = true;
+    template <class T> static FORMULA T forward(T z, T) { return elementary::tanh(z); }
+    template <class T> static FORMULA T vjp(T dA, T a, T) { return dA * (T(1) - a * a); }
+};
+
+struct Sigmoid {
+    static constexpr bool DERIVATIVE_FROM_OUTPUT = true;
+    template <class T> static FORMULA T forward(T z, T) { return elementary::sigmoid(z); }
+    template <class T> static FORMULA T vjp(T dA, T a, T) { return dA * (a * (T(1) - a)); }
+};
+
+struct Exponential {
+    static constexpr bool DERIVATIVE_FROM_OUTPUT = true;
+    template <class T> static FORMULA T forward(T z, T) { return elementary::exp(z); }
+    template <class T> static FORMULA T vjp(T dA, T a, T) { return dA * a; }
+};
+
+struct Gelu {
+    static constexpr bool DERIVATIVE_FROM_OUTPUT = false;
+    template <class T> static FORMULA T cdf(T z) { return T(0.5) * (T(1) + elementary::erf(z * T(0.7071067811865476))); }
+    template <class T> static FORMULA T forward(T z, T) { return z * cdf(z); }
+    template <class T> static FORMULA T vjp(T dA, T z, T) {
+        T pdf = elementary::exp(T(-0.5) * (z * z)) * T(0.3989422804014327);
+        return dA * (cdf(z) + z * pdf);
+    }
+};
+
+struct GeluTanh {
+    static constexpr bool DERIVATIVE_FROM_OUTPUT = false;
+    template <class T> static FORMULA T tanh_part(T z) {
+        return elementary::tanh(T(0.7978845608028654) * (z + T(0.044715) * (z * z * z)));
+    }
+    template <class T> static FORMULA T forward(T z, T) { return T(0.5) * z * (T(1) + tanh_part(z)); }
+    template <class T> static FORMULA T vjp(T dA, T z, T) {
+        T t = tanh_part(z), bounded = minimum(maximum(z, T(-100)), T(100));  // the square of a huge z would give 0 * inf
+        T slope = T(0.7978845608028654) * (T(1) + T(0.134145) * (bounded * bounded));
+        return dA * (T(0.5) * (T(1) + t) + T(0.5) * z * (T(1) - t * t) * slope);
+    }
+};
+
+struct Silu {
+    static constexpr bool DERIVATIVE_FROM_OUTPUT = false;
+    template <class T> static FORMULA T forward(T z, T) { return z * elementary::sigmoid(z); }
+    template <class T> static FORMULA T vjp(T dA, T z, T) {
+        T s = elementary::sigmoid(z);
+        return dA * (s * (T(1) + z * (T(1) - s)));
+    }
+};
+
+struct Softplus {
+    static constexpr bool DERIVATIVE_FROM_OUTPUT = false;
+    template <class T> static FORMULA T forward(T z, T) {
+        return maximum(z, T(0)) + elementary::log1p_unit(elementary::exp(-magnitude(z)));
+    }
+    template <class T> static FORMULA T vjp(T dA, T z, T) { return dA * elementary::sigmoid(z); }
+};
+
+}  // namespace
+}  // namespace activations
