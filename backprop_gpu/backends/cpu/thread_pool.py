@@ -1,0 +1,115 @@
+"""Running recorded programs: serially, or by the library's thread pool (``native/cpu/thread_pool.h``)."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from .autotuner import Autotuner
+from .blas import usable_cores
+from .calls import Call
+from .library import Library, native_library
+from .schedule import MAX_TASKS, Schedule, split
+
+CHUNK_SECONDS = 0.1  # Python looks at signals between chunks, so Ctrl-C is answered within this
+# Run a program serially until it has cost this; only then build the parallel schedule, which costs about half as much.
+SERIAL_NANOSECONDS = 1_000_000
+SHORT_SECONDS = 100e-6  # of work that is not worth waking a thread, unless the last work ended no longer ago
+_LIMITS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")  # in OpenBLAS's order
+
+
+class ThreadPool:
+    """Python's view of the thread pool of this process.
+
+    Attributes
+    ----------
+    size : int
+        Threads that may take part, the main thread included.
+    """
+
+    def __init__(self, library: Library, size: int) -> None:
+        self.library, self.size = library, size
+        self._last_ended = -math.inf
+        self._autotuners: dict[int, Autotuner] = {}
+
+    def run(self, schedule: Schedule, times: int, limit: int) -> None:
+        """Run, some hundredths of a second at a time: in parallel if that is faster and no other thread is doing so.
+
+        ``limit``: on how many cores at most.
+        """
+        alike = round(math.log2(schedule.seconds + 1e-9))
+        tuner = schedule.autotuner = schedule.autotuner or Autotuner(schedule.seconds, self._autotuners.get(alike))
+        self._autotuners[alike] = tuner
+        while times > 0:
+            parallel, steps = tuner.next(times)
+            threads = min(limit, self.size) if parallel else 1
+            start = time.perf_counter()
+            follows = start - self._last_ended < SHORT_SECONDS  # as the steps of short epochs do, each by itself
+            if threads > 1:
+                wake = follows or steps * schedule.seconds > SHORT_SECONDS
+                parallel = bool(self.library.call_workers(threads, wake))
+                threads = threads if parallel else 1
+            checked(self.library.run_schedule(schedule.address, steps, threads))
+            self._last_ended = time.perf_counter()
+            tuner.record(parallel, steps, self._last_ended - start)
+            times -= steps
+
+
+def checked(status: int) -> None:
+    """Raise what a library call's status says."""
+    if status:
+        raise MemoryError("there is no memory for the kernels' workspace")
+
+
+@functools.cache
+def thread_pool() -> ThreadPool:
+    """A thread for each core that this process may use, or as many as the environment allows BLAS to have.
+
+    A limit that is set later, by ``threadpoolctl``, holds while a program runs: the same chunks on fewer cores.
+    """
+    given = (os.environ.get(name, "") for name in _LIMITS)
+    limit = next((int(n) for n in given if n.isdecimal() and int(n) > 0), MAX_TASKS)
+    return ThreadPool(native_library(), min(limit, usable_cores(), MAX_TASKS))
+
+
+class Program:
+    """The calls of a recorded program: in order on one core, and on all once it has run for so long that it pays.
+
+    Both have the same bits.
+    """
+
+    def __init__(self, calls: list[Call], pool: ThreadPool) -> None:
+        self.calls, self._pool = calls, pool
+        self._serial_steps = SERIAL_NANOSECONDS / max(1.0, sum(call.nanoseconds for call in calls))
+        if pool.size == 1:
+            self._serial_steps = math.inf
+        self._kernels = np.array([call.kernel for call in calls], np.int64)
+        self._rows = np.array([call.row_addresses[0] for call in calls], np.int64)
+        self._schedule: Schedule | None = None
+
+    def run(self, times: int, limit: Callable[[], int]) -> None:
+        """Run so many times, on ``limit()`` cores at most."""
+        if self._schedule is None and times > self._serial_steps:
+            self._schedule = Schedule(split(self.calls, self._pool.size), self._pool.size)
+            self._serial_steps = math.inf if self._schedule.cores == 1 else 0.0
+        if self._schedule is not None and times > self._serial_steps:
+            self._pool.run(self._schedule, times, limit())
+            return
+        self._run_serially(times)
+        self._serial_steps -= times
+
+    def _run_serially(self, times: int) -> None:
+        """A tenth of a second at a time; the first chunk is one step, which tells how long a step takes."""
+        chunk, program = 1, (self._kernels.ctypes.data, self._rows.ctypes.data, len(self.calls))
+        while times > 0:
+            now = min(chunk, times)
+            start = time.perf_counter()
+            checked(self._pool.library.run(*program, now))
+            seconds = (time.perf_counter() - start) / now
+            times -= now
+            chunk = max(1, int(CHUNK_SECONDS / max(seconds, 1e-7)))
