@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from .backends.host.blas import blas
+from .backends.cpu.blas import blas
 from .backends.plan import Choice, StepSpec
 from .backends.protocol import Kernels
 from .backends.survey import Row, Section

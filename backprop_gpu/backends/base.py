@@ -111,8 +111,13 @@ class Backend:
         """
         if kind == "reference":
             return ReferenceKernels(self)
+        if self.xp is np and kind == "native":
+            from .cpu.kernels import NativeKernels
+            from .cpu.library import native_library
+
+            return NativeKernels(self, native_library())
         if self.xp is not np or kind not in ("host", "compiled"):
-            more = ", 'host' or 'compiled'" if self.xp is np else ""
+            more = ", 'native', 'host' or 'compiled'" if self.xp is np else ""
             raise DeviceError(f"kernels {kind!r} do not run on {self.name}; use 'reference'{more}")
         from .host.select import host_kernels
 

@@ -15,8 +15,8 @@ from .._typing import Array, Namespace
 from ..devices import FORMS, DeviceSpec, one_line, requested
 from ..errors import DeviceError, MissingDependencyError
 from .base import Backend
-from .host.blas import usable_cores
-from .host.memory import CACHE_LINE, available_bytes
+from .cpu.blas import usable_cores
+from .cpu.memory import CACHE_LINE, available_bytes
 from .host.select import compiled_obstacle
 
 LITTLE = 2**20  # bytes

@@ -12,7 +12,7 @@ from importlib import metadata
 from ..devices import ENVIRONMENT_VARIABLE, one_line
 from ..errors import DeviceError, MissingDependencyError
 from .base import Backend
-from .host.blas import blas, core_hint, cpu_flags, usable_cores
+from .cpu.blas import blas, core_hint, cpu_flags, usable_cores
 from .select import fastest_kernels, get_backend
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.host.blas import blas, core_hint, cpu_flags
+from ..backends.cpu.blas import blas, core_hint, cpu_flags
 from .desk import losses_of, pools
 from .equal import DISTURBED
 from .peers.plain_numpy import PlainNumpy

@@ -15,7 +15,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..backends.host.blas import cpu_flags, usable_cores
+from ..backends.cpu.blas import cpu_flags, usable_cores
 from ..errors import DataError, MissingDependencyError
 
 Row = dict[str, Any]

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from backprop_gpu.backends.host.blas import Blas, blas, built_blas, core_hint, cpu_flags, loaded_blas, usable_cores
+from backprop_gpu.backends.cpu.blas import Blas, blas, built_blas, core_hint, cpu_flags, loaded_blas, usable_cores
 
 AVX512 = {"avx2", "avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}
 

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("numba", reason="compiled kernels need numba; pip install 'backprop-gpu[fast]'")
 
-from backprop_gpu.backends.host.blas import cpu_flags
+from backprop_gpu.backends.cpu.blas import cpu_flags
 from backprop_gpu.backends.host.compiled import products as module
 from backprop_gpu.backends.host.compiled.product_code import CHUNK
 from backprop_gpu.backends.host.compiled.products import FEWEST_COLUMNS, FEWEST_ROWS, Products, product, products

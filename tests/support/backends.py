@@ -25,6 +25,7 @@ from support.emulated_cuda import EmulatedBackend
 from support.emulated_cuda import obstacle as emulation_obstacle
 
 from backprop_gpu.backends import Backend, get_backend
+from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.backends.cuda.probe import probe
 from backprop_gpu.backends.host.select import compiled_obstacle
 from backprop_gpu.backends.protocol import Kernels
@@ -32,7 +33,7 @@ from backprop_gpu.backends.protocol import Kernels
 ENVIRONMENT_VARIABLE = "BACKPROP_GPU_TEST_BACKENDS"
 
 # The kernel sets of a namespace; one that is not listed has the reference alone and its name says no more.
-KERNELS = {"numpy": ("reference", "host", "compiled"), "cupy": ("reference", "fused"), "emulated": ("fused",)}
+KERNELS = {"numpy": ("reference", "native", "host", "compiled"), "cupy": ("reference", "fused"), "emulated": ("fused",)}
 
 # Units in the last place by which a namespace's functions may miss, from its own documents.
 # NumPy: at most 4 for its SIMD loops (the published figures are 2.52 for exp and 3.83 for log in float32).
@@ -109,6 +110,9 @@ def _cases(name: str) -> list[Case]:
 
 
 def _marks(case: Case) -> list[pytest.MarkDecorator]:
+    if case.kind == "native":
+        reason = unavailable_reason()
+        return [] if not reason else [pytest.mark.skip(reason=reason)]
     if case.kind == "compiled":
         obstacle = compiled_obstacle()
         return [] if obstacle is None else [pytest.mark.skip(reason=obstacle[1])]

@@ -195,7 +195,7 @@ def test_where_the_data_may_be() -> None:
 
 
 def test_available_memory(tmp_path: Any) -> None:
-    from backprop_gpu.backends.host.memory import available_bytes
+    from backprop_gpu.backends.cpu.memory import available_bytes
 
     meminfo, limit = tmp_path / "meminfo", tmp_path / "memory.max"
     meminfo.write_text("MemTotal:  9000 kB\nMemAvailable:    5000 kB\nSwapFree:  1000 kB\nHugePages_Total:       0\n")

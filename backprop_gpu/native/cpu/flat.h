@@ -24,7 +24,7 @@ template <class T, class Rule> void update(const Word* row) {
     const auto& a = read<Update<T>>(row);
     const T factor = scalar(a.factor, T(1));
     T s[3] = {}, c[5];
-    for (int i = 0; i < 3; ++i) s[i] = a.scalars[i];
+    for (int i = 0; i < Rule::SCALARS; ++i) s[i] = a.scalars[i];
     for (int i = 0; i < 5; ++i) c[i] = a.constants[i];
     T *__restrict theta = a.theta, *__restrict x = a.slots[0], *__restrict y = a.slots[1], *__restrict z = a.slots[2];
     const T* __restrict grad = a.grad;

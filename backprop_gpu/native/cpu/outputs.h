@@ -14,7 +14,7 @@ template <class T> struct OutputDelta {
     Word early;
     T* losses;                    // (m,)
     Word n, m, pitch;
-    const T* parameters;          // of the loss: one, or one for each of several outputs in turn
+    const T* parameters;          // of the loss, p and 1 - p: one pair, or one for each of several outputs in turn
     Word n_parameters;
     const Word* groups;           // sizes of the softmaxes
     Word n_groups;
@@ -32,7 +32,7 @@ template <class T, bool LABELS> INLINE T target(const OutputDelta<T>& a, Word r,
 // softmax over outputs first ... end.
 template <class T, bool LABELS> INLINE void softmax_group(const OutputDelta<T>& a, Word first, Word end, Word start, Word count) {
     T highest[EXAMPLES], total[EXAMPLES], targets[EXAMPLES], t[EXAMPLES];
-    const T p = a.parameters[0], rest = T(1) - p, smooth = p / T(end - first);
+    const T rest = a.parameters[1], smooth = a.parameters[0] / T(end - first);
     T* __restrict loss = a.losses + start;
     for (Word c = 0; c < count; ++c) highest[c] = a.Z[first * a.pitch + start + c], total[c] = targets[c] = T(0);
     for (Word r = first + 1; r < end; ++r) {
@@ -82,12 +82,13 @@ template <class Loss> struct Separate {
         for (Word r = 0; r < a.n; ++r) {
             const T* __restrict z = a.Z + r * a.pitch + start;
             T* __restrict d = a.dZ + r * a.pitch + start;
-            const T p = a.parameters[r % a.n_parameters];
-            const T rest = Loss::AVERAGED ? T(1) : T(1) - p, smooth = Loss::AVERAGED ? T(0) : T(0.5) * p;
-            for (Word c = 0; c < count; ++c) t[c] = target<T, false>(a, r, start + c, rest, smooth);
+            const T *pair = a.parameters + 2 * (r % a.n_parameters), p = pair[0], rest = pair[1];
+            // Binary labels may be smoothed: T = (1 - p) Y + p/2.
+            const T keep = Loss::AVERAGED ? T(1) : rest, smooth = Loss::AVERAGED ? T(0) : T(0.5) * p;
+            for (Word c = 0; c < count; ++c) t[c] = target<T, false>(a, r, start + c, keep, smooth);
             for (Word c = 0; c < count; ++c) {
-                d[c] = share * Loss::delta(z[c], t[c], p);
-                loss[c] += share * Loss::value(z[c], t[c], p);
+                d[c] = share * Loss::delta(z[c], t[c], p, rest);
+                loss[c] += share * Loss::value(z[c], t[c], p, rest);
             }
         }
     }

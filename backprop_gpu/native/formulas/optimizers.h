@@ -1,7 +1,7 @@
 // Optimizers, one entry of the flat vector at a time, named as in maths/optimizers.py where the sources are.
 //
 // s: the step's scalars, as maths' ``scalars`` gives them. c: constants b1, 1 - b1, b2, 1 - b2, epsilon (momentum and rho
-// stand in b1's place), each rounded once from float64. SLOTS: how many of x, y and z are state vectors.
+// stand in b1's place), each rounded once from float64. SLOTS: how many state vectors there are; SCALARS: how many of s.
 #pragma once
 #include "real.h"
 
@@ -9,12 +9,12 @@ namespace optimizers {
 namespace {
 
 struct Sgd {
-    static constexpr int SLOTS = 0;
+    static constexpr int SLOTS = 0, SCALARS = 1;
     template <class T> static FORMULA void step(T& theta, T g, T&, T&, T&, const T* s, const T*) { theta -= s[0] * g; }
 };
 
 struct Momentum {
-    static constexpr int SLOTS = 1;
+    static constexpr int SLOTS = 1, SCALARS = 1;
     template <class T> static FORMULA void step(T& theta, T g, T& v, T&, T&, const T* s, const T* c) {
         v = c[0] * v - s[0] * g;
         theta += v;
@@ -22,7 +22,7 @@ struct Momentum {
 };
 
 struct MomentumAverage {
-    static constexpr int SLOTS = 1;
+    static constexpr int SLOTS = 1, SCALARS = 1;
     template <class T> static FORMULA void step(T& theta, T g, T& v, T&, T&, const T* s, const T* c) {
         v = c[0] * v + c[1] * g;
         theta -= s[0] * v;
@@ -30,7 +30,7 @@ struct MomentumAverage {
 };
 
 struct Nesterov {
-    static constexpr int SLOTS = 1;
+    static constexpr int SLOTS = 1, SCALARS = 1;
     template <class T> static FORMULA void step(T& theta, T g, T& v, T&, T&, const T* s, const T* c) {
         T d = s[0] * g;
         v = c[0] * v - d;
@@ -39,7 +39,7 @@ struct Nesterov {
 };
 
 struct RmsProp {
-    static constexpr int SLOTS = 1;
+    static constexpr int SLOTS = 1, SCALARS = 1;
     template <class T> static FORMULA void step(T& theta, T g, T& m, T&, T&, const T* s, const T* c) {
         m = c[0] * m + c[1] * (g * g);
         theta -= s[0] * g / (sqrt(m) + c[4]);
@@ -47,7 +47,7 @@ struct RmsProp {
 };
 
 struct Adagrad {
-    static constexpr int SLOTS = 1;
+    static constexpr int SLOTS = 1, SCALARS = 1;
     template <class T> static FORMULA void step(T& theta, T g, T& m, T&, T&, const T* s, const T* c) {
         m += g * g;
         theta -= s[0] * g / (sqrt(m) + c[4]);
@@ -60,7 +60,7 @@ template <class T> FORMULA void moments(T g, T& m, T& v, const T* c) {
 }
 
 struct Adam {
-    static constexpr int SLOTS = 2;
+    static constexpr int SLOTS = 2, SCALARS = 2;
     template <class T> static FORMULA void step(T& theta, T g, T& m, T& v, T&, const T* s, const T* c) {
         moments(g, m, v, c);
         theta -= s[0] * m / (s[1] * sqrt(v) + c[4]);
@@ -68,7 +68,7 @@ struct Adam {
 };
 
 struct AdamW {
-    static constexpr int SLOTS = 2;
+    static constexpr int SLOTS = 2, SCALARS = 3;
     template <class T> static FORMULA void step(T& theta, T g, T& m, T& v, T&, const T* s, const T* c) {
         moments(g, m, v, c);
         theta = s[2] * theta - s[0] * m / (s[1] * sqrt(v) + c[4]);
@@ -76,7 +76,7 @@ struct AdamW {
 };
 
 struct AmsGrad {
-    static constexpr int SLOTS = 3;
+    static constexpr int SLOTS = 3, SCALARS = 2;
     template <class T> static FORMULA void step(T& theta, T g, T& m, T& v, T& v_max, const T* s, const T* c) {
         moments(g, m, v, c);
         v_max = maximum(v_max, v);
@@ -85,7 +85,7 @@ struct AmsGrad {
 };
 
 struct Lion {  // without decay
-    static constexpr int SLOTS = 1;
+    static constexpr int SLOTS = 1, SCALARS = 1;
     template <class T> static FORMULA void step(T& theta, T g, T& m, T&, T&, const T* s, const T* c) {
         T direction = sign(c[0] * m + c[1] * g);
         m = c[2] * m + c[3] * g;
@@ -94,7 +94,7 @@ struct Lion {  // without decay
 };
 
 struct LionDecaying {
-    static constexpr int SLOTS = 1;
+    static constexpr int SLOTS = 1, SCALARS = 2;
     template <class T> static FORMULA void step(T& theta, T g, T& m, T&, T&, const T* s, const T* c) {
         T direction = sign(c[0] * m + c[1] * g);
         m = c[2] * m + c[3] * g;

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ..blas import usable_cores
+from ...cpu.blas import usable_cores
 from .calling import call as call_kernel
 from .calling import integers
 from .native import Native

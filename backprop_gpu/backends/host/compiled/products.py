@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..blas import cpu_flags
+from ...cpu.blas import cpu_flags
 from ..openblas import OpenBlas
 from .native import Native
 from .tiles import Tiles

@@ -11,7 +11,7 @@ import numpy as np
 from ...._typing import Before, Program, Replay
 from ...protocol import Device
 from ..kernels import HostKernels
-from ..memory import CACHE_LINE
+from ...cpu.memory import CACHE_LINE
 from ..openblas import OpenBlas
 from .calling import Kernel
 from .crew import Crew, Score, crew
