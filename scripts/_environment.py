@@ -135,6 +135,19 @@ def cuda_extra(version: int | None) -> str | None:
     return "cuda13x" if version >= 13000 else "cuda12x"
 
 
+# --- the C++ compiler that makes the kernels -----------------------------------------------------------------------
+
+
+def compiler_identity() -> str:
+    """The C++ compiler as it names itself, ``"none"`` where there is none: one that is installed later rebuilds."""
+    named = os.environ.get("CXX", "").split()
+    for command in [named] if named else [["c++"], ["g++"], ["clang++"]]:
+        if shutil.which(command[0]):
+            shown = subprocess.run([*command, "--version"], capture_output=True, check=False, stdin=subprocess.DEVNULL)
+            return " ".join(command) + ": " + shown.stdout.decode(errors="replace").split("\n")[0]
+    return "none"
+
+
 # --- one run at a time ----------------------------------------------------------------------------------------------
 
 
@@ -197,12 +210,21 @@ class Environment:
         self.lock = os.path.join(self.folder, "backprop_gpu-lock")
 
     def key(self, version: tuple[int, ...]) -> str:
-        """Hash of what the installed versions follow from: the two files, the Python, the place (``-e`` names it)."""
-        digest = hashlib.sha256(repr((version[:2], self.root)).encode())
-        for name in ("pyproject.toml", "constraints.txt"):
+        """Hash of what was installed: the two files, the kernels' sources, the compiler, the Python, the place."""
+        digest = hashlib.sha256(repr((version[:2], self.root, compiler_identity())).encode())
+        for name in ["pyproject.toml", "constraints.txt", *self.native_sources()]:
             with open(os.path.join(self.root, name), "rb") as file:
                 digest.update(hashlib.sha256(file.read()).digest())
         return digest.hexdigest()
+
+    def native_sources(self) -> list[str]:
+        """What the kernel library is built from: an edited header is compiled before the next command runs."""
+        found = ["hatch_build.py"] if os.path.exists(os.path.join(self.root, "hatch_build.py")) else []
+        native = os.path.join(self.root, "backprop_gpu", "native")
+        for folder, _, names in sorted(os.walk(native)):
+            named = (name for name in sorted(names) if name.endswith((".h", ".cpp", "build.py")))
+            found += [os.path.relpath(os.path.join(folder, name), self.root) for name in named]
+        return found
 
     def read_stamp(self) -> dict[str, Any]:
         """What the last complete install wrote; empty if there was none."""
@@ -308,6 +330,11 @@ class Environment:
         except Problem:  # pip ended by itself: what was there is whole, and an older stamp still true
             os.remove(self.mark)
             raise
+        if self.native_sources() and compiler_identity() == "none":
+            say(
+                "note: no C++ compiler, so training takes the reference kernels, several times slower; "
+                "install one (Debian, Ubuntu: apt install g++; macOS: xcode-select --install) and run this again"
+            )
         python = inspect_python([self.python])
         if python is None:
             raise Problem(f"{self.python} does not start: remove {self.folder} and run this again")

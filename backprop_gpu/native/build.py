@@ -1,7 +1,7 @@
 """Build the kernel library with the system's C++ compiler: ``python -m backprop_gpu.native.build [output]``.
 
-The build hook of the package (``hatch_build.py``), ``scripts/gpu_check`` and the tests use the functions here. Standard library
-alone, and no import of the package: the hook runs before there is one.
+The build hook of the package (``hatch_build.py``), ``scripts/gpu_check`` and the tests use the functions here. Standard
+library alone, and no import of the package: the hook runs before there is one.
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ def run(command: Sequence[str]) -> None:
         If it fails, hangs or does not start.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILER_SECONDS, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=COMPILER_SECONDS, stdin=subprocess.DEVNULL
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BuildError(f"{command[0]} could not be run: {error}") from None
     if done.returncode:

@@ -1,7 +1,7 @@
 """Chooses between serial and parallel execution of a recorded step by timing both.
 
-Whether other cores are a help depends on what nobody tells: where the system has put the threads, how long a cache line takes from
-core to core, what other programs run. Both give the same bits, so a run may change as it goes.
+Whether other cores are a help depends on what nobody tells: where the system has put the threads, how long a cache line
+takes from core to core, what other programs run. Both give the same bits, so a run may change as it goes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Calls of native kernels: an address and rows of words, one row for each chunk that may run by itself.
 
-A call works on units (rows of a result, examples of a batch, parameters) that do not depend on each other, so it may be split into
-chunks. Whoever runs a chunk, and whatever the chunks are, the bits are the same: that is a law of the kernels.
+A call works on units (rows of a result, examples of a batch, parameters) that do not depend on each other, so it may be
+split into chunks. Whoever runs a chunk, and whatever the chunks are, the bits are the same: that is a law of the
+kernels.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ class Call:
     nanoseconds : float
         About how long it takes on one core.
     examples : int
-        Of a layer's operation, else 0: those of as many examples are split alike, so that a chunk's layers follow each other.
+        Of a layer's operation, else 0: those of as many examples are split alike, so that a chunk's layers follow each
+        other.
     flops : float
         Of its product, which says into how many chunks it is worth splitting.
     """

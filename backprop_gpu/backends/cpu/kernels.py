@@ -1,6 +1,7 @@
 """The native kernel set: C++ kernels in float32 and float64; what they lack is left to ``maths``, call by call.
 
-An operation is a kernel and a row of words, addresses and sizes, in the order of the kernel's struct (``native/cpu/*.h``).
+An operation is a kernel and a row of words, addresses and sizes, in the order of the kernel's struct
+(``native/cpu/*.h``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ...maths.optimizers import Optimizer
 from ..plan import Choice, StepSpec
 from ..protocol import Dropout
 from . import supports
-from .calls import ArgumentSlice, Columns, FirstUnit, Units, columns, pass_time, product_time, rows, whole
+from .calls import Argument, ArgumentSlice, Columns, FirstUnit, Units, columns, pass_time, product_time, rows, whole
 from .memory import CACHE_LINE
 from .recording import RecordingKernels
 
@@ -85,7 +86,7 @@ class NativeKernels(RecordingKernels):
             return
         (n, k), m, (given, transposed) = W.shape, A.shape[1], self._stored(A_prev)
         kernel = f"dense_{activation.name}{'_saves' if saved.derivative is not None else ''}_{A.dtype.name}"
-        derivative = saved.derivative
+        derivative, arguments = saved.derivative, tuple[Argument, ...]()
         # Split along the longer side: both chunks of a product read one factor whole, and that is then the smaller one.
         if n >= m:
             arguments = (rows(W), int(transposed), given, rows(b), rows(A, written=True), Units(n), k, m)
@@ -140,7 +141,7 @@ class NativeKernels(RecordingKernels):
         derivative, kept = saved_prev.derivative, saved_prev.kept
         how = activation_prev.name if derivative is None else "saved" if kept is None else "dropped"
         how += "_relu" if how == "dropped" and activation_prev.name == "relu" else ""
-        db, finish = rows(db_prev, written=True), (scale, int(accumulate))
+        db, finish, arguments = rows(db_prev, written=True), (scale, int(accumulate)), tuple[Argument, ...]()
         if k >= m:
             arguments = (columns(W), dZ, rows(A_prev), rows(dZ_prev, written=True), db, n, Units(k), m)
             arguments += (saved_prev.parameter, rows(derivative), *finish, rows(kept), k, m)
@@ -160,7 +161,7 @@ class NativeKernels(RecordingKernels):
             self._python(super().dense_vjp_params, dZ, A_prev, scale=scale, dW=dW, accumulate=accumulate)
             return
         (n, k), m, (given, transposed) = dW.shape, dZ.shape[1], self._stored(A_prev)
-        finish = m, scale, int(accumulate), k
+        finish, arguments = (m, scale, int(accumulate), k), tuple[Argument, ...]()
         # By rows of A_prev where those are the units of the layer before: each chunk then transposes only its own.
         if transposed or k < 2 * Columns.alignment:
             arguments = (rows(dZ), int(transposed), given, rows(dW, written=True), Units(n), k, *finish)
@@ -276,7 +277,7 @@ class NativeKernels(RecordingKernels):
         self._run(
             f"output_delta_{loss.name}{'_labels' if labels else ''}_{dtype}",
             *(columns(Z), columns(dZ, written=True), rows(targets), columns(weights), inverse_denominator, int(early)),
-            *(columns(losses, written=True), n, Columns(m), m, *_loss_parameters(loss, n, dtype)),
+            *(columns(losses, written=True), n, Columns(m), m, *supports.loss_parameters(loss, n, dtype)),
             nanoseconds=20 * pass_time(Z),
             examples=m,
         )
@@ -381,8 +382,8 @@ def _same_dtype(*arrays: np.ndarray) -> bool:
 
 
 def _product(n: int, k: int, m: int, like: np.ndarray) -> dict[str, Any]:
-    """What a layer's product (n, k) times (k, m) costs. Two cores would write to one cache line where their examples meet."""
-    flops = 2.0 * n * k * m
+    """What a layer's product (n, k) times (k, m) costs."""
+    flops = 2.0 * n * k * m  # split less where two cores would write to one cache line, between their examples
     shared = n < m and m * like.itemsize % CACHE_LINE
     return {"nanoseconds": product_time(flops, like), "examples": m, "flops": flops / (4 if shared else 1)}
 
@@ -390,11 +391,3 @@ def _product(n: int, k: int, m: int, like: np.ndarray) -> dict[str, Any]:
 def _by_blocks(x: np.ndarray, *, written: bool = False) -> ArgumentSlice:
     """The flat vector, whose units are blocks of PARAMETERS numbers."""
     return ArgumentSlice(x, PARAMETERS * x.itemsize, written)
-
-
-def _loss_parameters(loss: Loss, n: int, dtype: str) -> tuple[np.ndarray, int, np.ndarray, int]:
-    """The end of the loss's arguments: pairs p, 1 - p and their number, the sizes of the softmaxes and theirs."""
-    named = vars(loss)
-    p = named["label_smoothing"] if loss.name in supports.SOFTMAX_LOSSES else next(iter(named.values()), 0.0)
-    p, groups = np.atleast_1d(np.array(p, np.float64)), np.array(named.get("groups", (n,)), np.int64)
-    return np.stack([p, 1.0 - p], axis=1).astype(dtype), p.size, groups, groups.size

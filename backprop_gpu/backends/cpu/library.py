@@ -1,8 +1,8 @@
 """The kernel library: find it, load it, check that it is the right one and that it works.
 
-It is built when the package is installed (``hatch_build.py``) where there is a C++ compiler, and lies beside this file; an editable
-installation has it in ``build/native/`` of the checkout. Where there is none, or it does not work, the reference kernels run, and
-``backprop-gpu devices`` says why.
+It is built when the package is installed (``hatch_build.py``) where there is a C++ compiler, and lies beside this file;
+an editable installation has it in ``build/native/`` of the checkout. Where there is none, or it does not work, the
+reference kernels run, and ``backprop-gpu devices`` says why.
 """
 
 from __future__ import annotations
@@ -72,14 +72,17 @@ class Library:
 
     def _choose(self, wanted: str | None) -> str:
         """The fastest instruction set that this processor has, or the one that was asked for."""
-        supports = self._function("supports", ctypes.c_int, ctypes.c_char_p)
         known = build.INSTRUCTION_SETS.get(build.machine(), {})
-        there = [name for name in known if supports(name.encode())]
+        there = [name for name in known if self.supports(name)]
         if not there:
             raise NativeUnavailableError(f"this processor has none of the instruction sets {', '.join(known)}")
         if wanted and wanted not in there:
             raise NativeUnavailableError(f"{ENVIRONMENT_VARIABLE}={wanted}: use one of {', '.join(there)}, or none")
         return wanted or there[0]
+
+    def supports(self, instruction_set: str) -> bool:
+        """Whether this processor has it."""
+        return bool(self._function("supports", ctypes.c_int, ctypes.c_char_p)(instruction_set.encode()))
 
     def kernel(self, name: str) -> int:
         """A kernel's address.
@@ -119,7 +122,7 @@ def _found() -> Library | NativeUnavailableError:
     if path is None:
         return NativeUnavailableError(
             "the kernel library was not built, since no C++ compiler was there when backprop_gpu was installed; "
-            "install one (Debian, Ubuntu: apt install g++; macOS: xcode-select --install) and install backprop_gpu again"
+            "install one (Debian, Ubuntu: apt install g++; macOS: xcode-select --install), then backprop_gpu again"
         )
     try:
         library = Library(path, wanted or None)

@@ -1,4 +1,4 @@
-"""How many threads NumPy's OpenBLAS may use: a limit that users set (``threadpoolctl``), which native programs keep to as well."""
+"""How many threads NumPy's OpenBLAS may use: a limit that users set (``threadpoolctl``), and native programs keep."""
 
 from __future__ import annotations
 

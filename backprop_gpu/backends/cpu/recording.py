@@ -38,7 +38,9 @@ class RecordingKernels(ReferenceKernels):
         super().__init__(backend)
         self.library, self._pool, self._recording = library, thread_pool(), _Recording()
 
-    def _run(self, kernel: str, *arguments: Argument, nanoseconds: float = 0.0, examples: int = 0, flops: float = 0.0) -> None:
+    def _run(
+        self, kernel: str, *arguments: Argument, nanoseconds: float = 0.0, examples: int = 0, flops: float = 0.0
+    ) -> None:
         """Run a kernel, or record the call."""
         call = Call(self.library.kernel(kernel), arguments, nanoseconds, examples, flops)
         if self._recording.calls is not None:

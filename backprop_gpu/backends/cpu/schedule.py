@@ -1,8 +1,8 @@
 """What of a recorded program may run at once: calls in chunks, and the chunks of several calls in stages.
 
-Chunks with the same number make a task. A stage is a run of calls whose tasks touch nothing that another task of the stage writes, so
-that tasks may run in any order, on any core, with the same bits; a core that runs a task takes a layer's product and the pass over its
-result together, while it is in the cache.
+Chunks with the same number make a task. A stage is a run of calls whose tasks touch nothing that another task of the
+stage writes, so that tasks may run in any order, on any core, with the same bits; a core that runs a task takes a
+layer's product and the pass over its result together, while it is in the cache.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from .autotuner import Autotuner
 from .calls import Call, Region
 
-# The largest product of a network that is split in two has twice so many operations at least, one that is split in more has
-# MORE_FLOPS for each chunk: some microseconds of a core.
+# The largest product of a network that is split in two has twice so many operations at least, one that is split in more
+# has MORE_FLOPS for each chunk: some microseconds of a core.
 CHUNK_FLOPS, MORE_FLOPS = 130_000, 500_000
 CHUNK_PARAMETERS = 8_192  # of an operation on the flat vector
 MAX_TASKS = 32  # of a stage, as in native/cpu/thread_pool.h

@@ -93,3 +93,11 @@ def rule_of(optimizer: Optimizer, decay: bool) -> tuple[str, list[float]]:
     if o.name == "adamw":
         return "adamw" if decay else "adam", constants
     return "lion_decaying" if o.name == "lion" and decay else o.name, constants
+
+
+def loss_parameters(loss: Loss, n: int, dtype: str) -> tuple[np.ndarray, int, np.ndarray, int]:
+    """The end of the loss's arguments: pairs p, 1 - p and their number, the sizes of the softmaxes and theirs."""
+    named = vars(loss)
+    p = named["label_smoothing"] if loss.name in SOFTMAX_LOSSES else next(iter(named.values()), 0.0)
+    p, groups = np.atleast_1d(np.array(p, np.float64)), np.array(named.get("groups", (n,)), np.int64)
+    return np.stack([p, 1.0 - p], axis=1).astype(dtype), p.size, groups, groups.size

@@ -1,5 +1,6 @@
-// How kernels are called: void(const Word*), every argument in a row of eight-byte words, which Python writes once when a step is
-// recorded. Each kernel reads the row as a struct of its own, whose fields are listed in the same order in backends/cpu/kernels.py.
+// How kernels are called: void(const Word*), every argument in a row of eight-byte words, which Python writes once when
+// a step is recorded. Each kernel reads the row as a struct of its own, whose fields are listed in the same order in
+// backends/cpu/kernels.py.
 #pragma once
 #include <stdint.h>
 
@@ -19,6 +20,7 @@ template <class Arguments> inline __attribute__((always_inline)) const Arguments
 }
 
 // A one-element buffer that may be left out.
-template <class T> inline __attribute__((always_inline)) T scalar(const T* at, T otherwise) { return at ? *at : otherwise; }
+template <class T> inline __attribute__((always_inline)) T scalar(const T* at, T otherwise) { return at ? *at :
+otherwise; }
 
 }  // namespace

@@ -57,7 +57,8 @@ bool have_workspace() {
     return true;
 }
 
-// Call each of n kernels with its arguments, in order, ``times`` times over. Nonzero: there was no memory for a workspace.
+// Call each of n kernels with its arguments, in order, ``times`` times over. Nonzero: there was no memory for a
+// workspace.
 API int backprop_run(const Word* kernels, const Word* arguments, Word n, Word times) {
     if (!have_workspace()) return 1;
     FloatingPointMode mode;
@@ -72,8 +73,8 @@ API int backprop_call_workers(Word threads, int wake) {
     return pool && pool->call_workers(int(threads), wake);
 }
 
-// Run a schedule ``times`` times over, on at most so many threads: on this one alone unless workers were called before. Nonzero:
-// there was no memory.
+// Run a schedule ``times`` times over, on at most so many threads: on this one alone unless workers were called before.
+// Nonzero: there was no memory.
 API int backprop_run_schedule(const Word* schedule, Word times, Word threads) {
     ThreadPool* pool = thread_pool();
     if (!pool || !have_workspace()) return 1;

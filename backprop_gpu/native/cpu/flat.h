@@ -1,7 +1,7 @@
 // Over the flat vector of all parameters: penalty, gradient norm, optimizer, moving average.
 //
-// Sums over parameters are made in blocks of PARAMETERS numbers, each block by whoever comes, and the blocks' sums are added in a
-// second call: the order does not depend on how many threads take part.
+// Sums over parameters are made in blocks of PARAMETERS numbers, each block by whoever comes, and the blocks' sums are
+// added in a second call: the order does not depend on how many threads take part.
 #pragma once
 #include "../formulas/optimizers.h"
 #include "arguments.h"
@@ -58,8 +58,8 @@ template <class T> struct Penalty {
     Word first_block, n_blocks, n;
 };
 
-// grad += l2 theta + l1 sign(theta);  sums <- l2/2 |theta|^2 + l1 |theta|_1 of each block. A strength that is left out is not 0:
-// 0 times infinity would be NaN.
+// grad += l2 theta + l1 sign(theta);  sums <- l2/2 |theta|^2 + l1 |theta|_1 of each block. A strength that is left out
+// is not 0: 0 times infinity would be NaN.
 template <class T> void penalty(const Word* row) {
     const auto& a = read<Penalty<T>>(row);
     for (Word b = 0; b < a.n_blocks; ++b) {
@@ -94,8 +94,8 @@ template <class T> void penalty_value(const Word* row) {
     *a.value += T(wide_sum(a.n_blocks, [=](Word i) { return sums[i]; }));
 }
 
-// Powers of two that scale a block so that its squares neither overflow nor vanish: float64 alone needs one, since the squares of
-// float32 are summed in float64.
+// Powers of two that scale a block so that its squares neither overflow nor vanish: float64 alone needs one, since the
+// squares of float32 are summed in float64.
 template <class T> INLINE double block_scale(const T*, Word) { return 1.0; }
 template <> INLINE double block_scale(const double* g, Word n) {
     double largest = 0;
@@ -137,10 +137,9 @@ template <class T> void global_norm(const Word* row) {
     double largest = scales[0];
     for (Word b = 1; b < a.n_blocks; ++b) largest = scales[b] > largest ? scales[b] : largest;
     const double inverse = 1.0 / largest;
-    const double total = wide_sum(a.n_blocks, [=](Word b) { return sums[b] * (scales[b] * inverse) * (scales[b] * inverse); });
-    const T size = T(largest * sqrt(total));
-    *a.norm = size;
-    *a.factor = size > *a.max_norm ? *a.max_norm / size : T(1);
+    const double total = wide_sum(a.n_blocks, [=](Word b) { return sums[b] * (scales[b] * inverse) * (scales[b] *
+    inverse); }); const T size = T(largest * sqrt(total)); *a.norm = size; *a.factor = size > *a.max_norm ? *a.max_norm
+    / size : T(1);
 }
 
 }  // namespace

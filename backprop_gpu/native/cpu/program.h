@@ -1,8 +1,9 @@
 // Running a recorded step: serially, or by a thread pool along a schedule.
 //
-// A schedule says which calls may run at once. It is a row of words: the number of stages; for each stage where its tasks begin, and
-// the end; for each task where its calls begin, and the end; then (kernel, arguments) of each call. Tasks of a stage touch nothing
-// that another of them writes; a stage begins when all tasks of the one before have ended.
+// A schedule says which calls may run at once. It is a row of words: the number of stages; for each stage where its
+// tasks begin, and the end; for each task where its calls begin, and the end; then (kernel, arguments) of each call.
+// Tasks of a stage touch nothing that another of them writes; a stage begins when all tasks of the one before have
+// ended.
 #pragma once
 #include "arguments.h"
 

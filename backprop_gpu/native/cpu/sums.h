@@ -1,6 +1,6 @@
-// Sums over examples and over parameters, each in one written order, whatever the instruction set and whoever computes it:
-// inside a block of BLOCK terms, 32 partial sums (term i goes to partial sum i mod 32) that are halved until one is left;
-// the blocks are added in a fixed binary tree (BinaryTree).
+// Sums over examples and over parameters, each in one written order, whatever the instruction set and whoever computes
+// it: inside a block of BLOCK terms, 32 partial sums (term i goes to partial sum i mod 32) that are halved until one is
+// left; the blocks are added in a fixed binary tree (BinaryTree).
 #pragma once
 #include "vectors.h"
 
@@ -11,8 +11,9 @@ namespace {
 constexpr int64_t BLOCK = 256;  // terms of a block: examples of a sum over a batch
 constexpr int PARTIALS = 32;
 
-// Adds numbers in the order of a binary counter: equal levels merge as they appear, the rest from the smallest to the largest
-// at the end. So the first 2^k numbers always form one subtree, which is what lets several processes share a sum.
+// Adds numbers in the order of a binary counter: equal levels merge as they appear, the rest from the smallest to the
+// largest at the end. So the first 2^k numbers always form one subtree, which is what lets several processes share a
+// sum.
 template <class T> struct BinaryTree {
     T level[48];
     uint64_t count = 0;
@@ -53,7 +54,8 @@ template <class T, class F> INLINE T sum_of(int64_t n, const F& f) {
     if (n <= BLOCK) return block_sum<T>(n, f);
     BinaryTree<T> tree;
     for (int64_t start = 0; start < n; start += BLOCK)
-        tree.add(block_sum<T>(n - start < BLOCK ? n - start : BLOCK, [&](int64_t i, int count) { return f(start + i, count); }));
+        tree.add(block_sum<T>(n - start < BLOCK ? n - start : BLOCK, [&](int64_t i, int count) { return f(start + i,
+        count); }));
     return tree.total();
 }
 

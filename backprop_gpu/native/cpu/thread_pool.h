@@ -1,10 +1,12 @@
-// The thread pool. The main thread, which called for a schedule to be run, opens one stage after the other and takes its tasks;
-// workers take tasks too. A task is taken by swapping a claim mask, so nobody waits for a worker that has not come: where another
-// program has the other cores, the main thread runs all tasks itself. It waits only for a task that somebody has begun.
+// The thread pool. The main thread, which called for a schedule to be run, opens one stage after the other and takes
+// its tasks; workers take tasks too. A task is taken by swapping a claim mask, so nobody waits for a worker that has
+// not come: where another program has the other cores, the main thread runs all tasks itself. It waits only for a task
+// that somebody has begun.
 //
-// A worker looks at nothing but the words below before it has a task, and the main thread goes nowhere before a task has ended: no
-// worker ever touches a program that is gone. Between two runs workers look out for the next one a while, since the next epoch often
-// follows at once; then they sleep. Workers start when they are first wanted, are never joined, and a forked child starts afresh.
+// A worker looks at nothing but the words below before it has a task, and the main thread goes nowhere before a task
+// has ended: no worker ever touches a program that is gone. Between two runs workers look out for the next one a while,
+// since the next epoch often follows at once; then they sleep. Workers start when they are first wanted, are never
+// joined, and a forked child starts afresh.
 #pragma once
 #include <atomic>
 #include <new>
@@ -18,21 +20,20 @@
 namespace {
 
 constexpr int MAX_TASKS = 32;                  // of a stage: the bits of a claim mask
-constexpr int SPINS = 5000;                    // looks at a word, some 100 us, before the operating system may run someone else
-constexpr int IDLE_SPINS = SPINS + 500;        // looks before a worker that nobody needs goes to sleep
+constexpr int SPINS = 5000;                    // looks at a word, some 100 us, before the operating system may run
+someone else constexpr int IDLE_SPINS = SPINS + 500;        // looks before a worker that nobody needs goes to sleep
 constexpr size_t STACK_BYTES = size_t(4) << 20;
 
-struct alignas(128) SharedWord {               // in a cache line of its own, and the next one, which processors fetch along
+struct alignas(128) SharedWord {               // in a cache line of its own, and the next one, which processors fetch
+along
     std::atomic<Word> word{0};
 };
 
 class ThreadPool {
-    SharedWord claims;    // the number of the open stage (from 1) above bit 32; below, a bit for each of its tasks that is free
-    SharedWord ended;     // tasks of the open stage that have ended
-    SharedWord schedule;  // what is being run
-    SharedWord busy;      // whether a main thread is running a schedule with the workers
-    SharedWord threads;   // how many may take part, the main thread included
-    struct Worker {
+    SharedWord claims;    // the number of the open stage (from 1) above bit 32; below, a bit for each of its tasks that
+    is free SharedWord ended;     // tasks of the open stage that have ended SharedWord schedule;  // what is being run
+    SharedWord busy;      // whether a main thread is running a schedule with the workers SharedWord threads;   // how
+    many may take part, the main thread included struct Worker {
         SharedWord awake;
         pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
         pthread_cond_t wanted = PTHREAD_COND_INITIALIZER;
@@ -57,7 +58,8 @@ class ThreadPool {
         return spins + 1;
     }
 
-    // Take a free task of the open stage, its own number if that is free, since its data are in this core's cache; -1: none is.
+    // Take a free task of the open stage, its own number if that is free, since its data are in this core's cache; -1:
+    // none is.
     int take(int own) {
         Word mask = claims.word.load(std::memory_order_acquire);
         for (;;) {
@@ -105,7 +107,8 @@ class ThreadPool {
         return nullptr;
     }
 
-    // Signals are for Python's threads: a worker that took one would not be heard of. A thread that cannot be had is done without.
+    // Signals are for Python's threads: a worker that took one would not be heard of. A thread that cannot be had is
+    // done without.
     void start(int count) {
         sigset_t all, before;
         sigfillset(&all);
@@ -127,7 +130,8 @@ class ThreadPool {
     }
 
 public:
-    // Whether workers are awake, or were woken now; nobody waits for them. ``wake``: else only those count that are awake.
+    // Whether workers are awake, or were woken now; nobody waits for them. ``wake``: else only those count that are
+    // awake.
     bool call_workers(int count, bool wake) {
         count = count < MAX_TASKS ? count : MAX_TASKS;
         if (count > started) start(count);
@@ -173,8 +177,8 @@ public:
     }
 };
 
-// The pool of this process, made when it is first wanted. Threads do not survive a fork, and nothing in the parent's pool may be
-// trusted in the child, which therefore gets a pool of its own.
+// The pool of this process, made when it is first wanted. Threads do not survive a fork, and nothing in the parent's
+// pool may be trusted in the child, which therefore gets a pool of its own.
 std::atomic<ThreadPool*> current_pool{nullptr};
 void forget_pool() { current_pool.store(nullptr); }
 __attribute__((constructor)) void forget_pool_in_children() { pthread_atfork(nullptr, nullptr, forget_pool); }

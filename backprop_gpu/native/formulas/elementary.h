@@ -1,6 +1,6 @@
-// exp, expm1, log, log1p, tanh, sigmoid and erf without branches, tables or calls, so that compilers make vector code of
-// loops over them. Worst errors in units in the last place are measured by tests/native/test_elementary.py; NaN gives
-// NaN, infinities their limits, -0.0 keeps its sign where the function is odd.
+// exp, expm1, log, log1p, tanh, sigmoid and erf without branches, tables or calls, so that compilers make vector code
+// of loops over them. Worst errors in units in the last place are measured by tests/native/test_elementary.py; NaN
+// gives NaN, infinities their limits, -0.0 keeps its sign where the function is odd.
 #pragma once
 #include "coefficients.h"
 
@@ -33,7 +33,8 @@ template <class T> FORMULA T power_of_2(Bits<T> n) {
     return from_bits(Bits<T>((n + Format<T>::BIAS) << Format<T>::MANTISSA_BITS));
 }
 
-// e^x, scaled by 2^n in two halves so that results below the smallest normal and near the largest number come out right.
+// e^x, scaled by 2^n in two halves so that results below the smallest normal and near the largest number come out
+// right.
 template <class T> FORMULA T exp(T x) {
     Bits<T> n;
     T y = x > T(Range<T>::EXP_HIGHEST) ? T(Range<T>::EXP_HIGHEST) : x;  // written so that NaN stays NaN
@@ -50,18 +51,16 @@ template <class T> FORMULA T expm1(T x) {
     return x == T(0) ? x : result;
 }
 
-// log x for x = 0 and normal x > 0: x = 2^n (1 + d), log(1 + d) = d - d^2/2 + d^3 P(d). n becomes a number by lying in the
-// mantissa of a large one, since a conversion of 64-bit integers is no vector instruction before AVX-512.
+// log x for x = 0 and normal x > 0: x = 2^n (1 + d), log(1 + d) = d - d^2/2 + d^3 P(d). n becomes a number by lying in
+// the mantissa of a large one, since a conversion of 64-bit integers is no vector instruction before AVX-512.
 template <class T> FORMULA T log(T x) {
     typedef Format<T> F;
-    const Bits<T> large = Bits<T>(F::BIAS + F::MANTISSA_BITS) << F::MANTISSA_BITS, one = Bits<T>(F::BIAS) << F::MANTISSA_BITS;
-    Bits<T> shifted = bits(x) - Range<T>::SQRT_HALF + one;  // not negative
-    T n = from_bits(Bits<T>((shifted >> F::MANTISSA_BITS) | large)) - (from_bits(large) + T(F::BIAS));
-    T d = from_bits(Bits<T>((shifted & ((Bits<T>(1) << F::MANTISSA_BITS) - 1)) + Range<T>::SQRT_HALF)) - T(1), u = d * d;
-    T y = fma(n, T(Range<T>::LOG2_HIGH), d + fma(T(-0.5), u, fma(log_polynomial(d) * d, u, n * T(Range<T>::LOG2_LOW))));
-    y = x == T(0) ? -infinity<T>() : y;
-    y = x < T(0) ? infinity<T>() - infinity<T>() : y;
-    return x < infinity<T>() ? y : x;
+    const Bits<T> large = Bits<T>(F::BIAS + F::MANTISSA_BITS) << F::MANTISSA_BITS, one = Bits<T>(F::BIAS) <<
+    F::MANTISSA_BITS; Bits<T> shifted = bits(x) - Range<T>::SQRT_HALF + one;  // not negative T n =
+    from_bits(Bits<T>((shifted >> F::MANTISSA_BITS) | large)) - (from_bits(large) + T(F::BIAS)); T d =
+    from_bits(Bits<T>((shifted & ((Bits<T>(1) << F::MANTISSA_BITS) - 1)) + Range<T>::SQRT_HALF)) - T(1), u = d * d; T y
+    = fma(n, T(Range<T>::LOG2_HIGH), d + fma(T(-0.5), u, fma(log_polynomial(d) * d, u, n * T(Range<T>::LOG2_LOW)))); y =
+    x == T(0) ? -infinity<T>() : y; y = x < T(0) ? infinity<T>() - infinity<T>() : y; return x < infinity<T>() ? y : x;
 }
 
 // log(1 + e) for 0 <= e <= 1.

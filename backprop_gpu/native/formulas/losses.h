@@ -1,5 +1,6 @@
 // Losses from logits, of one output: the term of L and, directly under it, dL/dz, named as in maths/losses.py where the
-// sources are. t is the target; p the threshold of huber or the level of quantile, else unused; rest is 1 - p, rounded once.
+// sources are. t is the target; p the threshold of huber or the level of quantile, else unused; rest is 1 - p, rounded
+// once.
 //
 // AVERAGED: L is the mean over outputs (regression), else the sum. The softmax losses couple the outputs of an example:
 // their sweep over a batch is in cpu/outputs.h.

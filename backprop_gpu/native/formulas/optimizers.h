@@ -1,7 +1,8 @@
 // Optimizers, one entry of the flat vector at a time, named as in maths/optimizers.py where the sources are.
 //
-// s: the step's scalars, as maths' ``scalars`` gives them. c: constants b1, 1 - b1, b2, 1 - b2, epsilon (momentum and rho
-// stand in b1's place), each rounded once from float64. SLOTS: how many state vectors there are; SCALARS: how many of s.
+// s: the step's scalars, as maths' ``scalars`` gives them. c: constants b1, 1 - b1, b2, 1 - b2, epsilon (momentum and
+// rho stand in b1's place), each rounded once from float64. SLOTS: how many state vectors there are; SCALARS: how many
+// of s.
 #pragma once
 #include "real.h"
 

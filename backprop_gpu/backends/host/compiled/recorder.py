@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 
 from ...._typing import Before, Program, Replay
+from ...cpu.memory import CACHE_LINE
 from ...protocol import Device
 from ..kernels import HostKernels
-from ...cpu.memory import CACHE_LINE
 from ..openblas import OpenBlas
 from .calling import Kernel
 from .crew import Crew, Score, crew
