@@ -20,7 +20,6 @@ template <class Arguments> inline __attribute__((always_inline)) const Arguments
 }
 
 // A one-element buffer that may be left out.
-template <class T> inline __attribute__((always_inline)) T scalar(const T* at, T otherwise) { return at ? *at :
-otherwise; }
+template <class T> inline __attribute__((always_inline)) T scalar(const T* at, T otherwise) { return at ? *at : otherwise; }
 
 }  // namespace

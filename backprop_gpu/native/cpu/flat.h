@@ -137,9 +137,10 @@ template <class T> void global_norm(const Word* row) {
     double largest = scales[0];
     for (Word b = 1; b < a.n_blocks; ++b) largest = scales[b] > largest ? scales[b] : largest;
     const double inverse = 1.0 / largest;
-    const double total = wide_sum(a.n_blocks, [=](Word b) { return sums[b] * (scales[b] * inverse) * (scales[b] *
-    inverse); }); const T size = T(largest * sqrt(total)); *a.norm = size; *a.factor = size > *a.max_norm ? *a.max_norm
-    / size : T(1);
+    const double total = wide_sum(a.n_blocks, [=](Word b) { return sums[b] * (scales[b] * inverse) * (scales[b] * inverse); });
+    const T size = T(largest * sqrt(total));
+    *a.norm = size;
+    *a.factor = size > *a.max_norm ? *a.max_norm / size : T(1);
 }
 
 }  // namespace

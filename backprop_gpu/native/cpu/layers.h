@@ -27,8 +27,9 @@ template <class T, class G, bool SAVES_DERIVATIVE>
 NOINLINE void activate_rows(T* A, const T* b, T* derivatives, const T* parameter, Word n, Word m, Word pitch) {
     const T p = scalar(parameter, T(0));
     for (Word r = 0; r < n; ++r) {
-        T *__restrict out = A + r * pitch, *__restrict derivative = SAVES_DERIVATIVE ? derivatives + r * pitch :
-        nullptr; const T bias = b ? b[r] : T(0); for (Word c = 0; c < m; ++c) {
+        T *__restrict out = A + r * pitch, *__restrict derivative = SAVES_DERIVATIVE ? derivatives + r * pitch : nullptr;
+        const T bias = b ? b[r] : T(0);
+        for (Word c = 0; c < m; ++c) {
             const T z = out[c] + bias, g = G::forward(z, p);
             out[c] = g;
             if (SAVES_DERIVATIVE) derivative[c] = G::vjp(T(1), G::DERIVATIVE_FROM_OUTPUT ? g : z, p);
@@ -39,8 +40,7 @@ NOINLINE void activate_rows(T* A, const T* b, T* derivatives, const T* parameter
 // A <- g(W A_prev + b).
 template <class T, class G, bool SAVES_DERIVATIVE> void dense(const Word* row) {
     const auto& a = read<Dense<T>>(row);
-    gemm<T>(false, a.A_prev_transposed, a.n, a.m, a.k, T(1), a.W, a.k, a.A_prev, a.A_prev_transposed ? a.k : a.pitch,
-    false, a.A, a.pitch,
+    gemm<T>(false, a.A_prev_transposed, a.n, a.m, a.k, T(1), a.W, a.k, a.A_prev, a.A_prev_transposed ? a.k : a.pitch, false, a.A, a.pitch,
             workspace());
     activate_rows<T, G, SAVES_DERIVATIVE>(a.A, a.b, a.derivative, a.parameter, a.n, a.m, a.pitch);
 }
@@ -167,14 +167,14 @@ template <class T> void drop(const Word* row) {
         for (Word r = 0; r < a.n; r += 4) {
             uint32_t words[4][COLUMNS];
             for (Word c = 0; c < count; ++c) {
-                const philox::Words w = philox::words(uint32_t(r >> 2), example + uint32_t(c), uint32_t(a.key[2]),
-                uint32_t(*a.step),
+                const philox::Words w = philox::words(uint32_t(r >> 2), example + uint32_t(c), uint32_t(a.key[2]), uint32_t(*a.step),
                                                       uint32_t(a.key[0]), uint32_t(a.key[1]));
                 words[0][c] = w.w0, words[1][c] = w.w1, words[2][c] = w.w2, words[3][c] = w.w3;
             }
             for (Word u = r; u < r + 4 && u < a.n; ++u) {
-                T *__restrict A = a.A + u * a.pitch + start, *__restrict derivative = a.derivative + u * a.pitch +
-                start; uint8_t* __restrict kept = a.kept + u * a.pitch + start; for (Word c = 0; c < count; ++c) {
+                T *__restrict A = a.A + u * a.pitch + start, *__restrict derivative = a.derivative + u * a.pitch + start;
+                uint8_t* __restrict kept = a.kept + u * a.pitch + start;
+                for (Word c = 0; c < count; ++c) {
                     const bool alive = words[u - r][c] < threshold;
                     kept[c] = alive;
                     A[c] = alive ? A[c] * *a.scale : T(0);

@@ -9,8 +9,7 @@ namespace {
 constexpr double EPSILON = 1e-5;  // added to the variance
 constexpr double MOMENTUM = 0.1;  // share of the newest batch in the running statistics
 
-template <class T> INLINE Vector<T> lanes(const T* x, int count) { return count == LANES<T> ? load(x) : load(x, count);
-}
+template <class T> INLINE Vector<T> lanes(const T* x, int count) { return count == LANES<T> ? load(x) : load(x, count); }
 
 // sum w x, or sum x without weights: an example of weight 0 contributes 0 whatever it holds.
 template <class T> NOINLINE T weighted_sum(const T* x, const T* weights, Word m) {
@@ -63,9 +62,10 @@ template <class T> struct BatchNormInference {
 template <class T> void batch_norm_inference(const Word* row) {
     const auto& a = read<BatchNormInference<T>>(row);
     for (Word r = 0; r < a.n; ++r) {
-        const T inverse_std = T(1) / sqrt(a.variance[r] + T(EPSILON)), mean = a.mean[r], gamma = a.gamma[r], beta =
-        a.beta[r]; const T* __restrict z = a.Z + r * a.m; T* __restrict u = a.U + r * a.m; for (Word c = 0; c < a.m;
-        ++c) u[c] = gamma * ((z[c] - mean) * inverse_std) + beta;
+        const T inverse_std = T(1) / sqrt(a.variance[r] + T(EPSILON)), mean = a.mean[r], gamma = a.gamma[r], beta = a.beta[r];
+        const T* __restrict z = a.Z + r * a.m;
+        T* __restrict u = a.U + r * a.m;
+        for (Word c = 0; c < a.m; ++c) u[c] = gamma * ((z[c] - mean) * inverse_std) + beta;
     }
 }
 

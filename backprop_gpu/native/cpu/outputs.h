@@ -30,8 +30,7 @@ template <class T, bool LABELS> INLINE T target(const OutputDelta<T>& a, Word r,
 
 // dZ <- AL sum_k T - T and loss += sum_k T (log sum_j e^S - S), S = Z - max Z, for examples start ... start + count of
 // the softmax over outputs first ... end.
-template <class T, bool LABELS> INLINE void softmax_group(const OutputDelta<T>& a, Word first, Word end, Word start,
-Word count) {
+template <class T, bool LABELS> INLINE void softmax_group(const OutputDelta<T>& a, Word first, Word end, Word start, Word count) {
     T highest[EXAMPLES], total[EXAMPLES], targets[EXAMPLES], t[EXAMPLES];
     const T rest = a.parameters[1], smooth = a.parameters[0] / T(end - first);
     T* __restrict loss = a.losses + start;

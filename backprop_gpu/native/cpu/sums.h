@@ -54,8 +54,7 @@ template <class T, class F> INLINE T sum_of(int64_t n, const F& f) {
     if (n <= BLOCK) return block_sum<T>(n, f);
     BinaryTree<T> tree;
     for (int64_t start = 0; start < n; start += BLOCK)
-        tree.add(block_sum<T>(n - start < BLOCK ? n - start : BLOCK, [&](int64_t i, int count) { return f(start + i,
-        count); }));
+        tree.add(block_sum<T>(n - start < BLOCK ? n - start : BLOCK, [&](int64_t i, int count) { return f(start + i, count); }));
     return tree.total();
 }
 

@@ -20,20 +20,21 @@
 namespace {
 
 constexpr int MAX_TASKS = 32;                  // of a stage: the bits of a claim mask
-constexpr int SPINS = 5000;                    // looks at a word, some 100 us, before the operating system may run
-someone else constexpr int IDLE_SPINS = SPINS + 500;        // looks before a worker that nobody needs goes to sleep
+constexpr int SPINS = 5000;                    // looks at a word, some 100 us, before the operating system may run someone else
+constexpr int IDLE_SPINS = SPINS + 500;        // looks before a worker that nobody needs goes to sleep
 constexpr size_t STACK_BYTES = size_t(4) << 20;
 
-struct alignas(128) SharedWord {               // in a cache line of its own, and the next one, which processors fetch
-along
+struct alignas(128) SharedWord {               // in a cache line of its own, and the next one, which processors fetch along
     std::atomic<Word> word{0};
 };
 
 class ThreadPool {
-    SharedWord claims;    // the number of the open stage (from 1) above bit 32; below, a bit for each of its tasks that
-    is free SharedWord ended;     // tasks of the open stage that have ended SharedWord schedule;  // what is being run
-    SharedWord busy;      // whether a main thread is running a schedule with the workers SharedWord threads;   // how
-    many may take part, the main thread included struct Worker {
+    SharedWord claims;    // the number of the open stage (from 1) above bit 32; below, a bit for each of its tasks that is free
+    SharedWord ended;     // tasks of the open stage that have ended
+    SharedWord schedule;  // what is being run
+    SharedWord busy;      // whether a main thread is running a schedule with the workers
+    SharedWord threads;   // how many may take part, the main thread included
+    struct Worker {
         SharedWord awake;
         pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
         pthread_cond_t wanted = PTHREAD_COND_INITIALIZER;

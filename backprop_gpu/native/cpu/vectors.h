@@ -1,8 +1,8 @@
 // Vectors of float and double: the widest that the instruction set of this compilation has.
 //
-// Arithmetic, comparisons and shuffles are those of GCC's and Clang's vector types; only fused multiply-add and loads
-// and stores of a part of a vector need the processor's own intrinsics. Everything has internal linkage, because each
-// file is compiled once per instruction set and linked into one library.
+// Arithmetic, comparisons and shuffles are those of GCC's and Clang's vector types; only fused multiply-add and loads and
+// stores of a part of a vector need the processor's own intrinsics. Everything has internal linkage, because each file
+// is compiled once per instruction set and linked into one library.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -28,8 +28,8 @@ constexpr int VECTOR_BYTES = 32;
 #elif defined(__aarch64__)
 constexpr int VECTOR_BYTES = 16;
 #else
-#error "native kernels need AVX2 with FMA, AVX-512 or NEON: compile with -march=x86-64-v3, -march=x86-64-v4 or for
-aarch64" #endif
+#error "native kernels need AVX2 with FMA, AVX-512 or NEON: compile with -march=x86-64-v3, -march=x86-64-v4 or for aarch64"
+#endif
 
 template <class T> struct VectorTypes;
 template <> struct VectorTypes<float> {
@@ -53,25 +53,24 @@ template <class T> INLINE void store(T* to, Vector<T> x) { *(typename VectorType
 
 INLINE __mmask16 first_lanes(int count) { return __mmask16((1u << count) - 1); }
 INLINE Vector<float> load(const float* from, int count) { return _mm512_maskz_loadu_ps(first_lanes(count), from); }
-INLINE Vector<double> load(const double* from, int count) { return _mm512_maskz_loadu_pd(__mmask8(first_lanes(count)),
-from); } INLINE void store(float* to, Vector<float> x, int count) { _mm512_mask_storeu_ps(to, first_lanes(count), x); }
-INLINE void store(double* to, Vector<double> x, int count) { _mm512_mask_storeu_pd(to, __mmask8(first_lanes(count)), x);
-} INLINE Vector<float> fma(Vector<float> a, Vector<float> b, Vector<float> c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE Vector<double> load(const double* from, int count) { return _mm512_maskz_loadu_pd(__mmask8(first_lanes(count)), from); }
+INLINE void store(float* to, Vector<float> x, int count) { _mm512_mask_storeu_ps(to, first_lanes(count), x); }
+INLINE void store(double* to, Vector<double> x, int count) { _mm512_mask_storeu_pd(to, __mmask8(first_lanes(count)), x); }
+INLINE Vector<float> fma(Vector<float> a, Vector<float> b, Vector<float> c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE Vector<double> fma(Vector<double> a, Vector<double> b, Vector<double> c) { return _mm512_fmadd_pd(a, b, c); }
 
 #elif defined(__AVX2__)
 
 alignas(64) constexpr int32_t FIRST_LANES_32[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
 alignas(64) constexpr int64_t FIRST_LANES_64[8] = {-1, -1, -1, -1};
-INLINE __m256i first_lanes(const float*, int count) { return _mm256_loadu_si256((const __m256i*)(FIRST_LANES_32 + 8 -
-count)); } INLINE __m256i first_lanes(const double*, int count) { return _mm256_loadu_si256((const
-__m256i*)(FIRST_LANES_64 + 4 - count)); } INLINE Vector<float> load(const float* from, int count) { return
-_mm256_maskload_ps(from, first_lanes(from, count)); } INLINE Vector<double> load(const double* from, int count) { return
-_mm256_maskload_pd(from, first_lanes(from, count)); } INLINE void store(float* to, Vector<float> x, int count) {
-_mm256_maskstore_ps(to, first_lanes(to, count), x); } INLINE void store(double* to, Vector<double> x, int count) {
-_mm256_maskstore_pd(to, first_lanes(to, count), x); } INLINE Vector<float> fma(Vector<float> a, Vector<float> b,
-Vector<float> c) { return _mm256_fmadd_ps(a, b, c); } INLINE Vector<double> fma(Vector<double> a, Vector<double> b,
-Vector<double> c) { return _mm256_fmadd_pd(a, b, c); }
+INLINE __m256i first_lanes(const float*, int count) { return _mm256_loadu_si256((const __m256i*)(FIRST_LANES_32 + 8 - count)); }
+INLINE __m256i first_lanes(const double*, int count) { return _mm256_loadu_si256((const __m256i*)(FIRST_LANES_64 + 4 - count)); }
+INLINE Vector<float> load(const float* from, int count) { return _mm256_maskload_ps(from, first_lanes(from, count)); }
+INLINE Vector<double> load(const double* from, int count) { return _mm256_maskload_pd(from, first_lanes(from, count)); }
+INLINE void store(float* to, Vector<float> x, int count) { _mm256_maskstore_ps(to, first_lanes(to, count), x); }
+INLINE void store(double* to, Vector<double> x, int count) { _mm256_maskstore_pd(to, first_lanes(to, count), x); }
+INLINE Vector<float> fma(Vector<float> a, Vector<float> b, Vector<float> c) { return _mm256_fmadd_ps(a, b, c); }
+INLINE Vector<double> fma(Vector<double> a, Vector<double> b, Vector<double> c) { return _mm256_fmadd_pd(a, b, c); }
 
 #else
 

@@ -54,9 +54,9 @@ struct Exponential {
 
 struct Gelu {
     static constexpr bool DERIVATIVE_FROM_OUTPUT = false;
-    template <class T> static FORMULA T cdf(T z) { return T(0.5) * (T(1) + elementary::erf(z * T(0.7071067811865476)));
-    } template <class T> static FORMULA T forward(T z, T) { return z * cdf(z); } template <class T> static FORMULA T
-    vjp(T dA, T z, T) {
+    template <class T> static FORMULA T cdf(T z) { return T(0.5) * (T(1) + elementary::erf(z * T(0.7071067811865476))); }
+    template <class T> static FORMULA T forward(T z, T) { return z * cdf(z); }
+    template <class T> static FORMULA T vjp(T dA, T z, T) {
         T pdf = elementary::exp(T(-0.5) * (z * z)) * T(0.3989422804014327);
         return dA * (cdf(z) + z * pdf);
     }
@@ -69,9 +69,9 @@ struct GeluTanh {
     }
     template <class T> static FORMULA T forward(T z, T) { return T(0.5) * z * (T(1) + tanh_part(z)); }
     template <class T> static FORMULA T vjp(T dA, T z, T) {
-        T t = tanh_part(z), bounded = minimum(maximum(z, T(-100)), T(100));  // the square of a huge z would give 0 *
-        inf T slope = T(0.7978845608028654) * (T(1) + T(0.134145) * (bounded * bounded)); return dA * (T(0.5) * (T(1) +
-        t) + T(0.5) * z * (T(1) - t * t) * slope);
+        T t = tanh_part(z), bounded = minimum(maximum(z, T(-100)), T(100));  // the square of a huge z would give 0 * inf
+        T slope = T(0.7978845608028654) * (T(1) + T(0.134145) * (bounded * bounded));
+        return dA * (T(0.5) * (T(1) + t) + T(0.5) * z * (T(1) - t * t) * slope);
     }
 };
 

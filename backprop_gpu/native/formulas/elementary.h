@@ -55,12 +55,14 @@ template <class T> FORMULA T expm1(T x) {
 // the mantissa of a large one, since a conversion of 64-bit integers is no vector instruction before AVX-512.
 template <class T> FORMULA T log(T x) {
     typedef Format<T> F;
-    const Bits<T> large = Bits<T>(F::BIAS + F::MANTISSA_BITS) << F::MANTISSA_BITS, one = Bits<T>(F::BIAS) <<
-    F::MANTISSA_BITS; Bits<T> shifted = bits(x) - Range<T>::SQRT_HALF + one;  // not negative T n =
-    from_bits(Bits<T>((shifted >> F::MANTISSA_BITS) | large)) - (from_bits(large) + T(F::BIAS)); T d =
-    from_bits(Bits<T>((shifted & ((Bits<T>(1) << F::MANTISSA_BITS) - 1)) + Range<T>::SQRT_HALF)) - T(1), u = d * d; T y
-    = fma(n, T(Range<T>::LOG2_HIGH), d + fma(T(-0.5), u, fma(log_polynomial(d) * d, u, n * T(Range<T>::LOG2_LOW)))); y =
-    x == T(0) ? -infinity<T>() : y; y = x < T(0) ? infinity<T>() - infinity<T>() : y; return x < infinity<T>() ? y : x;
+    const Bits<T> large = Bits<T>(F::BIAS + F::MANTISSA_BITS) << F::MANTISSA_BITS, one = Bits<T>(F::BIAS) << F::MANTISSA_BITS;
+    Bits<T> shifted = bits(x) - Range<T>::SQRT_HALF + one;  // not negative
+    T n = from_bits(Bits<T>((shifted >> F::MANTISSA_BITS) | large)) - (from_bits(large) + T(F::BIAS));
+    T d = from_bits(Bits<T>((shifted & ((Bits<T>(1) << F::MANTISSA_BITS) - 1)) + Range<T>::SQRT_HALF)) - T(1), u = d * d;
+    T y = fma(n, T(Range<T>::LOG2_HIGH), d + fma(T(-0.5), u, fma(log_polynomial(d) * d, u, n * T(Range<T>::LOG2_LOW))));
+    y = x == T(0) ? -infinity<T>() : y;
+    y = x < T(0) ? infinity<T>() - infinity<T>() : y;
+    return x < infinity<T>() ? y : x;
 }
 
 // log(1 + e) for 0 <= e <= 1.
