@@ -107,15 +107,37 @@ def test_the_scripts_and_the_package_support_the_same_pythons() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
-    if util.find_spec("hatchling") is None:
-        pytest.skip("hatchling is not installed; scripts/test installs it")
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stderr
-    (path,) = folder.glob("*.whl")
+    """As a machine without a compiler builds it, which takes no time."""
+    path, _ = built_wheel(tmp_path_factory.mktemp("wheel"), {"CXX": "no-such-compiler"})
     with zipfile.ZipFile(path) as file:
         yield file
+
+
+def built_wheel(folder: Path, environment: dict[str, str]) -> tuple[Path, str]:
+    """A wheel of this checkout, and what its build printed."""
+    if util.find_spec("hatchling") is None:
+        pytest.skip("hatchling is not installed; scripts/test installs it")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    answer = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+    assert answer.returncode == 0, answer.stderr
+    (path,) = folder.glob("*.whl")
+    return path, answer.stdout + answer.stderr
+
+
+def test_without_a_compiler_the_wheel_is_pure_and_one_line_says_what_to_do(tmp_path: Path) -> None:
+    path, printed = built_wheel(tmp_path, {"CXX": "no-such-compiler"})
+    assert path.name.endswith("-py3-none-any.whl")
+    (line,) = [line for line in printed.splitlines() if "native kernels" in line]
+    assert "no C++ compiler (no-such-compiler)" in line
+    assert "install one" in line
+
+
+def test_a_compiler_that_fails_gives_a_pure_wheel_too(tmp_path: Path) -> None:
+    path, printed = built_wheel(tmp_path, {"CXX": "false"})
+    assert path.name.endswith("-py3-none-any.whl")
+    assert "native kernels are left out" in printed
 
 
 def test_the_wheel_holds_the_package_and_the_configs(wheel: zipfile.ZipFile) -> None:
