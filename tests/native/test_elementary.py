@@ -130,7 +130,7 @@ def test_odd_functions_are_odd(dtype: str, library: ctypes.CDLL) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_instruction_set_gives_the_same_bits(dtype: str, tmp_path: Path) -> None:
-    """And every compiler that is there. An instruction set that this processor lacks cannot be run: emulators do that."""
+    """And every compiler that is there, on the instruction sets that this processor has."""
     there = [name for name in build.INSTRUCTION_SETS[build.machine()] if native_library().supports(name)]
     x, found = spread(dtype, -700.0, 700.0), dict[tuple[str, str], bytes]()
     for compiler in (c for c in ("g++", "clang++") if shutil.which(c)):

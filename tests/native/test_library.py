@@ -38,10 +38,10 @@ def test_where_there_is_a_compiler_there_are_native_kernels() -> None:
     assert unavailable_reason() == ""
 
 
-def run_python(code: str, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
-    )
+def run_python(code: str, *, cwd: Path = ROOT, **environment: str) -> str:
+    environment = {**os.environ, **environment}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -149,7 +149,9 @@ def test_a_wheel_with_the_library_is_for_this_machine_and_runs_by_itself(tmp_pat
     with zipfile.ZipFile(wheel) as file:
         file.extractall(tmp_path / "installed")
     printed = run_python(
-        "import backprop_gpu, sys\n" + WHICH + "print(backprop_gpu.__file__)", PYTHONPATH=str(tmp_path / "installed")
+        "import backprop_gpu, sys\n" + WHICH + "print(backprop_gpu.__file__)",
+        PYTHONPATH=str(tmp_path / "installed"),
+        cwd=tmp_path,
     )
     assert printed.startswith(f"NativeKernels {native_library().instruction_set}")
     assert str(tmp_path) in printed
