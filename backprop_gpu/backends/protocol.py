@@ -171,7 +171,11 @@ class Kernels(Protocol):
         """grad += l2 theta + l1 sign(theta);  value += l2/2 |theta|^2 + l1 |theta|_1, over the weights' part only."""
 
     def global_norm(self, grad: Array, max_norm: float, *, norm: Array, factor: Array) -> None:
-        """norm <- |grad|_2;  factor <- min(1, max_norm / norm)."""
+        """norm <- |grad|_2;  factor <- min(1, max_norm / |grad|_2).
+
+        For every finite grad, however large or small: its squares neither overflow nor vanish
+        (``maths.regularization.norm_scale``), and factor is right even where norm is infinite in its dtype.
+        """
 
     def update(
         self,

@@ -201,8 +201,9 @@ class ReferenceKernels:
 
     def global_norm(self, grad: Array, max_norm: float, *, norm: Array, factor: Array) -> None:
         """norm <- |grad|_2;  factor <- min(1, max_norm / norm)."""
-        norm[...] = self.xp.sqrt(self.xp.sum(grad * grad))
-        factor[...] = regularization.clip_factor(self.xp, norm, max_norm)
+        root, scale = regularization.scaled_norm(self.xp, grad)
+        norm[...] = root / scale
+        factor[...] = regularization.clip_factor(self.xp, root, max_norm, scale)
 
     def update(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .._typing import Array, Namespace
 from .random import philox_words
 
@@ -60,6 +62,30 @@ def dropout_vjp(xp: Namespace, dA: Array, mask: Array, rate: float) -> Array:
     return xp.where(mask, dA * (1.0 / (1.0 - rate)), 0.0)
 
 
-def clip_factor(xp: Namespace, norm: Array, max_norm: float) -> Array:
-    """min(1, max_norm / norm): what the whole gradient is multiplied with (Pascanu, Mikolov & Bengio 2013)."""
-    return xp.where(xp.greater(norm, max_norm), max_norm / xp.maximum(norm, max_norm), 1.0)
+def norm_scale(xp: Namespace, top: Array) -> Array:
+    """A power of two that numbers of at most ``top`` are multiplied with before they are squared and added up.
+
+    It is 1 unless the squares might overflow, or vanish (Blue 1978, "A portable Fortran program to find the Euclidean
+    norm of a vector"). With the exponent range e of the dtype (128 or 1024), 2^(e/4) squares may be added up.
+    """
+    e = math.frexp(float(xp.finfo(top.dtype).max))[1]
+    large, down, small, up = 2.0 ** (3 * e // 8), 2.0 ** (-5 * e // 8), 2.0 ** (-3 * e // 8), 2.0 ** (3 * e // 4)
+    # minimum and maximum give arrays of what they are compared with, wherever they are chosen.
+    raised = xp.where(xp.less(top, small), xp.maximum(top, up), 1.0)
+    return xp.where(xp.greater(top, large), xp.minimum(top, down), raised)
+
+
+def scaled_norm(xp: Namespace, grad: Array) -> tuple[Array, Array]:
+    """(root, scale): |grad|_2 = root / scale, of which root neither overflows nor underflows where grad is finite."""
+    scale = norm_scale(xp, xp.max(xp.abs(grad)))
+    scaled = grad * scale
+    return xp.sqrt(xp.sum(scaled * scaled)), scale
+
+
+def clip_factor(xp: Namespace, root: Array, max_norm: float, scale: Array | float = 1.0) -> Array:
+    """min(1, max_norm / norm), norm = root / scale: what the whole gradient is multiplied with.
+
+    Source: Pascanu, Mikolov & Bengio 2013, algorithm 1. It is right where norm itself is too large a number.
+    """
+    over = xp.greater(root / scale, max_norm)
+    return xp.where(over, max_norm / xp.where(over, root, 1.0) * scale, 1.0)

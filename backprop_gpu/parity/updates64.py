@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from .bounds import Bounded, Bounds, absolute, maximum, sign, sum_over, where
 from .elementary64 import sqrt
 from .formulas64 import Parameters
@@ -62,9 +64,18 @@ def penalty_cost(B: Bounds, theta: Bounded, value: Bounded, l1: Bounded | None, 
     return value if l1 is None else value + sum_over(absolute(theta)) * l1
 
 
-def global_norm(grad: Bounded) -> Bounded:
-    """|grad|_2, (1,)."""
-    return sqrt(sum_over(grad * grad))
+def global_norm(B: Bounds, grad: np.ndarray) -> Bounded:
+    """|grad|_2, (1,), of any finite gradient: scaled by a power of two, which rounds nothing, before it is squared.
+
+    A norm that the device's precision cannot hold keeps its bound here; ``checked`` takes it away.
+    """
+    top = float(np.max(np.abs(grad), initial=0.0))
+    exponent = math.frexp(top)[1] if math.isfinite(top) else 0
+    scaled = B.given(np.ldexp(grad.astype(np.float64), -exponent))
+    root = sqrt(sum_over(scaled * scaled))
+    with np.errstate(over="ignore"):
+        v, e = np.ldexp(root.v, exponent), np.ldexp(root.error(), exponent)
+    return Bounded(B, v, float(v[0]), a=B.eta, e=e)
 
 
 def clip_factor(B: Bounds, norm: Bounded, max_norm: float) -> Bounded:

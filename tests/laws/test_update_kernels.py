@@ -144,6 +144,51 @@ def test_global_norm(bench: Bench, limit: float) -> None:
         assert ratio(out["factor"], uf.clip_factor(B, B.given(out["norm"]), limit)) <= 1.0
 
 
+@pytest.mark.parametrize("part", [0.97, 0.75, 0.5, 0.376, 0.374, -0.374, -0.376, -0.5, -0.75, -0.97, -1.04])
+@pytest.mark.parametrize("case", cases())
+def test_a_finite_gradient_is_clipped_rightly_though_its_squares_overflow_or_vanish(bench: Bench, part: float) -> None:
+    """Numbers around 2^(part of the largest exponent): alone, many of them, and among much smaller ones."""
+    exponent, B = int(part * np.log2(np.finfo(bench.dtype).max)), bench.B
+    for size in SIZES:
+        rng = np.random.default_rng(size)
+        for spread in (0, 40):
+            numbers = rng.uniform(0.5, 1.0, size) * np.ldexp(1.0, exponent - rng.integers(0, spread + 1, size))
+            grad = (numbers * rng.choice([-1.0, 1.0], size)).astype(bench.dtype)
+            largest = float(np.max(np.abs(grad)))
+            for limit in (largest / 4.0, 2.0 * size * largest, 1.0):
+                if limit > bench.B.largest:
+                    continue
+                start = {"norm": bench.blank(1), "factor": bench.blank(1)}
+                with np.errstate(over="ignore"):  # the norm itself may be too large
+                    out = bench.run("global_norm", {"grad": grad}, start, max_norm=limit)
+                    norm = uf.global_norm(B, B.given(grad))
+                assert ratio(out["norm"], norm) <= 1.0
+                if out["norm"] >= B.eta:  # below, the bound of a quotient says nothing
+                    given = norm if np.isinf(out["norm"]) else B.given(out["norm"])
+                    assert ratio(out["factor"], uf.clip_factor(B, given, limit)) <= 1.0
+                assert 0.0 < out["factor"] <= 1.0, "clipped to nothing"
+
+
+@pytest.mark.parametrize("case", cases())
+def test_a_norm_that_its_dtype_cannot_hold_clips_all_the_same(bench: Bench) -> None:
+    grad = np.full(64, np.finfo(bench.dtype).max)
+    start = {"norm": bench.blank(1), "factor": bench.blank(1)}
+    with np.errstate(over="ignore"):
+        out = bench.run("global_norm", {"grad": grad}, start, max_norm=1.0)
+    assert np.isinf(out["norm"])
+    np.testing.assert_allclose(out["factor"] * grad[0], 1.0 / 8.0, rtol=1e-4)
+
+
+@pytest.mark.parametrize("case", cases())
+def test_a_gradient_that_is_not_finite_has_no_norm(bench: Bench) -> None:
+    """What follows is the business of who looks at the cost; here it is not hidden."""
+    for bad, norm in ((np.inf, np.inf), (-np.inf, np.inf), (np.nan, np.nan)):
+        start = {"norm": bench.blank(1), "factor": bench.blank(1)}
+        with np.errstate(invalid="ignore"):
+            out = bench.run("global_norm", {"grad": np.array([1.0, bad, 2.0])}, start, max_norm=1.0)
+        np.testing.assert_array_equal(out["norm"], np.array([norm]))
+
+
 @pytest.mark.parametrize("case", cases())
 def test_global_norm_at_its_edges(bench: Bench) -> None:
     """No gradient: nothing to clip. Exactly at the limit: the factor is 1."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from parity.faults import EARLY, FAULTS, FaultyBackend, seeded
 
+from backprop_gpu.backends.base import Backend
+from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.errors import BackpropError, CheckpointError, ConfigError, DataError, ShapeError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.model_file import save_model
@@ -176,3 +179,31 @@ def test_a_run_folder_and_a_model_file_are_models(tmp_path: Path) -> None:
         check(tmp_path / "elsewhere", X, y)
     with pytest.raises(ConfigError, match="or a run folder"):
         check(3, X, y)
+
+
+class SquaresThatOverflow(ReferenceKernels):
+    """The norm as it is written in books: a gradient of 1e19 has none in float32, and is clipped to nothing."""
+
+    def global_norm(self, grad: Any, max_norm: float, *, norm: Any, factor: Any) -> None:
+        with np.errstate(over="ignore"):
+            norm[...] = np.sqrt(np.sum(grad * grad))
+        factor[...] = np.where(norm > max_norm, max_norm / norm, 1.0)
+
+
+class Overflowing(Backend):
+    """NumPy with them."""
+
+    def kernels(self, kind: str = "auto") -> Any:
+        return SquaresThatOverflow(self)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 2e19), ("float64", 1e160)])
+def test_a_norm_whose_squares_overflow_is_found_out_and_one_that_is_scaled_is_not(dtype: str, size: float) -> None:
+    X = np.random.default_rng(0).standard_normal((8, 3))
+    model = DenseNet([3, 4, 1], activation="identity", loss="squared_error", device="numpy", dtype=dtype)
+    settings = {"optimizer": "sgd", "clip_norm": 1.0, "dtype": dtype}
+    with np.errstate(over="ignore"):  # so does J
+        assert check(model, X, size * X[:, :1], kernels="reference", **settings).ok
+        found = check(model, X, size * X[:, :1], device=Overflowing("numpy", np), **settings)
+    assert found.first is not None
+    assert found.first.tensor == "norm"

@@ -182,6 +182,8 @@ def plan(i: int, seed: int = 0, only: Sequence[str] | None = None) -> Run:
     }
     if i % 4 == 3:
         net["batch_norm"] = [bool((i >> (2 + l)) & 1) for l in range(depth - 1)] or False
+        if np.any(net["batch_norm"]):  # which needs two examples in a pass
+            m, settings["micro_batch"] = max(m, 2), settings["micro_batch"] and max(settings["micro_batch"], 2)
     claim = "fp16" if half else "fp64" if dtype == "float64" else "fp32"
     scale = float(one((1.0,) if half else (1.0, 1.0, 1e-4, 30.0)))
     steps = int(one((1, 2, 3)))

@@ -26,8 +26,11 @@ def penalty_cost(B: Bounds, theta: Bounded, value: Bounded, l1: Bounded | None, 
 
 
 def global_norm(B: Bounds, grad: Bounded) -> Bounded:
-    """|grad|_2, (1,)."""
-    return B.sqrt(B.sum(grad * grad))
+    """|grad|_2, (1,), of given numbers: their squares neither overflow nor vanish where the largest is about 1."""
+    exponent = int(np.frexp(np.max(np.abs(grad.v), initial=0.0))[1])
+    scaled = B.given(np.ldexp(grad.v, -exponent))
+    root = B.sqrt(B.sum(scaled * scaled))
+    return Bounded(np.ldexp(root.v, exponent), np.ldexp(root.e, exponent) + B.eta, B)
 
 
 def clip_factor(B: Bounds, norm: Bounded, max_norm: float) -> Bounded:

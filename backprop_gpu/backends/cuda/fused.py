@@ -323,7 +323,7 @@ class FusedKernels(NormKernels):
             super().global_norm(grad, max_norm, norm=norm, factor=factor)
             return
         n, grid = grad.shape[0], line(grad.shape[0])
-        self._run("global_norm", grad, grid, grad, n, float(max_norm), *self._sums(grad, grid[0], 1), norm, factor)
+        self._run("global_norm", grad, grid, grad, n, float(max_norm), *self._sums(grad, 3 * grid[0], 1), norm, factor)
 
     def update(
         self,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ...maths import regularization
 from ...maths.activations import Activation
 from ...maths.optimizers import Optimizer
 from ...maths.special import erf
@@ -260,6 +261,16 @@ def update_in_blocks(
         t[...] = new
         for part, other in zip(parts, moved, strict=True):
             part[...] = other
+
+
+def norm_scale(top: np.ndarray, scale: np.ndarray) -> None:
+    """scale <- the power of two that is right for numbers of at most ``top``; (1,) each."""
+    scale[...] = regularization.norm_scale(np, top)
+
+
+def clip_factor(root: np.ndarray, max_norm: float, scale: np.ndarray, factor: np.ndarray) -> None:
+    """factor <- min(1, max_norm scale / root), (1,) each."""
+    factor[...] = regularization.clip_factor(np, root, max_norm, scale)
 
 
 IN_BLOCKS = (_gelu, forward_in_blocks, vjp_in_blocks, update_in_blocks)

@@ -325,11 +325,16 @@ class HostKernels(ReferenceKernels):
     def global_norm(self, grad: np.ndarray, max_norm: float, *, norm: np.ndarray, factor: np.ndarray) -> None:
         """norm <- |grad|_2;  factor <- min(1, max_norm / norm)."""
         s = self._scratch("vector", grad.shape, grad.dtype)
-        self._do(np.multiply, grad, grad, out=s)
-        self._do(np.add.reduce, s, keepdims=True, out=norm)
-        self._do(np.sqrt, norm, out=norm)
-        self._do(np.fmax, norm, max_norm, out=factor)  # a norm that is NaN clips nothing
-        self._do(np.divide, max_norm, factor, out=factor)
+        root, scale = (self._scratch(name, (1,), grad.dtype) for name in ("one", "scale"))
+        self._do(np.abs, grad, out=s)
+        self._do(np.maximum.reduce, s, keepdims=True, out=root)
+        self._do(inplace.norm_scale, root, scale)
+        self._do(np.multiply, s, scale, out=s)
+        self._do(np.multiply, s, s, out=s)
+        self._do(np.add.reduce, s, keepdims=True, out=root)
+        self._do(np.sqrt, root, out=root)
+        self._do(np.divide, root, scale, out=norm)
+        self._do(inplace.clip_factor, root, max_norm, scale, factor)
 
     def update(
         self,

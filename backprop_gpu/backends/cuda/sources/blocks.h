@@ -62,15 +62,29 @@ __device__ inline real block_sum(real x) {
     return total;
 }
 
-// The sum over a one-dimensional grid, through ``partial`` (gridDim.x): true in the one block that gets it.
-__device__ inline bool grid_sum(real x, real* partial, unsigned* ticket, real& total) {
-    x = block_sum(x);
-    if (threadIdx.x == 0) partial[blockIdx.x] = x;
+// N sums over a one-dimensional grid, through ``partial`` (N, gridDim.x): true in the one block that gets them.
+template <int N>
+__device__ inline bool grid_sums(const real (&x)[N], real* partial, unsigned* ticket, real (&totals)[N]) {
+    for (int k = 0; k < N; ++k) {
+        real sum = block_sum(x[k]);
+        if (threadIdx.x == 0) partial[k * gridDim.x + blockIdx.x] = sum;
+    }
     if (!last_block(ticket, gridDim.x)) return false;
-    real sum = 0;
-    for (unsigned i = threadIdx.x; i < gridDim.x; i += THREADS) sum += ((volatile real*)partial)[i];
-    total = block_sum(sum);
+    for (int k = 0; k < N; ++k) {
+        real sum = 0;
+        for (unsigned i = threadIdx.x; i < gridDim.x; i += THREADS)
+            sum += ((volatile real*)partial)[k * gridDim.x + i];
+        totals[k] = block_sum(sum);
+    }
     return true;
+}
+
+// One sum.
+__device__ inline bool grid_sum(real x, real* partial, unsigned* ticket, real& total) {
+    real sums[1] = {x}, totals[1];
+    bool last = grid_sums(sums, partial, ticket, totals);
+    if (last) total = totals[0];
+    return last;
 }
 
 // The sum over the block's threads of one unit, in the thread of row 0.

@@ -24,18 +24,35 @@ extern "C" __global__ void penalty(const real* theta, real* grad, const real* l1
     if (grid_sum(sum, partial, ticket, total) && threadIdx.x == 0) *value += total;
 }
 
-// norm <- |grad|_2;  factor <- min(1, limit / norm).
+// norm <- |grad|_2;  factor <- min(1, limit / norm). Numbers whose squares might overflow or vanish are added up by
+// themselves, times a power of two (Blue 1978; maths.regularization.norm_scale).
 extern "C" __global__ void global_norm(const real* grad, integer n, double limit, real* partial, unsigned* ticket,
                                        real* norm, real* factor) {
-    real sum = 0;
-    for (integer i = blockIdx.x * integer(THREADS) + threadIdx.x; i < n; i += integer(gridDim.x) * THREADS)
-        sum += grad[i] * grad[i];
-    real total;
-    if (grid_sum(sum, partial, ticket, total) && threadIdx.x == 0) {
-        real size = sqrt(total);
-        *norm = size;
-        *factor = size > real(limit) ? real(limit) / size : real(1);
+    const real down = power_of_two(-5 * EXPONENTS / 8), up = power_of_two(3 * EXPONENTS / 4);
+    const real large = power_of_two(3 * EXPONENTS / 8), small = power_of_two(-3 * EXPONENTS / 8);
+    real sums[3] = {0, 0, 0}, totals[3];  // of large, of usual and of small numbers
+    for (integer i = blockIdx.x * integer(THREADS) + threadIdx.x; i < n; i += integer(gridDim.x) * THREADS) {
+        real x = fabs(grad[i]);
+        if (x > large) {
+            sums[0] += (down * x) * (down * x);
+        } else if (x < small) {
+            sums[2] += (up * x) * (up * x);
+        } else {
+            sums[1] += x * x;
+        }
     }
+    if (!grid_sums(sums, partial, ticket, totals) || threadIdx.x != 0) return;
+    real total = totals[2], scale = up;
+    if (totals[0] != real(0)) {  // beside which small numbers are nothing
+        total = totals[0] + totals[1] * down * down;
+        scale = down;
+    } else if (totals[1] != real(0)) {
+        total = totals[1] + totals[2] / up / up;
+        scale = real(1);
+    }
+    real root = sqrt(total), size = root / scale;
+    *norm = size;
+    *factor = size > real(limit) ? real(limit) / root * scale : real(1);
 }
 
 // theta, slots <- optimizer(theta, factor * grad, slots; scalars). Slots that the rule has not, and the factor, are null.

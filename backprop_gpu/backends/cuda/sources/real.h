@@ -9,6 +9,11 @@ typedef long long integer;  // every argument of a kernel is eight bytes: a poin
 // The smallest normal number: maths' guard of logarithms and quotients.
 BOTH real smallest_normal() { return sizeof(real) == 4 ? real(1.1754943508222875e-38) : real(2.2250738585072014e-308); }
 
+// The exponents that a number may have are below this, and nearly as far below 0.
+#define EXPONENTS (sizeof(real) == 4 ? 128 : 1024)
+
+BOTH real power_of_two(int exponent) { return real(ldexp(1.0, exponent)); }
+
 // NaN comes through, as through numpy.maximum; fmax and fmin would lose it.
 BOTH real maximum(real a, real b) { return a > b || a != a ? a : b; }
 BOTH real minimum(real a, real b) { return a < b || a != a ? a : b; }

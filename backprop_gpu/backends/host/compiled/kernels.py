@@ -229,7 +229,8 @@ class CompiledKernels(NormKernels):
             super().global_norm(grad, max_norm, norm=norm, factor=factor)
             return
         limit = np.array([max_norm], grad.dtype)
-        sums, dtype = np.zeros((self._crew.size, 1)), grad.dtype.name
+        sums, dtype = np.zeros((self._crew.size, 2)), grad.dtype.name
+        sums[:, 1] = 1.0
         self._run(
             updates.squares(dtype),
             rows(grad),
@@ -239,7 +240,7 @@ class CompiledKernels(NormKernels):
             parts=self._parts_of(grad),
         )
         written = Cut(norm, written=True), Cut(factor, written=True)
-        self._run(updates.global_norm(dtype), sums, sums.size, limit, *written, Units(1))
+        self._run(updates.global_norm(dtype), sums, len(sums), limit, *written, Units(1))
 
     def update(
         self,

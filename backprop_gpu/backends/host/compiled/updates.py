@@ -9,6 +9,7 @@ import numpy as np
 
 from ....maths.optimizers import Optimizer
 from .calling import REALS, Kernel, inline, integers
+from .parts import in_order
 
 
 def rule_of(optimizer: Optimizer, decay: bool) -> tuple[str, list[float]]:
@@ -197,37 +198,60 @@ def penalty_value(dtype: str) -> Kernel:
     return Kernel("penalty_value", dtype, body)
 
 
-# Row: 0 grad, 1 n, 2 sum (float64).
+# Row: 0 grad, 1 n, 2 sum and scale (float64).
 @functools.cache
 def squares(dtype: str) -> Kernel:
-    """sum <- |grad|^2, of some or all of its numbers."""
+    """sum <- |scale grad|^2, of some or all of its numbers; scale is 1 unless the squares overflow or vanish."""
     floats, doubles = REALS[dtype].floats, REALS["float64"].floats
+    many, few, down, up = (np.float64(2.0**e) for e in (900, -900, -600, 700))
+
+    @in_order  # the square of the scale is no number
+    def of_scaled(g, scale, n):
+        total = np.float64(0.0)
+        for i in range(n):
+            x = scale * np.float64(g[i])
+            total += x * x
+        return total
 
     @inline
     def body(address):
         a = integers(address, 3)
-        g, total = floats(a[0], a[1]), np.float64(0.0)
+        g, total, scale, out = floats(a[0], a[1]), np.float64(0.0), np.float64(1.0), doubles(a[2], 2)
         for i in range(a[1]):
             total += np.float64(g[i]) * np.float64(g[i])
-        doubles(a[2], 1)[0] = total
+        scale = down if total > many else (up if total < few else scale)
+        if scale != np.float64(1.0):
+            total = of_scaled(g, scale, a[1])
+        out[0] = total
+        out[1] = scale
 
     return Kernel("squares", dtype, body)
 
 
-# Row: 0 sums (float64), 1 how many, 2 limit, 3 norm, 4 factor.
+# Row: 0 sums and scales (float64), 1 how many, 2 limit, 3 norm, 4 factor.
 @functools.cache
 def global_norm(dtype: str) -> Kernel:
     """norm <- |grad|_2 from the sums of ``squares``;  factor <- min(1, limit / norm)."""
     f, floats, doubles = REALS[dtype].f, REALS[dtype].floats, REALS["float64"].floats
+    largest = f(np.finfo(dtype).max)
 
-    @inline
+    @in_order
     def body(address):
         a = integers(address, 5)
-        sums, total = doubles(a[0], a[1]), np.float64(0.0)
+        sums, total, scale = doubles(a[0], 2 * a[1]), np.float64(0.0), np.float64(0.0)
+        for i in range(a[1]):  # that of the largest numbers is the least
+            if sums[2 * i] != np.float64(0.0):
+                if scale == np.float64(0.0):
+                    scale = sums[2 * i + 1]
+                scale = sums[2 * i + 1] if sums[2 * i + 1] < scale else scale
+        scale = scale if scale > np.float64(0.0) else np.float64(1.0)
         for i in range(a[1]):
-            total += sums[i]
-        size, limit = f(np.sqrt(total)), floats(a[2], 1)[0]
+            shrunk = scale / sums[2 * i + 1] if sums[2 * i] != np.float64(0.0) else np.float64(0.0)
+            total += sums[2 * i] * shrunk * shrunk
+        root = np.sqrt(total)
+        size, limit = f(root / scale), floats(a[2], 1)[0]
         floats(a[3], 1)[0] = size
-        floats(a[4], 1)[0] = limit / size if size > limit else f(1.0)
+        factor = limit / size if size > limit else f(1.0)
+        floats(a[4], 1)[0] = f(np.float64(limit) / root * scale) if size > largest else factor
 
     return Kernel("global_norm", dtype, body)
