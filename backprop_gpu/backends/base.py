@@ -10,6 +10,7 @@ import numpy as np
 
 from .._typing import Array, Namespace
 from ..errors import DeviceError
+from .gate import gated
 from .protocol import Kernels
 from .reference import ReferenceKernels
 from .transfers import Transfers
@@ -110,12 +111,12 @@ class Backend:
             If the set does not run here.
         """
         if kind == "reference":
-            return ReferenceKernels(self)
+            return gated(ReferenceKernels)(self)
         if self.xp is np and kind == "native":
             from .cpu.kernels import NativeKernels
             from .cpu.library import native_library
 
-            return NativeKernels(self, native_library())
+            return gated(NativeKernels)(self, native_library())
         if self.xp is not np or kind not in ("host", "compiled"):
             more = ", 'native', 'host' or 'compiled'" if self.xp is np else ""
             raise DeviceError(f"kernels {kind!r} do not run on {self.name}; use 'reference'{more}")

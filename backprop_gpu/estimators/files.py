@@ -141,6 +141,9 @@ def load(ours: type[Any], path: str | os.PathLike[str], changes: dict[str, Any])
         tabular.from_tensors(made, tensors)
         for member, numbers in zip(made.members_, fitted["members"], strict=True):
             vars(member).update(numbers)
+    elif made._fitted_loss()[1] != net.sizes[-1]:
+        wanted = made._fitted_loss()[1]
+        raise CheckpointError(f"{path} holds a network of {net.sizes[-1]} outputs for targets of {wanted}")
     best = {key.removeprefix("best/"): tensor for key, tensor in tensors.items() if key.startswith("best/")}
     if best:
         made._best = fitted_of(best)

@@ -17,7 +17,7 @@ from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError
 from ..maths.losses import Loss
 from ..network.dense_net import BLOCK_ROWS
 from ..training.callbacks import Callback, Epoch
@@ -238,6 +238,12 @@ def from_tensors(e: Any, tensors: dict[str, np.ndarray]) -> None:
             _, i, parameter = key.split("/")
             named.setdefault(int(i), {})[parameter] = tensor
     e.members_ = [_loaded(e, i, fitted_of(named[i])) for i in sorted(named)]
+    for first, last in ((member.coefs_[0], member.coefs_[-1]) for member in e.members_):
+        for x, n in ((e.scaler_.centre, len(first)), (e.scaler_.spread, len(first))):
+            if x.shape != (n,):
+                raise CheckpointError(f"a scaler of {x.shape} does not fit a network of {n} inputs")
+        if not is_classifier(e) and {e.target_centre_.shape, e.target_spread_.shape} != {last.shape[1:]}:
+            raise CheckpointError(f"a scaler of {e.target_centre_.shape} does not fit {last.shape[1]} outputs")
 
 
 def _loaded(e: Any, seed: int, fitted: dict[str, Any]) -> Any:

@@ -81,7 +81,7 @@ def get_initializer(name: str, activation: str) -> Callable[[np.random.Generator
     """
     if name == "auto":
         name = "he_normal" if activation in _RECTIFIERS else "glorot_uniform"
-    if name not in INITIALIZERS:
+    if not isinstance(name, str) or name not in INITIALIZERS:
         hint = did_you_mean(str(name), INITIALIZERS)
         raise ConfigError(f"unknown initializer {name!r}{hint}; known: auto, {', '.join(INITIALIZERS)}")
     return INITIALIZERS[name]

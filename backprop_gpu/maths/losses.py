@@ -183,7 +183,9 @@ class GroupedCrossEntropy(Loss):
 
     def __post_init__(self) -> None:
         given = self.groups
-        whole = isinstance(given, list | tuple) and all(is_number(n) and n == int(n) and n >= 1 for n in given)
+        whole = isinstance(given, list | tuple) and all(
+            is_number(n) and 1 <= n < math.inf and n == int(n) for n in given
+        )
         if not whole or not given:
             raise ConfigError(f"grouped_cross_entropy: groups must be a list of numbers of classes, got {given!r}")
         object.__setattr__(self, "groups", tuple(int(n) for n in given))

@@ -11,6 +11,7 @@ import numpy as np
 from .._typing import Array
 from ..backends import require_owned
 from ..backends.base import Backend
+from ..backends.gate import check_loss
 from ..backends.select import select
 from ..errors import ConfigError, ShapeError
 from ..maths.initializers import get_initializer
@@ -82,16 +83,13 @@ class DenseNet:
         self.sizes = check_sizes(sizes)
         self.L = len(self.sizes) - 1
         self.loss = get_loss(loss)
-        if self.loss.labels == "classes" and self.sizes[-1] < 2:
-            raise ConfigError("categorical_cross_entropy needs at least 2 outputs; for one use binary_cross_entropy")
-        if self.sizes[-1] % self.loss.per_target:
-            n, each = self.sizes[-1], self.loss.per_target
-            raise ConfigError(f"{each} quantiles need {each} outputs per target column; {n} outputs are no multiple")
+        check_loss(self.loss, self.sizes[-1])
         self.activations = per_layer_activations(activation, self.L)
         self.dropout = per_layer_dropout(dropout, self.L)
         self.batch_norm = per_layer_batch_norm(batch_norm, self.L)
         normalized = [l for l in range(1, self.L) if self.batch_norm[l]]
-        if dtype not in ("float32", "float64", "complex128"):
+        # complex128 is for the complex step, which only the formulas themselves can take.
+        if dtype not in ("float32", "float64") and (dtype, kernels) != ("complex128", "reference"):
             raise ConfigError(f"dtype must be float32 or float64, got {dtype!r}")
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
             raise ConfigError(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")

@@ -14,7 +14,7 @@ import numpy as np
 from .._typing import Array
 from ..backends.base import Backend
 from ..backends.protocol import Dropout, Kernels
-from ..errors import DeviceError
+from ..errors import DeviceError, ShapeError
 from ..maths.activations import Activation, get_activation
 
 ALIGNMENT = 256  # bytes; what CUDA's allocator and wide loads like
@@ -102,9 +102,18 @@ class FlatParams:
         return {name: parts[name] for name in names if name in parts}
 
     def flat(self, named: dict[str, np.ndarray]) -> np.ndarray:
-        """The inverse of :meth:`named`, with zero padding."""
+        """The inverse of :meth:`named`, with zero padding.
+
+        Raises
+        ------
+        ShapeError
+            If a tensor is missing or has another shape.
+        """
         vector = np.zeros(self.theta.shape[0], self.dtype)
         for name, _, offset, shape in self.spans:
+            if name not in named or named[name].shape != shape:
+                got = named[name].shape if name in named else "nothing"
+                raise ShapeError(f"{name} must be {shape}, got {got}")
             vector[offset : offset + shape[0] * shape[1]] = named[name].reshape(-1)
         return vector
 

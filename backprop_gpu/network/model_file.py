@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Backend
-from ..errors import BackpropError, CheckpointError, DeviceError, MissingDependencyError
+from ..errors import BackpropError, CheckpointError, ConfigError, DeviceError, MissingDependencyError
+from ..maths.initializers import get_initializer
 from ..tensor_file import read_tensors, write_tensors
 from .custom import Custom, restored
 from .dense_net import DenseNet
@@ -52,6 +54,19 @@ def save_model(path: str | os.PathLike[str], net: DenseNet, extras: Extras | Non
     write_tensors(Path(path), tensors, description, FORMAT)
 
 
+def _spec_of(network: Any) -> dict[str, Any]:
+    """What ``DenseNet.spec`` gives, and nothing else that a network can be made with."""
+    if not isinstance(network, dict):
+        raise ConfigError(f"a network is described by its settings, got {type(network).__name__}")
+    known = inspect.signature(DenseNet).parameters.keys() - {"device", "kernels", "beside"}
+    unknown = sorted(network.keys() - known)
+    if unknown:
+        raise ConfigError(f"a network has no setting {unknown[0]!r}")
+    if network.get("dtype") not in ("float32", "float64"):
+        raise ConfigError(f"dtype must be float32 or float64, got {network.get('dtype')!r}")
+    return network
+
+
 def load_model(
     path: str | os.PathLike[str],
     device: str | Backend | None = None,
@@ -73,17 +88,19 @@ def load_model(
     tensors, description = read_tensors(Path(path), FORMAT, "model")
     try:
         content = json.loads(description)
-        given = content["network"] | {"initializer": "zeros"}
+        spec = _spec_of(content["network"])
+        given = spec | {"initializer": "zeros"}
         given["activation"] = [restored(a, "activation", custom, path) for a in given["activation"]]
         given["loss"] = restored(given["loss"], "loss", custom, path)
         net = DenseNet(**given, device=device, kernels=kernels)
-        net.initializer = content["network"]["initializer"]
+        get_initializer(spec["initializer"], "relu")  # says what is wrong with it
+        net.initializer = spec["initializer"]
         own = set(net.parameters())
         net.set_parameters({name: value for name, value in tensors.items() if name in own})
         meta = content["extras"]
     except (DeviceError, MissingDependencyError, CheckpointError):
         raise
-    except (KeyError, TypeError, json.JSONDecodeError, BackpropError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError, BackpropError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path} was written by another version of backprop_gpu ({reason})") from error
     return net, Extras({k: v for k, v in tensors.items() if k not in own}, meta)

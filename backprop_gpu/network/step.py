@@ -20,6 +20,7 @@ from ..maths.registry import is_number
 from ..maths.schedules import Schedule, get_schedule
 from .dense_net import DenseNet
 from .memory import Workspace, must_fit
+from .targets import in_dtype, targets_on_device
 
 FORMS = ("fused", "literal")
 LOOSE_WORKSPACES = 4  # that are kept beside those that were reserved
@@ -175,6 +176,8 @@ class TrainingStep:
     ) -> None:
         """grad <- dJ/dtheta without penalty, value <- J without penalty, over the whole batch."""
         m = self._check(X, Y, weights, micro_batch)
+        X, weights = (None if x is None else in_dtype(self.net, x) for x in (X, weights))
+        Y = targets_on_device(self.net, Y)
         if weights is not None and weights_sum is None:
             weights_sum = float(self.net.backend.to_host(self.net.backend.xp.sum(weights)))
         with self.net.backend.activate():

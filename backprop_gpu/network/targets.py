@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._typing import Array
 from ..errors import DataError, ShapeError
 from ..maths.losses import Loss
+
+if TYPE_CHECKING:
+    from .dense_net import DenseNet
 
 _BLOCK = 2**22  # elements
 
@@ -64,7 +68,7 @@ def check_targets(y: Any, loss: Loss, n_outputs: int, n_samples: int) -> np.ndar
         bad = (y != np.floor(y)) | (y < 0) | (y >= n_outputs)
         _reject(y, bad, f"a class label from 0 to {n_outputs - 1}")
         return y.astype(np.int64)
-    if classes or loss.labels == "binary":
+    if classes or loss.labels in ("binary", "groups"):
         _reject(y, (y < 0) | (y > 1), "between 0 and 1")
     if loss.name == "poisson":
         _reject(y, y < 0, "at least 0 for the poisson loss")
@@ -89,6 +93,30 @@ def check_weights(weights: Any, n_samples: int) -> np.ndarray:
     if (w < 0).any() or not w.any():
         raise DataError("sample_weight must be at least 0 everywhere and positive somewhere")
     return w
+
+
+def in_dtype(net: DenseNet, columns: Array) -> Array:
+    """Columns on the device in the network's dtype."""
+    dtype = net.backend.dtype(net.dtype)
+    return columns if columns.dtype == dtype else net.backend.xp.astype(columns, dtype)
+
+
+def targets_on_device(net: DenseNet, Y: Array) -> Array:
+    """Columns on the device as the loss takes them: class labels (1, m) in int64, else in the network's dtype.
+
+    Raises
+    ------
+    DataError
+        For a label that is no class of the network.
+    """
+    xp, n = net.backend.xp, net.sizes[-1]
+    if net.loss.labels != "classes" or Y.shape[0] != 1:
+        return in_dtype(net, Y)
+    labels = Y if Y.dtype == xp.int64 else xp.astype(Y, xp.int64)
+    known = xp.logical_and(xp.greater_equal(labels, 0), xp.less(labels, n))
+    if not net.backend.to_host(xp.all(xp.logical_and(known, xp.equal(labels, Y)))):
+        raise DataError(f"Y must hold class labels from 0 to {n - 1}, or one-hot columns")
+    return labels
 
 
 def _numbers(x: Any, name: str) -> np.ndarray:

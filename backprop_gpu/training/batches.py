@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .._typing import Array, Replay
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, ShapeError
 from ..maths.normalization import part_sizes
 from ..maths.random import host_generator
 from ..network.dense_net import DenseNet
@@ -100,6 +100,11 @@ class Batches:
         Rows that are on the device already, in its dtype, are read where they lie: they must not change meanwhile.
     sizes : sequence of int, optional
         Of the batches, two at most, the larger first, in place of what ``batch_size`` makes.
+
+    Raises
+    ------
+    ShapeError, DataError
+        For rows that are not of one table, or ``chosen`` that are not among them.
     """
 
     on = "device"
@@ -119,6 +124,9 @@ class Batches:
         lent: bool = False,
         sizes: Sequence[int] | None = None,
     ) -> None:
+        _check_table((X, Y, weights), beside)
+        if chosen is not None:
+            chosen = _check_chosen(chosen, X.shape[0])
         self.net, self.chosen, self.beside, self.lent = net, chosen, beside, lent
         self.n = X.shape[0] if chosen is None else len(chosen)
         self.sizes = list(sizes or self._cut(min(batch_size, self.n)))
@@ -186,6 +194,29 @@ class Batches:
     def order_of(self, k: int) -> np.ndarray:
         """The rows of batch k of the epoch."""
         return self._order[self._starts[k] : self._starts[k + 1]]
+
+
+def _check_table(rows: Sequence[np.ndarray | None], beside: Batches | None) -> None:
+    """That rows are one table: what gathers them knows addresses alone. Their widths are the network's affair."""
+    shapes = [x.shape for x in rows if x is not None]
+    if any(len(shape) != 2 for shape in shapes) or len({shape[0] for shape in shapes}) > 1:
+        raise ShapeError(f"X, Y and weights must be rows of one table, got {', '.join(map(str, shapes))}")
+    if not shapes[0][0]:
+        raise DataError("a data set needs at least one example")
+    if beside is not None and any(
+        (x is None) != (other is None) or (x is not None and other is not None and x.shape != other.shape)
+        for x, other in zip(rows, beside.rows, strict=True)
+    ):
+        raise ShapeError("batches beside others are of the same rows")
+
+
+def _check_chosen(chosen: np.ndarray, n: int) -> np.ndarray:
+    """Numbers of rows, int64."""
+    chosen = np.asarray(chosen)
+    whole = chosen.ndim == 1 and chosen.dtype.kind in "iu" and chosen.size > 0
+    if not whole or chosen.min() < 0 or chosen.max() >= n:
+        raise DataError(f"the rows that take part must be a list of numbers from 0 to {n - 1}")
+    return chosen.astype(np.int64, copy=False)
 
 
 class StreamedBatches(Batches):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .._typing import Program, Replay
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..maths.ledger import Denominator
 from ..network.step import TrainingStep
 from .batches import BatchBuffers, Batches
@@ -108,12 +108,14 @@ class JointPass:
 
     Raises
     ------
-    DataError
-        For batches of different sizes.
+    DataError, ConfigError
+        For batches of different sizes, or networks that do not share a kernel set.
     """
 
     def __init__(self, laps: Sequence[Lap]) -> None:
         self.laps, self._net = laps, laps[0].step.net
+        if any(lap.step.net.kernels is not self._net.kernels for lap in laps):
+            raise ConfigError("steps in one program need networks of one kernel set: DenseNet(beside=...)")
         if any(lap.batches.sizes != laps[0].batches.sizes for lap in laps):
             raise DataError("steps in one program need batches of the same sizes; give them as many rows each")
         with self._net.backend.activate():

@@ -31,6 +31,7 @@ from backprop_gpu.backends.cuda import compile
 from backprop_gpu.backends.cuda.fused import FusedKernels
 from backprop_gpu.backends.cuda.gemm import Product
 from backprop_gpu.backends.cuda.launch import Call, packed
+from backprop_gpu.backends.gate import gated
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 FLAGS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-w", "-ffp-contract=off", "-fno-strict-aliasing", "-Wl,-Bsymbolic")
@@ -187,4 +188,4 @@ class EmulatedBackend(Backend):
         return len(alive)
 
     def kernels(self, kind: str) -> Any:
-        return FusedKernels(self, self.launcher) if kind == "fused" else super().kernels(kind)
+        return gated(FusedKernels)(self, self.launcher) if kind == "fused" else super().kernels(kind)

@@ -11,6 +11,7 @@ import numpy as np
 from ..._typing import Array
 from ...errors import DeviceError
 from ..base import Backend
+from ..gate import gated
 from ..protocol import Kernels
 from ..transfers import Transfers
 from .probe import card_name, dotted
@@ -93,7 +94,7 @@ class CudaBackend(Backend):
         from .launch import CupyLauncher
 
         with self.activate():
-            return FusedKernels(self, CupyLauncher(self, CLAIM_OF[kind]))
+            return gated(FusedKernels)(self, CupyLauncher(self, CLAIM_OF[kind]))
 
     def describe(self) -> dict[str, str]:
         """The card and its software: name, compute capability, memory, driver and runtime version."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 from ...errors import DeviceError, MissingDependencyError
+from ..gate import gated
 from ..protocol import Device, Kernels
 from .kernels import HostKernels
 from .openblas import numpys_openblas
@@ -29,10 +30,10 @@ def host_kernels(backend: Device, kind: str) -> Kernels:
     """
     obstacle, blas = compiled_obstacle(), numpys_openblas()
     if kind == "host":
-        return HostKernels(backend, blas)
+        return gated(HostKernels)(backend, blas)
     if obstacle is not None or blas is None:
         error, why = obstacle or (DeviceError, "there is no BLAS")
         raise error(f"compiled kernels cannot run: {why}")
     from .compiled.kernels import CompiledKernels
 
-    return CompiledKernels(backend, blas)
+    return gated(CompiledKernels)(backend, blas)

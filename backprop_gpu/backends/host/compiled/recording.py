@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ....errors import ShapeError
 from .calling import Kernel, call, integers
 from .native import Native
 
@@ -225,7 +226,8 @@ def pass_time(x: np.ndarray) -> float:
 
 
 def _address(x: np.ndarray) -> int:
-    assert x.flags.c_contiguous, "a row holds an address and no strides"
+    if not x.flags.c_contiguous:  # a row holds an address and no strides
+        raise ShapeError(f"compiled kernels take arrays in C order; one of {x.shape} is not")
     if x.flags.writeable and x.size:
         return ctypes.addressof(ctypes.c_char.from_buffer(x.data))  # takes half of the time
     return x.ctypes.data
