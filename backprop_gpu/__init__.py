@@ -40,6 +40,7 @@ _HOMES = {
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]
+_MODULES = ("accel", "backends", "data", "errors", "estimators", "maths", "network", "parity", "textbook", "training")
 
 if TYPE_CHECKING:
     from .backends.base import Backend as Backend
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
@@ -72,7 +75,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted([*__all__, *_MODULES])
 
 
 class _Package(ModuleType):

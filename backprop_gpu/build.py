@@ -58,6 +58,10 @@ class Model:
         like = self.preprocessor.schema
         return read_table(str(source), like=like, labelled=labelled, target=target, delimiter=delimiter)
 
+    def __repr__(self) -> str:
+        codec, columns = self.preprocessor.target, len(self.preprocessor.columns)
+        return f"<Model: {columns} columns, {codec.task if codec else 'no task'}, {self.net!r}>"
+
     def table(self, rows: Any, *, labelled: bool = False) -> Table:
         """Rows as the training table was read.
 

@@ -26,6 +26,31 @@ from .maths.ledger import CONVENTIONS, Denominator, place
 from .maths.losses import BinaryCrossEntropy
 from .maths.optimizers import SGD
 
+__all__ = [
+    "CONVENTIONS",
+    "SCALES",
+    "Cache",
+    "L_model_backward",
+    "L_model_forward",
+    "LinearCache",
+    "Parameters",
+    "array_namespace",
+    "compute_cost",
+    "initialize_parameters",
+    "initialize_parameters_deep",
+    "linear_activation_backward",
+    "linear_activation_forward",
+    "linear_backward",
+    "linear_forward",
+    "predict",
+    "update_parameters",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Parameters: TypeAlias = dict[str, Array]
 """``W1, b1, ..., WL, bL``: W[l] (n_l, n_{l-1}), b[l] (n_l, 1)."""
 

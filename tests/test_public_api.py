@@ -249,3 +249,20 @@ def test_callbacks_hear_every_epoch() -> None:
     history = trainer.fit(X, y, validation=(X, y))
     assert heard == [3, 1, 2, 3, "end"]
     assert isinstance(history, backprop_gpu.History)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".accel", ".backends", ".data", ".estimators", ".gradcheck", ".parity", ".textbook"]
+)
+def test_dir_shows_nothing_but_what_is_offered(name: str) -> None:
+    module = importlib.import_module(f"backprop_gpu{name}")
+    shown = {each for each in dir(module) if not each.startswith(("_", "@"))}  # @: pytest's
+    assert {each for each in module.__all__ if not each.startswith("_")} <= shown
+    for each in shown - set(module.__all__):  # its own modules, and nothing that it has imported
+        assert inspect.ismodule(getattr(module, each))
+        assert getattr(module, each).__name__ == f"{module.__name__}.{each}"
+
+
+def test_its_modules_need_no_import_of_their_own() -> None:
+    script = "import backprop_gpu as b; print(b.parity.check.__name__, b.textbook.predict.__name__, b.maths.__name__)"
+    assert python(script) == "check predict backprop_gpu.maths\n"

@@ -30,3 +30,7 @@ def load_ipython_extension(ipython: Any) -> None:
 def unload_ipython_extension(ipython: Any) -> None:
     """``%unload_ext backprop_gpu.accel``."""
     uninstall()
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,7 +1,5 @@
 """Devices: array namespaces, transfers, buffers and kernels. Importing this loads no optional package."""
 
-from __future__ import annotations
-
 from .base import Backend
 from .select import get_backend, require_owned
 

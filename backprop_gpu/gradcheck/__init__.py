@@ -1,7 +1,5 @@
 """Is the gradient the derivative of the cost? By the complex step, or by differences where that cannot tell."""
 
-from __future__ import annotations
-
 from .checking import THRESHOLD, GradientReport, TensorCheck, gradcheck
 from .complex_step import ComplexStepNamespace
 

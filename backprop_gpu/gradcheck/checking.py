@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .._notebook import html_table
 from ..errors import ConfigError
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
@@ -87,6 +88,14 @@ class GradientReport:
             return f"gradient ok, worst relative error {self.error:.1e}"
         at = "" if t.worst is None else f", entry {list(t.worst)}: {t.got:.9g} for {t.want:.9g}"
         return f"gradient wrong in layer {t.layer}, d{t.name}{at}" + f"; {t.cause}" * bool(t.cause)
+
+    def __repr__(self) -> str:
+        return f"<GradientReport: {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        header = ("tensor", "relative error", "by", "ok", "worst entry", "got", "want", "cause")
+        rows = ((t.name, t.error, t.method, t.ok, t.worst, t.got, t.want, t.cause) for t in self.tensors)
+        return html_table(self.summary(), header, rows)
 
 
 def gradcheck(

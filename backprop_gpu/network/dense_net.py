@@ -19,6 +19,7 @@ from ..maths.ledger import Denominator
 from ..maths.losses import Loss, get_loss
 from ..maths.random import host_generator
 from .custom import Custom, check_custom, spec_of
+from .describe import layers_table, one_line
 from .memory import FlatParams, Workspace, must_fit
 from .settings import check_sizes, per_layer_activations, per_layer_batch_norm, per_layer_dropout
 from .targets import check_rows, check_targets, check_weights
@@ -188,13 +189,7 @@ class DenseNet:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to one safetensors file, which :meth:`load` reads.
-
-        Raises
-        ------
-        CheckpointError
-            If it cannot be written.
-        """
+        """Write the network to one safetensors file, which :meth:`load` reads; CheckpointError if that cannot be."""
         from .model_file import save_model
 
         save_model(path, self)
@@ -208,20 +203,31 @@ class DenseNet:
         *,
         custom: Custom = (),
     ) -> DenseNet:
-        """The network of a file that :meth:`save` wrote, or of a model.safetensors, onto any device.
+        """The network of a file that :meth:`save` wrote, or of a run's model.safetensors, onto any device.
 
-        ``custom``: the activations and the loss of your own that it has, such as ``custom=[snake, MyLoss]``.
-
-        Raises
-        ------
-        CheckpointError
-            If the file is missing, damaged or of another kind, or needs a formula that ``custom`` does not have.
-        DeviceError, MissingDependencyError
-            For a device or kernel set that cannot be had.
+        ``custom``: the activations and the loss of your own that it has, such as ``custom=[snake, MyLoss]``. Raises
+        CheckpointError and DeviceError as ``model_file.load_model``.
         """
         from .model_file import load_model
 
         return load_model(path, device, kernels, custom=custom)[0]
+
+    def __reduce__(self) -> Any:
+        """Copies and pickles are networks of their own, on the same device, or where it is not there on another."""
+        from .model_file import rebuilt
+
+        return rebuilt, (type(self), self.settings(), self.parameters(), self.backend.name, self.kernels_kind)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DenseNet:
+        from .model_file import rebuilt
+
+        return rebuilt(type(self), self.settings(), self.parameters(), self.backend, self.kernels_kind)
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return layers_table(self)
 
     # -- the layer loop (columns are examples) -------------------------------------------------------------------
 

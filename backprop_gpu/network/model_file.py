@@ -104,3 +104,21 @@ def load_model(
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path} was written by another version of backprop_gpu ({reason})") from error
     return net, Extras({k: v for k, v in tensors.items() if k not in own}, meta)
+
+
+def rebuilt(
+    cls: type[DenseNet],
+    settings: dict[str, Any],
+    parameters: dict[str, np.ndarray],
+    device: str | Backend,
+    kernels: str,
+) -> DenseNet:
+    """The network of these settings and parameters; on what ``auto`` takes where the device is not there."""
+    given = settings | {"initializer": "zeros"}
+    try:
+        net = cls(**given, device=device, kernels=kernels)
+    except (DeviceError, MissingDependencyError):
+        net = cls(**given)
+    net.initializer = settings["initializer"]
+    net.set_parameters(parameters)
+    return net

@@ -106,6 +106,10 @@ class TrainingStep:
         self._reserved: set[int] = set()
         self._make_buffers()
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # Its buffers are views of each other, and recorded programs know where they lie.
+        raise ConfigError("a training step can be neither copied nor pickled; copy its net, and make a step for that")
+
     def _make_buffers(self) -> None:
         """Everything that changes from step to step is a buffer on the device."""
         backend, dtype = self.net.backend, self.net.dtype

@@ -89,6 +89,9 @@ class CostGradientReport:
     def __str__(self) -> str:
         return self.sentence
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.sentence}>"
+
 
 def check_cost_gradient_pair(
     target: Any,

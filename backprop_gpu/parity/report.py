@@ -8,6 +8,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .._notebook import html_table
 from ..errors import CheckpointError
 from .case import save_case
 from .findings import Finding
@@ -108,6 +109,17 @@ class Report:
         f = self.first
         cause = f"; {f.cause}" if f.cause else ""
         return f"parity wrong at {f.tensor} ({f.operation}), {f.ratio:.3g} of the bound{cause}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        header = ("operation", "tensor", "shape", "K", "ratio", "worst entry", "verdict", "cause")
+        rows = (
+            (f.operation, f.tensor, "x".join(map(str, f.shape)), f.k, f.ratio, f.worst, f.verdict, f.cause)
+            for f in self.findings
+        )
+        return html_table(self.summary(), header, rows)
 
     def lines(self) -> list[str]:
         """The summary, and a line for every tensor that is not ok: where, what is there, what should be, why."""

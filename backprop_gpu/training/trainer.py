@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .._notebook import html_table
 from ..errors import ConfigError, DataError, NonFiniteError, did_you_mean
 from ..maths.optimizers import Optimizer
 from ..maths.registry import is_number
@@ -23,6 +24,7 @@ from .capacity import DATA_ON, RoomyPass, place_data
 from .metrics import METRICS, check_metrics, evaluate
 
 COST = "cost"
+SHOWN = 10  # epochs at either end of a history in a notebook
 
 
 def _whole(number: Any, least: int) -> bool:
@@ -80,6 +82,25 @@ class History:
     best_epoch: int = 0
     stopped: str = "epochs"
     notes: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        last = f", cost={self.epochs[-1].cost:.6g}" if self.epochs else ""
+        judged = self.epochs[-1].validation if self.epochs else {}
+        validation = "".join(f", validation {name}={value:.6g}" for name, value in judged.items())
+        return (
+            f"<History: {len(self.epochs)} epochs, best {self.best_epoch}, stopped by {self.stopped}{last}{validation}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """The first epochs and the last ones."""
+        names = list(self.epochs[-1].validation) if self.epochs else []
+        rows: list[list[Any]] = [
+            [e.epoch, e.step, e.cost, e.learning_rate, *(e.validation.get(name) for name in names)] for e in self.epochs
+        ]
+        if len(rows) > 2 * SHOWN:
+            rows[SHOWN:-SHOWN] = [["..."] * (4 + len(names))]
+        header = ("epoch", "step", "cost", "learning rate", *(f"validation {name}" for name in names))
+        return html_table(repr(self).strip("<>"), header, rows)
 
 
 class Trainer:
