@@ -259,6 +259,10 @@ def lift(x: Any, bounds: Bounds) -> BoundedArray:
 def _operand(x: BoundedArray) -> BoundedArray:
     """x as a product of the declared precision takes it."""
     B = x.bounds
+    if B.operand_bits:
+        unit = np.ldexp(1.0, np.frexp(x.v)[1] - abs(B.operand_bits))
+        shortened = np.rint(x.v / unit) if B.operand_bits > 0 else np.trunc(x.v / unit)
+        return BoundedArray(B, shortened * unit, x.e, x.k)
     if B.u_in == 0.0:
         return x
     return BoundedArray(B, x.v, np.where(x.zero, 0.0, x.e + B.u_in * (np.abs(x.v) + x.e) + B.eta_in), x.k)

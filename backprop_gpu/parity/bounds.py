@@ -46,6 +46,9 @@ class Bounds:
         Units in the last place by which its elementary functions may miss, from its own documents.
     reciprocal_first : bool
         Whether a Python number over an array is the number times the array's reciprocal (torch).
+    operand_bits : int
+        A traced product rounds its operands to so many bits (negative: cuts them off), to see what a device that does
+        so would give; 0: it does not.
     """
 
     dtype: str = "float32"
@@ -57,6 +60,7 @@ class Bounds:
     u_sum: float = 2.0**-24
     ulps: Mapping[str, float] = field(default_factory=dict)
     reciprocal_first: bool = False
+    operand_bits: int = 0
 
     @property
     def rounding(self) -> float:

@@ -25,7 +25,8 @@ from .classify import classify
 from .findings import Finding
 from .judge import Judge
 from .prediction import judge_prediction
-from .probes import LayerShape, probe
+from .probe_sums import probe_sums
+from .probes import LayerShape, probe, shapes_of
 from .products import LONG
 from .recorded_epochs import EpochPlan, judge_epochs, rows_and_batch
 from .report import Drift, Report
@@ -34,6 +35,7 @@ from .trace import Recipe, StepTrace, layer_calls, trace_step
 
 STREAM = 3  # the part of the seed's randomness that this uses: the order of rows, biases and state that were all 0
 PERIOD = 8191  # random numbers of an optimizer's state, over and over: a prime, so that no two layers look alike
+SUMS = ("db", "dgamma", "value", "J", "norm")  # whose bounds hide a lower precision where they are long
 CLEARED = 0.25  # of the difference that tf32 would leave
 
 
@@ -346,6 +348,10 @@ def _report(run: _Run, claim: str, judged: list[Replayed], trace: StepTrace, dri
         shapes = _suspects(run.net, run.m, judged[-1])
         if shapes:
             steps[-1] = steps[-1] + probe(run.net.backend, run.net.kernels, shapes, run.net.dtype)
+        elif any(f.k >= LONG and f.tensor.startswith(SUMS) for f in judged[-1].findings):
+            of = trace.recipe.micro_batch or run.m, run.net.dtype, run.rng
+            sums = probe_sums(run.net.backend, run.net.kernels, shapes_of(run.net, min(of[0], run.m)), *of[1:])
+            steps[-1] = steps[-1] + [f for f in sums if f.verdict != "ok"]
     inputs = {tensor: names for r in judged for tensor, names in r.inputs.items()}
     about = {
         "device": run.net.backend.name,

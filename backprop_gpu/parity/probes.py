@@ -20,6 +20,8 @@ from ..backends.protocol import Dropout, Kernels
 from ..maths.activations import get_activation
 from ..maths.random import philox_words
 from .findings import Finding
+from .probe_sums import probe_sums
+from .probe_values import bit_equal, full_mantissas, lost_bits
 
 if TYPE_CHECKING:
     from ..network.dense_net import DenseNet
@@ -75,7 +77,8 @@ def probe(
     -------
     list of Finding
         ``probe upload``: bytes that come back as they went up. ``probe one-hot``: one-hot rows times full mantissas,
-        either operand. ``probe accumulator``: 1 + (K - 1) eps, exact in any order. ``probe subnormal``: a warning
+        either operand. ``probe accumulator``: 1 + (K - 1) eps, exact in any order. ``probe one term``, ``probe many
+        terms``: the same of row sums, costs, penalties and norms. ``probe subnormal``: a warning
         where they are flushed to zero. ``probe philox``: published answers, and a dropout mask of the kernels.
         All but the warning have ratio 0 or infinity.
     """
@@ -86,36 +89,11 @@ def probe(
             for product in _products(backend, kernels, LayerShape(*shape), dtype):
                 found += [_one_hot(product, side, rng) for side in ("left", "right")]
                 found.append(_accumulator(product))
+        found += probe_sums(backend, kernels, shapes, dtype, rng) if shapes else []
         if shapes:
             found += _subnormals(backend, kernels, LayerShape(*shapes[0]), dtype, rng)
         found += [_published_words(backend), _mask(backend, kernels, dtype, rng)]
     return found
-
-
-# -- exactness --------------------------------------------------------------------------------------------------------
-
-
-def _bits(x: np.ndarray) -> np.ndarray:
-    """The bytes of x as (size, itemsize), in the order of its entries."""
-    return np.ascontiguousarray(x).reshape(-1).view(np.uint8).reshape(x.size, x.dtype.itemsize)
-
-
-def _exact(operation: str, tensor: str, k: int, got: np.ndarray, want: np.ndarray, cause: Callable[[], str]) -> Finding:
-    """Equal bit for bit, or wrong; ``cause`` is asked only then."""
-    if got.shape != want.shape or got.dtype != want.dtype:
-        text = f"{got.dtype} {got.shape} came back for {want.dtype} {want.shape}"
-        return Finding(operation, tensor, want.shape, k, math.inf, verdict="wrong", cause=text)
-    differs = (_bits(got) != _bits(want)).any(axis=1)
-    if not differs.any():
-        return Finding(operation, tensor, want.shape, k, 0.0)
-    with np.errstate(all="ignore"):
-        gap = np.abs(got.astype(complex) - want.astype(complex)).reshape(-1)
-    gap = np.where(np.isnan(gap), np.inf, gap)
-    at = np.unravel_index(int(np.argmax(np.where(differs, gap, -1.0))), want.shape)
-    worst = tuple(int(i) for i in at)
-    text = f"{int(differs.sum()):,} of {want.size:,} entries differ; {cause()}"
-    numbers = float(np.real(got[at])), float(np.real(want[at]))
-    return Finding(operation, tensor, want.shape, k, math.inf, None, worst, *numbers, verdict="wrong", cause=text)
 
 
 # -- (a) transfers ----------------------------------------------------------------------------------------------------
@@ -143,7 +121,7 @@ def _upload(backend: Backend, name: str, rng: np.random.Generator) -> Finding:
     got = backend.to_host(backend.asarray(want, name))
     sums = [hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest() for x in (want, got)]
     told = f"SHA-256 {sums[0][:16]} went up and {sums[1][:16]} came down"
-    return _exact("probe upload", name, 1, got, want, lambda: told)
+    return bit_equal("probe upload", name, 1, got, want, lambda: told)
 
 
 # -- (b), (c) products ------------------------------------------------------------------------------------------------
@@ -192,13 +170,6 @@ def _products(backend: Backend, kernels: Kernels, shape: LayerShape, dtype: str)
     yield _Product("dense_vjp_params", (n, m, k), kind, vjp_params)
 
 
-def _mantissas(rng: np.random.Generator, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    """Numbers of either sign in [1, 2) that need every bit of the dtype: the last one is set in each."""
-    last = np.finfo(dtype).nmant
-    fraction = (rng.integers(0, 2**last, shape) | 1).astype(dtype) * dtype.type(2.0**-last)
-    return (1 + fraction) * rng.choice(np.array([-1, 1], dtype), shape)
-
-
 def _picked(rng: np.random.Generator, K: int, count: int) -> Iterator[np.ndarray]:
     """Which term each row picks, pass by pass: the last and the first term first, then the others in random order."""
     order = np.array([K - 1, 0][:K], np.int64)
@@ -210,14 +181,14 @@ def _picked(rng: np.random.Generator, K: int, count: int) -> Iterator[np.ndarray
 def _one_hot(product: _Product, side: str, rng: np.random.Generator) -> Finding:
     """One operand (``side``) picks one term of each sum; the other must come through bit for bit."""
     M, K, N = product.shape
-    full = _mantissas(rng, (K, N) if side == "left" else (M, K), product.dtype)
+    full = full_mantissas(rng, (K, N) if side == "left" else (M, K), product.dtype)
     for picked in _picked(rng, K, M if side == "left" else N):
         hot = np.zeros((len(picked), K), product.dtype)
         hot[np.arange(len(picked)), picked] = 1
         got = product.multiply(hot, full) if side == "left" else product.multiply(full, hot.T)
         want = full[picked] if side == "left" else full[:, picked]
         tensor = f"{product.name} {'right' if side == 'left' else 'left'} operand, {M}x{K}x{N}"
-        finding = _exact("probe one-hot", tensor, K, got, want, lambda got=got: _lost_bits(got))  # type: ignore[misc]
+        finding = bit_equal("probe one-hot", tensor, K, got, want, lambda got=got: lost_bits(got))  # type: ignore[misc]
         if finding.verdict != "ok":
             break
     return finding
@@ -232,26 +203,9 @@ def _accumulator(product: _Product) -> Finding:
     want = np.full((M, N), 1 + (K - 1) * eps, product.dtype)
     got = product.multiply(left, np.ones((K, N), product.dtype))
     terms = f"1 and {K - 1} times {eps:.3g} are added up"
-    return _exact("probe accumulator", f"{product.name}, {M}x{K}x{N}", K, got, want, lambda: f"{terms}; {_short(got)}")
-
-
-def _kept_bits(x: np.ndarray) -> int:
-    """The bits of mantissa that any entry needs: those before the zeros at the end that all have in common."""
-    words = np.bitwise_or.reduce(x[np.isfinite(x)].view(f"u{x.dtype.itemsize}"), axis=None)
-    last = np.finfo(x.dtype).nmant
-    common = int(words) & (2**last - 1) | 2**last
-    return last + 1 - ((common & -common).bit_length() - 1)
-
-
-def _lost_bits(got: np.ndarray) -> str:
-    """What the wrong copies look like."""
-    all_bits = int(np.finfo(got.dtype).nmant) + 1
-    kept = _kept_bits(got)
-    if kept < all_bits:
-        looks = {24: "float32", 11: "tf32 or fp16", 8: "bf16"}.get(kept)
-        return f"{kept} of {all_bits} bits are kept" + (f", as by {looks}" if looks else "")
-    zeros = int((got == 0.0).sum())
-    return f"{zeros:,} are 0: terms of the sum are left out" if zeros else "terms are mixed up"
+    return bit_equal(
+        "probe accumulator", f"{product.name}, {M}x{K}x{N}", K, got, want, lambda: f"{terms}; {_short(got)}"
+    )
 
 
 def _short(got: np.ndarray) -> str:
@@ -286,7 +240,9 @@ def _subnormals(
         W, A_prev, b = (backend.asarray(x, dtype) for x in (W, A_prev, b))
         kernels.dense(W, A_prev, b, identity, None, A=A, saved=saved)
         got = backend.to_host(A)
-        finding = _exact("probe subnormal", f"dense, {tensor}", 1, got, want, lambda: "subnormal numbers do not pass")
+        finding = bit_equal(
+            "probe subnormal", f"dense, {tensor}", 1, got, want, lambda: "subnormal numbers do not pass"
+        )
         off = float(np.max(np.abs(got.astype(np.float64) - want))) / float(info.smallest_normal)
         if finding.verdict != "ok" and off < 1.0:
             cause = f"subnormal numbers are flushed to zero: {finding.want:.3g} became {finding.got:.3g}"
@@ -317,7 +273,7 @@ def _published_words(backend: Backend) -> Finding:
         columns = [backend.asarray([c], "int64") for c in counter]
         words = philox_words(backend.xp, key[0] + (key[1] << 32), columns)
         got.append([int(backend.to_host(w)[0]) for w in words])
-    return _exact("probe philox", "words", 1, np.array(got, np.int64), want, lambda: "64-bit integers go wrong")
+    return bit_equal("probe philox", "words", 1, np.array(got, np.int64), want, lambda: "64-bit integers go wrong")
 
 
 def _mask(backend: Backend, kernels: Kernels, dtype: str, rng: np.random.Generator) -> Finding:
@@ -342,4 +298,6 @@ def _mask(backend: Backend, kernels: Kernels, dtype: str, rng: np.random.Generat
     W, A_prev, b = backend.zeros((n, 1), dtype), backend.zeros((1, m), dtype), up(np.ones((n, 1)), dtype)
     kernels.dense(W, A_prev, b, identity, dropout, A=A, saved=saved)
     kept = backend.to_host(A) != 0.0
-    return _exact("probe philox", "dropout mask", 1, kept, want, lambda: "the kernels draw other masks than the host")
+    return bit_equal(
+        "probe philox", "dropout mask", 1, kept, want, lambda: "the kernels draw other masks than the host"
+    )
