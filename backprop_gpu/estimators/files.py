@@ -16,6 +16,7 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
 from ..errors import CheckpointError
+from ..network.custom import Custom, Formula, restored, spec_of
 from ..network.model_file import Extras, load_model, save_model
 from . import tabular
 from .engine import SolverState, fitted_of, named_of
@@ -27,6 +28,7 @@ NUMBERS = (
     *("validation_loss_curve_", "validation_metric_curves_", "_fitted_on"),
 )
 PLAIN = (str, int, float, bool, type(None))
+FORMULAS = {"activation": "activation", "loss": "loss", "solver": "optimizer", "learning_rate": "schedule"}
 PAIRS = "__pairs__"  # a dict whose keys are not all text, which JSON has no other way to write
 
 
@@ -91,7 +93,7 @@ def _plain(value: Any) -> Any:
         return dict(plain) if all(isinstance(k, str) for k, _ in plain) else {PAIRS: plain}
     if isinstance(value, list | tuple | range | np.ndarray):
         return [_plain(v) for v in value]
-    return value.spec() if hasattr(value, "spec") else value
+    return _plain(spec_of(value)) if isinstance(value, Formula) else value
 
 
 def _fits(plain: Any) -> bool:
@@ -111,20 +113,25 @@ def _given(plain: Any) -> Any:
     return plain
 
 
-def load(ours: type[Any], path: str | os.PathLike[str], changes: dict[str, Any]) -> Any:
+def load(ours: type[Any], path: str | os.PathLike[str], changes: dict[str, Any], custom: Custom = ()) -> Any:
     """Read what :func:`save` wrote; the device is not needed until the estimator is used.
 
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, or holds something else.
+        If the file is missing, damaged, or holds something else, or needs a formula that ``custom`` does not have.
     """
-    net, extras = load_model(path, "cpu")
+    net, extras = load_model(path, "cpu", custom=custom)
     name = extras.meta.get("estimator")
     if name != ours.__name__:
         raise CheckpointError(f"{path} holds {name or 'a network without an estimator'}, not {ours.__name__}")
     fitted, tensors = dict(extras.meta["fitted"]), extras.tensors
     params = _given(extras.meta["params"])
+    for key, kind in FORMULAS.items():
+        if key in params and key not in changes:
+            given = params[key] if isinstance(params[key], list) else [params[key]]
+            formulas = [restored(spec, kind, custom, path) for spec in given]
+            params[key] = formulas if isinstance(params[key], list) else formulas[0]
     for key, default in ours().get_params(deep=False).items():
         if isinstance(default, tuple) and isinstance(params.get(key), list):  # JSON has no tuples
             params[key] = tuple(params[key])

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..maths.losses import Loss
+from ..network.custom import Custom
 from ..network.dense_net import BLOCK_ROWS, DenseNet
 from . import files, interop, tabular
 from .arrays import check_origin, on_host, origin_of
@@ -169,9 +170,12 @@ class Fitted(BaseEstimator):
         files.save(self, path)
 
     @classmethod
-    def from_safetensors(cls, path: str | os.PathLike[str], **changes: Any) -> Any:
-        """Read what :meth:`to_safetensors` wrote; ``changes`` set other parameters, such as ``device="cpu"``."""
-        return files.load(cls, path, changes)
+    def from_safetensors(cls, path: str | os.PathLike[str], *, custom: Custom = (), **changes: Any) -> Any:
+        """Read what :meth:`to_safetensors` wrote; ``changes`` set other parameters, such as ``device="cpu"``.
+
+        ``custom``: the formulas of your own that it was made with, such as ``custom=[snake, MyOptimizer]``.
+        """
+        return files.load(cls, path, changes, custom)
 
     # -- copies ------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold
 from support.command import ROOT, environment
 from support.estimators import SETS, distance, fitted, rows, same_bits
+from support.own_formulas import SNAKE, Halving, LogCosh, SignMomentum
 
 import backprop_gpu
 from backprop_gpu import MLPClassifier, MLPRegressor, parity
@@ -224,6 +225,27 @@ def test_a_file_keeps_class_weights_of_several_labels_and_says_what_it_does_not_
     model.set_params(callbacks=[backprop_gpu.Callback()], validation_fraction=StratifiedKFold(3))
     with pytest.warns(UserWarning, match="the file does not hold callbacks, validation_fraction, which are no plain"):
         model.to_safetensors(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("preset", [None, "tabular"])
+def test_formulas_of_ones_own_are_given_again_to_what_reads_the_file(preset: str | None, tmp_path: Path) -> None:
+    X, y = np.random.default_rng(0).standard_normal((80, 3)), np.sin(np.arange(80.0))
+    own = {"activation": SNAKE, "loss": LogCosh(2.0), "solver": SignMomentum(0.01), "learning_rate": Halving(5)}
+    more: dict[str, Any] = {"preset": preset, "n_members": 2, "batch_norm": False, "dropout": 0.0}
+    model = MLPRegressor(**own, **more, hidden_layer_sizes=[6, 5], max_iter=3, random_state=0).fit(X, y)
+    model.to_safetensors(tmp_path / "m")
+    custom = [SNAKE, LogCosh, SignMomentum, Halving()]
+    for other in (
+        MLPRegressor.from_safetensors(tmp_path / "m", custom=custom),
+        MLPRegressor.from_safetensors(tmp_path / "m", custom=[SNAKE, LogCosh], solver="sgd", learning_rate="constant"),
+    ):
+        assert np.array_equal(other.predict(X), model.predict(X))
+    again = MLPRegressor.from_safetensors(tmp_path / "m", custom=custom)
+    assert {name: again.get_params()[name] for name in own} == own
+    assert np.array_equal(clone(again).fit(X, y).predict(X), clone(model).fit(X, y).predict(X))
+    for left, name in enumerate(["snake", "log_cosh", "sign_momentum", "halving"]):
+        with pytest.raises(CheckpointError, match=rf"needs the \w+ '{name}' \(support\.own_formulas\.\w+\).*custom="):
+            MLPRegressor.from_safetensors(tmp_path / "m", custom=[x for i, x in enumerate(custom) if i != left])
 
 
 def test_another_solver_starts_with_its_own_state() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.backends import Case, cases
 from support.own_formulas import SNAKE, Halving, LogCosh, SignMomentum, snake, snake_vjp
 from support.small_nets import small_net
 
 from backprop_gpu import DenseNet, Trainer, gradcheck, load, parity
-from backprop_gpu.backends.host.select import compiled_obstacle
 from backprop_gpu.build import Model
 from backprop_gpu.data.preprocessing import Preprocessor
 from backprop_gpu.data.table import Table
@@ -21,7 +21,6 @@ from backprop_gpu.maths.activations import Activation, get_activation
 from backprop_gpu.maths.losses import SquaredError
 from backprop_gpu.network.step import TrainingStep
 
-SETS = ["reference", "host"] if compiled_obstacle() else ["reference", "host", "compiled"]
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((64, 3))
 Y = np.sin(X[:, :1]) + 0.1 * RNG.standard_normal((64, 1))
@@ -53,10 +52,10 @@ def own_net(**settings: Any) -> DenseNet:
 # -- from training to a file and back ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kernels", SETS)
-def test_trained_as_their_formulas_say(kernels: str) -> None:
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_trained_as_their_formulas_say(case: Case) -> None:
     """Against the textbook's loop, written out for this network."""
-    net = own_net(kernels=kernels)
+    net = own_net(device=case.backend, kernels=case.kind)
     p = {name: value.copy() for name, value in net.parameters().items()}
     Trainer(net, optimizer=SignMomentum(0.02), schedule=Halving(2), epochs=4, batch_size=64, shuffle=False).fit(X, Y)
     v = dict.fromkeys(p, 0.0)
@@ -75,11 +74,12 @@ def test_trained_as_their_formulas_say(kernels: str) -> None:
         np.testing.assert_allclose(value, p[name], rtol=0.0, atol=1e-12)
 
 
-@pytest.mark.parametrize("kernels", SETS)
-def test_gradcheck_judges_them(kernels: str) -> None:
-    assert gradcheck(own_net(kernels=kernels), X[:7], Y[:7]).ok
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_gradcheck_judges_them(case: Case) -> None:
+    device = {"device": case.backend, "kernels": case.kind}
+    assert gradcheck(own_net(**device), X[:7], Y[:7]).ok
     wrong = replace(SNAKE, vjp_function=lambda xp, dA, Z, A, a: dA * (1.0 + xp.sin(a * Z)))
-    assert not gradcheck(own_net(activation=wrong), X[:7], Y[:7]).ok
+    assert not gradcheck(own_net(activation=wrong, **device), X[:7], Y[:7]).ok
 
 
 @pytest.mark.parametrize("custom", [[SNAKE, LogCosh], (LogCosh(), replace(SNAKE, parameters=(("a", 9.0),)))])
