@@ -26,7 +26,7 @@ from .network.model_file import Extras, load_model, save_model
 from .rows import read_rows
 from .rows import read_split as read_split
 from .run_folder import HISTORY_FILE, METRICS_FILE, MODEL_FILE, check_run_dir, make_run_dir
-from .training.callbacks import Callback, JsonLines, to_json
+from .training.callbacks import Callback, Epoch, JsonLines, to_json
 from .training.metrics import confusion_matrix, default_metrics, evaluate
 from .training.trainer import EarlyStopping, History, Trainer, class_indices
 
@@ -275,6 +275,20 @@ def _trainer(config: Config, net: DenseNet, progress: bool) -> Trainer:
     )
 
 
+class _TrainingScores(Callback):
+    """Scores training rows after each epoch as the validation rows are, so that the two can be compared."""
+
+    def __init__(self, trainer: Trainer, X: np.ndarray, y: np.ndarray, n_validation: int) -> None:
+        """Of many rows, as many as there are for validation, or a thousand: a curve needs no more."""
+        rows = np.linspace(0, len(X) - 1, min(len(X), max(n_validation, 1000))).astype(np.int64)
+        self.trainer, self.X, self.y = trainer, X[rows], y[rows]
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Add the scores to the epoch."""
+        with self.trainer.step.averaged():
+            epoch.training = self.trainer.evaluate(self.X, self.y)
+
+
 def run(
     experiment: Experiment, run_dir: str | os.PathLike[str] | None = None, callbacks: Sequence[Callback] = ()
 ) -> Outcome:
@@ -292,7 +306,8 @@ def run(
     verified = [] if not config.verify else [_verified(experiment, X, y)]
     run_dir = make_run_dir(config, run_dir)
     trainer = experiment.trainer
-    trainer.callbacks = [JsonLines(run_dir / HISTORY_FILE), *callbacks, *trainer.callbacks]
+    scored = [] if held_out is None else [_TrainingScores(trainer, X, y, len(held_out[0]))]
+    trainer.callbacks = [*scored, JsonLines(run_dir / HISTORY_FILE), *callbacks, *trainer.callbacks]
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # the trainer says in one line that a run diverged
             history = trainer.fit(X, y, validation=held_out)

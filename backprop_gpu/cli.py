@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(train)
     train.add_argument("--run-dir", metavar="DIR", help="where the run goes (default: runs/NAME-TIME)")
     train.add_argument("--verify", action="store_true", help="judge a step on this device before and after (parity)")
-    train.add_argument("--quiet", action="store_true", help="no progress bar and no tables")
+    train.add_argument("--quiet", action="store_true", help="print the run folder alone: no progress, no tables")
     train.set_defaults(command=_train)
 
     add_evaluate(commands.add_parser("evaluate", help="score a trained model on its test rows, or on a file"))
@@ -178,12 +178,21 @@ def _train(options: argparse.Namespace) -> int:
         print(f"{config.name}: {' - '.join(map(str, net.sizes))}, {net.n_parameters:,} parameters, {net.dtype}")
         if experiment.why_task:
             print(f"task: {experiment.config.data.task}, since {experiment.why_task}; else set data.task")
-        print(f"device: {net.backend.name} ({net.backend.reason})")
+        print(f"device: {net.backend.name} ({_in_short(net.backend.reason)})")
     outcome = run(experiment, options.run_dir)
-    drawn = draw_curve(outcome.history.epochs, outcome.history.best_epoch, outcome.run_dir / "curve.png")
-    if not options.quiet:
+    history, picture = outcome.history, outcome.run_dir / "curve.png"
+    drawn = draw_curve(history.epochs, history.best_epoch, picture, f"{config.name}: {outcome.run_dir.name}")
+    if options.quiet:
+        print(outcome.run_dir)
+    else:
         _report(outcome, drawn)
     return 0
+
+
+def _in_short(reason: str) -> str:
+    """Why a device was taken; why it is not CUDA takes several lines, which ``devices`` has."""
+    cause, _, _ = reason.partition(":")
+    return f"{cause}; `backprop-gpu devices` says why" if cause == "CUDA cannot be used" else reason
 
 
 def _report(outcome: Outcome, drawn: bool) -> None:
@@ -193,9 +202,12 @@ def _report(outcome: Outcome, drawn: bool) -> None:
     parts: dict[str, Any] = {name: m[name] for name in ("train", "validation", "test") if name in m}
     out = terminal.console()
     out.print(terminal.scores(parts))
-    matrix = parts.get("test", {}).get("confusion_matrix")
+    part = next(name for name in ("test", "validation", "train") if name in parts)
+    matrix = parts[part].get("confusion_matrix")
     if matrix is not None and len(matrix["classes"]) <= 12:
-        out.print(terminal.confusion(matrix))
+        terminal.print_confusion(
+            out, matrix, {"test": "the test rows", "validation": "the validation rows"}.get(part, "the training rows")
+        )
     for when, line in zip(("before", "after"), m.get("parity", ()), strict=False):
         print(f"{when} training: {line}")
     for note in m["notes"]:
@@ -205,7 +217,7 @@ def _report(outcome: Outcome, drawn: bool) -> None:
         f"stopped by {m['stopped']}, weights of epoch {m['best_epoch']}"
     )
     if not drawn:
-        print("no curve picture: pip install 'backprop-gpu[plot]' brings matplotlib")
+        print("no curve picture: it needs matplotlib; pip install matplotlib")
     print(f"run folder: {outcome.run_dir}")
 
 

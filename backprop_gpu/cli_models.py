@@ -98,7 +98,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     out = terminal.console()
     out.print(terminal.scores({"test" if options.data is None else "rows": scores}))
     if "confusion_matrix" in scores:
-        out.print(terminal.confusion(scores["confusion_matrix"]))
+        rows = "the test rows" if options.data is None else f"all rows of {options.data}"
+        terminal.print_confusion(out, scores["confusion_matrix"], rows)
     return 0
 
 

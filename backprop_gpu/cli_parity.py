@@ -95,7 +95,7 @@ def _show(report: Any, options: argparse.Namespace) -> int:
     if options.json:
         print(report.to_json())
     else:
-        terminal.console().print(report.table())
+        terminal.print_whole(terminal.console(), report.table())
         print("\n".join(report.lines()))
         for drift in report.drift:
             print(

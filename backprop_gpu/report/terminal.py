@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -35,9 +37,9 @@ def text(value: Any) -> str:
 def scores(parts: Mapping[str, Mapping[str, Any]]) -> Table:
     """One column per part of the data (train, validation, test), one row per score; f1 says of which class it is."""
     table = Table(title="Scores", title_justify="left")
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for name in parts:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     rows = dict.fromkeys(key for part in parts.values() for key in part)
     matrices = (part.get("confusion_matrix", {}) for part in parts.values())
     positive = next((matrix["positive_class"] for matrix in matrices if "positive_class" in matrix), None)
@@ -49,9 +51,34 @@ def scores(parts: Mapping[str, Mapping[str, Any]]) -> Table:
     return table
 
 
-def confusion(matrix: Mapping[str, Any]) -> Table:
-    """Rows are the true classes, columns the predicted ones."""
-    table = Table(title="Confusion matrix", title_justify="left")
+def _width(out: Console, table: Table) -> int:
+    return Measurement.get(out, out.options.update(width=10_000), table).maximum
+
+
+def print_whole(out: Console, table: Table) -> None:
+    """Print a table as wide as it is: lines that the terminal breaks can be read, cells that are cut cannot."""
+    out.width = max(out.width, _width(out, table))
+    out.print(table)
+
+
+def print_confusion(out: Console, matrix: Mapping[str, Any], rows: str) -> None:
+    """Print the confusion matrix of ``rows``: as a table, a closer one, or a line for each class; so nothing is cut."""
+    for closer in (False, True):
+        table = confusion(matrix, rows, closer)
+        if _width(out, table) <= out.width:
+            out.print(table)
+            return
+    out.print(Text(f"Confusion matrix of {rows}"))
+    for name, counts in zip(matrix["classes"], matrix["rows_true"], strict=True):
+        parts = [f"{count} as {other}" for other, count in zip(matrix["classes"], counts, strict=True) if count]
+        out.print(Text(f"true {name}: {', '.join(parts) or 'none'}"))
+
+
+def confusion(matrix: Mapping[str, Any], rows: str, closer: bool = False) -> Table:
+    """Rows are the true classes, columns the predicted ones; ``rows``: which examples were counted."""
+    table = Table(title=Text(f"Confusion matrix of {rows}"), title_justify="left")
+    if closer:
+        table.box, table.padding, table.pad_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False
     table.add_column("true \\ predicted")
     for name in matrix["classes"]:
         table.add_column(Text(str(name)), justify="right")
@@ -63,8 +90,8 @@ def confusion(matrix: Mapping[str, Any]) -> Table:
 def sections(found: Sequence[Section]) -> Table:
     """The survey of ``backprop-gpu devices``."""
     table = Table(show_header=False)
-    table.add_column("", style="bold")
-    table.add_column("")
+    table.add_column("", style="bold", overflow="fold")
+    table.add_column("", overflow="fold")
     table.add_column("", overflow="fold")
     for section in found:
         for number, row in enumerate(section.rows):
@@ -79,7 +106,7 @@ def gradients(report: GradientReport, title: str) -> Table:
     """One row per parameter tensor of a gradient check."""
     table = Table(title=title, title_justify="left")
     for name in ("tensor", "relative error", "verdict", "worst entry"):
-        table.add_column(name, justify="right" if name == "relative error" else "left")
+        table.add_column(name, justify="right" if name == "relative error" else "left", overflow="fold")
     for t in report.tensors:
         worst = "" if t.worst is None else f"{list(t.worst)}: got {t.got:.6g}, want {t.want:.6g}"
         verdict = ("ok" if t.ok else "WRONG") + (" (by differences)" if t.method == "central difference" else "")

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+
+
+_WIDE = 90  # columns of a terminal that have room for a bar beside the numbers
 
 
 @dataclass
@@ -34,6 +38,8 @@ class Epoch:
         ``cost`` (without penalty) and the metrics on the validation set; empty without one.
     seconds : float
         Since training began.
+    training : dict
+        The same as ``validation`` on training rows, which a run of the command line adds; else empty.
     """
 
     epoch: int
@@ -42,6 +48,7 @@ class Epoch:
     learning_rate: float
     validation: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    training: dict[str, float] = field(default_factory=dict)
 
 
 class Callback:
@@ -81,37 +88,48 @@ class JsonLines(Callback):
 
 
 class Progress(Callback):
-    """A bar on standard error, with cost and validation; silent where standard error is not a terminal."""
+    """A bar on standard error, with cost and validation; a line every few seconds where that is not a terminal.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    interval : float, default 5.0
+        Seconds between two lines.
+    """
+
+    def __init__(self, interval: float = 5.0) -> None:
+        self.interval = interval
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
+        self._epochs, self._last = 0, math.inf  # until it is started, no time for a line
 
     def on_start(self, epochs: int) -> None:
         """Show the bar."""
+        self._epochs, self._last = epochs, time.monotonic()
         if sys.stderr is None or not sys.stderr.isatty():
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        self._bar = RichProgress(
-            TextColumn("epoch"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("{task.fields[status]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
+        console = Console(stderr=True)
+        counted = [TextColumn("epoch"), MofNCompleteColumn()]
+        numbers = TextColumn("{task.fields[status]}")
+        wide = console.width >= _WIDE  # else the numbers, which matter more, would be cut
+        columns = [*counted, BarColumn(), numbers, TimeRemainingColumn()] if wide else [*counted, numbers]
+        self._bar = RichProgress(*columns, console=console, transient=True)
         self._task = self._bar.add_task("train", total=epochs, status="")
         self._bar.start()
 
     def on_epoch(self, epoch: Epoch) -> None:
-        """Move it on."""
+        """Move it on, or write a line if it is time for one."""
+        parts = {"cost": epoch.cost, **{f"val {k}": v for k, v in epoch.validation.items()}}
+        status = "  ".join(f"{k} {v:.4f}" for k, v in parts.items())
         if self._bar is not None and self._task is not None:
-            parts = {"cost": epoch.cost, **{f"val {k}": v for k, v in epoch.validation.items()}}
-            self._bar.update(self._task, advance=1, status="  ".join(f"{k} {v:.4f}" for k, v in parts.items()))
+            self._bar.update(self._task, advance=1, status=status)
+        elif sys.stderr is not None and time.monotonic() - self._last >= self.interval:
+            self._last = time.monotonic()
+            sys.stderr.write(f"epoch {epoch.epoch}/{self._epochs}  {status}  ({epoch.seconds:.0f} s)\n")
+            sys.stderr.flush()
 
     def on_end(self) -> None:
         """Take it away."""

@@ -136,7 +136,7 @@ class Trainer:
         Of the order of the examples.
     callbacks : sequence of Callback, default ()
     progress : bool, default True
-        A bar on a terminal, nothing elsewhere.
+        A bar on standard error where that is a terminal, a line every few seconds elsewhere.
     **settings
         Of :class:`~backprop_gpu.network.step.TrainingStep`: ``l1``, ``l2``, ``penalty_over``, ``clip_norm``, ``delta``,
         ``one_over_m``, ``reduction``.

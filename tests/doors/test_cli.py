@@ -36,7 +36,7 @@ def test_train_alone_does_the_main_job(tmp_path: Path) -> None:
     assert found["test"]["accuracy"] >= 0.96
     assert f"{found['test']['accuracy']:.4f}" in out
     assert "30 - 16 - 8 - 1, 641 parameters, float32" in out
-    assert re.search(r"^device: numpy \(CUDA .+\)$", out, re.MULTILINE)
+    assert re.search(r"^device: numpy \((CUDA .+|the CPU .+)\)$", out, re.MULTILINE)
     for word in ("train", "validation", "test", "accuracy", "log_loss", "roc_auc", "malignant", "benign", "60 epochs"):
         assert word in out
     assert f"weights of epoch {found['best_epoch']}" in out
@@ -67,7 +67,7 @@ def test_the_curve_is_a_picture_or_a_line_that_says_what_is_missing(tmp_path: Pa
     picture = tmp_path / "run" / "curve.png"
     if find_spec("matplotlib") is None:
         assert not picture.exists()
-        assert "pip install 'backprop-gpu[plot]'" in out
+        assert "pip install matplotlib" in out
     else:
         assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
         assert picture.read_bytes()[-8:-4] == b"IEND"
@@ -75,7 +75,7 @@ def test_the_curve_is_a_picture_or_a_line_that_says_what_is_missing(tmp_path: Pa
 
 
 def test_quiet_is_quiet(tmp_path: Path) -> None:
-    assert Command(tmp_path).ok("train", "--quiet", "--run-dir", "run", *SHORT) == ""
+    assert Command(tmp_path).ok("train", "--quiet", "--run-dir", "run", *SHORT) == "run\n"
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -33,9 +34,12 @@ def command_line(*arguments: str) -> list[str]:
 
 
 def said(errors: str) -> str:
-    """What a command wrote to standard error, less the line by which the first on a machine says that it compiles."""
+    """What a command wrote to standard error, less the lines that depend on the machine.
+
+    The first on a machine says that it compiles; one that takes seconds says how far it is.
+    """
     lines = errors.splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith("backprop_gpu: compiling"))
+    return "".join(line for line in lines if not re.match(r"backprop_gpu: compiling|epoch \d+/\d+  ", line))
 
 
 @dataclass(frozen=True)
