@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import os
+import re
+import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
-from support.docs_blocks import examples, run_page
+import yaml
+from support.command import ROOT as CHECKOUT
+from support.command import Command, environment
+from support.docs_blocks import blocks, examples, run_page
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page.exists()]
@@ -16,8 +27,108 @@ PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.m
 )
 def test_page_prints_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    wrong = run_page(page)
+    wrong = run_page(page, each_alone=page.name == "README.md")
     assert not wrong, "\n".join(wrong)
+
+
+def needed(extras: set[str]) -> set[str]:
+    """The distributions that the package needs with these extras, as far as they are installed here."""
+    from packaging.requirements import Requirement
+
+    found: set[str] = set()
+    waiting = [("backprop-gpu", frozenset(extras))]
+    while waiting:
+        name, asked = waiting.pop()
+        try:
+            requirements = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        for requirement in map(Requirement, requirements):
+            wanted = requirement.marker is None or any(
+                requirement.marker.evaluate({"extra": extra}) for extra in (asked or {""})
+            )
+            if wanted and requirement.name.lower() not in found:
+                found.add(requirement.name.lower())
+                waiting.append((requirement.name, frozenset(requirement.extras)))
+    return found
+
+
+ALONE = """
+import importlib.metadata, re, sys
+from pathlib import Path
+
+kept = set(sys.argv[2].split(","))
+other = {module for module, names in importlib.metadata.packages_distributions().items()
+         if not {re.sub("[-_.]+", "-", name).lower() for name in names} & kept}
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in other:
+            raise ModuleNotFoundError(f"No module named {name!r}, which scripts/train does not install", name=name)
+
+sys.meta_path.insert(0, Absent())
+from support.docs_blocks import run_page
+wrong = run_page(Path(sys.argv[1]), each_alone=True)
+sys.exit("\\n".join(wrong) if wrong else 0)
+"""
+
+
+def test_the_readme_needs_no_more_than_what_the_train_script_installs(tmp_path: Path) -> None:
+    source = (CHECKOUT / "scripts" / "train").read_text(encoding="utf-8")
+    found = re.search(r"_environment\.run\(\[(.+?)\]", source)
+    assert found
+    names = needed({name.strip(' "') for name in found[1].split(",")})
+    assert {"numpy", "scikit-learn", "matplotlib"} <= names
+    assert "array-api-strict" not in names
+    path = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "tests")])
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, str(CHECKOUT / "README.md"), ",".join(sorted({*names, "backprop-gpu"}))],
+        cwd=tmp_path,
+        env=environment() | {"PYTHONPATH": path},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_csv_of_the_readme_trains_with_its_yaml(tmp_path: Path) -> None:
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    ((header, *rows, _),) = (list(csv.reader(io.StringIO(block))) for block in blocks(text, "csv"))
+    (configuration,) = blocks(text, "yaml")
+    assert yaml.safe_load(configuration)["data"]["source"] == "flats.csv"
+    (tmp_path / "flats.yaml").write_text(configuration, encoding="utf-8")
+    rng = np.random.default_rng(0)
+    for i in range(len(rows) + 1, 301):
+        area = rng.integers(30, 140)
+        town, balcony = rng.choice(["Bern", "Basel"]), rng.choice(["yes", "no", ""])
+        rent = f"{500 + 17 * area + 3 * rng.normal():.0f}"
+        rows.append([f"F{i:02}", str(area), str(1 + area // 30), town, balcony, rent])
+    with (tmp_path / "flats.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    command = Command(tmp_path)
+    ran = 0
+    for line in "".join(blocks(text, "console")).splitlines():
+        words = line.partition("#")[0].split()
+        if "flats" in words or "flats.yaml" in words:
+            out = command.ok(*words[2:])
+            ran += 1
+            assert "task: regression" in out or words[2] != "train"
+            if words[2] == "predict":
+                predicted = list(csv.DictReader(io.StringIO(out)))
+    assert ran == 3
+    assert [row["id"] for row in predicted] == [row[0] for row in rows]
+    truth = np.array([float(row[5]) for row in rows])
+    guess = np.array([float(row["rent"]) for row in predicted])
+    assert np.corrcoef(truth, guess)[0, 1] > 0.9
+
+
+def test_what_is_to_be_installed_can_be() -> None:
+    """The package is on no index: it is installed from a checkout, by path; other packages have names of their own."""
+    for path in [*PAGES, *sorted((ROOT / "backprop_gpu").rglob("*.py"))]:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            assert not re.search(r"pip install [^#]*backprop[-_]gpu", line), (path, line)
 
 
 def test_the_answer_shows_the_output_of_every_example() -> None:

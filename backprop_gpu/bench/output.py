@@ -128,7 +128,7 @@ def check_files(data: str | None, picture: str | None) -> None:
         Without matplotlib; if a file cannot be written.
     """
     if picture is not None and importlib.util.find_spec("matplotlib") is None:
-        raise MissingDependencyError("--plot needs matplotlib; pip install 'backprop-gpu[plot]'")
+        raise MissingDependencyError("--plot needs matplotlib; pip install matplotlib")
     for path in filter(None, (data, picture)):
         new = not os.path.exists(path)
         try:
@@ -165,7 +165,7 @@ def draw(kind: str, rows: Sequence[Row], path: str) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingDependencyError("--plot needs matplotlib; pip install 'backprop-gpu[plot]'") from None
+        raise MissingDependencyError("--plot needs matplotlib; pip install matplotlib") from None
     timed = [row for row in rows if "median" in row]
     figure = Figure(figsize=(8, 5 if kind == "growth" else 1 + 0.3 * len(timed)), layout="constrained")
     axes, medians = figure.add_subplot(), [row["median"] for row in timed]

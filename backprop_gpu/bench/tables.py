@@ -68,7 +68,7 @@ def chosen_tables(names: Sequence[str], kind: str) -> list[Table]:
         For an unknown name; without scikit-learn, whose tables and models they are.
     """
     if importlib.util.find_spec("sklearn") is None:
-        raise MissingDependencyError(f"bench {kind} needs scikit-learn; pip install 'backprop-gpu[sklearn]'")
+        raise MissingDependencyError(f"bench {kind} needs scikit-learn; pip install scikit-learn")
     known = {table.name: table for table in (*TABLES, *(MORE if kind == "tabular" else ()))}
     for name in names:
         if name not in known:

@@ -10,7 +10,7 @@ import importlib.util
 from ..errors import MissingDependencyError
 
 if importlib.util.find_spec("sklearn") is None:
-    raise MissingDependencyError("scikit-learn is not installed; pip install 'backprop-gpu[sklearn]'")
+    raise MissingDependencyError("scikit-learn is not installed; pip install 'scikit-learn>=1.9'")
 
 from .classifier import MLPClassifier
 from .regressor import MLPRegressor

@@ -32,7 +32,7 @@ def draw(
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingDependencyError("a picture needs matplotlib; pip install 'backprop-gpu[plot]'") from None
+        raise MissingDependencyError("a picture needs matplotlib; pip install matplotlib") from None
     figure = Figure(figsize=(12, max(4.0, 0.2 * len(findings) + 1.5)), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)

@@ -96,7 +96,7 @@ def sections(found: Sequence[Section]) -> Table:
     for section in found:
         for number, row in enumerate(section.rows):
             mark = {True: "ok  ", False: "no  ", None: ""}[row.ok]
-            # Text: what stands in square brackets, as in backprop-gpu[cuda13x], is not markup.
+            # Text: what stands in square brackets, as in cupy-cuda13x[ctk], is not markup.
             table.add_row("" if number else section.title, Text(row.name), Text(f"{mark}{row.text}"))
         table.add_section()
     return table

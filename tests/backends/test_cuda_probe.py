@@ -150,7 +150,7 @@ FAULTS = {
     "driver too old": (
         {"count": NO_DRIVER, "driver": 12080},
         "too old: it supports CUDA up to 12.8, CuPy needs CUDA 13",
-        'update the NVIDIA driver, or pip uninstall -y {wheel}, then pip install "backprop-gpu[cuda12x]"',
+        'update the NVIDIA driver, or pip uninstall -y {wheel}, then pip install -U "cupy-cuda12x[ctk]"',
     ),
     "driver far too old": ({"count": NO_DRIVER, "driver": 11040}, "CUDA up to 11.4", "update the NVIDIA driver"),
     "driver refused": (
@@ -169,27 +169,27 @@ FAULTS = {
     "card too old for CUDA 13": (
         {"capability": "70"},
         "Some Card (compute capability 7.0) is older than what CUDA 13 supports",
-        'pip uninstall -y {wheel}, then pip install "backprop-gpu[cuda12x]"',
+        'pip uninstall -y {wheel}, then pip install -U "cupy-cuda12x[ctk]"',
     ),
     "CuPy too old": (
         {"version": "13.6.0", "built": 12080},
         "CuPy 13.6.0 is too old; 14.0 or newer is needed",
-        'then pip install "backprop-gpu[cuda12x]"',
+        'then pip install -U "cupy-cuda12x[ctk]"',
     ),
     "no NVRTC": (
         {"nvrtc": RuntimeError("CuPy failed to load libnvrtc.so.13: OSError: no such file\nmore")},
         "NVRTC, CUDA's run-time compiler, cannot be loaded (RuntimeError: CuPy failed to load libnvrtc.so.13",
-        'pip install "backprop-gpu[cuda13x]"',
+        'pip install -U "cupy-cuda13x[ctk]"',
     ),
     "no NVRTC, CUDA 12": (
         {"nvrtc": RuntimeError("no"), "built": 12090},
         "NVRTC",
-        'pip install "backprop-gpu[cuda12x]"',
+        'pip install -U "cupy-cuda12x[ctk]"',
     ),
     "no cuBLAS": (
         {"cublas": ImportError("libcublas.so.13: cannot open shared object file")},
         "cuBLAS, CUDA's matrix product, cannot be used (ImportError: libcublas.so.13: cannot open",
-        'pip install "backprop-gpu[cuda13x]"',
+        'pip install -U "cupy-cuda13x[ctk]"',
     ),
     "no memory to start CUDA": (
         {"count": OUT_OF_MEMORY},
@@ -334,7 +334,7 @@ def test_no_package():
     result = probe()
     assert not result.ok
     assert result.reason.startswith("CuPy is not installed")
-    assert 'pip install "backprop-gpu[cuda1' in result.cure
+    assert 'pip install -U "cupy-cuda1' in result.cure
 
 
 def test_several_wheels(monkeypatch, tmp_path, nothing_installed):
@@ -342,7 +342,7 @@ def test_several_wheels(monkeypatch, tmp_path, nothing_installed):
     result = probe()
     assert not result.ok
     assert result.reason == "2 CuPy packages are installed over each other (cupy-cuda12x, cupy-cuda13x)"
-    assert result.cure.startswith('pip uninstall -y cupy-cuda12x cupy-cuda13x, then pip install "backprop-gpu[cuda1')
+    assert result.cure.startswith('pip uninstall -y cupy-cuda12x cupy-cuda13x, then pip install -U "cupy-cuda1')
 
 
 def test_one_wheel_and_a_package_with_a_similar_name(monkeypatch, tmp_path, nothing_installed):
@@ -443,7 +443,7 @@ def test_the_driver_says_which_cupy_to_install(driver, version, told, extra):
     found, reason, cure = probe_in_a_process(driver, hide, STANDIN_CUDA_VERSION=str(version))
     assert found == version
     assert reason == f"CuPy is not installed (the NVIDIA driver is there, for CUDA up to {told})"
-    assert cure == f'pip install "backprop-gpu[{extra}]"'
+    assert cure == f'pip install -U "cupy-{extra}[ctk]"'
 
 
 @pytest.fixture(scope="module")
@@ -486,7 +486,7 @@ def test_real_cupy_for_cuda_13_with_a_driver_for_12(real_cupy, driver):
         pytest.skip("this CuPy is for CUDA 12")
     _, reason, cure = probe_in_a_process(driver, STANDIN_CUDA_VERSION="12080")
     assert "it supports CUDA up to 12.8, CuPy needs CUDA 13" in reason
-    assert 'then pip install "backprop-gpu[cuda12x]"' in cure
+    assert 'then pip install -U "cupy-cuda12x[ctk]"' in cure
 
 
 def test_real_cupy_nvrtc(real_cupy):
@@ -496,13 +496,13 @@ def test_real_cupy_nvrtc(real_cupy):
     result = check_nvrtc(real_cupy)
     assert (result is None) is loads  # it needs no driver, only the library
     if result is not None:
-        assert 'pip install "backprop-gpu[cuda1' in result.cure
+        assert 'pip install -U "cupy-cuda1' in result.cure
 
 
 def test_real_cupy_cublas_without_a_device(real_cupy):
     result = check_cublas(real_cupy)
     assert result.reason.startswith("cuBLAS, CUDA's matrix product, cannot be used (")
-    assert 'pip install "backprop-gpu[cuda1' in result.cure
+    assert 'pip install -U "cupy-cuda1' in result.cure
     assert "\n" not in result.reason
 
 

@@ -272,7 +272,7 @@ def test_auto_takes_the_fastest_kernels_of_numpy():
 
 
 def test_auto_without_compiled_kernels_says_why(monkeypatch):
-    why = "numba is not installed; pip install 'backprop-gpu[fast]'"
+    why = "numba is not installed; pip install numba"
     monkeypatch.setattr(selecting, "compiled_obstacle", lambda: (MissingDependencyError, why))
     chosen = select(SMALL, device="cpu")
     assert (chosen.kernels, chosen.because) == ("host", why)

@@ -337,7 +337,7 @@ def test_without_scikit_learn_the_package_works_and_the_estimators_name_the_extr
             print(type(error).__name__, error)
     """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True)
-    assert done.stdout == "MissingDependencyError scikit-learn is not installed; pip install 'backprop-gpu[sklearn]'\n"
+    assert done.stdout == "MissingDependencyError scikit-learn is not installed; pip install 'scikit-learn>=1.9'\n"
 
 
 def test_a_fitted_estimator_keeps_no_rows() -> None:

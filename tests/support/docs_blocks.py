@@ -37,11 +37,21 @@ def examples(text: str) -> list[Example]:
     return found
 
 
-def run_page(path: Path) -> list[str]:
-    """Run a page's examples in one namespace; return one message for each whose output is not what the page shows."""
+def blocks(text: str, language: str) -> list[str]:
+    """What the page's blocks of a language hold."""
+    return [fence["body"] for fence in _FENCE.finditer(text) if fence["language"] == language]
+
+
+def run_page(path: Path, each_alone: bool = False) -> list[str]:
+    """Run a page's examples; return one message for each whose output is not what the page shows.
+
+    ``each_alone``: not one after the other in one namespace, but each in a new one, as by who copies one of them.
+    """
     namespace: dict[str, Any] = {"__name__": path.stem}
     wrong = []
     for example in examples(path.read_text(encoding="utf-8")):
+        if each_alone:
+            namespace = {"__name__": path.stem}
         # Blank lines in front make a traceback name the line of the page.
         code = compile("\n" * (example.line - 1) + example.code, str(path), "exec", dont_inherit=True)
         printed = io.StringIO()

@@ -124,7 +124,7 @@ def load() -> C.CDLL:
             reason = one_line(error)
             continue
         return _declared(library)
-    raise MissingDependencyError(f"cuBLASLt cannot be loaded ({reason}); pip install 'backprop-gpu[cuda13x]'")
+    raise MissingDependencyError(f"cuBLASLt cannot be loaded ({reason}); pip install -U 'cupy-cuda13x[ctk]'")
 
 
 def _declared(library: C.CDLL) -> C.CDLL:

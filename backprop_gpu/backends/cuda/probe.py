@@ -103,7 +103,7 @@ def driver_version() -> int:
 
 def _install(cuda: int) -> str:
     """The command that installs the CuPy for a driver (or CuPy) of CUDA version ``cuda``; the newest if 0 = unknown."""
-    return f'pip install "backprop-gpu[{"cuda12x" if 0 < cuda < 13000 else "cuda13x"}]"'
+    return f'pip install -U "cupy-{"cuda12x" if 0 < cuda < 13000 else "cuda13x"}[ctk]"'
 
 
 def dotted(cuda: int) -> str:

@@ -14,7 +14,7 @@ from .openblas import numpys_openblas
 def compiled_obstacle() -> tuple[type[Exception], str] | None:
     """Why compiled kernels cannot run here, as an error; None where they can."""
     if importlib.util.find_spec("numba") is None:
-        return MissingDependencyError, "numba is not installed; pip install 'backprop-gpu[fast]'"
+        return MissingDependencyError, "numba is not installed; pip install numba"
     if numpys_openblas() is None:
         return DeviceError, "NumPy does not use the OpenBLAS of its PyPI wheels; use kernels: host"
     return None
