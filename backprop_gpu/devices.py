@@ -15,6 +15,9 @@ from .errors import DeviceError, did_you_mean
 
 ENVIRONMENT_VARIABLE = "BACKPROP_GPU_DEVICE"
 
+KERNEL_SETS = ("reference", "native", "host", "compiled", "fused", "fused-tf32", "fused-bf16")
+"""The names of kernel sets; each device has some of them (``Backend.kernels``), and ``auto`` is one of those."""
+
 FORMS = "auto, cpu, cuda[:i], numpy, cupy[:i], torch[:cpu | :cuda:i], array_api_strict[:device1]"
 """Every form of a device name, for messages and help texts."""
 

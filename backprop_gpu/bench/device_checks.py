@@ -9,19 +9,18 @@ from typing import Any
 import numpy as np
 
 from ..backends import get_backend
+from ..devices import KERNEL_SETS
 from ..errors import DeviceError, MissingDependencyError
 from ..network.dense_net import DenseNet
 from ..training.trainer import Trainer
 from .peers.ours import ADAM, Ours
 from .workloads import Task, Workload, make_task
 
-KINDS = ("reference", "host", "compiled", "fused", "fused-tf32", "fused-bf16")
-
 
 def kernel_sets(device: str) -> list[str]:
     """The kernel sets that a device has."""
     backend, found = get_backend(device), []
-    for kind in KINDS:
+    for kind in KERNEL_SETS:
         try:
             backend.kernels(kind)
         except (DeviceError, MissingDependencyError):

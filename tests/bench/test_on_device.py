@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from backprop_gpu.backends import get_backend
+from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.backends.host.kernels import HostKernels
 from backprop_gpu.backends.host.select import compiled_obstacle
 from backprop_gpu.bench.desk import losses_of
@@ -135,7 +136,8 @@ def test_after_the_deadline_nobody_begins() -> None:
 
 def test_checks_of_a_device() -> None:
     kinds = kernel_sets("cpu")
-    assert kinds == ["reference", "host"] + ([] if compiled_obstacle() else ["compiled"])
+    native, compiled = [] if unavailable_reason() else ["native"], [] if compiled_obstacle() else ["compiled"]
+    assert kinds == ["reference", *native, "host", *compiled]
     for kind in kinds:
         found = graph_against_eager("cpu", kind, CLASSES)
         assert found["equal"]
