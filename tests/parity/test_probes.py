@@ -108,7 +108,7 @@ def test_the_kernel_sets_of_this_package_pass(case: Case, dtype: str) -> None:
     found = probe(case.backend, case.kernels(), shapes, dtype, seed=3)
     assert not wrong(found)
     assert {f.operation for f in found} == {
-        f"probe {p}" for p in ("upload", "one-hot", "accumulator", "subnormal", "philox")
+        f"probe {p}" for p in ("upload", "one-hot", "accumulator", "one term", "many terms", "subnormal", "philox")
     }
     assert len([f for f in found if f.operation == "probe one-hot"]) == 6 * len(shapes)
 
