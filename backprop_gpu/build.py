@@ -23,7 +23,7 @@ from .maths.losses import get_loss
 from .network.custom import Custom
 from .network.dense_net import DenseNet
 from .network.model_file import Extras, load_model, save_model
-from .rows import read_rows
+from .rows import fingerprint, read_rows
 from .rows import read_split as read_split
 from .run_folder import HISTORY_FILE, METRICS_FILE, MODEL_FILE, check_run_dir, make_run_dir
 from .training.callbacks import Callback, Epoch, JsonLines, to_json
@@ -226,7 +226,7 @@ def prepare(config: Config, *, progress: bool = True) -> Experiment:
     """Read and encode the data, build network and trainer; raises the package's errors and writes nothing."""
     d = design(config)
     net = DenseNet(d.sizes, dtype=config.dtype, device=d.runs.backend, kernels=d.runs.kernels, **d.network())
-    model = Model(net, d.preprocessor, None if d.test is None else d.test.fingerprint())
+    model = Model(net, d.preprocessor, None if d.test is None else fingerprint(d.config, d.test))
     trainer = _trainer(d.config, net, progress)
     return Experiment(d.config, model, trainer, d.train, d.validation, d.test, d.why_task)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shlex
 from pathlib import Path
 
 from .config import Config
 from .config_reading import load_config
-from .data.sources import read_table
+from .data.sources import BUILTIN, read_table
 from .data.splits import split_indices
 from .data.table import Table
 from .data.targets import TargetCodec, infer_task
@@ -51,10 +53,23 @@ def read_split(config: Config) -> Parts:
     return read_rows(config)[2]
 
 
-def read_test_rows(run: str | os.PathLike[str], fingerprint: str | None) -> Table:
+def fingerprint(config: Config, test: Table) -> str:
+    """What tells whether test rows are still those of the run: a digest of their values.
+
+    Of a built-in set, which cannot change, it is one of which rows they are: a set that is drawn may differ in its last
+    digits from machine to machine.
+    """
+    d = config.data
+    if d.source not in BUILTIN or test.rows is None:
+        return test.fingerprint()
+    return hashlib.sha256(repr((d.source, sorted(d.options.items()), test.rows.tolist())).encode()).hexdigest()
+
+
+def read_test_rows(run: str | os.PathLike[str], trained: str | None) -> Table:
     """The rows that a run folder's model was neither trained nor chosen on.
 
-    ``fingerprint``: that of the test rows when the model was trained (``Model.test_rows``); None is not compared.
+    ``trained``: the :func:`fingerprint` of the test rows when the model was trained (``Model.test_rows``); None: not
+    compared.
 
     Raises
     ------
@@ -71,10 +86,13 @@ def read_test_rows(run: str | os.PathLike[str], fingerprint: str | None) -> Tabl
     test = read_split(config)[2]
     if test is None:
         raise DataError(f"{run} was trained without test rows; {name_it}")
-    if fingerprint not in (None, test.fingerprint()):
+    if trained not in (None, fingerprint(config, test)):
+        d = config.data
+        words = ["backprop-gpu", "evaluate", str(run), d.source]
+        if d.source.lower().endswith(".npy"):
+            words += ["--target", str(d.target)]
         raise DataError(
-            f"{config.data.source} or {path} has changed since the run, so its test rows cannot be told from its"
-            f" training rows any more; to score all rows of a file, name it: backprop-gpu evaluate {run}"
-            f" {config.data.source}"
+            f"{d.source} or {path} has changed since the run, so its test rows cannot be told from its training rows"
+            f" any more; to score all rows of a file, name it: {shlex.join(words)}"
         )
     return test

@@ -23,7 +23,10 @@ _DATE = re.compile(
     r"|[0-9]{4}[-/][0-9]{1,2}|[0-9]{1,2}:[0-9]{2}(?::[0-9.]+)?"  # 2024-01, 10:30
     r"|[0-9]{1,2}[ -][A-Za-z]{3,9}\.?[ -][0-9]{2,4}|[A-Za-z]{3,9}\.? [0-9]{1,2},? [0-9]{4}"  # 5 Jan 2024
 )
-_IDENTIFIER = re.compile(r"(?:.*[_ .-])?(?:id|uuid|guid|index|unnamed: 0)|[a-z]+Id|[A-Z]*ID", re.ASCII)
+_IDENTIFIER = re.compile(r"(?i:(?:.*[_ .-])?(?:id|uuid|guid|index|unnamed: 0))|.*[a-z]I[dD]|[A-Z]*ID")
+_MEASURED = re.compile(
+    rf"{_SIGN}{_DIGITS}\s?[^\W\d_°/²³]{{0,4}}[°/²³]?[^\W\d_]{{0,4}}[²³]?"
+)  # 12 kg, 5.3cm, 20 °C, 90km/h
 _CODE = re.compile(r"^[-+]?0[0-9].*$", re.MULTILINE)
 
 PLAIN_NUMBER = re.compile(
@@ -67,6 +70,11 @@ def text_note(name: str, distinct: Sequence[str], n_cells: int) -> str:
             f"column {name!r} looks like names or identifiers: {k} different texts in {n_cells} rows"
             f" ({distinct[0]!r}, ...) become {k} inputs, which new rows will not share; {out}"
         )
+    if k > MOST_NUMBERS and 2 * sum(bool(_MEASURED.fullmatch(text)) for text in distinct[:_SHOWN]) >= min(k, _SHOWN):
+        return (
+            f"column {name!r} is read as {k} categories, one input each, and holds numbers with something behind them"
+            f" ({distinct[0]!r}, ...): write the number alone, or {out}"
+        )
     if k > _MANY:
         return f"column {name!r} is read as {k} categories ({distinct[0]!r}, ...), one input each; {out}"
     numbers = sum(map(is_number, distinct))
@@ -89,9 +97,10 @@ def number_note(name: str, values: np.ndarray, code: str | None) -> str:
     present = values[~np.isnan(values)]
     if len(present) < _FEW or not np.all(np.isfinite(present)) or np.any(present != np.rint(present)):
         return ""
-    if np.all(np.diff(present) == 1.0):
-        return f"column {name!r} counts the rows and is read as a number; {out} unless it means something"
-    if _IDENTIFIER.fullmatch(name) and len(np.unique(present)) == len(present):
+    different = len(np.unique(present)) == len(present)
+    if different and np.ptp(present) == len(present) - 1:
+        return f"column {name!r} numbers the rows and is read as a number; {out} unless it means something"
+    if different and _IDENTIFIER.fullmatch(name):
         return f"column {name!r} looks like an identifier and is read as a number; {out} unless it means something"
     if np.max(np.abs(present)) > 2.0**53:
         return (

@@ -235,7 +235,8 @@ class _Column:
             at = next(i for i, cell in enumerate(cells) if not is_missing(cell) and not is_number(cell))
             where = f"{path}, line {lines[at]}, column {self.name!r}: {cells[at]!r} is not a number"
             if self.trained:
-                raise DataError(f"{where}, as it was in the training data; {_as_read(cells[at])}")
+                how = _as_read(cells[at]) if formatted_number(cells[at]) else "correct it"
+                raise DataError(f"{where}, and in training the column held numbers; {how}")
             raise self._categorical(f"{where}; correct it, or list the column under categorical", self.listed)
         self.turned_late = bool(self.parts)
         self.text = True

@@ -188,6 +188,28 @@ def test_changed_arrays_have_no_test_rows(line: Line) -> None:
     assert (code, "d.npz" in err, "has changed since the run" in err) == (2, True, True)
 
 
+def test_changed_arrays_of_two_files_are_scored_with_both(line: Line) -> None:
+    X = np.random.default_rng(0).normal(size=(80, 3))
+    for change in (1, -1):
+        np.save("my X.npy", X[::change])
+        np.save("my y.npy", (X[::change, 0] > 0).astype(int))
+        if change == 1:
+            files = ["--set", "data.source=my X.npy", "--set", "data.target=my y.npy"]
+            line.ok("train", *files, "--run-dir", "run", *QUICK)
+    code, _, err = line("evaluate", "run")
+    assert code == 2
+    scored = line.ok(*shlex.split(err.strip().rpartition("backprop-gpu ")[2]), "--json")
+    assert json.loads(scored)["rows"] == 80
+
+
+def test_another_split_of_a_built_in_set_is_noticed(line: Line) -> None:
+    line.ok("train", "moons", "--run-dir", "run", *QUICK)
+    line.ok("evaluate", "run")
+    path = Path("run/config.yaml")
+    path.write_text(path.read_text(encoding="utf-8").replace("n: 1000", "n: 900"), encoding="utf-8")
+    assert line("evaluate", "run")[0] == 2
+
+
 # -- own data --------------------------------------------------------------------------------------------------------
 
 
