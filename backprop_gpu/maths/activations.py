@@ -211,7 +211,10 @@ def _checked(a: Activation) -> Activation:
         raise ConfigError(
             f"activation {a.name!r}: parameters must be pairs such as (('slope', 0.1),), got {a.parameters}"
         )
-    if not isinstance(a.name, str) or not callable(a.forward_function) or not callable(a.vjp_function):
+    given: Any = a  # whose fields may be anything
+    forward = callable(given.forward_function) or type(a).forward is not Activation.forward
+    vjp = callable(given.vjp_function) or type(a).vjp is not Activation.vjp
+    if not (isinstance(given.name, str) and forward and vjp):
         raise ConfigError(f"an Activation has a name and two functions, forward(xp, Z) and vjp(xp, dA, Z, A); got {a}")
     return a
 
@@ -228,6 +231,9 @@ def get_activation(spec: str | dict[str, Any] | Activation) -> Activation:
         return _checked(spec)
     given = dict(spec) if isinstance(spec, dict) else {"name": spec}
     name = given.pop("name", None)
+    if not isinstance(name, str):
+        own = "an Activation('mine', forward, vjp)"
+        raise ConfigError(f"the activation must be a name, a mapping with a name, or {own}; got {spec!r}")
     if name not in ACTIVATIONS:
         raise ConfigError(
             f"unknown activation {name!r}{did_you_mean(str(name), ACTIVATIONS)}; known: {', '.join(ACTIVATIONS)}"

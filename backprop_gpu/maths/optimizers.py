@@ -42,7 +42,7 @@ class Optimizer:
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if isinstance(f.default, str):
+            if not is_number(f.default):  # a variant, or something of a subclass of one's own
                 continue
             if not is_number(value):
                 raise ConfigError(f"optimizer {self.name}: {f.name} must be a number, got {value!r}")

@@ -43,7 +43,8 @@ def create(
     if isinstance(spec, type) and issubclass(spec, base):
         raise ConfigError(f"{spec.__name__} is a class; give an object of it as {kind}: {spec.__name__}()")
     if not isinstance(spec, str | dict):
-        raise ConfigError(f"a {kind} is a name, or a mapping with a name and parameters; got {spec!r}")
+        own = f"an object of your own subclass of {base.__name__}"
+        raise ConfigError(f"the {kind} must be a name, a mapping with a name and parameters, or {own}; got {spec!r}")
     given = dict(spec) if isinstance(spec, dict) else {"name": spec}
     if "name" not in given:
         raise ConfigError(f"a {kind} needs a name; known: {', '.join(registry)}")

@@ -7,8 +7,10 @@ parameters, never their code, so whoever reads it gives the objects again (``cus
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,6 +22,7 @@ from ..errors import CheckpointError, ConfigError
 from ..maths.activations import Activation
 from ..maths.losses import Loss
 from ..maths.optimizers import Optimizer
+from ..maths.registry import is_number
 from ..maths.schedules import Schedule
 
 Formula: TypeAlias = Activation | Loss | Optimizer | Schedule
@@ -115,6 +118,41 @@ def check_custom(backend: Backend, dtype: str, n_outputs: int, activations: Iter
         _try(backend, dtype, f"loss {loss.name!r}: delta", lambda xp, Z: loss.delta(xp, Z, 0.0 * Z), shape)
 
 
+def check_custom_rule(backend: Backend, dtype: str, optimizer: Optimizer, schedule: Schedule) -> None:
+    """Try an optimizer and a schedule of the user's own: a step on zeros, and the factor at both ends of a run.
+
+    Raises
+    ------
+    ConfigError
+        Names which and what is wrong with it.
+    """
+    if not shipped(optimizer) and dtype != "complex128":
+        name = f"optimizer {optimizer.name!r}: "
+        scalars = _called(f"{name}scalars", lambda: optimizer.scalars(1, optimizer.learning_rate))
+
+        def applied(xp: Any, theta: Any) -> Any:
+            numbers = [backend.asarray([value], dtype) for value in scalars]  # as kernels have them: arrays (1,)
+            slots = [theta + 0.0 for _ in optimizer.slots]
+            moved, kept = optimizer.apply(xp, theta, theta, slots, numbers, decay=False)
+            if len(kept) != len(slots):
+                raise ValueError(f"{len(kept)} slots came back where {len(slots)} are named")
+            return moved
+
+        _try(backend, dtype, f"{name}apply", applied, (2,))
+    if not shipped(schedule):
+        for t in (0, 9):
+            factor = _called(f"schedule {schedule.name!r}: factor", partial(schedule.factor, t, 10))
+            if not (is_number(factor) and 0.0 <= factor < math.inf):
+                raise ConfigError(f"schedule {schedule.name!r}: factor gave {factor!r}; return a number of at least 0")
+
+
+def _called(name: str, function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except Exception as error:  # someone's own code may raise anything
+        raise ConfigError(f"{name} raised {one_line(error)}; see the built-in ones for its arguments") from error
+
+
 def _check_saved(kind: str, formula: Activation | Loss) -> None:
     try:
         json.dumps(spec_of(formula))
@@ -130,16 +168,14 @@ def _try(
     dtype: str,
     name: str,
     function: Callable[..., Any],
-    shape: tuple[int, int],
-    result: tuple[int, int] | None = None,
+    shape: tuple[int, ...],
+    result: tuple[int, ...] | None = None,
 ) -> None:
     """That a function gives an array of this shape (by default its argument's)."""
     with backend.activate(), np.errstate(all="ignore"):
         Z = backend.zeros(shape, dtype)
-        try:
-            got = function(backend.xp, Z)
-        except Exception as error:  # someone's own code may raise anything
-            raise ConfigError(f"{name} raised {one_line(error)}; see the built-in ones for its arguments") from error
+        got = _called(name, lambda: function(backend.xp, Z))
     found, wanted = tuple(getattr(got, "shape", ())), result or shape
     if found != wanted:
-        raise ConfigError(f"{name} gave an array {found} where {wanted} is needed, examples as columns")
+        columns = ", examples as columns" if len(wanted) == 2 else ""
+        raise ConfigError(f"{name} gave an array {found} where {wanted} is needed{columns}")

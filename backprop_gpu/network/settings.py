@@ -1,15 +1,17 @@
-"""A network's settings, checked: sizes, and what is given for all hidden layers or for each."""
+"""Settings of a network and of a step, checked: sizes, what is given for all hidden layers or for each, penalties."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, did_you_mean
 from ..maths.activations import Activation, get_activation
+from ..maths.registry import is_number
 
 
 def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
@@ -61,3 +63,18 @@ def per_layer_batch_norm(given: bool | Sequence[bool], L: int) -> list[bool]:
         if not isinstance(choice, bool | np.bool_):
             raise ConfigError(f"batch_norm must be true or false for each hidden layer, got {choice!r}")
     return [False, *(bool(choice) for choice in hidden), False]
+
+
+def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    """That a setting is one of those that are known."""
+    if value not in known:
+        raise ConfigError(f"{name} must be {' or '.join(known)}, got {value!r}{did_you_mean(str(value), known)}")
+
+
+def check_penalties(l1: float, l2: float, clip_norm: float | None) -> None:
+    """That a step's penalties and the limit of its gradient are in their range."""
+    for name, number in (("l1", l1), ("l2", l2)):
+        if not (is_number(number) and 0.0 <= number < math.inf):
+            raise ConfigError(f"{name} must be at least 0, got {number!r}")
+    if clip_norm is not None and not (is_number(clip_norm) and 0.0 < clip_norm < math.inf):
+        raise ConfigError(f"clip_norm must be positive, got {clip_norm!r}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -11,15 +10,16 @@ import numpy as np
 
 from .._typing import Array, Program
 from ..backends import require_owned
-from ..errors import ConfigError, DataError, ShapeError, did_you_mean
+from ..errors import ConfigError, DataError, ShapeError
 from ..maths.ledger import REDUCTIONS, Denominator, place
 from ..maths.losses import Loss
 from ..maths.normalization import part_sizes
 from ..maths.optimizers import Optimizer, get_optimizer
-from ..maths.registry import is_number
 from ..maths.schedules import Schedule, get_schedule
+from .custom import check_custom_rule
 from .dense_net import DenseNet
 from .memory import Workspace, must_fit
+from .settings import check_choice, check_penalties
 from .targets import in_dtype, targets_on_device
 
 FORMS = ("fused", "literal")
@@ -84,18 +84,15 @@ class TrainingStep:
         penalty_over: str = "examples",
         clip_norm: float | None = None,
     ) -> None:
-        _check_choice("delta", delta, FORMS)
-        _check_choice("penalty_over", penalty_over, ("examples", "none"))
-        _check_choice("reduction", reduction, REDUCTIONS)
-        for name, number in (("l1", l1), ("l2", l2)):
-            if not (is_number(number) and 0.0 <= number < math.inf):
-                raise ConfigError(f"{name} must be at least 0, got {number!r}")
-        if clip_norm is not None and not (is_number(clip_norm) and 0.0 < clip_norm < math.inf):
-            raise ConfigError(f"clip_norm must be positive, got {clip_norm!r}")
+        check_choice("delta", delta, FORMS)
+        check_choice("penalty_over", penalty_over, ("examples", "none"))
+        check_choice("reduction", reduction, REDUCTIONS)
+        check_penalties(l1, l2, clip_norm)
         place(one_over_m, None)  # rejects an unknown convention
         if delta == "literal" and type(net.loss).literal_dAL is Loss.literal_dAL:
             raise ConfigError(f"loss {net.loss.name!r} has no literal_dAL; use delta='fused'")
         self.net, self.optimizer, self.schedule = net, get_optimizer(optimizer), get_schedule(schedule)
+        check_custom_rule(net.backend, net.dtype, self.optimizer, self.schedule)
         epsilon = getattr(self.optimizer, "epsilon", None)
         if epsilon is not None and not np.dtype(net.dtype).type(epsilon):
             raise ConfigError(f"optimizer {self.optimizer.name}: epsilon {epsilon} is 0 in {net.dtype}; raise it")
@@ -393,8 +390,3 @@ class TrainingStep:
     def cost(self) -> float:
         """J of the last batch, read from the device."""
         return float(self.net.backend.to_host(self.value)[0])
-
-
-def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigError(f"{name} must be {' or '.join(known)}, got {value!r}{did_you_mean(str(value), known)}")

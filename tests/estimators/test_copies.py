@@ -227,6 +227,7 @@ def test_a_file_keeps_class_weights_of_several_labels_and_says_what_it_does_not_
         model.to_safetensors(tmp_path / "m.safetensors")
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("preset", [None, "tabular"])
 def test_formulas_of_ones_own_are_given_again_to_what_reads_the_file(preset: str | None, tmp_path: Path) -> None:
     X, y = np.random.default_rng(0).standard_normal((80, 3)), np.sin(np.arange(80.0))

@@ -135,7 +135,11 @@ class OwnSchedule(Schedule):
         (get_loss, Finished, "Finished is a class; give an object of it as loss: Finished()"),
         (get_loss, Unlinked(), "labels must be one of binary, classes, groups, values and link_name one of identity,"),
         (get_loss, Unlabelled(), "got 'numbers' and 'identity'"),
-        (get_loss, OwnRule(), "a loss is a name, or a mapping with a name and parameters; got OwnRule("),
+        (
+            get_loss,
+            OwnRule(),
+            "the loss must be a name, a mapping with a name and parameters, or an object of your own",
+        ),
         (get_optimizer, Optimizer(), "Optimizer is no optimizer yet; define name, apply in it"),
         (get_schedule, Schedule(), "Schedule is no schedule yet; define name, factor in it"),
         (get_activation, replace(ACTIVATIONS["relu"], parameters={"slope": 1.0}), "parameters must be pairs"),
@@ -145,6 +149,7 @@ class OwnSchedule(Schedule):
             "parameters must be pairs",
         ),
         (get_activation, replace(ACTIVATIONS["relu"], vjp_function=None), "has a name and two functions"),
+        (get_activation, max, "must be a name, a mapping with a name, or an Activation('mine', forward, vjp)"),
     ],
 )
 def test_what_is_unfinished_is_refused(get: Get, spec: Any, words: str) -> None:

@@ -19,6 +19,7 @@ from backprop_gpu.data.table import Table
 from backprop_gpu.errors import CheckpointError, ConfigError
 from backprop_gpu.maths.activations import Activation, get_activation
 from backprop_gpu.maths.losses import SquaredError
+from backprop_gpu.maths.optimizers import Adam
 from backprop_gpu.network.step import TrainingStep
 
 RNG = np.random.default_rng(0)
@@ -167,6 +168,91 @@ def test_what_cannot_be_trained_or_saved_is_refused(settings: dict[str, Any], wo
         own_net(**settings)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@dataclass(frozen=True)
+class Forgetful(SignMomentum):
+    """Gives its state away."""
+
+    def apply(self, xp: Any, theta: Any, grad: Any, slots: Any, scalars: Any, *, decay: bool) -> Any:
+        return theta - grad, ()
+
+
+@dataclass(frozen=True)
+class InPlace(SignMomentum):
+    """Written for another interface."""
+
+    def apply(self, theta: Any, grad: Any) -> Any:
+        theta -= grad
+
+
+@dataclass(frozen=True)
+class Flat(SignMomentum):
+    """One number for all parameters."""
+
+    def apply(self, xp: Any, theta: Any, grad: Any, slots: Any, scalars: Any, *, decay: bool) -> Any:
+        return xp.sum(theta), slots
+
+
+@dataclass(frozen=True)
+class Negative(Halving):
+    """Uphill."""
+
+    def factor(self, t: int, total: int) -> float:
+        return -1.0
+
+
+@dataclass(frozen=True)
+class Broken(Halving):
+    """Ends before the run does."""
+
+    def factor(self, t: int, total: int) -> float:
+        return [1.0, 0.5][t]
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ({"optimizer": Forgetful()}, "optimizer 'sign_momentum': apply raised ValueError: 0 slots came back where 1"),
+        ({"optimizer": InPlace()}, "optimizer 'sign_momentum': apply raised TypeError: "),
+        ({"optimizer": Flat()}, "optimizer 'sign_momentum': apply gave an array () where (2,) is needed"),
+        ({"schedule": Negative()}, "schedule 'halving': factor gave -1.0; return a number of at least 0"),
+        ({"schedule": Broken()}, "schedule 'halving': factor raised IndexError: "),
+    ],
+)
+def test_a_rule_that_cannot_be_followed_is_refused(step: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Trainer(own_net(), **step)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+class Squared(Activation):
+    """With methods in place of functions."""
+
+    def forward(self, xp: Any, Z: Any) -> Any:
+        return Z * Z
+
+    def vjp(self, xp: Any, dA: Any, Z: Any, A: Any) -> Any:
+        return 2.0 * dA * Z
+
+
+@dataclass(frozen=True)
+class Warmed(Adam):
+    """Takes what Adam does not."""
+
+    warm: bool = True
+    layers: tuple[int, ...] = (1, 2)
+
+
+def test_subclasses_of_built_ins_and_methods_in_place_of_functions_work(tmp_path: Path) -> None:
+    square: Any = Squared("square", None, None)  # type: ignore[arg-type]
+    net = own_net(activation=["tanh", square])
+    Trainer(net, optimizer=Warmed(), epochs=1).fit(X, Y)
+    assert gradcheck(net, X[:5], Y[:5]).ok
+    net.save(tmp_path / "net")
+    again = DenseNet.load(tmp_path / "net", custom=[square, LogCosh])
+    np.testing.assert_array_equal(again.predict(X), net.predict(X))
 
 
 def test_one_activation_with_two_parameters_is_no_clash() -> None:
