@@ -17,6 +17,7 @@ from sklearn.utils.validation import validate_data
 from ..maths.losses import Loss
 from .arrays import in_kind, on_host, origin_of
 from .base import FLOATS, MultilayerPerceptron
+from .engine import in_turn, one_fit
 from .labels import (
     MultiOutputLabels,
     class_weights,
@@ -159,7 +160,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         X_val, y_val, sample_weight_val : optional
             A validation set of one's own: followed every epoch, and what ``early_stopping`` looks at.
         """
-        self._fit(X, y, sample_weight, held_out=(X_val, y_val, sample_weight_val))
+        with one_fit(self):
+            self._fit(X, y, sample_weight, held_out=(X_val, y_val, sample_weight_val))
         return self
 
     @available_if(lambda est: est._check_solver())
@@ -170,19 +172,20 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
         With several labels of several classes, ``classes`` is a list of arrays, one for each column of y.
         """
-        y = on_host(y)
-        nested = classes is not None and len(classes) > 0 and all(np.ndim(on_host(c)) == 1 for c in classes)
-        if classes is None and hasattr(self, "_label_binarizer"):
-            pass  # they are known
-        elif nested or is_several(np.asarray(y)):  # rows that lack classes may look like 0/1 labels
-            if classes is None:
-                raise ValueError("classes must be passed on the first call to partial_fit.")
-            if not hasattr(self, "classes_"):
-                self._take_labels(MultiOutputLabels().of([on_host(c) for c in classes]))
-        elif _check_partial_fit_first_call(self, on_host(classes)):
-            multilabel = type_of_target(y).startswith("multilabel")
-            self._label_binarizer = LabelBinarizer().fit(y if multilabel else on_host(classes))
-        self._fit(X, y, sample_weight, incremental=True)
+        with one_fit(self):
+            y = on_host(y)
+            nested = classes is not None and len(classes) > 0 and all(np.ndim(on_host(c)) == 1 for c in classes)
+            if classes is None and hasattr(self, "_label_binarizer"):
+                pass  # they are known
+            elif nested or is_several(np.asarray(y)):  # rows that lack classes may look like 0/1 labels
+                if classes is None:
+                    raise ValueError("classes must be passed on the first call to partial_fit.")
+                if not hasattr(self, "classes_"):
+                    self._take_labels(MultiOutputLabels().of([on_host(c) for c in classes]))
+            elif _check_partial_fit_first_call(self, on_host(classes)):
+                multilabel = type_of_target(y).startswith("multilabel")
+                self._label_binarizer = LabelBinarizer().fit(y if multilabel else on_host(classes))
+            self._fit(X, y, sample_weight, incremental=True)
         return self
 
     # -- targets -----------------------------------------------------------------------------------------------------
@@ -256,11 +259,13 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     # -- prediction --------------------------------------------------------------------------------------------------
 
+    @in_turn
     def predict(self, X: Any) -> Any:
         """Labels (n_samples,) or (n_samples, n_labels), in the namespace of X."""
         AL = self._outputs(X, "predict")
         return in_kind(labels_from(self._label_binarizer, AL), origin_of(X))
 
+    @in_turn
     def predict_proba(self, X: Any) -> Any:
         """Probabilities (n_samples, n_classes), columns in the order of ``classes_``, in the namespace of X.
 
@@ -268,6 +273,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         """
         return self._probabilities(X, "predict_proba", lambda p: p)
 
+    @in_turn
     def predict_log_proba(self, X: Any) -> Any:
         """The logarithm of :meth:`predict_proba`."""
         return self._probabilities(X, "predict_log_proba", lambda p: np.log(p, out=p))
@@ -278,6 +284,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             return [in_kind(then(p.copy()), origin) for p in self._label_binarizer.split(AL)]
         return in_kind(then(np.hstack([1 - AL, AL]) if self.n_outputs_ == 1 else AL), origin)
 
+    @in_turn
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of rows whose label, or all of whose labels, are right."""
         if not isinstance(vars(self).get("_label_binarizer"), MultiOutputLabels):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from scipy.sparse import issparse
 
 from ..backends.base import Backend
+from ..backends.locks import Turns
 from ..devices import parse
 from ..errors import ConfigError
 from ..maths.activations import Activation
@@ -241,12 +244,20 @@ class SolverState:
 
 
 class Runtime:
-    """What an estimator keeps on the device: the engine of a fit that goes on, and the network that predicts."""
+    """What an estimator keeps on the device: the engine of a fit that goes on, and the network that predicts.
+
+    Attributes
+    ----------
+    turns, fits : Turns
+        A fit and whatever reads what it writes take ``turns``, so that another thread waits; while callbacks are told,
+        it may have a turn, and sees the network as it is then. ``fits`` keeps a second fit out until the end.
+    """
 
     def __init__(self) -> None:
         self.engine: Engine | None = None
         self.network: tuple[tuple[Any, ...], DenseNet] | None = None
         self.fitting: Engine | None = None
+        self.fits, self.turns = Turns(brief=False), Turns(brief=False)
         self.device = ""  # of the last fit
 
     def engine_for(self, estimator: Any, plan: Plan, seed: int, beside: DenseNet | None = None) -> Engine:
@@ -277,7 +288,27 @@ class Runtime:
 
 def runtime_of(estimator: Any) -> Runtime:
     """The estimator's, made at first use; it is no part of its state."""
-    found: Runtime | None = vars(estimator).get("_runtime")
-    if found is None:
-        found = estimator._runtime = Runtime()
+    found: Runtime = vars(estimator).get("_runtime") or vars(estimator).setdefault("_runtime", Runtime())
     return found
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def in_turn(method: F) -> F:
+    """A method of an estimator that other threads' fits and predictions wait for, and it for them."""
+
+    @functools.wraps(method)
+    def alone(self: Any, *given: Any, **named: Any) -> Any:
+        with runtime_of(self).turns.taken():
+            return method(self, *given, **named)
+
+    return cast(F, alone)
+
+
+@contextlib.contextmanager
+def one_fit(estimator: Any) -> Iterator[None]:
+    """Within it no other thread fits the estimator, and none uses it but while callbacks are told."""
+    runtime = runtime_of(estimator)
+    with runtime.fits.taken(), runtime.turns.taken():
+        yield

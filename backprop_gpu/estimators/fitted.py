@@ -16,7 +16,7 @@ from ..network.custom import Custom
 from ..network.dense_net import BLOCK_ROWS, DenseNet
 from . import files, interop, tabular
 from .arrays import check_origin, on_host, origin_of
-from .engine import Engine, as_named, as_parameters, build_net, plan_for, runtime_of
+from .engine import Engine, as_named, as_parameters, build_net, in_turn, plan_for, runtime_of
 from .lbfgs import Objective
 from .rows import dense
 from .start import Parameters
@@ -70,6 +70,7 @@ class Fitted(BaseEstimator):
 
     # -- the network -------------------------------------------------------------------------------------------------
 
+    @in_turn
     def network(self) -> DenseNet:
         """The network with the fitted weights on the estimator's device; examples are rows at its own door.
 
@@ -85,6 +86,7 @@ class Fitted(BaseEstimator):
         runtime = runtime_of(self)
         if runtime.fitting is not None:
             return runtime.fitting.net
+        check_is_fitted(self, "coefs_")  # they are not there while a preset is fitted
         sizes, dtype = (self.coefs_[0].shape[0], *(c.shape[1] for c in self.coefs_)), str(self.coefs_[0].dtype)
         given = (self.activation, self.dropout, self.batch_norm, self.loss, self.device, self.kernels)
         key = (sizes, dtype, *(tuple(x) if isinstance(x, list) else x for x in given))
@@ -123,11 +125,13 @@ class Fitted(BaseEstimator):
                 fitted |= fitting.fitted()
         return fitted
 
+    @in_turn
     def network_targets(self, y: Any) -> np.ndarray:
         """Targets as :meth:`network` takes them (n_samples, k): class indices, 0/1 labels, or values."""
         check_is_fitted(self)
         return self._codes(np.asarray(on_host(y)), "y")
 
+    @in_turn
     def loss_and_gradient(self, X: Any, y: Any, sample_weight: Any = None) -> tuple[float, Parameters]:
         """(J, (coef_grads, intercept_grads)) at the fitted weights, all rows as one batch, without dropout.
 
@@ -160,11 +164,13 @@ class Fitted(BaseEstimator):
         """
         return interop.from_sklearn(cls, fitted, changes)
 
+    @in_turn
     def to_sklearn(self) -> Any:
         """scikit-learn's fitted estimator of the same name, with the same weights bit for bit."""
         tabular.refuse(self, "to_sklearn()")
         return interop.to_sklearn(self)
 
+    @in_turn
     def to_safetensors(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to one safetensors file."""
         files.save(self, path)
@@ -179,6 +185,7 @@ class Fitted(BaseEstimator):
 
     # -- copies ------------------------------------------------------------------------------------------------------
 
+    @in_turn
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the network: what is pickled lives on the host, and loads where there is no device."""
         state = dict(super().__getstate__())

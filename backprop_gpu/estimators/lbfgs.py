@@ -13,7 +13,7 @@ from sklearn.utils.optimize import _check_optimize_result
 
 from ..training.callbacks import Callback, Epoch, Running
 from .engine import Engine
-from .listening import Listeners
+from .listening import Listeners, tell
 
 MICRO_BATCH = 16_384  # examples per pass: the gradient does not depend on it, memory does
 
@@ -31,19 +31,19 @@ class Objective:
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """(J, dJ/dtheta) at theta, both (size,) vectors with the padding of FlatParams."""
         engine, step, net = self.engine, self.engine.step, self.engine.net
-        set_theta(engine, theta)
-        with net.backend.activate(), np.errstate(all="ignore"):
+        with net.turns.taken(), net.backend.activate(), np.errstate(all="ignore"):
+            set_theta(engine, theta)
             step.gradient(self.X, self.Y, self.weights, weights_sum=self.total, micro_batch=MICRO_BATCH)
             step.penalty()
             grad = net.backend.to_host(net.params.grad).astype(np.float64)
-        return step.cost() / engine.report_divisor, grad
+            return step.cost() / engine.report_divisor, grad
 
 
 class Watch:
     """What hears of every iteration, and keeps where it ended: for Ctrl-C, for our callbacks and scikit-learn's."""
 
-    def __init__(self, engine: Engine, callbacks: list[Callback], listeners: Listeners) -> None:
-        self.engine, self.callbacks, self.listeners = engine, callbacks, listeners
+    def __init__(self, estimator: Any, engine: Engine, callbacks: list[Callback], listeners: Listeners) -> None:
+        self.estimator, self.engine, self.callbacks, self.listeners = estimator, engine, callbacks, listeners
         self.iteration, self.stopped, self.start = 0, False, time.perf_counter()
         self.reached: OptimizeResult | None = None
         listeners.begin()
@@ -56,8 +56,8 @@ class Watch:
             return
         set_theta(self.engine, intermediate_result.x)
         seconds = time.perf_counter() - self.start
-        for callback in self.callbacks:
-            callback.on_epoch(Epoch(self.iteration, self.iteration, float(intermediate_result.fun), 1.0, {}, seconds))
+        epoch = Epoch(self.iteration, self.iteration, float(intermediate_result.fun), 1.0, {}, seconds)
+        tell(self.estimator, self.callbacks, epoch)
         if self.listeners.end():
             self.stopped = True
             raise StopIteration
@@ -67,7 +67,7 @@ class Watch:
 def set_theta(engine: Engine, theta: np.ndarray) -> None:
     """Put a flat vector where the network reads its parameters."""
     net = engine.net
-    with net.backend.activate():
+    with net.turns.taken(), net.backend.activate():
         net.params.theta[...] = net.backend.asarray(theta, net.dtype)
 
 
@@ -84,7 +84,7 @@ def fit_lbfgs(
     options = {"maxfun": e.max_fun, "maxiter": e.max_iter, "gtol": e.tol}
     options |= _get_additional_lbfgs_options_dict("iprint", verbose)
     with Running(list(e.callbacks), e.max_iter) as callbacks:
-        watch = Watch(engine, callbacks, listeners)
+        watch = Watch(e, engine, callbacks, listeners)
         objective = Objective(engine, X, Y, weights)
         try:
             result = minimize(objective, start, method="L-BFGS-B", jac=True, callback=watch, options=options)

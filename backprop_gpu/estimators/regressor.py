@@ -15,6 +15,7 @@ from sklearn.utils.validation import validate_data
 from ..maths.losses import Loss, get_loss
 from .arrays import in_kind, on_host, origin_of
 from .base import FLOATS, MultilayerPerceptron
+from .engine import in_turn, one_fit
 from .params import REGRESSOR_CONSTRAINTS, invalid, read, store
 
 
@@ -117,7 +118,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         X_val, y_val, sample_weight_val : optional
             A validation set of one's own: followed every epoch, and what ``early_stopping`` looks at.
         """
-        self._fit(X, y, sample_weight, held_out=(X_val, y_val, sample_weight_val))
+        with one_fit(self):
+            self._fit(X, y, sample_weight, held_out=(X_val, y_val, sample_weight_val))
         return self
 
     @available_if(lambda est: est._check_solver())
@@ -125,7 +127,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """One epoch over the given rows."""
-        self._fit(X, y, sample_weight, incremental=True)
+        with one_fit(self):
+            self._fit(X, y, sample_weight, incremental=True)
         return self
 
     # -- targets -----------------------------------------------------------------------------------------------------
@@ -166,6 +169,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
 
     # -- prediction --------------------------------------------------------------------------------------------------
 
+    @in_turn
     def predict(self, X: Any) -> Any:
         """Values (n_samples,) or (n_samples, n_outputs), in the namespace of X.
 
@@ -176,6 +180,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
             AL = AL.reshape(len(AL), -1, each)
         return in_kind(AL.ravel() if AL.shape[1] == 1 else AL, origin_of(X))
 
+    @in_turn
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """R squared of the predictions, with several quantiles of the one nearest to the median."""
         loss = read(self, "loss", get_loss)

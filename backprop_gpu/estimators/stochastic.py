@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from ..training.callbacks import Callback, Epoch, Running
 from .engine import Engine, SolverState
-from .listening import Listeners
+from .listening import Listeners, tell
 from .order import Course
 from .progress import say
 from .validation import Judgement, Validation
@@ -85,9 +85,8 @@ class StochasticFit:
         if e.verbose:
             self._say(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
         self._take(judged)
-        for callback in callbacks:
-            seconds = time.perf_counter() - self._start
-            callback.on_epoch(Epoch(e.n_iter_, step.t, e.loss_, step.learning_rate, judged, seconds))
+        seconds = time.perf_counter() - self._start
+        tell(e, callbacks, Epoch(e.n_iter_, step.t, e.loss_, step.learning_rate, judged, seconds))
         if self._ends() or self.listeners.end() or self.incremental:
             return True
         if e.n_iter_ == e.max_iter:

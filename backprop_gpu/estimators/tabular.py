@@ -141,6 +141,7 @@ def fit_members(e: Any, rows: Rows, loss: Loss, held_out: HeldOut | None) -> Non
 def _entrant(e: Any, seed: int, rows: Rows, held_out: HeldOut | None, loss: Loss) -> Entrant:
     """A member with its start and its rows, everything drawn from its own seed."""
     member = new_member(e, len(rows.Y), seed)
+    runtime_of(member).turns = runtime_of(e).turns
     member._random_state = np.random.RandomState(seed)
     inside = None
     if held_out is None and len(rows.Y) >= LEAST_ROWS:

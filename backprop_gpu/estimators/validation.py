@@ -125,13 +125,13 @@ class Judgement:
     def __init__(self, validations: Sequence[Validation]) -> None:
         self.validations, self._net = validations, validations[0].net
         capture = self._net.kernels.capture
-        with self._net.backend.activate():
+        with self._net.turns.taken(), self._net.backend.activate():
             blocks = range(len(validations[0].blocks))
             self._replays = [capture(in_turn([v.program(b) for v in validations])) for b in blocks]
 
     def run(self) -> list[dict[str, float]]:
         """``cost`` (without penalty) and the metrics of each network as it is."""
-        with self._net.backend.activate(), np.errstate(all="ignore"):
+        with self._net.turns.taken(), self._net.backend.activate(), np.errstate(all="ignore"):
             for v in self.validations:
                 v.begin()
             for block, replay in enumerate(self._replays):

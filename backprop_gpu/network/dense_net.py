@@ -12,6 +12,7 @@ from .._typing import Array
 from ..backends import require_owned
 from ..backends.base import Backend
 from ..backends.gate import check_loss
+from ..backends.locks import Turns, in_turn
 from ..backends.select import select
 from ..errors import ConfigError, ShapeError
 from ..maths.initializers import get_initializer
@@ -60,6 +61,8 @@ class DenseNet:
         A network whose device and kernel set are this one's too, in place of ``device`` and ``kernels``: a kernel set
         can record a program that goes through all of its networks.
 
+    Threads may predict with a network while another trains it: they take turns, and see the weights of some step's end.
+
     Raises
     ------
     ConfigError, DeviceError
@@ -95,6 +98,7 @@ class DenseNet:
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
             raise ConfigError(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")
         self.dtype, self.seed, self.initializer = dtype, int(seed), initializer
+        self.turns: Turns = Turns() if beside is None else beside.turns
         if beside is None:
             chosen = select(self.sizes, dtype, device=device, kernels=kernels)
             self.backend, self.kernels_kind = chosen.backend, chosen.kernels
@@ -127,6 +131,7 @@ class DenseNet:
 
     # -- parameters ----------------------------------------------------------------------------------------------
 
+    @in_turn
     def parameters(self) -> dict[str, np.ndarray]:
         """Host copies ``{"W1": (n_1, n_0), "b1": (n_1, 1), ...}``; a normalized layer has ``gamma1`` beside them, and
         its running statistics ``mean1``, ``variance1``, which no optimizer trains.
@@ -138,6 +143,7 @@ class DenseNet:
         kinds = {"mean": self.mean, "variance": self.variance}
         return {f"{kind}{l}": x for kind, layers in kinds.items() for l, x in layers.items()}
 
+    @in_turn
     def set_parameters(self, named: dict[str, np.ndarray]) -> None:
         """Take the values of :meth:`parameters`, NaN and infinity too: a network that diverged can be looked at.
 
@@ -329,6 +335,7 @@ class DenseNet:
             ws.A[0] = self.backend.lent(X[rows], self.dtype).T
             yield rows, self.forward(ws)
 
+    @in_turn
     def predict_proba(self, X: Any) -> np.ndarray:
         """AL, (n_samples, n_L): probabilities, or values for a regression loss.
 
@@ -352,6 +359,7 @@ class DenseNet:
             AL = (AL > 0.5).astype(np.int64)
         return AL[:, 0] if AL.shape[1] == 1 else AL
 
+    @in_turn
     def cost(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """J without penalty: the (weighted) mean over rows of L, accumulated in float64 over blocks of rows."""
         X = check_rows(self._on_host(X, "X"), self.sizes[0], dtype=self.dtype)

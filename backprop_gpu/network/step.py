@@ -10,6 +10,7 @@ import numpy as np
 
 from .._typing import Array, Program
 from ..backends import require_owned
+from ..backends.locks import in_turn
 from ..errors import ConfigError, DataError, ShapeError
 from ..maths.ledger import REDUCTIONS, Denominator, place
 from ..maths.losses import Loss
@@ -20,7 +21,7 @@ from .custom import check_custom_rule
 from .dense_net import DenseNet
 from .memory import Workspace, must_fit
 from .settings import check_choice, check_penalties
-from .targets import in_dtype, targets_on_device
+from .targets import columns_on_device
 
 FORMS = ("fused", "literal")
 LOOSE_WORKSPACES = 4  # that are kept beside those that were reserved
@@ -98,7 +99,7 @@ class TrainingStep:
             raise ConfigError(f"optimizer {self.optimizer.name}: epsilon {epsilon} is 0 in {net.dtype}; raise it")
         self.total_steps, self.delta, self.one_over_m, self.reduction = total_steps, delta, one_over_m, reduction
         self.l1, self.l2, self.penalty_over, self.clip_norm = l1, l2, penalty_over, clip_norm
-        self.t = 0
+        self.t, self.turns = 0, net.turns
         self._workspaces: dict[int, Workspace] = {}  # the one used last is last
         self._reserved: set[int] = set()
         self._make_buffers()
@@ -136,6 +137,7 @@ class TrainingStep:
         """The rate that the next step uses."""
         return self.optimizer.learning_rate * self.schedule.factor(self.t, self.total_steps)
 
+    @in_turn
     def __call__(
         self,
         X: Array,
@@ -166,6 +168,7 @@ class TrainingStep:
         self.penalty()
         self.update()
 
+    @in_turn
     def gradient(
         self,
         X: Array,
@@ -177,8 +180,7 @@ class TrainingStep:
     ) -> None:
         """grad <- dJ/dtheta without penalty, value <- J without penalty, over the whole batch."""
         m = self._check(X, Y, weights, micro_batch)
-        X, weights = (None if x is None else in_dtype(self.net, x) for x in (X, weights))
-        Y = targets_on_device(self.net, Y)
+        X, Y, weights = columns_on_device(self.net, X, Y, weights)
         if weights is not None and weights_sum is None:
             weights_sum = float(self.net.backend.to_host(self.net.backend.xp.sum(weights)))
         with self.net.backend.activate():
@@ -305,6 +307,7 @@ class TrainingStep:
         """The buffers that are there, one for each number of examples."""
         return list(self._workspaces.values())
 
+    @in_turn
     def release(self, *, scratch: bool = True) -> None:
         """Let go of every buffer that depends on the number of examples and, with ``scratch``, of the kernels' own."""
         self._workspaces.clear()
@@ -335,6 +338,7 @@ class TrainingStep:
         )
         net.backward(ws, scale=late, accumulate=start > 0)
 
+    @in_turn
     def penalty(self) -> None:
         """Add the penalty on the weights to the gradient and to the cost; once per step, after any reduce."""
         p, n = self.net.params, self.net.params.n_weights
@@ -342,6 +346,7 @@ class TrainingStep:
         with self.net.backend.activate():
             self.net.kernels.penalty(p.theta[:n], p.grad[:n], l1=l1, l2=l2, value=self.value)
 
+    @in_turn
     def update(self) -> None:
         """Clip, and take the optimizer's step with the gradient that is there; counts the step."""
         with self.net.backend.activate():
@@ -357,10 +362,7 @@ class TrainingStep:
         parts = [(slice(0, n), True), (slice(n, None), False)] if self.optimizer.decays else [(slice(None), False)]
         for part, decay in parts:
             kernels.update(
-                self.optimizer,
-                p.theta[part],
-                p.grad[part],
-                [slot[part] for slot in self.slots],
+                *(self.optimizer, p.theta[part], p.grad[part], [slot[part] for slot in self.slots]),
                 scalars=self._scalars,
                 factor=factor,
                 decay=decay,
@@ -370,17 +372,19 @@ class TrainingStep:
     def averaged(self) -> Iterator[None]:
         """Within it the network has the average of its parameters, if the optimizer keeps one and a step was taken."""
         theta, there = self.net.params.theta, self.optimizer.average and self.t
-        if there:
-            with self.net.backend.activate():
-                self._kept[...] = theta
-            self.adopt_average()
-        try:
-            yield
-        finally:
+        with self.turns.taken():
             if there:
                 with self.net.backend.activate():
-                    theta[...] = self._kept
+                    self._kept[...] = theta
+                self.adopt_average()
+            try:
+                yield
+            finally:
+                if there:
+                    with self.net.backend.activate():
+                        theta[...] = self._kept
 
+    @in_turn
     def adopt_average(self) -> None:
         """theta <- the average of the parameters, if the optimizer keeps one and a step was taken."""
         if self.optimizer.average and self.t:

@@ -95,28 +95,25 @@ def check_weights(weights: Any, n_samples: int) -> np.ndarray:
     return w
 
 
-def in_dtype(net: DenseNet, columns: Array) -> Array:
-    """Columns on the device in the network's dtype."""
-    dtype = net.backend.dtype(net.dtype)
-    return columns if columns.dtype == dtype else net.backend.xp.astype(columns, dtype)
-
-
-def targets_on_device(net: DenseNet, Y: Array) -> Array:
-    """Columns on the device as the loss takes them: class labels (1, m) in int64, else in the network's dtype.
+def columns_on_device(net: DenseNet, X: Array, Y: Array, weights: Array | None) -> tuple[Array, Array, Array | None]:
+    """A batch in the network's dtype, class labels (1, m) in int64.
 
     Raises
     ------
     DataError
         For a label that is no class of the network.
     """
-    xp, n = net.backend.xp, net.sizes[-1]
-    if net.loss.labels != "classes" or Y.shape[0] != 1:
-        return in_dtype(net, Y)
-    labels = Y if Y.dtype == xp.int64 else xp.astype(Y, xp.int64)
-    known = xp.logical_and(xp.greater_equal(labels, 0), xp.less(labels, n))
-    if not net.backend.to_host(xp.all(xp.logical_and(known, xp.equal(labels, Y)))):
-        raise DataError(f"Y must hold class labels from 0 to {n - 1}, or one-hot columns")
-    return labels
+    xp, dtype, n = net.backend.xp, net.backend.dtype(net.dtype), net.sizes[-1]
+    labels = net.loss.labels == "classes" and Y.shape[0] == 1
+    X, targets, weights = (
+        x if x is None or x.dtype == wanted else xp.astype(x, wanted)
+        for x, wanted in ((X, dtype), (Y, xp.int64 if labels else dtype), (weights, dtype))
+    )
+    if labels:
+        known = xp.logical_and(xp.greater_equal(targets, 0), xp.less(targets, n))
+        if not net.backend.to_host(xp.all(xp.logical_and(known, xp.equal(targets, Y)))):
+            raise DataError(f"Y must hold class labels from 0 to {n - 1}, or one-hot columns")
+    return X, targets, weights
 
 
 def _numbers(x: Any, name: str) -> np.ndarray:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from .._typing import Program, Replay
+from ..backends.locks import Turns
 from ..errors import ConfigError, DataError
 from ..maths.ledger import Denominator
 from ..network.step import TrainingStep
 from .batches import BatchBuffers, Batches
+
+SLICE_SECONDS = 0.1  # of steps, after which a prediction of another thread has its turn
 
 
 class Lap:
@@ -76,21 +81,24 @@ class Pass(Lap):
 
     def __init__(self, step: TrainingStep, batches: Batches, micro_batch: int | None) -> None:
         super().__init__(step, batches, micro_batch)
-        with step.net.backend.activate():
+        self._steps = 1  # of a slice
+        with step.turns.taken(), step.net.backend.activate():
             self.replays: list[tuple[Replay, int]] = [
                 (step.net.kernels.capture(program), times) for program, _, times in self.parts
             ]
 
     def run(self, epoch: int) -> np.ndarray:
         """Train one epoch (from 0); returns J of each batch, as it was before that batch's update."""
+        turns, first = self.step.turns, 0
         with self.step.net.backend.activate():
             self.begin(epoch)
             with np.errstate(all="ignore"):  # a run that diverges is told by its cost
-                first = 0
                 for (replay, times), (_, buffers, _) in zip(self.replays, self.parts, strict=True):
-                    buffers.play(replay, first, times)
+                    play = functools.partial(buffers.play, replay)
+                    self._steps = in_slices(turns, play, first, times, self._steps)
                     first += times
-            return self.end()
+            with turns.taken():
+                return self.end()
 
 
 class JointPass:
@@ -118,7 +126,8 @@ class JointPass:
             raise ConfigError("steps in one program need networks of one kernel set: DenseNet(beside=...)")
         if any(lap.batches.sizes != laps[0].batches.sizes for lap in laps):
             raise DataError("steps in one program need batches of the same sizes; give them as many rows each")
-        with self._net.backend.activate():
+        self._steps = 1  # of a slice
+        with self._net.turns.taken(), self._net.backend.activate():
             self.replays: list[tuple[Replay, int]] = []
             for parts in zip(*(lap.parts for lap in laps), strict=True):
                 program = in_turn([program for program, _, _ in parts])
@@ -131,8 +140,29 @@ class JointPass:
                 lap.begin(epoch, before)
             with np.errstate(all="ignore"):
                 for replay, times in self.replays:
-                    replay(times)
-            return [lap.end() for lap in self.laps]
+                    play = functools.partial(_replayed, replay)
+                    self._steps = in_slices(self._net.turns, play, 0, times, self._steps)
+            with self._net.turns.taken():
+                return [lap.end() for lap in self.laps]
+
+
+def _replayed(replay: Replay, first: int, times: int) -> None:
+    replay(times)
+
+
+def in_slices(turns: Turns, play: Callable[[int, int], None], first: int, times: int, steps: int) -> int:
+    """Play so many steps from the ``first`` on, a tenth of a second at a time: in between, others have their turn.
+
+    ``steps``: of the first slice; returns those that the next should have.
+    """
+    end = first + times
+    while first < end:
+        with turns.taken():
+            start, now = time.perf_counter(), min(steps, end - first)
+            play(first, now)
+            seconds = (time.perf_counter() - start) / now
+        first, steps = first + now, max(1, int(SLICE_SECONDS / max(seconds, 1e-7)))
+    return steps
 
 
 def in_turn(programs: Sequence[Program]) -> Program:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._notebook import html_table
+from ..backends.locks import in_turn
 from ..errors import ConfigError, DataError, NonFiniteError, did_you_mean
 from ..maths.optimizers import Optimizer
 from ..maths.registry import is_number
@@ -189,6 +190,7 @@ class Trainer:
         check_metrics(self.metrics, task_of(net))
         self.shuffle, self.seed = shuffle, int(seed)
         self.callbacks = [*callbacks, *([Progress()] if progress else [])]
+        self.turns = net.turns
         self.step = TrainingStep(net, optimizer, schedule=schedule, **settings)
         self.history = History()
 
@@ -272,6 +274,7 @@ class Trainer:
             raise
         self._finish(best, history)
 
+    @in_turn
     def _finish(self, best: _Best, history: History) -> None:
         """Give the network the weights that it is to hold in the end."""
         history.best_epoch = len(history.epochs)
@@ -291,6 +294,7 @@ class Trainer:
             )
         return cost
 
+    @in_turn
     def evaluate(self, X: np.ndarray, y: np.ndarray) -> dict[str, float]:
         """The cost (without penalty) and this trainer's metrics on rows."""
         y, task = np.asarray(y), task_of(self.net)

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from ...kept import read, write
+from ...locks import hold_while_forking
 from . import image
 from .edition import as_imported, stamp
 
 _FOLDER = Path(__file__).parent
 _LOCK = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    # A child forked while a thread compiled would wait for ever, for this lock or for one of LLVM's.
-    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
+# A child forked while a thread compiled would wait for ever, for this lock or for one of LLVM's.
+hold_while_forking(_LOCK)
 
 
 class Native:
