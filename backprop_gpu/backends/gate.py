@@ -246,14 +246,14 @@ CHECKS: dict[str, Callable[..., None]] = {
 @functools.cache
 def gated(kind: type[T]) -> type[T]:
     """The class of a kernel set with the checks before its operations."""
-    members = {name: _checked_first(check, getattr(kind, name)) for name, check in CHECKS.items()}
+    members = {name: _checked_first(check, kind, name) for name, check in CHECKS.items()}
     return type(kind.__name__, (kind,), members | {"__module__": kind.__module__, "__doc__": kind.__doc__})
 
 
-def _checked_first(check: Callable[..., None], operation: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(operation)
+def _checked_first(check: Callable[..., None], kind: type[Any], name: str) -> Callable[..., None]:
+    @functools.wraps(getattr(kind, name))
     def checked(self: Any, *given: Any, **named: Any) -> None:
         check(self.xp, *given, **named)
-        operation(self, *given, **named)
+        getattr(kind, name)(self, *given, **named)  # looked up now: a class may be changed to try something
 
     return checked

@@ -180,6 +180,7 @@ def _take(
         trace = trace_step(run.step, *run.batch(t, checks), micro_batch=micro_batch)
         if before is not None:
             checks.same("step", "theta before", trace.theta, before.theta_after)
+            trace.previous, before.previous = before, None
         judged.append(_joined(checks, judge_step(trace, claim)))
         if wide is not None:
             drift.append(_drift(trace, wide))
@@ -336,6 +337,12 @@ def _suspects(net: DenseNet, m: int, judged: Replayed) -> list[LayerShape]:
     return list(dict.fromkeys(found))
 
 
+def _long_sums(judged: Replayed) -> bool:
+    """Whether all is within its bounds, and that of a sum is so wide that it may hide a lower precision."""
+    found = judged.findings
+    return all(f.verdict != "wrong" for f in found) and any(f.k >= LONG and f.tensor.startswith(SUMS) for f in found)
+
+
 def _explained(judged: Replayed, trace: StepTrace) -> list[Finding]:
     """The findings of a step with their likely causes."""
     return [replace(f, cause=classify(f, judged.kept.get(f.tensor), trace)) for f in judged.findings]
@@ -348,7 +355,7 @@ def _report(run: _Run, claim: str, judged: list[Replayed], trace: StepTrace, dri
         shapes = _suspects(run.net, run.m, judged[-1])
         if shapes:
             steps[-1] = steps[-1] + probe(run.net.backend, run.net.kernels, shapes, run.net.dtype)
-        elif any(f.k >= LONG and f.tensor.startswith(SUMS) for f in judged[-1].findings):
+        elif _long_sums(judged[-1]):
             of = trace.recipe.micro_batch or run.m, run.net.dtype, run.rng
             sums = probe_sums(run.net.backend, run.net.kernels, shapes_of(run.net, min(of[0], run.m)), *of[1:])
             steps[-1] = steps[-1] + [f for f in sums if f.verdict != "ok"]

@@ -14,6 +14,8 @@ import numpy as np
 
 from ..gradcheck.causes import Batch, denominators, repetitions
 from . import hypotheses as h
+from . import hypotheses_layers as layers
+from . import hypotheses_updates as updates
 from .findings import Finding
 from .hypotheses import fits, wrong_entries
 from .judge import Kept
@@ -75,7 +77,8 @@ def _constant(finding: Finding, kept: Kept, trace: StepTrace) -> str:
         for sign, more in ((1.0, ""), (-1.0, ", and the sign is turned")):
             if abs(c / (sign * factor) - 1.0) < 1e-3:
                 return f"{text}{more} (got/want {c:.6g})"
-    return f"a constant factor (got/want {c:.6g})"
+    # Any single number is some factor of any other.
+    return f"a constant factor (got/want {c:.6g})" if kept.want.size > 1 else ""
 
 
 def _movement(finding: Finding, kept: Kept, trace: StepTrace) -> str:
@@ -125,6 +128,8 @@ def _permuted(got: np.ndarray, want: np.ndarray, bound: np.ndarray) -> str:
         there, here = (np.argsort(x.sum(axis=1 - axis), kind="stable") for x in (want, got))
         order = np.empty(len(there), int)
         order[here] = there
+        if np.array_equal(here, there):
+            continue
         if _near(got, np.take(want, order, axis), np.take(bound, order, axis)):
             count = int((order != np.arange(len(order))).sum())
             return f"{count} of {len(order)} {what} are at other places"
@@ -172,13 +177,15 @@ def _edge(finding: Finding, kept: Kept, trace: StepTrace) -> str:
 
 
 def _small(finding: Finding, kept: Kept, trace: StepTrace) -> str:
-    """An elementwise operation that is nearly right."""
-    clear = np.abs(kept.want) > 0.0
-    relative = np.abs(kept.got - kept.want)[clear] / np.abs(kept.want)[clear]
-    if kept.product is not None or relative.size == 0 or not float(np.median(relative)) < 1e-2:
+    """An elementwise operation that is nearly right: the wrong entries, and only they, give the number."""
+    wrong = wrong_entries(kept) & (np.abs(kept.want) > 0.0)
+    relative = np.abs(kept.got - kept.want)[wrong] / np.abs(kept.want)[wrong]
+    if kept.product is not None or relative.size < 2 or not float(np.median(relative)) < 1e-2:
         return ""
-    eps, share = float(np.finfo(trace.recipe.dtype).eps), float(wrong_entries(kept).mean())
     typical = float(np.max(relative[relative <= 64.0 * np.median(relative)], initial=0.0))
+    eps, share = float(np.finfo(trace.recipe.dtype).eps), float(wrong_entries(kept).mean())
+    if typical < eps / 4.0:
+        return ""
     return f"an approximation: off by up to {typical:.2g} ({typical / eps:.3g} ulp), {share:.0%} of entries too far"
 
 
@@ -189,21 +196,35 @@ def _how_many(finding: Finding, kept: Kept, trace: StepTrace) -> str:
 
 TESTS: tuple[Callable[[Finding, Kept, StepTrace], str], ...] = (
     _not_finite,
+    layers.not_0,
     h.bias,
     h.product_transposed,
+    h.overwritten,
+    layers.other_activation,
+    layers.masks,
+    layers.output,
+    layers.one_loss,
     h.other_derivative,
+    layers.copies,
     _rearranged,
     h.lost_term,
     h.part_of_the_examples,
-    h.one_operand,
     h.kink,
+    layers.clamped,
+    layers.few,
+    h.one_operand,
     _edge,
     _movement,
-    h.step_numbers,
-    h.penalty_on_biases,
+    updates.step_numbers,
+    updates.penalty_on_biases,
+    updates.penalty_times,
+    updates.norms,
+    updates.state,
+    updates.adaptive,
     _constant,
     _scaled_or_0,
     h.mask,
+    layers.stored,
     h.operands,
     _small,
     _how_many,

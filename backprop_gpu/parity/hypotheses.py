@@ -7,12 +7,12 @@ import re
 
 import numpy as np
 
-from . import updates64 as u
 from .findings import Finding
 from .judge import Kept
 from .products import Product
 from .trace import Call, StepTrace, layer_calls
 
+OVERWRITTEN = "what the micro-batches before it left is missing"
 FITS = 4.0  # bounds by which a hypothesis may miss, since its own numbers are rounded as well
 
 
@@ -53,9 +53,10 @@ def bias(finding: Finding, kept: Kept, trace: StepTrace) -> str:
     if p is None or p.plus is None or p.plus.shape[1:] != (1,) or not np.any(p.plus):
         return ""
     b = p.plus.astype(np.float64)
-    if fits(kept, kept.want - b):
-        return "the bias is missing"
-    return "the bias is added twice" if fits(kept, kept.want + b) else ""
+    others = {"is missing": -b, "is added twice": b, "is subtracted": -2.0 * b}
+    for shift in (1, -1):
+        others[f"is that of another unit: rolled by {shift}"] = np.roll(b, shift, axis=0) - b
+    return next((f"the bias {text}" for text, off in others.items() if fits(kept, kept.want + off)), "")
 
 
 def product_transposed(finding: Finding, kept: Kept, trace: StepTrace) -> str:
@@ -91,8 +92,24 @@ def _explains(kept: Kept, p: Product, product: np.ndarray) -> bool:
     return bool(np.quantile(gap[differs], 0.9) <= room and np.quantile(gap, 0.9) <= room)
 
 
+def overwritten(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """dW or db without what the micro-batches before this one added up."""
+    p = kept.product
+    if finding.tensor.startswith("dW") and p is not None and p.plus is not None and np.any(p.plus):
+        before = p.plus.astype(np.float64)
+    elif finding.tensor.startswith("db") and kept.want.shape[1:] == (1,):
+        l, L = _layer(finding), len(trace.recipe.sizes) - 1
+        name, key = ("output_delta", "db") if l == L else ("dense_vjp_input", "db_prev")
+        found = [c.wrote[key] for c in trace.calls if c.name == name and c.wrote[key].shape == kept.want.shape]
+        previous = [x.astype(np.float64) for x in found]
+        return next((OVERWRITTEN for x in previous if np.any(x) and fits(kept, kept.want - x)), "")
+    else:
+        return ""
+    return OVERWRITTEN if fits(kept, kept.want - before) else ""
+
+
 def lost_term(finding: Finding, kept: Kept, trace: StepTrace) -> str:
-    """One term missing in every sum, or in one entry alone."""
+    """One term missing or taken twice in every sum, or in one entry alone."""
     p, wrong = _itself(kept), wrong_entries(kept)
     if p is None:
         return ""
@@ -105,9 +122,11 @@ def lost_term(finding: Finding, kept: Kept, trace: StepTrace) -> str:
         lost = abs(terms[k] - rest[at]) <= FITS * kept.bound[at]
         return f"entry {list(at)} alone lacks {what} {k} of its sum: a lost addition" if lost else ""
     row = int(np.argmax(np.abs(rest).max(axis=1)))
-    k = int(np.argmin(np.sum((P[row][:, None] * Q - rest[row]) ** 2, axis=1)))
-    if fits(kept, kept.want - np.outer(P[:, k], Q[k])):
-        return f"{what} {k} of {p.k}{' (the last)' if k == p.k - 1 else ''} is missing in every sum"
+    for sign, how in ((1.0, "missing"), (-1.0, "counted twice")):
+        k = int(np.argmin(np.sum((P[row][:, None] * Q - sign * rest[row]) ** 2, axis=1)))
+        term = np.outer(P[:, k], Q[k])
+        if np.any(np.abs(term) > kept.bound) and fits(kept, kept.want - sign * term):
+            return f"{what} {k} of {p.k}{' (the last)' if k == p.k - 1 else ''} is {how} in every sum"
     return ""
 
 
@@ -146,6 +165,12 @@ def part_of_the_examples(finding: Finding, kept: Kept, trace: StepTrace) -> str:
     for text, part in parts.items():
         if fits(kept, scale * part.sum(axis=1, keepdims=True, dtype=np.float64)):
             return f"the sum is over {text} alone"
+    off, m = kept.got - kept.want, dZ.shape[1]
+    for k in range(m):
+        one = scale * dZ[:, k : k + 1].astype(np.float64)
+        for sign, how in ((1.0, "counted twice"), (-1.0, "missing")):
+            if np.any(np.abs(one) > kept.bound) and np.all(np.abs(off - sign * one) <= FITS * kept.bound):
+                return f"example {k} of {m} is {how} in the sum"
     return ""
 
 
@@ -187,6 +212,9 @@ def other_derivative(finding: Finding, kept: Kept, trace: StepTrace) -> str:
     dA = p.v
     factors = {"g' is missing: dZ is dA": np.ones_like(a), "g' is taken as a": a, "g' is taken as 1 - a": 1.0 - a}
     factors |= {"g' is taken as 1 - a^2": 1.0 - a * a, "g' is taken as a (1 - a)": a * (1.0 - a)}
+    own = np.divide(kept.want, dA, out=np.zeros_like(dA), where=dA != 0.0)
+    if not np.all((own == 0.0) | (own == 1.0)):
+        factors["g' is applied twice"] = own * own
     factors["the mask is that of dA > 0, not of Z > 0"] = np.where(dA > 0.0, 1.0, 0.0)
     if z is not None:
         factors |= {"g' is taken as 1 - z^2": 1.0 - z * z, "g' is taken as z": z}
@@ -207,56 +235,48 @@ def _sides(kept: Kept) -> np.ndarray | None:
 
 
 def kink(finding: Finding, kept: Kept, trace: StepTrace) -> str:
-    """A few entries on the other side of a kink."""
-    sides = _sides(kept)
-    if sides is None or not (sides.sum() <= 3 or sides.mean() <= 0.02):
+    """A few entries on the other side of a kink: of an activation that has one, and where Z is as good as 0."""
+    sides, side = _sides(kept), _kinked(finding, trace)
+    if sides is None or side is None or not (sides.sum() <= 3 or sides.mean() <= 0.02):
         return ""
-    call = _forward(trace, _layer(finding)) if finding.tensor.startswith(("dZ", "dU")) else None
-    at_0 = call is not None and "Z" in call.revealed and bool((call.revealed["Z"][sides] == 0.0).all())
-    where = ", all where Z is exactly 0" if at_0 else ""
+    at = np.abs(side[sides])
+    if at.max() > NEAR_0 * float(np.abs(side).max()):
+        return ""
+    where = ", all where Z is exactly 0" if not at.any() else ""
     return f"{int(sides.sum())} of {sides.size} entries are on the other side of a kink{where}; all others are right"
 
 
+def _kinked(finding: Finding, trace: StepTrace) -> np.ndarray | None:
+    """Z (or A where Z is not kept) of the layer, if its activation has a kink at 0."""
+    name = finding.tensor.rstrip("0123456789")
+    if name not in ("A", "G", "dZ", "dU") or not finding.tensor[len(name) :]:
+        return None
+    l = _layer(finding)
+    call = _forward(trace, l)
+    hidden = trace.recipe.activations
+    if call is None or not 0 < l <= len(hidden) or hidden[l - 1][0] not in ("relu", "leaky_relu"):
+        return None
+    side = call.revealed.get("Z", call.wrote["A"])
+    return np.asarray(side, np.float64)
+
+
 def mask(finding: Finding, kept: Kept, trace: StepTrace) -> str:
-    """Many of them."""
-    sides = _sides(kept)
-    if sides is None:
+    """Many of them, in a layer that has a mask: ReLU's, or dropout's."""
+    sides, name = _sides(kept), finding.tensor.rstrip("0123456789")
+    if finding.tensor.startswith("mask"):
+        sides = wrong_entries(kept)
+    elif name not in ("A", "G", "dZ", "dU", "Z") or not finding.tensor[len(name) :]:
+        return ""
+    if sides is None or not sides.any():
         return ""
     extra = int((sides & (kept.want == 0.0)).sum())
     missing = int(sides.sum()) - extra
     return f"another mask: {extra} of {sides.size} entries should be 0 and are not, {missing} are 0 and should not be"
 
 
-# -- once per step ----------------------------------------------------------------------------------------------------
-
-
-def step_numbers(finding: Finding, kept: Kept, trace: StepTrace) -> str:
-    """The optimizer's numbers of another step."""
-    if finding.tensor != "step numbers":
-        return ""
-    r, t = trace.recipe, trace.t + 1
-    p = r.optimizer_parameters
-    rate = p["learning_rate"] * u.schedule_factor(r.schedule, r.schedule_parameters, trace.t, r.total_steps)
-    for other in (t + 1, t - 1):
-        if other >= 1 and fits(kept, np.array(u.step_numbers(r.optimizer, p, other, rate))):
-            return f"the bias correction of step {other}, not of step {t}"
-    return ""
-
-
-def penalty_on_biases(finding: Finding, kept: Kept, trace: StepTrace) -> str:
-    """The biases' gradient off by a multiple of the biases."""
-    if finding.tensor != "db applied":
-        return ""
-    b = trace.theta[trace.recipe.n_weights :].astype(np.float64)
-    off = kept.got - kept.want
-    c = float(off @ b / (b @ b)) if b.any() else 0.0
-    eps = float(np.finfo(trace.recipe.dtype).eps)
-    if c and np.all(np.abs(off - c * b) <= 8.0 * eps * (np.abs(kept.want) + np.abs(c * b))):
-        return f"the L2 penalty is put on biases too ({c:.6g} times b)"
-    return ""
-
-
 # -- precision --------------------------------------------------------------------------------------------------------
+
+NEAR_0 = 1e-4  # of the largest |Z|: as near to a kink as rounding could have crossed it
 
 PRECISIONS = {11: "tf32 or fp16", 8: "bf16"}
 
@@ -277,11 +297,66 @@ def operands(finding: Finding, kept: Kept, trace: StepTrace) -> str:
         for rounded, how in ((_nearest, "rounded"), (_cut, "cut")):
             if _explains(kept, p, rounded(p.P.wide, kept_bits) @ rounded(p.Q.wide, kept_bits)):
                 return f"operands {how} to {kept_bits} bits, as by {name} (residual 2^-{bits:.1f} of them)"
-    if bits < 4.0:
-        return f"an operand is another than was recorded: stale, or moved too early (off by {rms / q:.2g} of it)"
-    return (
-        f"a sum of lower precision, or an operand that is not quite the recorded one (residual 2^-{bits:.1f} of them)"
-    )
+    return _of_the_step_before(finding, kept, p, trace) or _other_operand(kept, p) or _low_sum(kept, p, bits)
+
+
+def _low_sum(kept: Kept, p: Product, bits: float) -> str:
+    """Small differences all over, as sums of fewer bits leave."""
+    off, size = np.abs(kept.got - kept.want), np.abs(p.P.wide) @ np.abs(p.Q.wide) * abs(p.scale)
+    follows = np.abs(_follows(kept, p))
+    wrong = wrong_entries(kept)
+    if wrong.mean() < 0.3 or np.any(off > 2.0**-7 * (size * follows + kept.bound)):
+        return ""
+    return f"a sum of lower precision: all within 2^-7 of the sizes of their terms (residual 2^-{bits:.1f})"
+
+
+def _of_the_step_before(finding: Finding, kept: Kept, p: Product, trace: StepTrace) -> str:
+    """An operand as it was one step earlier."""
+    before, l = trace.previous, _layer(finding)
+    if before is None:
+        return ""
+    transposed = {"dense": False, "dense_vjp_params": True}.get(finding.operation)
+    if finding.operation == "dense_vjp_input":
+        pairs = {"left": _theta(before, f"W{l + 1}"), "right": _written(before, l + 1)}
+    elif transposed is None:
+        return ""
+    else:
+        A = before.X if l == 1 else None if (call := _forward(before, l - 1)) is None else call.wrote["A"]
+        right = None if A is None else A.T if transposed else A
+        pairs = {"left": _written(before, l) if transposed else _theta(before, f"W{l}"), "right": right}
+    if finding.operation == "dense_vjp_input" and pairs["left"] is not None:
+        pairs["left"] = pairs["left"].T
+    for side, other in pairs.items():
+        own = p.P.wide if side == "left" else p.Q.wide
+        if other is None or other.shape != own.shape or np.array_equal(other, own):
+            continue
+        wide = other.astype(np.float64)
+        if _explains(kept, p, wide @ p.Q.wide if side == "left" else p.P.wide @ wide):
+            return f"the {side} operand is that of the step before: stale"
+    return ""
+
+
+def _theta(trace: StepTrace, name: str) -> np.ndarray | None:
+    at, shape = trace.recipe.layout.get(name, (0, (0, 0)))
+    return trace.theta[at : at + shape[0] * shape[1]].reshape(shape) if name in trace.recipe.layout else None
+
+
+def _other_operand(kept: Kept, p: Product) -> str:
+    """One operand right and the other not: the difference then lies in the space of the right one's rows or columns."""
+    follows = _follows(kept, p)
+    if not np.all(np.abs(follows[np.abs(_whole(p)) > 0.0]) > 1e-3):
+        return ""  # what a mask has taken away cannot be looked at
+    rest = (kept.got - kept.want) / np.where(follows == 0.0, 1.0, follows) / (p.scale or 1.0)
+    for side, basis, r, own in (("left", p.Q.wide, rest, p.P.wide), ("right", p.P.wide.T, rest.T, p.Q.wide.T)):
+        k, m = basis.shape
+        if k >= m:
+            continue
+        change, *_ = np.linalg.lstsq(basis.T, r.T, rcond=None)
+        left = r - change.T @ basis
+        if float(np.linalg.norm(left)) <= 1e-3 * float(np.linalg.norm(r)):
+            by = float(np.linalg.norm(change)) / max(float(np.linalg.norm(own)), 1e-300)
+            return f"the {side} operand is another than was recorded (off by {by:.2g} of it): stale, or moved too early"
+    return ""
 
 
 def _nearest(x: np.ndarray, bits: int) -> np.ndarray:

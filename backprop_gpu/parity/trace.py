@@ -118,6 +118,8 @@ class StepTrace:
         The parameters and the optimizer's state before and after.
     grad, value : (size,), (1,)
         The gradient that was applied, and J.
+    previous : StepTrace, optional
+        The step before, where it was recorded too: a stale operand is known by it. No part of a case.
     """
 
     recipe: Recipe
@@ -132,6 +134,7 @@ class StepTrace:
     value: np.ndarray
     theta_after: np.ndarray
     slots_after: list[np.ndarray]
+    previous: StepTrace | None = field(default=None, repr=False, compare=False)
 
 
 def layer_calls(calls: Sequence[Call]) -> list[Call]:

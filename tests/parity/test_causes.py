@@ -1,0 +1,55 @@
+"""What is said of a fault: at least as many causes as were asked for tell its kind, and none contradicts itself."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+import pytest
+from parity.faults import FAULTS, Fault, seeded
+from parity.more_faults import TOLD
+from parity.test_faults import CAUSES
+
+from backprop_gpu.parity.checking import check
+from backprop_gpu.parity.findings import Finding
+
+MOST_UNTOLD = 16  # of all faults, as 60 of 76
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
+
+
+@cache
+def first_of(name: str) -> Finding | None:
+    """The first wrong tensor of a fault."""
+    fault: Fault = TOLD[name].fault if name in TOLD else FAULTS[name]
+    settings = dict(fault.plan.settings)
+    X, y = fault.plan.rows()
+    weights = np.linspace(0.5, 2.0, len(y)) if settings.pop("weights", False) else None
+    with seeded(fault) as device:
+        net, how = fault.plan.net(device), {"steps": 3, "micro_batch": fault.plan.micro_batch, **settings}
+        return check(net, X, y, sample_weight=weights, **how).first
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_the_kind_of_fault_is_told(name: str) -> None:
+    first = first_of(name)
+    assert first is not None
+    assert first.tensor == TOLD[name].fault.at
+    assert TOLD[name].said in first.cause
+
+
+def test_most_causes_tell_the_kind() -> None:
+    """The count, over both lists."""
+    said = CAUSES | {name: told.said for name, told in TOLD.items()}
+    found = {name: first_of(name) for name in said}
+    untold = [name for name, first in found.items() if first is None or said[name] not in first.cause]
+    print(f"{len(said) - len(untold)} of {len(said)} causes tell the kind of fault; not those of {', '.join(untold)}")
+    assert len(said) >= 76
+    assert len(untold) <= MOST_UNTOLD * len(said) // 76
