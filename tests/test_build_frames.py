@@ -108,6 +108,9 @@ def test_categories_that_pandas_took_for_numbers() -> None:
         (lambda f, c: f[c].to_numpy()[:, :2], "it must be (n_samples, {n}), with the columns"),
         (lambda f, c: f[c].to_numpy()[0], "one example is X.reshape(1, -1)"),
         (lambda f, c: pd.concat([f, f], axis=1), "each name must be there once"),
+        (lambda f, c: dict.fromkeys(c, 1.0), "X: column '{0}' has shape (); it must be (n_samples,)"),
+        (lambda f, c: {name: [1.0] * (1 + i) for i, name in enumerate(c)}, "X: its columns differ in length"),
+        (lambda f, c: f[:0], "X has no rows"),
         (lambda f, c: 3, "it must be (n_samples, {n})"),
     ],
 )

@@ -39,9 +39,14 @@ def table_of(rows: Any, like: Schema, *, named: bool, labelled: bool = False) ->
     if names is None and not like.categorical and not labelled:
         return table_from_arrays(_matrix(rows, len(like.columns)), source=_SOURCE)
     columns = _by_name(rows, names, like, named) if names is not None else _by_position(rows, like)
+    lengths = {len(column) for column in columns.values()}
+    if len(lengths) > 1:
+        raise DataError(f"{_SOURCE}: its columns differ in length")
+    n = lengths.pop()
+    if n == 0:
+        raise DataError(f"{_SOURCE} has no rows")
     numeric = [_numbers(columns[name], name) for name in like.columns if name not in like.categorical]
     texts = {name: _texts(columns[name]) for name in like.categorical}
-    n = len(next(iter(columns.values())))
     stored = np.stack(numeric, axis=1) if numeric else np.empty((n, 0))
     target = _target(rows, names, like) if labelled else None
     target_names = like.target_names if labelled else ()
@@ -66,13 +71,13 @@ def _by_name(rows: Any, names: Sequence[Any], like: Schema, named: bool) -> dict
     if not named:  # the names were made up
         if len(names) != len(like.columns):
             raise DataError(f"{_SOURCE} has {len(names)} columns, the training data had {len(like.columns)} features")
-        return {wanted: _column(rows[name]) for wanted, name in zip(like.columns, names, strict=True)}
+        return {wanted: _column(rows[name], wanted) for wanted, name in zip(like.columns, names, strict=True)}
     found = {str(name): name for name in names}
     for name in like.columns:
         if name not in found:
             hint = did_you_mean(name, found)
             raise DataError(f"{_SOURCE} lacks the column {name!r}, which the training data had{hint}")
-    return {name: _column(rows[found[name]]) for name in like.columns}
+    return {name: _column(rows[found[name]], name) for name in like.columns}
 
 
 def _by_position(rows: Any, like: Schema) -> dict[str, np.ndarray]:
@@ -90,15 +95,17 @@ def _target(rows: Any, names: Sequence[Any] | None, like: Schema) -> np.ndarray:
     for name in like.target_names:
         if name not in found:
             raise DataError(f"{_SOURCE} has no column {name!r}, the target; give a data frame that has it")
-    given = {name: _column(rows[found[name]]) for name in like.target_names}
+    given = {name: _column(rows[found[name]], name) for name in like.target_names}
     columns = [_texts(x) if like.text_target else _numbers(x, name) for name, x in given.items()]
     return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
 
 
-def _column(values: Any) -> np.ndarray:
+def _column(values: Any, name: str) -> np.ndarray:
     column = np.asarray(values)
+    if column.ndim == 2:
+        raise DataError(f"{_SOURCE} has several columns {name!r}; each name must be there once")
     if column.ndim != 1:
-        raise DataError(f"{_SOURCE}: a column has shape {column.shape}; each name must be there once")
+        raise DataError(f"{_SOURCE}: column {name!r} has shape {column.shape}; it must be (n_samples,)")
     return column
 
 
