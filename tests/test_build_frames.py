@@ -67,7 +67,7 @@ def test_rows_of_a_numeric_table(tmp_path: Path) -> None:
         run(name, quick(data={"source": f"{name}.npz", "task": "regression"}))
         model, frame = load(name), pd.DataFrame(X, columns=["a", "b", "c"])
         want = model.predict(model.read(f"{name}.npz"))
-        for rows in (X, X.tolist(), frame, np.asfortranarray(X)):
+        for rows in (X, X.tolist(), frame, np.asfortranarray(X), pd.DataFrame(X)):
             np.testing.assert_array_equal(model.predict(rows), want)
         turned = model.predict(frame[["c", "b", "a"]])
         assert np.array_equal(turned, want) == (name == "named")
@@ -111,7 +111,8 @@ def test_categories_that_pandas_took_for_numbers() -> None:
         (lambda f, c: dict.fromkeys(c, 1.0), "X: column '{0}' has shape (); it must be (n_samples,)"),
         (lambda f, c: {name: [1.0] * (1 + i) for i, name in enumerate(c)}, "X: its columns differ in length"),
         (lambda f, c: f[:0], "X has no rows"),
-        (lambda f, c: 3, "it must be (n_samples, {n})"),
+        (lambda f, c: 3, "X is no rows; give a data frame, a mapping, a path, or an array (n, {n})"),
+        (lambda f, c: None, "X is no rows"),
     ],
 )
 def test_what_cannot_be_read_is_said(shop: Model, change: Callable[..., Any], words: str) -> None:

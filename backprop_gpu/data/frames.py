@@ -54,14 +54,17 @@ def table_of(rows: Any, like: Schema, *, named: bool, labelled: bool = False) ->
 
 
 def _names(rows: Any) -> list[Any] | None:
-    """The names of the columns; None for an array."""
+    """The names of the columns; None for an array, and for a data frame whose columns are only numbered."""
     if isinstance(rows, Mapping):
         return list(rows)
-    return list(rows.columns) if hasattr(rows, "columns") else None
+    names = list(rows.columns) if hasattr(rows, "columns") else []
+    return names if any(isinstance(name, str) for name in names) else None
 
 
 def _matrix(rows: Any, width: int) -> np.ndarray:
     X = np.asanyarray(rows)
+    if X.ndim == 0:
+        raise DataError(f"{_SOURCE} is no rows; give a data frame, a mapping, a path, or an array (n, {width})")
     if X.shape == (width,) and width > 1:
         raise DataError(f"{_SOURCE} has shape {X.shape}; one example is X.reshape(1, -1)")
     return X
