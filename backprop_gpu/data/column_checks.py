@@ -53,13 +53,18 @@ def first_code(cells: Sequence[str]) -> str | None:
     return found[0] if found else None
 
 
-def text_note(name: str, distinct: Sequence[str], n_cells: int) -> str:
+def leave_out(name: str, ignored: Sequence[str]) -> str:
+    """The advice to leave a column out, beside those that are left out already."""
+    return f"leave it out (data.ignore=[{', '.join([*ignored, name])}])"
+
+
+def text_note(name: str, distinct: Sequence[str], n_cells: int, ignored: Sequence[str] = ()) -> str:
     """What to say of a column that becomes categories; empty if these are few and look like categories.
 
     ``distinct``: its different texts; ``n_cells``: how many cells hold one.
     """
     k = len(distinct)
-    out = f"leave it out (data.ignore=[{name}]) unless you need it"
+    out = f"{leave_out(name, ignored)} unless you need it"
     if mostly("dates", distinct):
         return (
             f"column {name!r} holds dates such as {distinct[0]!r}, read as {k} categories, one input each; a later date"
@@ -86,9 +91,9 @@ def text_note(name: str, distinct: Sequence[str], n_cells: int) -> str:
     return ""
 
 
-def number_note(name: str, values: np.ndarray, code: str | None) -> str:
+def number_note(name: str, values: np.ndarray, code: str | None, ignored: Sequence[str] = ()) -> str:
     """What to say of a column that is read as numbers (NaN where missing) but may hold codes, dates or identifiers."""
-    out = f"leave it out (data.ignore=[{name}])"
+    out = leave_out(name, ignored)
     if code is not None:
         return (
             f"column {name!r} is read as numbers, {code!r} as {float(code):g}; if these are codes, list it under"
@@ -97,16 +102,16 @@ def number_note(name: str, values: np.ndarray, code: str | None) -> str:
     present = values[~np.isnan(values)]
     if len(present) < _FEW or not np.all(np.isfinite(present)) or np.any(present != np.rint(present)):
         return ""
-    different = len(np.unique(present)) == len(present)
-    if different and np.ptp(present) == len(present) - 1:
-        return f"column {name!r} numbers the rows and is read as a number; {out} unless it means something"
-    if different and _IDENTIFIER.fullmatch(name):
-        return f"column {name!r} looks like an identifier and is read as a number; {out} unless it means something"
     if np.max(np.abs(present)) > 2.0**53:
         return (
             f"column {name!r} holds whole numbers too large to be told apart in floating point;"
             f" list it under categorical, or {out}"
         )
+    different = len(np.unique(present)) == len(present)
+    if different and np.ptp(present) == len(present) - 1:
+        return f"column {name!r} numbers the rows and is read as a number; {out} unless it means something"
+    if different and _IDENTIFIER.fullmatch(name):
+        return f"column {name!r} looks like an identifier and is read as a number; {out} unless it means something"
     return _compact_date_note(name, present, out)
 
 

@@ -13,7 +13,16 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, did_you_mean
 from .cells import is_missing, is_number, listed, number
-from .column_checks import MOST_NUMBERS, PLAIN_NUMBER, first_code, formatted_number, mostly, number_note, text_note
+from .column_checks import (
+    MOST_NUMBERS,
+    PLAIN_NUMBER,
+    first_code,
+    formatted_number,
+    leave_out,
+    mostly,
+    number_note,
+    text_note,
+)
 from .table import Table
 
 _BLOCK_ROWS = 8192
@@ -57,7 +66,7 @@ def read_csv(
     numbers = [column.joined() for column in read if not column.text]
     stored = np.stack(numbers, axis=1) if numbers else np.empty((len(lines), 0))
     answer, of_target = _target_values(path, answers, lines)
-    notes = [] if trained else [note for note in (*(column.note() for column in read), of_target) if note]
+    notes = [] if trained else [note for note in (*(column.note(ignore) for column in read), of_target) if note]
     return Table(
         source=str(path),
         columns=tuple(column.name for column in read),
@@ -67,6 +76,7 @@ def read_csv(
         target_names=tuple(column.name for column in answers),
         named=True,
         lines=lines,
+        ignored=tuple(ignore),
         notes=tuple(f"{path}: {note}" for note in notes),
     )
 
@@ -274,28 +284,22 @@ class _Column:
         if len(distinct) <= MOST_NUMBERS:
             raise self._categorical(f"{problem}; if the column names things, list it under categorical", texts)
         # as categories these would be a trap: an input for each number, and for new numbers none
-        out = [*ignore, self.name]
         raise DataError(
-            f"{problem}; or leave the column out (data.ignore={_yaml_list(out)}); list it under categorical only if its"
-            " cells are names"
+            f"{problem}; or {leave_out(self.name, ignore)}; list it under categorical only if its cells are names"
         )
 
     def _categorical(self, message: str, texts: Sequence[str]) -> DataError:
         """An error with the option to list this column, too; the list is the whole list."""
         return DataError(message).with_option("categorical", [*dict.fromkeys([*texts, self.name])])
 
-    def note(self) -> str:
+    def note(self, ignored: Sequence[str]) -> str:
         """What is surprising about how the column was read, if anything is."""
         if not self.text:
-            return number_note(self.name, self.joined(), self.code)
+            return number_note(self.name, self.joined(), self.code, ignored)
         if not self.auto:
             return ""  # it was listed
         cells = sum(int(np.count_nonzero(part != "")) for part in self.parts)
-        return text_note(self.name, self.distinct(), cells)
-
-
-def _yaml_list(names: Sequence[str]) -> str:
-    return f"[{', '.join(names)}]"
+        return text_note(self.name, self.distinct(), cells, ignored)
 
 
 def _as_read(cell: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import CheckpointError, ConfigError, DataError, did_you_mean
 from .cells import listed
-from .column_checks import mostly
+from .column_checks import leave_out, mostly
 from .statistics import mean_and_scale, medians, survey
 from .table import Schema, Table
 from .targets import TargetCodec
@@ -223,7 +223,7 @@ class Preprocessor:
             i = int(np.argmin(seen))
             what = repr(str(values[i])) if values[i] else "a missing value"
             problem = f"{table.where(i)}, column {name!r}: {what} is not among the training categories"
-            raise _unknown_category(f"{problem} ({listed(known.tolist())})", name, known.tolist())
+            raise _unknown_category(f"{problem} ({listed(known.tolist())})", name, known.tolist(), table.ignored)
         rows = np.flatnonzero(seen)
         out[rows, at[rows]] = 1.0
 
@@ -287,8 +287,8 @@ def _find_categories(table: Table, name: str, missing: str | None) -> tuple[str,
     if len(found) > _MOST_CATEGORIES:
         raise DataError(
             f"{table.source}: column {name!r} holds {len(found)} different texts, at most {_MOST_CATEGORIES} can be"
-            f" categories; leave it out with ignore: [{name}]"
-        )
+            f" categories; leave it out with ignore: [{', '.join([*table.ignored, name])}]"
+        ).with_option("ignore", [*table.ignored, name])
     return tuple(found.tolist())
 
 
@@ -308,10 +308,9 @@ def _refuse_cell(table: Table, sample: int, name: str) -> NoReturn:
     ).with_option("missing", "indicator")
 
 
-def _unknown_category(problem: str, name: str, known: list[str]) -> DataError:
+def _unknown_category(problem: str, name: str, known: list[str], ignored: Sequence[str]) -> DataError:
     if mostly("dates", known) or len(known) > _MANY_CATEGORIES:  # zeros in place of every later date would be a trap
-        return DataError(
-            f"{problem}; from so many little can be learnt: train without the column (data.ignore=[{name}])"
-        )
+        error = DataError(f"{problem}; from so many little can be learnt: {leave_out(name, ignored)} when you train")
+        return error.with_option("ignore", [*ignored, name])
     error = DataError(f"{problem}; correct it, or set unknown: ignore to encode such cells as zeros")
     return error.with_option("unknown", "ignore")

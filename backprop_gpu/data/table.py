@@ -51,6 +51,8 @@ class Table:
         Which of the stored rows this table holds (None: all), so that taking rows copies nothing.
     delimiter : str or None
         CSV: the delimiter that was asked for (None: that of the file's suffix).
+    ignored : tuple of str
+        CSV: the columns that were left out by ``ignore``.
     notes : tuple of str
         Columns that were read in a way that may not be meant, a line for each.
     """
@@ -66,6 +68,7 @@ class Table:
     lines: np.ndarray | None = None
     rows: np.ndarray | None = None
     delimiter: str | None = None
+    ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

@@ -63,20 +63,20 @@ def print_whole(out: Console, table: Table) -> None:
 
 def print_confusion(out: Console, matrix: Mapping[str, Any], rows: str) -> None:
     """Print the confusion matrix of ``rows``: as a table, a closer one, or a line for each class; so nothing is cut."""
+    out.print(Text(f"Confusion matrix of {rows}"))
     for closer in (False, True):
-        table = confusion(matrix, rows, closer)
+        table = confusion(matrix, closer)
         if _width(out, table) <= out.width:
             out.print(table)
             return
-    out.print(Text(f"Confusion matrix of {rows}"))
     for name, counts in zip(matrix["classes"], matrix["rows_true"], strict=True):
         parts = [f"{count} as {other}" for other, count in zip(matrix["classes"], counts, strict=True) if count]
         out.print(Text(f"true {name}: {', '.join(parts) or 'none'}"))
 
 
-def confusion(matrix: Mapping[str, Any], rows: str, closer: bool = False) -> Table:
-    """Rows are the true classes, columns the predicted ones; ``rows``: which examples were counted."""
-    table = Table(title=Text(f"Confusion matrix of {rows}"), title_justify="left")
+def confusion(matrix: Mapping[str, Any], closer: bool = False) -> Table:
+    """Rows are the true classes, columns the predicted ones; ``closer``: with less room between them."""
+    table = Table()
     if closer:
         table.box, table.padding, table.pad_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False
     table.add_column("true \\ predicted")

@@ -60,7 +60,7 @@ def test_a_column_of_formatted_numbers_is_refused_and_not_one_hot(pattern: str, 
     ) as caught:
         read(tmp_path, price=cells, a=NUMBER)
     assert repr(cells[0]) in str(caught.value)
-    assert "or leave the column out (data.ignore=[price])" in str(caught.value)
+    assert "or leave it out (data.ignore=[price])" in str(caught.value)
     assert read_table(tmp_path / "t.csv", target="y", ignore=["price"]).columns == ("a",)  # the advice, followed
 
 
@@ -184,7 +184,7 @@ def test_an_unknown_date_or_name_is_no_reason_to_ignore_unknown_ones(tmp_path: P
     table = read(tmp_path, day=DAYS, b=NUMBER)
     fitted = Preprocessor.fit(table, task="binary")
     later = read_table(write(tmp_path, "later.csv", day=["2025-01-01"], b=["1.0"]), like=fitted.schema, labelled=False)
-    with pytest.raises(DataError, match=r"train without the column \(data\.ignore=\[day\]\)"):
+    with pytest.raises(DataError, match=r"little can be learnt: leave it out \(data\.ignore=\[day\]\)"):
         fitted.transform(later)
 
 

@@ -105,6 +105,15 @@ def test_a_category_of_few_rows_and_a_gap(line: Line) -> None:
     line.ok(*line.advised(*line.advised(*command, words="the value is missing"), words="set unknown: ignore"))
 
 
+def test_columns_of_names_are_left_out_one_after_the_other(line: Line) -> None:
+    rows = [[f"A{i}", *row[:3], f"{2000 + i}-01-01", row[3]] for i, row in enumerate(shop_rows(120))]
+    write_csv(Path("t.csv"), rows, ["who", *COLUMNS[:3], "day", "y"])
+    command = ["train", "t.csv", "--run-dir", "run", "--set", "data.target=y", *QUICK]
+    command = line.advised(*command, words="little can be learnt")
+    line.ok(*line.advised(*command, words="little can be learnt"))
+    assert set(load_config("run/config.yaml").data.ignore) == {"who", "day"}
+
+
 def test_a_typing_error_in_a_short_column(line: Line) -> None:
     rows = [[str(i % 7), ["red", "blue"][i % 2], ["yes", "no"][i % 2]] for i in range(60)]
     rows[30][0] = "3x"
