@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from scipy.optimize import OptimizeResult, minimize
 from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
 from sklearn.utils.optimize import _check_optimize_result
 
+from .._typing import Array
+from ..maths.ledger import Denominator
 from ..training.callbacks import Callback, Epoch, Running
 from .engine import Engine
 from .listening import Listeners, tell
@@ -18,23 +21,43 @@ from .listening import Listeners, tell
 MICRO_BATCH = 16_384  # examples per pass: the gradient does not depend on it, memory does
 
 
+@dataclass
+class AllRows:
+    """The rows as the one batch of a step, columns: X (n_0, m), Y (k, m), weights (1, m) or None."""
+
+    X: Array
+    Y: Array
+    weights: Array | None
+    m: int
+
+    def gather(self, counters: Array) -> None:
+        """They are there."""
+
+
 class Objective:
-    """J and dJ/dtheta of all rows as functions of the flat vector, for SciPy: float64 there, the net's dtype here."""
+    """J and dJ/dtheta of all rows as functions of the flat vector, for SciPy: float64 there, the net's dtype here.
+
+    What computes them is recorded once and replayed for every point.
+    """
 
     def __init__(self, engine: Engine, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> None:
-        net = engine.net
+        net, step, m = engine.net, engine.step, len(X)
         self.engine, self.total = engine, None if weights is None else float(weights.sum())
-        with net.backend.activate():
-            self.X, self.Y = net.upload_columns(X), net.upload_columns(Y)
-            self.weights = None if weights is None else net.upload_columns(weights)
+        with net.turns.taken(), net.backend.activate():
+            w = None if weights is None else net.upload_columns(weights)
+            batch = AllRows(net.upload_columns(X), net.upload_columns(Y), w, m)
+            table, values = net.backend.zeros((1, step.n_numbers), net.dtype), net.backend.zeros((1,), net.dtype)
+            step.load(table, [Denominator.of(step.reduction, m, self.total)])
+            step.reserve(m, MICRO_BATCH)
+            self._replay = net.kernels.capture(step.program(table, values, batch, MICRO_BATCH, update=False))
 
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """(J, dJ/dtheta) at theta, both (size,) vectors with the padding of FlatParams."""
         engine, step, net = self.engine, self.engine.step, self.engine.net
         with net.turns.taken(), net.backend.activate(), np.errstate(all="ignore"):
             set_theta(engine, theta)
-            step.gradient(self.X, self.Y, self.weights, weights_sum=self.total, micro_batch=MICRO_BATCH)
-            step.penalty()
+            step.rewind()
+            self._replay(1)
             grad = net.backend.to_host(net.params.grad).astype(np.float64)
             return step.cost() / engine.report_divisor, grad
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -194,3 +194,32 @@ class Workspace:
         if first not in self._places:  # a buffer for each, since a recorded step holds its address
             self._places[first] = self._backend.asarray([first], "int64")
         self.dropout = [d and replace(d, first=self._places[first]) for d in self.dropout]
+
+
+class Workspaces:
+    """The buffers of a step by number of examples: reserved ones, and of the others those that were used last.
+
+    Attributes
+    ----------
+    made : dict
+        The one used last is last.
+    reserved : set of int
+        Numbers of examples whose buffers stay, since a recorded program writes into them.
+    """
+
+    LOOSE = 4  # kept beside the reserved ones
+
+    def __init__(self) -> None:
+        self.made: dict[int, Workspace] = {}
+        self.reserved: set[int] = set()
+
+    def of(self, m: int, make: Callable[[], Workspace]) -> Workspace:
+        """The buffers for m examples, made if they are not there."""
+        found = self.made.pop(m, None)
+        if found is None:
+            loose = [k for k in self.made if k not in self.reserved]
+            if len(loose) >= self.LOOSE:
+                del self.made[loose[0]]
+            found = make()
+        self.made[m] = found
+        return found

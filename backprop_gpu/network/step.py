@@ -19,12 +19,11 @@ from ..maths.optimizers import Optimizer, get_optimizer
 from ..maths.schedules import Schedule, get_schedule
 from .custom import check_custom_rule
 from .dense_net import DenseNet
-from .memory import Workspace, must_fit
+from .memory import Workspace, Workspaces, must_fit
 from .settings import check_choice, check_penalties
 from .targets import columns_on_device
 
 FORMS = ("fused", "literal")
-LOOSE_WORKSPACES = 4  # that are kept beside those that were reserved
 
 
 class BatchSource(Protocol):
@@ -100,8 +99,7 @@ class TrainingStep:
         self.total_steps, self.delta, self.one_over_m, self.reduction = total_steps, delta, one_over_m, reduction
         self.l1, self.l2, self.penalty_over, self.clip_norm = l1, l2, penalty_over, clip_norm
         self.t, self.turns = 0, net.turns
-        self._workspaces: dict[int, Workspace] = {}  # the one used last is last
-        self._reserved: set[int] = set()
+        self._workspaces = Workspaces()
         self._make_buffers()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -248,15 +246,18 @@ class TrainingStep:
         """Steps that the device has begun since ``rewind``; those before the last one have moved the parameters."""
         return int(self.net.backend.to_host(self._counters)[0]) + 1
 
-    def program(self, table: Array, values: Array, batch: BatchSource, micro_batch: int | None) -> Program:
-        """A whole step that touches only buffers: advance, gather, gradient, penalty, clip, update."""
+    def program(
+        self, table: Array, values: Array, batch: BatchSource, micro_batch: int | None, *, update: bool = True
+    ) -> Program:
+        """A step that touches only buffers: advance, gather, gradient, penalty and, with ``update``, clip, update."""
 
         def step() -> None:
             self.net.kernels.advance(self._counters, table, values, hyper=self._hyper, value=self.value)
             batch.gather(self._counters)
             self._passes(batch.X, batch.Y, batch.weights, micro_batch or batch.m)
             self.penalty()
-            self._apply()
+            if update:
+                self._apply()
 
         return step
 
@@ -283,15 +284,8 @@ class TrainingStep:
 
     def _workspace(self, m: int) -> Workspace:
         """The buffers for m examples; those of the last few numbers of examples are kept."""
-        found = self._workspaces.pop(m, None)
-        if found is None:
-            loose = [k for k in self._workspaces if k not in self._reserved]
-            if len(loose) >= LOOSE_WORKSPACES:
-                del self._workspaces[loose[0]]
-            with self.net.backend.activate():
-                found = self.net.workspace(m, step=self._counters[1:2])
-        self._workspaces[m] = found
-        return found
+        with self.net.backend.activate():
+            return self._workspaces.of(m, lambda: self.net.workspace(m, step=self._counters[1:2]))
 
     def reserve(self, m: int, micro_batch: int | None) -> None:
         """Make the buffers that batches of m examples need, so that memory runs out now or not for them.
@@ -300,18 +294,17 @@ class TrainingStep:
         """
         for part in set(self._part_sizes(m, micro_batch or m)):
             self._workspace(part)
-            self._reserved.add(part)
+            self._workspaces.reserved.add(part)
 
     @property
     def workspaces(self) -> list[Workspace]:
         """The buffers that are there, one for each number of examples."""
-        return list(self._workspaces.values())
+        return list(self._workspaces.made.values())
 
     @in_turn
     def release(self, *, scratch: bool = True) -> None:
         """Let go of every buffer that depends on the number of examples and, with ``scratch``, of the kernels' own."""
-        self._workspaces.clear()
-        self._reserved.clear()
+        self._workspaces = Workspaces()
         kernels: Any = self.net.kernels
         if scratch and hasattr(kernels, "release"):  # a set that keeps scratch
             kernels.release()

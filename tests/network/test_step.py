@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -251,3 +252,30 @@ def test_buffers_do_not_pile_up_and_reserved_ones_stay(case: Case) -> None:
         same_bits(*(step.net.backend.to_host(step.net.params.theta) for step in (kept, fresh)))
     kept.release()
     assert kept.workspaces == []
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_a_recorded_gradient_has_the_bits_of_one_that_is_called(case: Case, weighted: bool) -> None:
+    called, recorded = (TrainingStep(net_of(case), l2=0.1, l1=0.01) for _ in range(2))
+    X, Y, w = batch(case, 11)
+    given = (X, Y, w if weighted else None)
+    total = float(case.backend.to_host(w).sum()) if weighted else None
+    source = SimpleNamespace(X=X, Y=Y, weights=given[2], m=11, gather=lambda counters: None)
+    with case.backend.activate():
+        table, values = case.backend.zeros((1, recorded.n_numbers), "float32"), case.backend.zeros((1,), "float32")
+        recorded.load(table, [Denominator.of("mean", 11, total)])
+        recorded.reserve(11, 4)
+        replay = recorded.net.kernels.capture(recorded.program(table, values, source, 4, update=False))
+    for seed in range(6):
+        theta = np.random.default_rng(seed).standard_normal(called.net.params.theta.shape[0])
+        for step in (called, recorded):
+            with case.backend.activate():
+                step.net.params.theta[...] = case.put(theta, "float32")
+        called.gradient(*given, weights_sum=total, micro_batch=4)
+        called.penalty()
+        with case.backend.activate():
+            recorded.rewind()
+            replay(1)
+        same_bits(*(case.backend.to_host(step.net.params.grad) for step in (called, recorded)))
+        same_bits(*(case.backend.to_host(step.value) for step in (called, recorded)))
