@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from .._notebook import html_table
+from ..backends.shipped import shipped
 from ..errors import ConfigError
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
 from ..network.targets import check_rows, check_targets, check_weights
 from .causes import Batch, cause_of
-from .costs import CentralCost, ComplexCost, Rows, twin
+from .costs import NEGLIGIBLE, CentralCost, ComplexCost, Rows, takes_complex_step, twin
+from .derivative import WITNESS
+from .roundings import responses, spread
 
-MOST_TERMS = 64  # rows up to which the terms of the gradient are looked at one by one
-THRESHOLD = 1e-12  # relative to sum |terms of g| |d|
+MOST_TERMS = 64  # rows up to which a cause is looked for in the terms of a wrong gradient, one by one
+MOST_SWEPT = 1024  # entries up to which a tensor is swept by differences, which take some forty passes each
+THRESHOLD = 1e-12  # relative to the size of the gradient's terms
 CENTRAL_THRESHOLD = 1e-6  # the same where central differences decide
-DIRECTIONS = 8  # drawn until one stays clear of kinks
+ROUNDING = 1e-2  # of the size of the terms: that of a rounding's effect, so that 1e-12 allows 90 of them
+NOTHING = 1e-100  # smaller numbers underflow on the way
+DIRECTIONS = 8  # drawn until differences tell something along one
+NEARBY = 1e-2  # how far parameters are moved, relative to max(1, |theta|), to get away from ties
 
 Method = Literal["complex step", "central difference"]
+SHARP: Method = "complex step"
+CENTRAL: Method = "central difference"
+UNTOLD = "a kink or noise in every direction: move the parameters or the rows"
+
+
+def layer_of(name: str) -> int:
+    """The number in a tensor's name."""
+    return int(name.lstrip("Wbgam"))
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,7 @@ class TensorCheck:
     name : str
         ``"W1"``, ``"b2"``, ``"gamma1"``, ...
     error : float
-        |analytic - numerical| relative to the size of the terms.
+        |analytic - numerical| relative to the size of the terms that the gradient is a sum of.
     ok : bool
     method : {"complex step", "central difference"}
         What decided: differences do where a function of the network cannot take the complex step.
@@ -56,7 +71,17 @@ class TensorCheck:
     @property
     def layer(self) -> int:
         """The number in the name."""
-        return int(self.name.lstrip("Wbgam"))
+        return layer_of(self.name)
+
+    @property
+    def broken(self) -> bool:
+        """Whether the gradient holds NaN or infinities."""
+        return not math.isfinite(self.got)
+
+    @property
+    def told(self) -> bool:
+        """Whether anything could be told of it."""
+        return self.cause != UNTOLD
 
 
 @dataclass(frozen=True)
@@ -110,9 +135,10 @@ def gradcheck(
 ) -> GradientReport:
     """Compare the network's gradient, on its own device in float64, with the derivative of its cost.
 
-    The derivative is taken by the complex step. Where someone's own activation or loss cannot take it (it raises, or
-    central differences contradict it), central differences decide: h = 1e-5 max(1, |theta|), in a direction that
-    crosses no kink.
+    The derivative is taken by the complex step. An activation or loss of someone's own is witnessed by central
+    differences too, which decide where the two disagree: a function that drops imaginary parts (``abs``,
+    ``np.linalg.norm``, ``np.real``) misleads the complex step. There a gradient is wrong if it is wrong at parameters
+    nearby as well: at a tie of ``np.maximum`` itself any slope in between is right.
 
     Parameters
     ----------
@@ -121,8 +147,9 @@ def gradcheck(
     X, y, sample_weight : as for :meth:`DenseNet.cost`
         A few rows are enough.
     threshold : float, default 1e-12
-        Largest accepted |difference| along a direction d, relative to the terms that the gradient is a sum of; 1e-6 at
-        least where central differences decide.
+        Largest accepted |difference| along a direction d, relative to the size of the terms that were summed: sum |g d|
+        and, where terms cancel or functions are ill-conditioned, what roundings on the way make of g. 1e-6 at least
+        where central differences decide.
     seed : int, default 0
         Of the random directions, one per tensor. A failing tensor is swept entry by entry.
     **settings
@@ -144,8 +171,29 @@ def gradcheck(
     unknown = set(settings) - {"l1", "l2", "penalty_over", "delta", "one_over_m", "reduction"}
     if unknown:
         raise ConfigError(f"gradcheck does not take {', '.join(sorted(unknown))}")
-    check = _Check(net, Rows(X, Y, weights), settings, threshold, np.random.default_rng(seed))
-    return GradientReport(tuple(check.tensor(name) for name in check.gradient))
+    rows, rng = Rows(X, Y, weights), np.random.default_rng(seed)
+    check = _Check(net, rows, settings, threshold, rng)
+    tensors = [check.tensor(name) for name in check.gradient]
+    if check.own and math.isfinite(check.central.value) and not all(t.ok for t in tensors):
+        nearby = _Check(_moved(net, rng), rows, settings, threshold, rng)
+        tensors = [t if t.ok or t.broken else _of_both(t, nearby.tensor(t.name)) for t in tensors]
+    return GradientReport(tuple(tensors))
+
+
+def _moved(net: DenseNet, rng: np.random.Generator) -> DenseNet:
+    """The same network at parameters nearby, where no tie is exact."""
+    copy = twin(net, "float64", net.backend, net.kernels_kind)
+    named = copy.parameters()
+    for name, *_ in copy.params.spans:
+        x = named[name]
+        named[name] = x + NEARBY * max(1.0, float(np.max(np.abs(x)))) * rng.uniform(-1.0, 1.0, x.shape)
+    copy.set_parameters(named)
+    return copy
+
+
+def _of_both(here: TensorCheck, nearby: TensorCheck) -> TensorCheck:
+    """Of a tensor that failed: what is said where there are no ties, if it is right there, or here nothing is told."""
+    return nearby if nearby.ok or not here.told else here
 
 
 class _Check:
@@ -154,105 +202,130 @@ class _Check:
     def __init__(
         self, net: DenseNet, rows: Rows, settings: dict[str, Any], threshold: float, rng: np.random.Generator
     ) -> None:
-        self.threshold, self.rng = threshold, rng
+        self.net, self.rows, self.settings, self.threshold, self.rng = net, rows, settings, threshold, rng
+        self.own = not (shipped(net.loss) and all(map(shipped, net.activations[1:-1])))
         self.penalized = bool(settings.get("l1") or settings.get("l2"))
         mean = settings.get("reduction", "mean") == "mean"
         self.batch = Batch(rows.X.shape[0], net.sizes[-1], mean, rows.weights_sum)
-        self._gradient(net, rows, settings)
+        self.gradient = _gradients(net, rows, settings, [None])[0]
+        self.whole = sum(float(np.sum(np.abs(g))) for g in self.gradient.values())
+        # A weight's derivative has the size of a bias's times that of the rows.
+        self.reach = max(1.0, float(np.max(np.abs(rows.X), initial=0.0, where=np.isfinite(rows.X))))
         self.central = CentralCost(net, rows, settings)
-        self.complex: ComplexCost | None = ComplexCost(net, rows, settings)
+        self.complex = ComplexCost(net, rows, settings)
+        self.misled = self._last_misled()
+        self.roundings = responses(net, rows, settings, rng, by_complex_step=not self.misled)
 
-    def _gradient(self, net: DenseNet, rows: Rows, settings: dict[str, Any]) -> None:
-        """dJ/dtheta, penalty included, by the network's own kernels in float64; and the terms it is a sum of.
-
-        The terms are the examples' own gradients (each with the others at weight 0): where they cancel, what is left is
-        rounding, and is judged by their size. Many rows do not cancel to the last digit, and are judged by their sum;
-        so are the rows of a batch that is normalized, which have no gradients of their own.
-        """
-        copy = twin(net, "float64", net.backend, net.kernels_kind)
-        step = TrainingStep(copy, "sgd", **settings)
-        columns = copy.upload_columns(rows.X), copy.upload_columns(rows.Y)
-
-        def gradient(w: np.ndarray | None, total: float | None) -> np.ndarray:
-            step.gradient(*columns, None if w is None else copy.upload_columns(w), weights_sum=total)
-            return copy.backend.to_host(copy.params.grad)
-
-        m, named = self.batch.m, copy.params.named
-        plain = gradient(rows.weights, rows.weights_sum)
-        step.penalty()
-        whole = copy.backend.to_host(copy.params.grad)
-        size, terms = np.abs(whole) + np.abs(whole - plain), []
-        if m <= MOST_TERMS and not any(net.batch_norm):
-            given = np.ones((m, 1)) if rows.weights is None else rows.weights
-            alone = (np.where(np.arange(m)[:, None] == i, given, 0.0) for i in range(m))
-            terms = [gradient(w, rows.weights_sum or float(m)) for w in alone]
-            size = sum(map(np.abs, terms), start=np.abs(whole - plain))
-        self.gradient, self.size, self.terms = named(whole), named(size), [named(term) for term in terms]
+    def _last_misled(self) -> int:
+        """The last layer with a function of someone's own that the complex step cannot see through; L: the loss."""
+        if not (self.own and math.isfinite(self.central.value)):
+            return 0
+        try:
+            self.complex.at(*next(iter(self.complex.theta.items())))
+        except Exception:  # someone's own function may do anything with a complex number
+            return self.net.L
+        own = [*(not shipped(g) for g in self.net.activations[: self.net.L]), not shipped(self.net.loss)]
+        functions = [part for part in self.central.functions() if own[part[0]]]
+        return max((l for l, f, Z in functions if not takes_complex_step(f, Z, self.rng)), default=0)
 
     def tensor(self, name: str) -> TensorCheck:
         """One tensor: along a random direction, and entry by entry if that fails."""
+        if not math.isfinite(self.central.value):
+            cause = f"the cost is {self.central.value} at these parameters, where nothing has a derivative"
+            return TensorCheck(name, math.nan, False, cause=cause)
+        if layer_of(name) <= self.misled:
+            return self._by_differences(name)
+        direction = self.rng.standard_normal(self.gradient[name].shape)
+        numerical = self.complex.derivative(name, direction)
+        error = self._error(name, direction, numerical)
+        if self.own and error > self.threshold:  # functions of the package are not ill-conditioned themselves
+            error = self._error(
+                name, direction, numerical, spread(self.net, self.rows, self.settings, name, direction, self.rng)
+            )
+        return TensorCheck(name, error, True) if error <= self.threshold else self._swept(name, error, self.complex)
+
+    def _by_differences(self, name: str) -> TensorCheck:
+        """By the first direction along which differences tell something."""
         g = self.gradient[name]
-        direction = self.rng.standard_normal(g.shape)
-        numerical = self._by_complex_step(name, direction)
-        if not math.isnan(numerical):
-            error = self._error(name, direction, numerical)
-            if error <= self.threshold:
-                return TensorCheck(name, error, True)
-        else:
-            error = math.nan
-        for moved, difference, rounding in self._differences(name, direction):
-            # Differences are a witness against the complex step, not a better derivative.
-            known = numerical if moved is direction else self._by_complex_step(name, moved)
-            if abs(known - difference) <= CENTRAL_THRESHOLD * (self._scale(name, moved) + abs(known)) + rounding:
-                break
-            error = self._error(name, moved, difference)
-            if error <= max(self.threshold, CENTRAL_THRESHOLD) + rounding / (self._scale(name, moved) or 1.0):
-                return TensorCheck(name, error, True, "central difference")
-            return self._swept(name, error, self.central)
-        if self.complex is None:
-            return TensorCheck(name, math.nan, False, "central difference", cause="a kink lies in every direction")
-        return self._swept(name, error, self.complex)
-
-    def _by_complex_step(self, name: str, direction: np.ndarray) -> float:
-        """NaN where a function of the network refuses complex numbers."""
-        if self.complex is None:
-            return math.nan
-        try:
-            return self.complex.derivative(name, direction)
-        except Exception:  # someone's own function may do anything with a complex number
-            self.complex = None
-            return math.nan
-
-    def _differences(self, name: str, direction: np.ndarray) -> Iterator[tuple[np.ndarray, float, float]]:
-        """The first direction, from the given one on, along which central differences tell something."""
+        if not np.all(np.isfinite(g)):
+            return self._swept(name, math.nan, self.central)
         for _ in range(DIRECTIONS):
-            difference, rounding = self.central.slope(name, direction)
-            if not math.isnan(difference):
-                yield direction, difference, rounding
-                return
-            direction = self.rng.standard_normal(direction.shape)
+            direction = self.rng.standard_normal(g.shape)
+            value, uncertain = self.central.slope(name, direction)
+            size, rounding = float(np.sum(np.abs(g * direction))), self.threshold * self._size(name, direction)
+            negligible = NEGLIGIBLE * self.reach * max(abs(self.central.value), self.whole)
+            if not 4.0 * uncertain <= max(WITNESS * size, negligible, rounding):
+                continue  # a kink or noise
+            allowed = 4.0 * uncertain + max(CENTRAL_THRESHOLD, self.threshold) * size + rounding
+            ok = abs(value - float(np.sum(g * direction))) <= allowed
+            error = self._error(name, direction, value)
+            return TensorCheck(name, error, True, CENTRAL) if ok else self._swept(name, error, self.central)
+        return TensorCheck(name, math.nan, False, CENTRAL, cause=UNTOLD)
 
-    def _scale(self, name: str, direction: np.ndarray) -> float:
-        return float(np.sum(np.abs(self.size[name] * direction)))
+    def _size(self, name: str, direction: np.ndarray) -> float:
+        """Of the terms of g . d: their own, and that by which their roundings are judged."""
+        errors = [float(np.sum(response[name] * direction)) for response in self.roundings]
+        size = float(np.sum(np.abs(self.gradient[name] * direction)) + ROUNDING * np.sqrt(np.mean(np.square(errors))))
+        return size if size > NOTHING else 1.0  # a tensor that no example reaches is judged by the absolute difference
 
-    def _error(self, name: str, direction: np.ndarray, numerical: float) -> float:
+    def _error(self, name: str, direction: np.ndarray, numerical: float, spread: float = 0.0) -> float:
         difference = abs(numerical - float(np.sum(self.gradient[name] * direction)))
-        # A tensor that no example reaches is judged by the absolute difference.
-        return difference / (self._scale(name, direction) or 1.0)
+        # However ill-conditioned, what differences could see is an error.
+        most = CENTRAL_THRESHOLD / self.threshold * float(np.sum(np.abs(self.gradient[name] * direction)))
+        return difference / (self._size(name, direction) + min(ROUNDING * spread, most))
 
     def _swept(self, name: str, error: float, cost: ComplexCost | CentralCost) -> TensorCheck:
         """The failing tensor entry by entry; one whose derivative cannot be told counts as right."""
-        g = self.gradient[name]
+        g, method = self.gradient[name], CENTRAL if isinstance(cost, CentralCost) else SHARP
+        if isinstance(cost, CentralCost) and g.size > MOST_SWEPT:
+            return TensorCheck(name, error, False, method)
         want = np.empty_like(g)
         for entry in np.ndindex(g.shape):
             unit = np.zeros_like(g)
             unit[entry] = 1.0
-            want[entry] = cost.derivative(name, unit)
-        want = np.where(np.isnan(want), g, want)
+            want[entry] = self._entry(cost, name, unit, float(g[entry]))
         worst = np.unravel_index(int(np.argmax(np.abs(want - g))), g.shape)
         at = (int(worst[0]), int(worst[1]))
-        terms = [term[name] for term in self.terms]
-        penalized = self.penalized and name.startswith("W")
-        cause = cause_of(g, want, self.batch, self.central.theta[name], terms, penalized)
-        method: Method = "complex step" if isinstance(cost, ComplexCost) else "central difference"
+        cause = cause_of(g, want, self.batch, self.central.theta[name], self._terms(name), self._carries_penalty(name))
         return TensorCheck(name, error, False, method, at, float(g[at]), float(want[at]), cause)
+
+    @staticmethod
+    def _entry(cost: ComplexCost | CentralCost, name: str, unit: np.ndarray, got: float) -> float:
+        """The derivative by one entry, or what was got if differences cannot tell it from that."""
+        if isinstance(cost, ComplexCost):
+            return cost.derivative(name, unit)
+        value, uncertain = cost.slope(name, unit)
+        return got if abs(got - value) <= 4.0 * uncertain else value
+
+    def _carries_penalty(self, name: str) -> bool:
+        return self.penalized and name.startswith("W")
+
+    def _terms(self, name: str) -> list[np.ndarray]:
+        """The examples' own gradients (each with the others at weight 0), where there are few.
+
+        The rows of a batch that is normalized have no gradients of their own.
+        """
+        m, w = self.batch.m, self.rows.weights
+        if m > MOST_TERMS or any(self.net.batch_norm):
+            return []
+        given = np.ones((m, 1)) if w is None else w
+        alone = [np.where(np.arange(m)[:, None] == i, given, 0.0) for i in range(m)]
+        found = _gradients(self.net, self.rows, self.settings | {"l1": 0.0, "l2": 0.0}, alone)
+        return [term[name] for term in found]
+
+
+def _gradients(
+    net: DenseNet, rows: Rows, settings: dict[str, Any], weights: Sequence[np.ndarray | None]
+) -> list[dict[str, np.ndarray]]:
+    """dJ/dtheta, penalty included, by the network's own kernels in float64; None: with the weights of the rows."""
+    copy = twin(net, "float64", net.backend, net.kernels_kind)
+    step = TrainingStep(copy, "sgd", **settings)
+    X, Y = copy.upload_columns(rows.X), copy.upload_columns(rows.Y)
+    found = []
+    for one in weights:
+        w = rows.weights if one is None else one
+        total = rows.weights_sum or (None if one is None else float(rows.X.shape[0]))
+        step.gradient(X, Y, None if w is None else copy.upload_columns(w), weights_sum=total)
+        step.penalty()
+        found.append(copy.params.named(copy.backend.to_host(copy.params.grad)))
+    return found

@@ -54,6 +54,18 @@ class ComplexStepNamespace:
         return np.real(x) > np.real(y)
 
     @staticmethod
+    def log1p(x: np.ndarray) -> np.ndarray:
+        """log1p(a + ib) to first order in b; NumPy's own of complex numbers loses the digits of a small a."""
+        a = np.real(x)
+        return np.log1p(a) + 1j * np.imag(x) / (1.0 + a)
+
+    @staticmethod
+    def expm1(x: np.ndarray) -> np.ndarray:
+        """expm1(a + ib) to first order in b."""
+        a = np.real(x)
+        return np.expm1(a) + 1j * np.imag(x) * np.exp(a)
+
+    @staticmethod
     def erf(x: np.ndarray) -> np.ndarray:
         """erf(a + ib) to first order in b: erf(a) + i b 2/sqrt(pi) e^(-a^2)."""
         from ..maths.special import erf

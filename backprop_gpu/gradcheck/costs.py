@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..backends.base import Backend
+from ..maths.losses import one_hot
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
 from .complex_step import STEP, ComplexStepNamespace
+from .derivative import WITNESS, Slope, central
 
-STEPS = (1e-5, 1e-6, 1e-7)  # of a central difference, relative to max(1, |theta|); smaller ones where kinks are near
-ROUNDINGS = 16  # of J, a sum of many terms that are themselves rounded
-EPS = float(np.finfo(np.float64).eps)
-JUMP = 0.05  # a derivative that changes by this part between theta + h d and theta - h d has a kink in between
+Function = Callable[[Any, np.ndarray], np.ndarray]
+AGREEMENT = 1e-6  # of a function's complex step and its differences
+NEGLIGIBLE = 1e-9  # an error that hides nothing, where functions and costs are of size 1
+FIRST_STEP = 1e-2  # of a central difference, relative to max(1, |theta|)
 
 
 @dataclass(frozen=True)
@@ -63,65 +64,70 @@ class _Cost:
 
 
 class ComplexCost(_Cost):
-    """The derivative by the complex step."""
+    """The derivative by the complex step; ``backend``: in place of NumPy with :class:`ComplexStepNamespace`."""
 
-    def __init__(self, net: DenseNet, rows: Rows, settings: dict[str, Any]) -> None:
-        super().__init__(net, rows, settings, "complex128", Backend("numpy", ComplexStepNamespace()))
+    def __init__(self, net: DenseNet, rows: Rows, settings: dict[str, Any], backend: Backend | None = None) -> None:
+        super().__init__(net, rows, settings, "complex128", backend or Backend("numpy", ComplexStepNamespace()))
 
     def derivative(self, name: str, direction: np.ndarray) -> float:
         """d/dh J(theta + h d) at 0, ``direction`` in the shape of the tensor ``name``."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a function that drops imaginary parts is found out by the differences
+            warnings.simplefilter("ignore")  # a function that drops imaginary parts is found out beforehand
             return float(np.imag(self.at(name, self.theta[name] + 1j * STEP * direction))) / STEP
 
 
 class CentralCost(_Cost):
-    """The derivative by central differences, (J(theta + h d) - J(theta - h d)) / 2h, away from kinks."""
+    """The derivative by central differences, which no function can mislead, with what it may be off by."""
 
     def __init__(self, net: DenseNet, rows: Rows, settings: dict[str, Any]) -> None:
         super().__init__(net, rows, settings, "float64", Backend("numpy", np))
-        self.l1 = self.step.l1
+        self.value = self._value(*next(iter(self.theta.items())))
 
-    def derivative(self, name: str, direction: np.ndarray) -> float:
-        """d/dh J(theta + h d) at 0; NaN where a kink lies on the way with every step."""
-        return self.slope(name, direction)[0]
-
-    def slope(self, name: str, direction: np.ndarray) -> tuple[float, float]:
-        """The derivative, and what rounding of J may put it off by."""
+    def slope(self, name: str, direction: np.ndarray) -> Slope:
+        """d/dh J(theta + h d) at 0, ``direction`` in the shape of the tensor ``name``."""
         theta = self.theta[name]
-        unit = np.maximum(1.0, np.max(np.abs(theta[direction != 0.0]), initial=0.0))
-        for h in STEPS:
-            ahead, behind = (theta + side * h * unit * direction for side in (1.0, -1.0))
-            if self.l1 and name.startswith("W") and np.any(np.sign(ahead) != np.sign(behind)):
-                continue
-            J_ahead, slopes_ahead = float(self.at(name, ahead)), list(self._slopes())
-            J_behind, slopes_behind = float(self.at(name, behind)), list(self._slopes())
-            if not any(_kink(a, b) for a, b in zip(slopes_ahead, slopes_behind, strict=True)):
-                rounding = ROUNDINGS * EPS * max(abs(J_ahead), abs(J_behind)) / (h * unit)
-                return (J_ahead - J_behind) / (2.0 * h * unit), rounding
-        return math.nan, math.nan
+        scale = FIRST_STEP * max(1.0, float(np.max(np.abs(theta))))
+        return central(lambda h: self._value(name, theta + h * direction), scale, abs(self.value))
 
-    def _slopes(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(Z, derivative there) of every hidden activation and of the loss, at the parameters that are set.
+    def functions(self) -> Iterator[tuple[int, Function, np.ndarray]]:
+        """(layer, g, what g is given) of each hidden activation and, as of layer L, of the loss, without a cost's mean.
 
         Examples of weight 0 are left out: J does not look at them.
         """
         heard = slice(None) if self.weights is None else self.weights[0] != 0.0
         net, ws = self.net, self.net.workspace(self.X.shape[1])
+        net.set_parameters(self.theta)
         ws.A[0], ws.weights = self.X, self.weights
         Z_out = net.forward(ws)
         for l in range(1, net.L):
-            Z = net.kernels.reveal(ws.saved[l])["Z"][:, heard]
-            g = net.activations[l]
-            yield Z, g.vjp(np, np.ones_like(Z), Z, g.forward(np, Z))
-        dZ, db, value = np.zeros_like(Z_out), np.zeros((Z_out.shape[0], 1)), np.zeros(1)
-        late: dict[str, Any] = {"inverse_denominator": np.ones(1), "early": False, "accumulate": False}
-        net.kernels.output_delta(net.loss, "fused", Z_out, self.Y, None, dZ=dZ, db=db, value=value, **late)
-        yield np.ones_like(dZ[:, heard]), dZ[:, heard]
+            yield l, net.activations[l].forward, net.kernels.reveal(ws.saved[l])["Z"][:, heard]
+        Y = self.Y[:, heard]
+        if net.loss.labels == "classes" and Y.shape[0] != Z_out.shape[0]:
+            Y = one_hot(np, Y, np.arange(Z_out.shape[0])[:, None], float)
+        yield net.L, lambda xp, Z: net.loss.value(xp, Z, Y), Z_out[:, heard]
+
+    def _value(self, name: str, moved: np.ndarray) -> float:
+        return float(self.at(name, moved))
 
 
-def _kink(ahead: tuple[np.ndarray, np.ndarray], behind: tuple[np.ndarray, np.ndarray]) -> bool:
-    """Whether the sign of Z, where the kinks of the field's activations are, or a derivative jumps in between."""
-    (Z, slope), (Z_other, slope_other) = ahead, behind
-    size = np.maximum(np.maximum(np.abs(slope), np.abs(slope_other)), 1.0)
-    return bool(np.any((Z > 0.0) != (Z_other > 0.0)) or np.any(np.abs(slope - slope_other) > JUMP * size))
+def takes_complex_step(f: Function, Z: np.ndarray, rng: np.random.Generator) -> bool:
+    """Whether f(xp, Z) carries an imaginary part as a derivative does, as differences along a direction bear witness.
+
+    ``abs``, ``np.linalg.norm`` or ``np.real`` drop it without a word; at a tie, and in noise, nothing can be told.
+    """
+    direction, weigh = rng.standard_normal(Z.shape), rng.standard_normal(np.shape(f(np, Z)))
+
+    def along(t: float) -> float:
+        return float(np.sum(weigh * f(np, Z + t * direction)))
+
+    value, error = central(along, FIRST_STEP, float(np.sum(np.abs(weigh * f(np, Z)))))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            moved = f(ComplexStepNamespace(), Z + 1j * STEP * direction)
+            known = float(np.sum(weigh * np.imag(moved))) / STEP
+    except Exception:  # someone's own function may do anything with a complex number
+        return False
+    size = max(abs(known), abs(value))
+    told = 4.0 * error <= max(WITNESS * size, NEGLIGIBLE * float(np.sum(np.abs(weigh))))
+    return told and abs(known - value) <= 4.0 * error + AGREEMENT * size

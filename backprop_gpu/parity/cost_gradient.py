@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import ConfigError
+from ..gradcheck.derivative import Slope, slope
 from .cost_models import Part, parts_of
-from .derivative import Slope, slope
 from .findings import Finding
 
 THRESHOLD = 1e-6  # relative to sum |g d|; what the differences themselves may be off comes on top
