@@ -51,7 +51,7 @@ def explain(problems: Sequence[Any], data: dict[str, Any], root: Any, ledger: Se
     given = shown(first["input"])
     if first["type"] == "extra_forbidden":
         key, known = str(first["loc"][-1]), sorted(_keys_at(first["loc"][:-1], root, ledger))
-        hint = did_you_mean(key, known) or _elsewhere(key, root, ledger)
+        hint = _of_another_name(first["loc"], ledger) or did_you_mean(key, known) or _elsewhere(key, root, ledger)
         return f"unknown key {where!r}{hint}; known here: {', '.join(known)}"
     if first["type"] == "union_tag_invalid":
         tag, expected = str(first["ctx"]["tag"]), first["ctx"]["expected_tags"].replace("'", "")
@@ -80,6 +80,15 @@ def _path(problem: Any, data: Any) -> list[str | int]:
             continue
         path.append(part)
     return path
+
+
+def _of_another_name(loc: Sequence[int | str], ledger: Sequence[str]) -> str:
+    """The names of this very section that have this key, for who chose another; empty if none has."""
+    section, key = loc[0], str(loc[-1])
+    if section not in CHOICES or len(loc) != 3:
+        return ""
+    names = [name for name in CHOICES[section] if key in _keys_at((section, name), None, ledger)]
+    return f" ({section} {loc[1]!r} has none; {', '.join(map(repr, names))} has one)" if names else ""
 
 
 def _elsewhere(key: str, root: Any, ledger: Sequence[str]) -> str:

@@ -126,6 +126,24 @@ def test_an_unknown_key_is_named_whatever_it_is(section: Section) -> None:
         assert message_of(section.holding(word, {"x": 1})).startswith(f"unknown key {section.where(word)!r}")
 
 
+OF_ANOTHER = [
+    (section, name, key)
+    for section, registry in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("loss", LOSSES))
+    for name, cls in registry.items()
+    for key in {f.name for other in registry.values() for f in fields(other)} - {f.name for f in fields(cls)}
+]
+
+
+@pytest.mark.parametrize(("section", "name", "key"), OF_ANOTHER)
+def test_a_key_of_another_choice_is_not_answered_with_itself(section: str, name: str, key: str) -> None:
+    message = message_of({section: {"name": name, key: 0.5}})
+    assert message.startswith(f"unknown key '{section}.{key}' ({section} {name!r} has none; ")
+    assert f"did you mean '{section}.{key}'" not in message
+    owners = message.partition("has none; ")[2].partition(" has one)")[0].replace("'", "").split(", ")
+    registry = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "loss": LOSSES}[section]
+    assert owners == [other for other, cls in registry.items() if key in {f.name for f in fields(cls)}]
+
+
 def test_unknown_keys_come_before_wrong_values() -> None:
     assert message_of({"model": {"hidden": 0, "hiden": 1}}).startswith("unknown key 'model.hiden'")
 

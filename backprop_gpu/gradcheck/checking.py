@@ -271,14 +271,15 @@ class _Check:
     def _error(self, name: str, direction: np.ndarray, numerical: float, spread: float = 0.0) -> float:
         difference = abs(numerical - float(np.sum(self.gradient[name] * direction)))
         # However ill-conditioned, what differences could see is an error.
-        most = CENTRAL_THRESHOLD / self.threshold * float(np.sum(np.abs(self.gradient[name] * direction)))
+        most = CENTRAL_THRESHOLD / max(self.threshold, THRESHOLD) * float(np.sum(np.abs(self.gradient[name] * direction)))
         return difference / (self._size(name, direction) + min(ROUNDING * spread, most))
 
     def _swept(self, name: str, error: float, cost: ComplexCost | CentralCost) -> TensorCheck:
         """The failing tensor entry by entry; one whose derivative cannot be told counts as right."""
         g, method = self.gradient[name], CENTRAL if isinstance(cost, CentralCost) else SHARP
         if isinstance(cost, CentralCost) and g.size > MOST_SWEPT:
-            return TensorCheck(name, error, False, method)
+            broken = int(np.count_nonzero(~np.isfinite(g)))
+            return TensorCheck(name, error, False, method, cause=f"{broken} entries are NaN or infinite" * bool(broken))
         want = np.empty_like(g)
         for entry in np.ndindex(g.shape):
             unit = np.zeros_like(g)

@@ -126,46 +126,65 @@ def test_both_ways_to_differentiate_agree(activation: str) -> None:
     rng = np.random.default_rng(0)
     for name, value in net.parameters().items():
         d = rng.standard_normal(value.shape)
-        assert central.derivative(name, d) == pytest.approx(sharp.derivative(name, d), rel=1e-7, abs=1e-9)
+        found = central.slope(name, d)
+        assert abs(found.value - sharp.derivative(name, d)) <= found.error <= 1e-7
 
 
 # --- kinks ---------------------------------------------------------------------------------------------------------
 
 
-def on_a_kink(at: float) -> tuple[DenseNet, Rows]:
+def on_a_kink(at: float, vjp: Any = hard_tanh_vjp) -> tuple[DenseNet, Rows]:
     """Two hidden units; the pre-activation of the first is ``at`` in the first row, whatever W2 and b2."""
-    net = net_with(hard_tanh, hard_tanh_vjp, [1, 2, 1])
+    net = net_with(hard_tanh, vjp, [1, 2, 1])
     named = net.parameters() | {"W1": np.array([[1.0], [0.5]]), "b1": np.zeros((2, 1))}
     net.set_parameters(named)
     return net, Rows(np.array([[at], [0.3], [-0.4]]), np.array([[0.2], [0.1], [-2.0]]), None)
 
 
-def test_a_direction_that_crosses_a_kink_is_rejected() -> None:
+def test_a_direction_that_crosses_a_kink_tells_nothing() -> None:
     net, given = on_a_kink(1.0)
     cost = CentralCost(net, given, {})
-    assert math.isnan(cost.derivative("W1", np.array([[1.0], [0.0]])))  # Z goes through 1
-    assert math.isnan(cost.derivative("b1", np.array([[1.0], [0.5]])))
-    assert not math.isnan(cost.derivative("W1", np.array([[0.0], [1.0]])))  # the other unit's Z is 0.5
-    assert not math.isnan(cost.derivative("W2", np.array([[1.0, 1.0]])))
+    assert cost.slope("W1", np.array([[1.0], [0.0]])).error > 0.01  # Z goes through 1
+    assert cost.slope("b1", np.array([[1.0], [0.5]])).error > 0.01
+    assert cost.slope("W1", np.array([[0.0], [1.0]])).error < 1e-9  # the other unit's Z is 0.5
+    assert cost.slope("W2", np.array([[1.0, 1.0]])).error < 1e-9
 
 
 def test_near_a_kink_a_smaller_step_is_taken() -> None:
     net, given = on_a_kink(1.0 - 2e-6)  # a step of 1e-5 goes past it, one of 1e-6 does not
     d = np.array([[1.0], [0.0]])
-    want = CentralCost(net, given, {}).derivative("W1", d)
+    want = CentralCost(net, given, {}).slope("W1", d)
     step, h = net.parameters(), 1e-7
     costs = []
     for side in (1.0, -1.0):
         net.set_parameters(step | {"W1": step["W1"] + side * h * d})
         costs.append(net.cost(given.X, given.Y))
-    assert want == pytest.approx((costs[0] - costs[1]) / (2 * h), rel=1e-6)
+    assert want.value == pytest.approx((costs[0] - costs[1]) / (2 * h), rel=1e-6)
+    assert want.error < 1e-7
 
 
-def test_where_no_direction_is_clear_the_report_says_so() -> None:
-    net, given = on_a_kink(1.0)
-    report = gradcheck(net, given.X, given.Y)
-    assert [t.name for t in report.tensors if not t.ok] == ["W1", "b1"]
-    assert report.tensors[0].cause == "a kink lies in every direction"
+def test_at_a_tie_any_slope_in_between_is_right_and_any_other_function_is_not() -> None:
+    def either(xp: Any, dA: Any, Z: Any, A: Any) -> Any:
+        return np.where(np.abs(Z) <= 1.0, dA, 0.0)  # 1 at the tie where hard_tanh_vjp has 0
+
+    for vjp in (hard_tanh_vjp, either):
+        net, given = on_a_kink(1.0, vjp)
+        report = gradcheck(net, given.X, given.Y)
+        assert report.ok, report
+    net, given = on_a_kink(1.0, lambda xp, dA, Z, A: dA * (1.0 - A * A))
+    assert [t.name for t in gradcheck(net, given.X, given.Y).tensors if not t.ok] == ["W1", "b1"]
+
+
+def test_where_nothing_can_be_told_the_report_says_so() -> None:
+    noise = np.random.default_rng(0)
+
+    def noisy(xp: Any, Z: Any) -> Any:
+        return np.tanh(np.real(Z)) * (1.0 + 0.1 * noise.standard_normal(Z.shape))
+
+    net = net_with(noisy, lambda xp, dA, Z, A: dA * (1.0 - np.tanh(Z) ** 2))
+    report = gradcheck(net, rows(4), LOSS_CASES["squared"][2])
+    assert not report.ok
+    assert "a kink or noise in every direction" in report.tensors[0].cause
     assert math.isnan(report.error)
 
 
@@ -177,5 +196,27 @@ def test_zero_weights_under_l1_lie_on_a_kink_of_the_penalty() -> None:
     cost = CentralCost(net, Rows(rows(4), LOSS_CASES["squared"][2], None), {"l1": 0.1})
     entry = np.zeros((5, 4))
     entry[0, 0] = 1.0
-    assert math.isnan(cost.derivative("W1", entry))
-    assert not math.isnan(cost.derivative("W1", np.roll(entry, 1)))
+    assert cost.slope("W1", entry).error > 0.01
+    assert cost.slope("W1", np.roll(entry, 1)).error < 1e-9
+
+
+# --- what cannot be judged -----------------------------------------------------------------------------------------
+
+
+def test_a_gradient_of_nan_is_called_so_and_not_a_kink() -> None:
+    for forward in (refuses, drops):
+        net = net_with(forward, lambda xp, dA, Z, A: softsign_vjp(xp, dA, Z, A) * np.where(Z > 0.5, np.nan, 1.0))
+        report = gradcheck(net, rows(4), LOSS_CASES["squared"][2])
+        assert [t.name for t in report.tensors if not t.ok] == ["W1", "b1"]
+        assert "are NaN or infinite" in report.summary()
+        assert "kink" not in report.summary()
+        assert np.isnan(report.first.got)
+        assert np.isfinite(report.first.want)
+
+
+def test_a_cost_of_nan_is_called_so() -> None:
+    net = net_with(lambda xp, Z: np.log(Z), lambda xp, dA, Z, A: dA / Z)
+    with np.errstate(all="ignore"):
+        report = gradcheck(net, rows(4), LOSS_CASES["squared"][2])
+    assert not any(t.ok for t in report.tensors)
+    assert "the cost is nan at these parameters" in report.summary()

@@ -12,8 +12,8 @@ import pytest
 from support.small_nets import LOSS_CASES, ROWS, rows, small_net
 
 from backprop_gpu.errors import ConfigError
-from backprop_gpu.parity.cost_gradient import CostGradientReport, check_cost_gradient_pair
 from backprop_gpu.gradcheck.derivative import slope
+from backprop_gpu.parity.cost_gradient import CostGradientReport, check_cost_gradient_pair
 
 rng = np.random.default_rng(4)
 A, B = rng.normal(size=(30, 6)), rng.normal(size=30)
