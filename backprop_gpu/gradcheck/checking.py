@@ -269,9 +269,10 @@ class _Check:
         return size if size > NOTHING else 1.0  # a tensor that no example reaches is judged by the absolute difference
 
     def _error(self, name: str, direction: np.ndarray, numerical: float, spread: float = 0.0) -> float:
-        difference = abs(numerical - float(np.sum(self.gradient[name] * direction)))
+        along = self.gradient[name] * direction
+        difference = abs(numerical - float(np.sum(along)))
         # However ill-conditioned, what differences could see is an error.
-        most = CENTRAL_THRESHOLD / max(self.threshold, THRESHOLD) * float(np.sum(np.abs(self.gradient[name] * direction)))
+        most = CENTRAL_THRESHOLD / max(self.threshold, THRESHOLD) * float(np.sum(np.abs(along)))
         return difference / (self._size(name, direction) + min(ROUNDING * spread, most))
 
     def _swept(self, name: str, error: float, cost: ComplexCost | CentralCost) -> TensorCheck:

@@ -78,6 +78,9 @@ def _refuse(what: str) -> Callable[..., NoReturn]:
 class BoundedArray:
     """``v`` with the operators of an array; ``e``: how far a device may be from it, 0 where it must find the same.
 
+    e is NaN where a part of a sum may overflow although the sum does not: whether it does is up to the order of
+    summation, and a device may find anything, NaN included. It stays NaN in whatever is computed from it.
+
     ``k``: terms of the longest sum that led to it.
     """
 
@@ -89,7 +92,7 @@ class BoundedArray:
         self.bounds, self.k = bounds, k
         self.v = np.asarray(v, np.float64)
         # infinities and NaN are the same on every device, or the bound of a finite neighbour says so
-        self.e = np.where(np.isfinite(self.v), e, 0.0)
+        self.e = np.where(np.isfinite(self.v) | np.isnan(e), e, 0.0)
 
     @property
     def zero(self) -> np.ndarray:
@@ -162,7 +165,7 @@ class BoundedArray:
         a, b = self, lift(other, self.bounds)
         spread = np.abs(a.v) * b.e + a.e * np.abs(b.v) + a.e * b.e
         product = rounded(a.bounds, a.v * b.v, spread, max(a.k, b.k))
-        product.e = np.where(a.zero | b.zero, 0.0, product.e)
+        product.e = np.where((a.zero | b.zero) & ~np.isnan(product.e), 0.0, product.e)  # 0 times infinity is NaN
         return product
 
     __radd__, __rmul__ = __add__, __mul__
@@ -173,8 +176,9 @@ class BoundedArray:
         a, b = self, lift(other, self.bounds)
         v, room = a.v / b.v, np.abs(b.v) - b.e
         spread = np.where(room > 0.0, (a.e + np.abs(v) * b.e) / np.where(room > 0.0, room, 1.0), np.inf)
+        spread = np.where(np.isnan(a.e) | np.isnan(b.e), np.nan, spread)
         quotient = rounded(a.bounds, v, spread, max(a.k, b.k))
-        quotient.e = np.where(a.zero, 0.0, quotient.e)
+        quotient.e = np.where(a.zero & ~np.isnan(quotient.e), 0.0, quotient.e)
         return quotient
 
     def __rtruediv__(self, other: Any) -> BoundedArray:
@@ -186,7 +190,8 @@ class BoundedArray:
         B, a, b, k = self.bounds, _operand(self), _operand(lift(other, self.bounds)), self.shape[-1]
         size_a, size_b = np.abs(a.v), np.abs(b.v)
         spread, total = size_a @ b.e + a.e @ (size_b + b.e), (size_a + a.e) @ (size_b + b.e)
-        return added_up(B, a.v @ b.v, spread, total, k, max(a.k, b.k, k))
+        finite = bool(np.all(np.isfinite(a.v)) and np.all(np.isfinite(b.v)))
+        return added_up(B, a.v @ b.v, spread, total, k, max(a.k, b.k, k), finite)
 
     def __rmatmul__(self, other: Any) -> BoundedArray:
         return lift(other, self.bounds) @ self
@@ -274,12 +279,12 @@ def power(x: BoundedArray, p: Any) -> BoundedArray:
         raise Untraceable("a power whose exponent is an array")
     B = x.bounds
     if p == 0:
-        return BoundedArray(B, np.ones_like(x.v), 0.0)
+        return BoundedArray(B, np.ones_like(x.v), 0.0)  # whatever x is
     if p == 1:
         return x
     low, high = np.maximum(np.abs(x.v) - x.e, 0.0), np.abs(x.v) + x.e
     slope = abs(p) * np.maximum(low ** (p - 1.0), high ** (p - 1.0))
-    spread = np.where(x.e > 0.0, slope * x.e, 0.0)
+    spread = np.where(x.e == 0.0, 0.0, slope * x.e)
     return with_own_error(x, x.v ** float(p), spread, "square" if p == 2 else "pow")
 
 
@@ -293,12 +298,18 @@ def rounded(
     return BoundedArray(bounds, np.where(overflows, np.copysign(np.inf, v), v), e, k)
 
 
-def added_up(bounds: Bounds, v: Any, spread: Any, total: Any, roundings: int, k: int) -> BoundedArray:
-    """A sum with so many roundings at each of its terms, in any order; ``total``: of the terms' sizes."""
+def added_up(
+    bounds: Bounds, v: Any, spread: Any, total: Any, roundings: int, k: int, finite: bool = True
+) -> BoundedArray:
+    """A sum with so many roundings at each of its terms, in any order; ``total``: of the terms' sizes, all finite."""
     e = spread + (bounds.gamma(roundings, bounds.u_sum + U64) * total + 2 * roundings * bounds.eta * (total > 0.0))
     if bounds.u > bounds.u_sum:  # a precision below that of the sum rounds its result once more
         e = e + bounds.u * (np.abs(v) + e)
-    return BoundedArray(bounds, v, e * EVALUATION, k)
+    e = e * EVALUATION
+    # The sum itself overflows in any order, if all its terms are of one sign; a part of it in some order.
+    always = np.isfinite(v) & (np.abs(v) - e > bounds.largest) & (np.abs(v) >= total * (1.0 - 1e-9))
+    e = np.where((total < bounds.largest) | always | (not finite and ~np.isfinite(total)), e, np.nan)
+    return BoundedArray(bounds, np.where(always, np.copysign(np.inf, v), v), e, k)
 
 
 def with_own_error(x: BoundedArray, v: np.ndarray, spread: np.ndarray, name: str) -> BoundedArray:

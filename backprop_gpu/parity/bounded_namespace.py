@@ -49,6 +49,11 @@ def _erf_spread(v: np.ndarray, e: np.ndarray) -> np.ndarray:
     return 2.0 / math.sqrt(math.pi) * np.exp(-nearest * nearest) * e
 
 
+def _exp_spread(v: np.ndarray, e: np.ndarray) -> np.ndarray:
+    """e^v (e^e - 1); an e so large that this is 0 times infinity leaves e^(v + e)."""
+    return np.where(e < 700.0, np.exp(v) * np.expm1(e), np.exp(v + e))
+
+
 def _sqrt_spread(v: np.ndarray, e: np.ndarray) -> np.ndarray:
     """e / (sqrt v + sqrt(v - e)); all of sqrt(e) where v is 0."""
     total = np.sqrt(v) + np.sqrt(np.maximum(v - e, 0.0))
@@ -57,8 +62,8 @@ def _sqrt_spread(v: np.ndarray, e: np.ndarray) -> np.ndarray:
 
 # Functions with how far f(x) may move where x moves by e > 0.
 _ELEMENTWISE: dict[str, tuple[Callable[..., Any], Callable[[np.ndarray, np.ndarray], np.ndarray]]] = {
-    "exp": (np.exp, lambda v, e: np.exp(v) * np.expm1(e)),
-    "expm1": (np.expm1, lambda v, e: np.exp(v) * np.expm1(e)),
+    "exp": (np.exp, _exp_spread),
+    "expm1": (np.expm1, _exp_spread),
     "log": (np.log, lambda v, e: e / np.maximum(v - e, 0.0)),
     "log1p": (np.log1p, lambda v, e: e / np.maximum(1.0 + v - e, 0.0)),
     # its second derivative is at most 4/(3 sqrt 3) = 0.7698 in size
@@ -102,14 +107,14 @@ class BoundedNamespace:
         # Of a number alone a namespace makes an array of its default dtype: lift allows either.
         x = lift(np.float64(x) if isinstance(x, int | float) else x, self.bounds)
         function, moved = _ELEMENTWISE[name]
-        return with_own_error(x, function(x.v), np.where(x.e > 0.0, moved(x.v, x.e), 0.0), name)
+        return with_own_error(x, function(x.v), np.where(x.e == 0.0, 0.0, moved(x.v, x.e)), name)
 
     def abs(self, x: Any) -> BoundedArray:
         return abs(lift(x, self.bounds))
 
     def sign(self, x: Any) -> BoundedArray:
         x = lift(x, self.bounds)
-        e = np.where((np.abs(x.v) <= x.e) & (x.e > 0.0), 2.0, 0.0)
+        e = np.where(np.isnan(x.e), np.nan, np.where((np.abs(x.v) <= x.e) & (x.e > 0.0), 2.0, 0.0))
         return BoundedArray(self.bounds, np.sign(x.v), e, x.k)
 
     def negative(self, x: Any) -> BoundedArray:
@@ -168,13 +173,18 @@ class BoundedNamespace:
         x, B = lift(x, self.bounds), self.bounds
         count, over = _count(x.shape, axis), {"axis": axis, "keepdims": keepdims}
         spread, total = np.sum(x.e, **over), np.sum(np.abs(x.v) + x.e, **over)
-        return added_up(B, np.sum(x.v, **over), spread, total, max(count - 1, 0), max(x.k, count))
+        finite = bool(np.all(np.isfinite(x.v)))
+        return added_up(B, np.sum(x.v, **over), spread, total, max(count - 1, 0), max(x.k, count), finite)
 
     def mean(self, x: Any, *, axis: Any = None, keepdims: bool = False) -> BoundedArray:
         x = lift(x, self.bounds)
         # A device may divide by the count or multiply by its rounded reciprocal.
         share = lift(1.0, self.bounds) / lift(_count(x.shape, axis), self.bounds)
-        return self.sum(x, axis=axis, keepdims=keepdims) * share
+        total = self.sum(x, axis=axis, keepdims=keepdims)
+        if np.any(np.isinf(total.v)) and np.all(np.isfinite(x.v)):  # a device may divide before it overflows
+            v = np.sum(x.v, axis=axis, keepdims=keepdims)
+            total = BoundedArray(self.bounds, v, np.where(np.isinf(total.v), np.nan, total.e), total.k)
+        return total * share
 
     def max(self, x: Any, *, axis: Any = None, keepdims: bool = False) -> BoundedArray:
         x, over = lift(x, self.bounds), {"axis": axis, "keepdims": keepdims}

@@ -8,7 +8,7 @@ too many gives n_outputs, a forgotten mean n_samples, a square without its half 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,12 +16,15 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..gradcheck.derivative import Slope, slope
-from .cost_models import Part, parts_of
+from .cost_models import Part, number, parts_of
 from .findings import Finding
 
 THRESHOLD = 1e-6  # relative to sum |g d|; what the differences themselves may be off comes on top
 NOTHING = 1e-9  # relative to the cost and to the whole gradient: a smaller derivative is 0
 SHARP = 1e-2  # a derivative that is not known to this part of itself decides nothing
+ESTABLISHED = 10.0  # times what may be unexplained: a factor that is told from 1 by less is no factor
+DIRECTIONS = 8  # tried for some along which the derivative is known
+MOST_SWEPT = 256  # entries up to which a wrong tensor is swept for the one that is furthest off
 Judgement = Literal["equal", "proportional", "different", "unclear"]
 
 
@@ -39,6 +42,8 @@ class TensorRatio:
         Gradient and derivative along the first direction.
     error : float
         What ``want`` may be off by, and the threshold.
+    cause : str
+        Of a tensor that is "different": what was seen, where one thing tells.
     """
 
     part: str
@@ -49,6 +54,7 @@ class TensorRatio:
     got: float
     want: float
     error: float
+    cause: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,8 @@ def check_cost_gradient_pair(
     Raises
     ------
     ConfigError
-        If the target is none of these, or something that it needs is missing.
+        If the target is none of these, or something that it needs is missing: theta, a gradient for each part of it, a
+        cost that is one finite number at theta.
     """
     parts, sizes = parts_of(target, X, y, theta, settings)
     rng = np.random.default_rng(seed)
@@ -146,25 +153,81 @@ def check_cost_gradient_pair(
 def _judge(part: Part, threshold: float, rng: np.random.Generator) -> Iterator[TensorRatio]:
     """Along the gradient's own signs, where nothing cancels, and along a random direction."""
     gradient = part.gradient({name: value.copy() for name, value in part.theta.items()})
-    nothing = NOTHING * max(part.size, sum(float(np.sum(np.abs(g))) for g in gradient.values()))
-    for name, value in part.theta.items():
-        g = np.asarray(gradient[name], np.float64)
-        if g.shape != value.shape:
-            raise ConfigError(f"the gradient of {name} is {g.shape}, but {name} is {value.shape}; return one like it")
-        scale = 1e-2 * max(1.0, float(np.max(np.abs(value), initial=0.0)))
-        signs = np.where(g == 0.0, 1.0, np.sign(g))
-        pairs = []
-        for d in (signs * rng.uniform(0.5, 1.0, g.shape), rng.uniform(-1.0, 1.0, g.shape)):
-            want = slope(_along(part, name, d), scale, part.size)
-            error = 4.0 * want.error + threshold * max(float(np.sum(np.abs(g * d))), abs(want.value))
-            pairs.append((float(np.sum(g * d)), Slope(want.value, error)))
+    named = {name: _gradient_of(gradient, name, value) for name, value in part.theta.items()}
+    finite = [g[np.isfinite(g)] for g in named.values()]
+    nothing = NOTHING * max(part.size, sum(float(np.sum(np.abs(g))) for g in finite))
+    for name, g in named.items():
+        broken = int(np.count_nonzero(~np.isfinite(g)))
+        if broken:
+            cause = f"{broken} of {g.size} entries of the gradient are NaN or infinite"
+            yield TensorRatio(part.name, name, g.shape, "different", None, math.nan, math.nan, math.inf, cause)
+            continue
+        pairs = _pairs(part, name, g, threshold, rng)
         verdict, ratio = _compare(pairs, nothing)
+        cause = _worst_entry(part, name, g, pairs) if verdict == "different" and 1 < g.size <= MOST_SWEPT else ""
         (got, want), *_ = pairs
-        yield TensorRatio(part.name, name, g.shape, verdict, ratio, got, want.value, want.error)
+        yield TensorRatio(part.name, name, g.shape, verdict, ratio, got, want.value, want.error, cause)
 
 
-def _along(part: Part, name: str, d: np.ndarray) -> Callable[[Any], Any]:
-    return lambda t: part.cost({**part.theta, name: part.theta[name] + t * d})
+def _gradient_of(gradient: Any, name: str, value: np.ndarray) -> np.ndarray:
+    """One tensor of a gradient, in the shape of its parameters."""
+    if not isinstance(gradient, Mapping):
+        raise ConfigError(
+            f"the gradient is a {type(gradient).__name__}; return a dict, an array for each of theta's keys"
+        )
+    if name not in gradient:
+        known = ", ".join(map(str, gradient)) or "nothing"
+        raise ConfigError(f"the gradient holds {known} but no {name!r}; return an array for each of theta's keys")
+    try:
+        g = np.asarray(gradient[name], np.float64)
+    except (TypeError, ValueError):
+        raise ConfigError(f"the gradient of {name} is no array of numbers; return one like {name}") from None
+    if g.shape != value.shape:
+        raise ConfigError(f"the gradient of {name} is {g.shape}, but {name} is {value.shape}; return one like it")
+    return g
+
+
+def _pairs(
+    part: Part, name: str, g: np.ndarray, threshold: float, rng: np.random.Generator
+) -> list[tuple[float, Slope]]:
+    """g . d and the derivative along d, for two or more directions; others are drawn for those that tell nothing."""
+    signs = np.where(g == 0.0, 1.0, np.sign(g))
+    found: list[tuple[float, Slope]] = []
+    unknown: list[tuple[float, Slope]] = []
+    for _ in range(DIRECTIONS):
+        d = rng.uniform(-1.0, 1.0, g.shape) if found else signs * rng.uniform(0.5, 1.0, g.shape)
+        want = _slope(part, name, d)
+        size = float(np.sum(np.abs(g * d)))
+        error = 4.0 * want.error + threshold * max(size, abs(want.value))
+        told = error <= SHARP * max(size, abs(want.value)) or error <= NOTHING * part.size
+        (found if told else unknown).append((float(np.sum(g * d)), Slope(want.value, error)))
+        agree = all(abs(got - w.value) <= w.error for got, w in found)
+        if len(found) == (2 if agree else 5):  # more of them establish a factor
+            break
+    return found if len(found) > 1 else (found + unknown)[:2]
+
+
+def _slope(part: Part, name: str, d: np.ndarray) -> Slope:
+    theta = part.theta[name]
+    scale = 1e-2 * max(1.0, float(np.max(np.abs(theta), initial=0.0)))
+    return slope(lambda t: number(part.cost({**part.theta, name: theta + t * d})), scale, part.size)
+
+
+def _worst_entry(part: Part, name: str, g: np.ndarray, pairs: Sequence[tuple[float, Slope]]) -> str:
+    """The entry that is furthest off, and how many are."""
+    found = []
+    for entry in np.ndindex(g.shape):
+        unit = np.zeros_like(g)
+        unit[entry] = 1.0
+        want = _slope(part, name, unit)
+        off = abs(float(g[entry]) - want.value)
+        if off > 4.0 * want.error + THRESHOLD * (abs(float(g[entry])) + abs(want.value)):
+            found.append((off, entry, float(g[entry]), want.value))
+    if not found:
+        return ""
+    _, entry, got, want_value = max(found)
+    at = f"entry {[int(i) for i in entry]}: {got:.6g} for {want_value:.6g}"
+    return f"{at}, it alone is wrong" if len(found) == 1 else f"{at}, {len(found)} of {g.size} are wrong"
 
 
 def _compare(pairs: Sequence[tuple[float, Slope]], nothing: float) -> tuple[Judgement, float | None]:
@@ -175,13 +238,18 @@ def _compare(pairs: Sequence[tuple[float, Slope]], nothing: float) -> tuple[Judg
         return "equal", None
     if not want.error <= SHARP * largest:
         return "unclear", None
-    if all(abs(g - w.value) <= w.error for g, w in pairs):
-        return "equal", 1.0
+    known = [(g, w) for g, w in pairs if math.isfinite(w.error)]
+    if all(abs(g - w.value) <= w.error for g, w in known):
+        return ("equal", 1.0) if len(known) == len(pairs) else ("unclear", None)
     if abs(want.value) <= want.error or abs(got) <= want.error:
         return "different", None
     ratio = got / want.value
-    if all(abs(g - ratio * w.value) <= (1.0 + abs(ratio)) * w.error for g, w in pairs):
-        return "proportional", ratio
+    unexplained = (1.0 + abs(ratio)) * max(w.error for _, w in known)
+    if all(abs(g - ratio * w.value) <= (1.0 + abs(ratio)) * w.error for g, w in known):
+        # A few wrong entries among many are no factor of all.
+        told = max(abs(g - w.value) for g, w in known[1:]) if len(known) > 1 else abs(got - want.value)
+        if (len(known) > 1 and told > unexplained * ESTABLISHED) or len(pairs) == 1:
+            return "proportional", ratio
     return "different", None
 
 
@@ -235,10 +303,14 @@ def _is_about(t: TensorRatio, ratio: float | None) -> bool:
 def _of_tensor(t: TensorRatio, known: Mapping[str, float]) -> str:
     if t.ratio is not None:
         return f"{_number(t.ratio)} times{_named(t.ratio, known)}"
+    if t.cause:
+        return t.cause
     return f"no multiple: along one direction {t.got:.6g} for {t.want:.6g}"
 
 
 def _number(ratio: float) -> str:
+    if abs(abs(ratio) - 1.0) < 5e-3:
+        return f"{ratio:.9g}"  # that it is not 1 has to be seen
     return f"{ratio:.3f}" if 0.1 <= abs(ratio) < 1000.0 else f"{ratio:.4g}"
 
 
@@ -257,8 +329,8 @@ def _named(ratio: float, known: Mapping[str, float]) -> str:
     for name, value in guesses.items():
         if value in (0.0, 1.0):
             continue
-        for text, number in ((name, value), (f"1/({name})" if set(name) & set(" /") else f"1/{name}", 1.0 / value)):
-            if abs(size - number) <= 1e-4 * number:
+        for text, factor in ((name, value), (f"1/({name})" if set(name) & set(" /") else f"1/{name}", 1.0 / value)):
+            if abs(size - factor) <= 1e-4 * factor:
                 found.append(text)
     if sign and abs(size - 1.0) <= 1e-4:
         return ": the sign"

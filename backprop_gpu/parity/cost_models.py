@@ -64,16 +64,40 @@ def _pair(cost: Callable[[Any], Any], gradient: Callable[[Any], Any], theta: Any
     if theta is None:
         raise ConfigError("two callables need theta=, the parameters at which they are compared")
     if isinstance(theta, dict):
-        named = {str(name): np.array(value, np.float64) for name, value in theta.items()}
-        return Part("cost", named, cost, gradient, abs(float(cost(named))))
-    named = {"theta": np.array(theta, np.float64)}
+        named = {str(name): _parameters(f"theta[{name!r}]", value) for name, value in theta.items()}
+        return Part("cost", named, cost, gradient, _size(cost(named)))
+    named = {"theta": _parameters("theta", theta)}
     return Part(
         "cost",
         named,
         lambda p: cost(p["theta"]),
         lambda p: {"theta": gradient(p["theta"])},
-        abs(float(cost(named["theta"]))),
+        _size(cost(named["theta"])),
     )
+
+
+def _parameters(name: str, value: Any) -> np.ndarray:
+    try:
+        return np.array(value, np.float64)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} is no array of numbers; pass one, or a dict of such arrays") from None
+
+
+def number(cost: Any) -> Any:
+    """The one number that a cost is, real or complex, in whatever shape it comes."""
+    x = np.asarray(cost)
+    if x.size != 1 or x.dtype.kind not in "biufc":
+        got = f"of shape {x.shape}" if x.dtype.kind in "biufc" else f"of type {type(cost).__name__}"
+        raise ConfigError(f"the cost must be one number, got one {got}; return its mean or its sum")
+    return x.reshape(())[()]
+
+
+def _size(cost: Any) -> float:
+    """|cost| at theta, which has to be finite: there is no derivative otherwise."""
+    x = number(cost)
+    if np.iscomplexobj(x) or not np.isfinite(x):
+        raise ConfigError(f"the cost at theta is {x}; choose a theta where it is a finite number")
+    return abs(float(x))
 
 
 # -- estimators -------------------------------------------------------------------------------------------------------

@@ -221,6 +221,126 @@ def test_what_is_missing_is_one_line() -> None:
         assert "\n" not in str(raised.value)
 
 
+def test_a_gradient_or_a_cost_of_the_wrong_kind_is_one_line() -> None:
+    theta = {"W": np.ones(2), "b": np.ones(1)}
+    square = lambda p: float(sum(np.sum(x**2) for x in p.values()))  # noqa: E731
+    both = lambda p: {k: 2.0 * x for k, x in p.items()}  # noqa: E731
+    for pair, at, said in (
+        ((square, lambda p: {"W": 2.0 * p["W"]}), theta, "the gradient holds W but no 'b'"),
+        ((square, lambda p: [2.0 * p["W"], 2.0 * p["b"]]), theta, "the gradient is a list; return a dict"),
+        ((square, lambda p: both(p) | {"b": "x"}), theta, "the gradient of b is no array of numbers"),
+        ((lambda t: t**2, lambda t: 2.0 * t), np.ones(3), r"must be one number, got one of shape \(3,\)"),
+        ((lambda t: None, lambda t: t), np.ones(3), "must be one number, got one of type NoneType"),
+        ((lambda t: np.log(-t[0]), lambda t: 1.0 / t), np.ones(1), "the cost at theta is nan"),
+        ((square, both), {"W": "x"}, r"theta\['W'\] is no array of numbers"),
+    ):
+        with np.errstate(all="ignore"), pytest.raises(ConfigError, match=said) as raised:
+            check_cost_gradient_pair(pair, theta=at)
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_a_cost_may_come_in_any_shape_of_one_number(shape: tuple[int, ...]) -> None:
+    for of in (np.float64, np.complex128):
+        shaped = lambda t, of=of: np.reshape(cost(t) if np.iscomplexobj(t) else of(cost(t)).real, shape)  # noqa: E731
+        assert check_cost_gradient_pair((shaped, gradient), theta=THETA).ok
+        assert check_cost_gradient_pair((shaped, lambda t: 2.0 * gradient(t)), theta=THETA).ratio == pytest.approx(2.0)
+
+
+def test_a_gradient_of_nan_says_so() -> None:
+    report = check_cost_gradient_pair((cost, lambda t: np.where(t > 0.0, np.nan, gradient(t))), theta=THETA)
+    assert report.verdict == "different"
+    n = int(np.sum(THETA > 0.0))
+    assert f"in theta ({n} of 6 entries of the gradient are NaN or infinite)" in report.sentence
+
+
+@pytest.mark.parametrize("by", [1e-3, 1e-2, 0.5, -2.0])
+@pytest.mark.parametrize("entries", [1, 3])
+def test_few_wrong_entries_of_a_hundred_are_no_factor_and_the_worst_is_named(entries: int, by: float) -> None:
+    numbers = np.random.default_rng(1)
+    theta, scale = numbers.normal(size=100), numbers.uniform(0.5, 2.0, 100)
+    off = np.ones(100)
+    off[17 : 17 + entries] += by
+
+    def wrong(t: np.ndarray) -> np.ndarray:
+        return 2.0 * scale * t * off
+
+    report = check_cost_gradient_pair((lambda t: float(np.sum(scale * np.real(t) ** 2)), wrong), theta=theta)
+    assert (report.verdict, report.ratio) == ("different", None)
+    assert " times" not in report.sentence
+    assert ("it alone is wrong" if entries == 1 else f"{entries} of 100 are wrong") in report.sentence
+    worst = 17 + int(np.argmax(np.abs(scale * theta)[17 : 17 + entries]))
+    assert f"entry [{worst}]" in report.sentence
+
+
+def test_a_factor_next_to_1_is_shown_with_its_digits() -> None:
+    report = check_cost_gradient_pair((cost, lambda t: 1.0002 * gradient(t)), theta=THETA)
+    assert report.verdict == "proportional"
+    assert "is 1.0002 times the derivative" in report.sentence
+
+
+# -- hundreds of pairs, right and wrong, some at the edge of the cost's domain ----------------------------------------
+
+Family = Callable[[np.random.Generator, float], tuple[Callable[[Any], Any], Gradient, np.ndarray]]
+
+
+def _sums(f: Callable[[Any], Any], g: Gradient) -> Family:
+    def family(numbers: np.random.Generator, size: float) -> tuple[Callable[[Any], Any], Gradient, np.ndarray]:
+        w = numbers.uniform(0.5, 2.0, 4)
+        return lambda t: np.sum(w * f(t)), lambda t: w * g(t), size * numbers.uniform(0.5, 2.0, 4)
+
+    return family
+
+
+def _likelihood(numbers: np.random.Generator, size: float) -> tuple[Callable[[Any], Any], Gradient, np.ndarray]:
+    """Of a normal distribution, by its mean and standard deviation."""
+    x = size * numbers.normal(size=9)
+
+    def value(t: Any) -> Any:
+        return np.sum(np.log(t[1]) + 0.5 * ((x - t[0]) / t[1]) ** 2)
+
+    def slopes(t: np.ndarray) -> np.ndarray:
+        z = (x - t[0]) / t[1]
+        return np.array([-np.sum(z) / t[1], np.sum(1.0 - z**2) / t[1]])
+
+    return value, slopes, np.array([0.3 * size, size * numbers.uniform(0.5, 1.5)])
+
+
+def _mixed(numbers: np.random.Generator, size: float) -> tuple[Callable[[Any], Any], Gradient, np.ndarray]:
+    """One parameter next to the edge of the domain, the others far from it."""
+    theta = np.r_[size, numbers.normal(size=3)]
+    return lambda t: np.log(t[0]) + np.sum(t[1:] ** 2), lambda t: np.r_[1.0 / t[0], 2.0 * t[1:]], theta
+
+
+FAMILIES: dict[str, Family] = {
+    "log": _sums(np.log, lambda t: 1.0 / t),
+    "sqrt": _sums(np.sqrt, lambda t: 0.5 / np.sqrt(t)),
+    "power": _sums(lambda t: t**1.5, lambda t: 1.5 * np.sqrt(t)),
+    "entropy": _sums(lambda t: t * np.log(t), lambda t: 1.0 + np.log(t)),
+    "reciprocal": _sums(lambda t: 1.0 / t, lambda t: -1.0 / t**2),
+    "reciprocal square": _sums(lambda t: t**-2.0, lambda t: -2.0 * t**-3.0),
+    "log of abs": _sums(lambda t: np.log(np.abs(t)), lambda t: 1.0 / t),
+    "raises": _sums(lambda t: np.array([math.log(x) for x in t]), lambda t: 1.0 / t),
+    "likelihood": _likelihood,
+    "mixed": _mixed,
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_hundreds_of_right_pairs_are_not_accused_and_of_wrong_ones_none_is_missed(name: str) -> None:
+    for seed in range(32):
+        numbers = np.random.default_rng(seed)
+        size = 10.0 ** numbers.uniform(-8.0, 1.0)
+        value, slopes, theta = FAMILIES[name](numbers, size)
+        report = check_cost_gradient_pair((value, slopes), theta=theta)
+        assert report.ok, (seed, size, report.sentence)
+        at = int(np.argmax(np.abs(slopes(theta))))
+        factor = np.ones(theta.size)
+        factor[at] = numbers.choice([-1.0, 0.0, 0.5, 0.99, 1.001, 2.0])
+        report = check_cost_gradient_pair((value, lambda t: slopes(t) * factor), theta=theta)  # noqa: B023
+        assert report.verdict in ("different", "proportional"), (seed, size, factor[at], report.sentence)
+
+
 # -- estimators -------------------------------------------------------------------------------------------------------
 
 

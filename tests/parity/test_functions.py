@@ -597,6 +597,44 @@ def test_the_longest_sum_is_reported() -> None:
     assert by_name == {"P": 14, "gradients[0]": 23, "gradients[1]": 23, "W": 23, "J": 23}
 
 
+# -- sums that overflow on the way ------------------------------------------------------------------------------------
+
+OVERFLOWING: dict[str, Callable[[Any, Any], Any]] = {
+    "sum": lambda xp, x: xp.sum(x, axis=1),
+    "mean": lambda xp, x: xp.mean(x, axis=1),
+    "mean of one sign": lambda xp, x: xp.mean(xp.abs(x), axis=1),
+    "product": lambda xp, x: (x @ xp.ones_like(x).T)[:, 0],
+    "squashed": lambda xp, x: xp.tanh(xp.sum(x, axis=1)),
+    "times nothing": lambda xp, x: 0.0 * xp.sum(x, axis=1),
+    "one over it": lambda xp, x: 1.0 / xp.sum(x, axis=1),
+    "sign": lambda xp, x: xp.sign(xp.sum(x, axis=1)),
+    "exponential": lambda xp, x: xp.exp(-xp.abs(xp.sum(x, axis=1))),
+    "root": lambda xp, x: xp.sqrt(xp.abs(xp.sum(x, axis=1))),
+}
+
+
+@pytest.mark.parametrize("name", OVERFLOWING)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_where_a_part_of_a_sum_may_overflow_nobody_is_accused_and_the_other_rows_are_judged(
+    device: str, dtype: str, name: str
+) -> None:
+    top = float(np.finfo(dtype).max)
+    for order in ([0.9, 0.9, -0.9, -0.8], [0.9, -0.9, 0.9, -0.8], [-0.6, 0.6, -0.6, 0.5]):
+        x = np.array([order, [0.3, -0.1, 0.2, 0.05]]) * [[top], [1.0]]
+        with np.errstate(all="ignore"):
+            report = check_step(OVERFLOWING[name], x, devices=[device], dtype=dtype)
+        assert report.ok, report.findings
+        assert "1 entries are not judged" in report.findings[0].cause
+
+
+def test_a_sum_that_overflows_in_any_order_is_infinite() -> None:
+    with np.errstate(all="ignore"):
+        assert check_step(lambda xp, x: xp.sum(x), np.full(4, 3e38)).findings[0].verdict == "ok"
+        clamped = device(sum=lambda x, axis=None: np.float32(3.4e38))
+        assert check_step(lambda xp, x: xp.sum(x), np.full(4, 3e38), devices=[clamped]).findings[0].verdict == "wrong"
+
+
 # -- the table of ulps ------------------------------------------------------------------------------------------------
 
 
