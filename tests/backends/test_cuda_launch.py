@@ -115,7 +115,7 @@ def test_a_failed_capture_is_one_line_of_ours(
 def test_the_fast_set_is_taken_by_name_alone(stand_ins: tuple[FakeCupy, FakeCublasLt]) -> None:
     backend = CudaBackend(0)
     assert fastest_kernels(backend)[0] == "reference"
-    assert type(backend.kernels("reference")) is ReferenceKernels
+    assert isinstance(backend.kernels("reference"), ReferenceKernels)
     for kind, claim in CLAIM_OF.items():
         kernels = backend.kernels(kind)
         assert isinstance(kernels, FusedKernels)
