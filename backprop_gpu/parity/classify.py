@@ -73,9 +73,10 @@ def _constant(finding: Finding, kept: Kept, trace: StepTrace) -> str:
         return f"a constant relative error of {c - 1.0:.3g}, {abs(c - 1.0) / eps:.3g} ulp" if left < 0.1 else ""
     if abs(c + 1.0) < 1e-3:
         return f"the sign is turned (got/want {c:.6g})"
+    near = min(1e-3, 4.0 * float(np.max(kept.bound[clear] / np.abs(kept.want[clear]))) + 1e-6)
     for text, factor in _denominators(trace):
         for sign, more in ((1.0, ""), (-1.0, ", and the sign is turned")):
-            if abs(c / (sign * factor) - 1.0) < 1e-3:
+            if abs(c / (sign * factor) - 1.0) < near:
                 return f"{text}{more} (got/want {c:.6g})"
     # Any single number is some factor of any other.
     return f"a constant factor (got/want {c:.6g})" if kept.want.size > 1 else ""
@@ -164,10 +165,13 @@ def _edge(finding: Finding, kept: Kept, trace: StepTrace) -> str:
         if n < 3 or not 0 < len(found) <= n // 3 or float(np.take(wrong, found, axis).mean()) < 0.3:
             continue
         silent = bool((kept.got[wrong] == 0.0).all())
-        what = "not computed" if silent else "stale, or not written"
+        relative = np.abs(kept.got - kept.want)[wrong] / np.maximum(np.abs(kept.want[wrong]), 1e-300)
+        slightly = float(np.median(relative)) < 0.05
+        what = "not computed" if silent else "a number of its own is off" if slightly else "stale, or not written"
         if found[0] == n - len(found):
             count = f"last {one}" if len(found) == 1 else f"last {len(found)} {many}"
-            return f"wrong in the {count} of {n} alone: {what}, as at the edge of a tile"
+            tile = "" if slightly and not silent else ", as at the edge of a tile"
+            return f"wrong in the {count} of {n} alone: {what}{tile}"
         if len(found) == 1:
             return f"wrong in {one} {found[0]} of {n} alone: {what}"
     return ""
@@ -191,6 +195,8 @@ def _small(finding: Finding, kept: Kept, trace: StepTrace) -> str:
 
 def _how_many(finding: Finding, kept: Kept, trace: StepTrace) -> str:
     wrong = wrong_entries(kept)
+    if wrong.size == 1 and kept.want.any():
+        return f"it is {float((kept.got / kept.want).reshape(-1)[0]):.7g} times what it should be"
     return f"{int(wrong.sum())} of {wrong.size} entries are too far off"
 
 
@@ -198,6 +204,7 @@ TESTS: tuple[Callable[[Finding, Kept, StepTrace], str], ...] = (
     _not_finite,
     layers.not_0,
     h.bias,
+    h.entering,
     h.product_transposed,
     h.overwritten,
     layers.other_activation,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .bounds import Bounded, Bounds, absolute, largest, maximum, minimum, sign, stacked, sum_over, where
+from .bounds import U64, Bounded, Bounds, absolute, largest, maximum, minimum, sign, stacked, sum_over, where
 from .elementary64 import erf, exp, expm1, log, log1p, sigmoid, tanh
 
 Parameters = Mapping[str, Any]
@@ -64,6 +64,14 @@ def activation(B: Bounds, name: str, parameters: Parameters, z: Bounded) -> Boun
     if name == "exponential":
         return exp(z)
     raise LookupError(name)
+
+
+def activating(name: str, parameters: Parameters) -> Callable[[np.ndarray], np.ndarray]:
+    """g as a function of float64 arrays, for hypotheses."""
+    B = Bounds(
+        "float64", u=U64, u_sum=U64, ulps=dict.fromkeys(("exp", "expm1", "log", "log1p", "tanh", "erf", "sqrt"), 4.0)
+    )
+    return lambda z: np.asarray(activation(B, name, parameters, B.given(z)).v)
 
 
 def activation_vjp(B: Bounds, name: str, parameters: Parameters, dA: Bounded, z: Bounded | None, a: Bounded) -> Bounded:

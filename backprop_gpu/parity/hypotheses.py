@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
+from . import formulas64 as f
 from .findings import Finding
 from .judge import Kept
 from .products import Product
 from .trace import Call, StepTrace, layer_calls
 
+MOST_TERMS = 256  # that are tried one by one
 OVERWRITTEN = "what the micro-batches before it left is missing"
 FITS = 4.0  # bounds by which a hypothesis may miss, since its own numbers are rounded as well
 
@@ -190,6 +193,56 @@ def _written(trace: StepTrace, l: int) -> np.ndarray | None:
     return found[L - 1 - l] if len(found) == L - 1 else None
 
 
+def entering(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """The same of a product that only its activation is left of: every hypothesis goes through the activation."""
+    if kept.entering is None:
+        return ""
+    p, g = kept.entering
+    l, r = _layer(finding), trace.recipe
+    if g(p.v).shape != kept.got.shape:
+        return ""
+    rate = r.dropout[l - 1] if 0 < l <= len(r.dropout) else 0.0
+    mask = f.philox_mask(r.sizes[l], rate, r.seed, l, trace.t, np.arange(p.v.shape[1])) if rate else True
+    b = 0.0 if p.plus is None else p.plus.astype(np.float64)
+    for text, z in _products(p, b):
+        a = np.where(mask, g(z) / (1.0 - rate), 0.0)
+        off, gap = np.abs(kept.got - kept.want), np.abs(kept.got - a)
+        # Wrong operands are rounded as well: what is left must be small beside what is explained.
+        if np.all(gap <= FITS * kept.bound + 1e-2 * off + 1e-7 * np.abs(a)) and np.any(off > 16.0 * kept.bound):
+            return text
+    whole = {"g is missing: it is Z": _whole(p)} if not rate else {}
+    if rate:
+        whole["the mask is inverted"] = np.where(mask, 0.0, g(_whole(p)) / (1.0 - rate))
+        whole[f"the mask is applied without its scale 1/(1 - {rate:g})"] = np.where(mask, g(_whole(p)), 0.0)
+    for text, a in whole.items():  # where it should be 0, its bound is 0 too
+        if np.all(np.abs(kept.got - a) <= FITS * kept.bound + 1e-5 * float(np.abs(a).max())):
+            return text
+    return ""
+
+
+def _products(p: Product, b: np.ndarray | float) -> Iterator[tuple[str, np.ndarray]]:
+    """P Q + b with one thing wrong."""
+    P, Q, v = p.P.wide, p.Q.wide, p.v
+    if np.any(b):
+        yield "the bias is missing", v
+        yield "the bias is added twice", v + 2.0 * b
+        yield "the bias is subtracted", v - b
+        for shift in (1, -1):
+            yield f"the bias is that of another unit: rolled by {shift}", v + np.roll(b, shift, axis=0)
+    if P.shape[0] == P.shape[1]:
+        yield "the matrix is transposed in the product", P.T @ Q + b
+    yield "the right operand is read in the other memory order", P @ _misread(Q) + b
+    yield "the left operand is read in the other memory order", _misread(P) @ Q + b
+    for bits, name in PRECISIONS.items():
+        for rounded, how in ((_nearest, "rounded"), (_cut, "cut")):
+            yield f"operands {how} to {bits} bits, as by {name}", rounded(P, bits) @ rounded(Q, bits) + b
+    for k in range(min(p.k, MOST_TERMS)):
+        term = np.outer(P[:, k], Q[k])
+        last = " (the last)" if k == p.k - 1 else ""
+        yield f"term {k} of {p.k}{last} is missing in every sum", v - term + b
+        yield f"term {k} of {p.k}{last} is counted twice in every sum", v + term + b
+
+
 # -- derivatives and masks --------------------------------------------------------------------------------------------
 
 
@@ -218,10 +271,10 @@ def other_derivative(finding: Finding, kept: Kept, trace: StepTrace) -> str:
     factors["the mask is that of dA > 0, not of Z > 0"] = np.where(dA > 0.0, 1.0, 0.0)
     if z is not None:
         factors |= {"g' is taken as 1 - z^2": 1.0 - z * z, "g' is taken as z": z}
-    size = np.abs(dA) + kept.bound
+    # The bound is that of the right factor; another one may be larger, and dA has a bound of its own.
+    own_bound = np.broadcast_to(np.asarray(p[slice(None)].error()), dA.shape) + kept.bound
     for text, factor in factors.items():
-        # The bound is that of the right factor; another one may be larger.
-        room = FITS * kept.bound * np.maximum(1.0, np.abs(factor)) * 4.0 + 1e-6 * size * np.abs(factor)
+        room = FITS * own_bound * np.maximum(1.0, np.abs(factor)) * 4.0 + 1e-6 * np.abs(dA * factor)
         if not np.array_equal(dA * factor, kept.want) and np.all(np.abs(kept.got - dA * factor) <= room):
             return text
     return ""

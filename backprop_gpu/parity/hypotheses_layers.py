@@ -44,9 +44,14 @@ def _activation(trace: StepTrace, l: int) -> tuple[str, dict[str, float]]:
 def other_activation(finding: Finding, kept: Kept, trace: StepTrace) -> str:
     """G as another function of Z."""
     call = forward_of(trace, layer_of(finding))
-    if finding.tensor[0] not in "GA" or call is None or "Z" not in call.revealed:
+    if finding.tensor[0] not in "GA" or call is None or ("Z" not in call.revealed and kept.entering is None):
         return ""
-    own, z = _activation(trace, layer_of(finding))[0], call.revealed["Z"].astype(np.float64)
+    own = _activation(trace, layer_of(finding))[0]
+    if kept.entering is None:
+        z = call.revealed["Z"].astype(np.float64)
+    else:
+        p = kept.entering[0]
+        z = p.v + (0.0 if p.plus is None else p.plus)
     if z.shape != kept.got.shape or own == "identity":
         return ""
     if explains(kept, z):
@@ -91,7 +96,7 @@ def masks(finding: Finding, kept: Kept, trace: StepTrace) -> str:
     l, name = layer_of(finding), finding.tensor.rstrip("0123456789")
     call, r = forward_of(trace, l), trace.recipe
     rate = r.dropout[l - 1] if 0 < l <= len(r.dropout) else 0.0
-    if name not in ("A", "dZ", "dU") or not rate or call is None or "mask" not in call.revealed:
+    if name not in ("A", "dZ", "dU") or not rate or call is None:
         return ""
     mask = f.philox_mask(r.sizes[l], rate, r.seed, l, trace.t, np.arange(kept.got.shape[1]))
     scale = 1.0 / (1.0 - rate)
@@ -175,12 +180,12 @@ def one_loss(finding: Finding, kept: Kept, trace: StepTrace) -> str:
     each = f.weighted_loss(B, r.loss, r.loss_parameters, B.given(Z), B.given(Y), w).v.reshape(-1)
     D = float(Z.shape[1] if w is None else w.sum()) if r.reduction == "mean" else 1.0
     off = float(kept.got.reshape(-1)[0] - kept.want.reshape(-1)[0]) * D
-    room = 4.0 * float(kept.bound.reshape(-1)[0]) * D
-    near = np.flatnonzero(np.abs(np.abs(off) - each) <= room)
-    if len(near) != 1 or each[near[0]] <= 4.0 * room:  # of many that would fit none is named
+    room = 1.1 * float(kept.bound.reshape(-1)[0]) * D
+    near = [int(k) for k in np.flatnonzero(np.abs(np.abs(off) - each) <= room) if each[k] > 4.0 * room]
+    if not 1 <= len(near) <= FEW:  # of many that would fit none is named
         return ""
-    k, m = int(near[0]), len(each)
-    return f"the loss of example {k} of {m} is {'counted twice' if off > 0.0 else 'missing'}"
+    which = " or ".join(map(str, near))
+    return f"the loss of example {which} of {len(each)} is {'counted twice' if off > 0.0 else 'missing'}"
 
 
 # -- single entries ---------------------------------------------------------------------------------------------------

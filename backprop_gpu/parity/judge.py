@@ -16,6 +16,7 @@ from .products import Gate, Product
 BLOCK = 16_384  # entries: a dozen float64 arrays of them stay in a second-level cache
 
 Part = tuple[slice, ...]
+Entering = tuple[Product, Callable[[np.ndarray], np.ndarray]]
 Reference = Callable[[slice], Bounded]
 
 
@@ -23,13 +24,15 @@ Reference = Callable[[slice], Bounded]
 class Kept:
     """A whole comparison, for the tensors whose pictures or causes are wanted; all three of one shape.
 
-    ``product``: what the tensor is the product of, if it is one.
+    ``product``: what the tensor is the product of, if it is one. ``entering``: the product that a function turns into
+    the tensor, and that function of float64 arrays, where the device does not keep the product.
     """
 
     got: np.ndarray
     want: np.ndarray
     bound: np.ndarray
     product: Product | None = None
+    entering: Entering | None = None
 
     def ratio(self) -> np.ndarray:
         """|got - want| / bound, entry by entry."""
@@ -106,6 +109,7 @@ class Judge:
         cuts: Sequence[int] = (),
         gate: Gate | None = None,
         product: Product | None = None,
+        entering: Entering | None = None,
     ) -> Finding:
         """Judge a tensor by ``reference(rows)``, rows along ``axis``; of two judgements of one name the worse stays."""
         got = np.asarray(got)
@@ -124,7 +128,7 @@ class Judge:
         if finding.verdict == "wrong" or tensor in self.keep:
             better = tensor in self.kept and self.findings[tensor].ratio >= finding.ratio
             if not better:
-                self.kept[tensor] = replace(_whole(got, reference, axis, cuts), product=product)
+                self.kept[tensor] = replace(_whole(got, reference, axis, cuts), product=product, entering=entering)
         return self.add(finding, inputs)
 
     def same(

@@ -185,8 +185,12 @@ class StepReplay:
             gate = None
         elif gate is not None and product is not None and (name not in LINEAR or mask is not None):
             gate = gate.after(layer.A.x, product.v)
-        product = product if name == "identity" and mask is None and Z is None else None
-        judge.compare(own, f"A{l}", layer.A.x, surviving, k=k, inputs=entered + masked, gate=gate, product=product)
+        plain = name == "identity" and mask is None and Z is None
+        entering = None if plain or product is None or Z is not None else (product, f.activating(name, parameters))
+        whole, given = product if plain else None, entered + masked
+        judge.compare(
+            own, f"A{l}", layer.A.x, surviving, k=k, inputs=given, gate=gate, product=whole, entering=entering
+        )
         return layer
 
     def _b(self, l: int) -> np.ndarray:
