@@ -14,6 +14,7 @@ import numpy as np
 
 from ..gradcheck.causes import Batch, denominators, repetitions
 from . import hypotheses as h
+from . import hypotheses_derivatives as derivatives
 from . import hypotheses_layers as layers
 from . import hypotheses_updates as updates
 from .findings import Finding
@@ -211,12 +212,12 @@ TESTS: tuple[Callable[[Finding, Kept, StepTrace], str], ...] = (
     layers.masks,
     layers.output,
     layers.one_loss,
-    h.other_derivative,
+    derivatives.other_derivative,
     layers.copies,
     _rearranged,
     h.lost_term,
     h.part_of_the_examples,
-    h.kink,
+    derivatives.kink,
     layers.clamped,
     layers.few,
     h.one_operand,
@@ -230,7 +231,7 @@ TESTS: tuple[Callable[[Finding, Kept, StepTrace], str], ...] = (
     updates.adaptive,
     _constant,
     _scaled_or_0,
-    h.mask,
+    derivatives.mask,
     layers.stored,
     h.operands,
     _small,
