@@ -227,7 +227,7 @@ def prepare(config: Config, *, progress: bool = True) -> Experiment:
     d = design(config)
     net = DenseNet(d.sizes, dtype=config.dtype, device=d.runs.backend, kernels=d.runs.kernels, **d.network())
     model = Model(net, d.preprocessor, None if d.test is None else fingerprint(d.config, d.test))
-    trainer = _trainer(d.config, net, progress)
+    trainer = _trainer(d.config, net, progress, d.preprocessor)
     return Experiment(d.config, model, trainer, d.train, d.validation, d.test, d.why_task)
 
 
@@ -254,8 +254,8 @@ def check_settings(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _trainer(config: Config, net: DenseNet, progress: bool) -> Trainer:
-    t = config.training
+def _trainer(config: Config, net: DenseNet, progress: bool, preprocessor: Preprocessor) -> Trainer:
+    t, codec = config.training, preprocessor.target
     stopping = None if t.early_stopping is None else EarlyStopping(**t.early_stopping.model_dump())
     usual = default_metrics(config.data.task)[:1] if config.data.validation > 0.0 else ()
     return Trainer(
@@ -268,6 +268,7 @@ def _trainer(config: Config, net: DenseNet, progress: bool) -> Trainer:
         early_stopping=stopping,
         restore_best=t.restore_best,
         metrics=usual if t.metrics is None else t.metrics,
+        units=None if codec is None else codec.decode,
         shuffle=t.shuffle,
         seed=config.seed,
         progress=progress,

@@ -161,6 +161,8 @@ def test_a_standardized_target_is_reported_in_its_own_units() -> None:
     )
     # The cost is what was minimized: half the squared error of the standardized target.
     scale = y_scale(outcome)
+    best = outcome.history.epochs[outcome.history.best_epoch - 1].validation
+    assert best["rmse"] == pytest.approx(outcome.metrics["validation"]["rmse"], rel=1e-5)  # like with like
     assert test["cost"] == pytest.approx(0.5 * np.mean((error / scale) ** 2), rel=1e-5)
     assert scale > 50
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,6 +132,8 @@ class Trainer:
         With a validation set, end with the weights that were best on it.
     metrics : sequence of str, default ()
         Computed on the validation set after each epoch; need one.
+    units : callable, optional
+        Values as the network gives them to those that metrics of a regression are about, where targets are scaled.
     shuffle : bool, default True
     seed : int, default 0
         Of the order of the examples.
@@ -166,6 +168,7 @@ class Trainer:
         early_stopping: EarlyStopping | None = None,
         restore_best: bool = True,
         metrics: Sequence[str] = (),
+        units: Callable[[np.ndarray], np.ndarray] | None = None,
         shuffle: bool = True,
         seed: int = 0,
         callbacks: Sequence[Callback] = (),
@@ -185,6 +188,7 @@ class Trainer:
         self.net, self.epochs, self.batch_size = net, int(epochs), int(batch_size)
         self.micro_batch = None if micro_batch is None else int(micro_batch)
         self.early_stopping, self.restore_best = early_stopping, restore_best
+        self.units: Callable[[np.ndarray], np.ndarray] = units or (lambda values: values)
         watched = [early_stopping.metric] if early_stopping and early_stopping.metric != COST else []
         self.metrics = list(dict.fromkeys([*metrics, *watched]))
         check_metrics(self.metrics, task_of(net))
@@ -261,6 +265,7 @@ class Trainer:
                         with self.step.averaged():
                             epoch.validation = self.evaluate(*validation)
                             out_of_patience = best.done(epoch, self.net)
+                        self._note_of_no_number(epoch, history)
                     epoch.seconds = time.perf_counter() - start
                     history.epochs.append(epoch)
                     for callback in callbacks:
@@ -275,6 +280,15 @@ class Trainer:
         self._finish(best, history)
 
     @in_turn
+    def _note_of_no_number(self, epoch: Epoch, history: History) -> None:
+        """Say after the first epoch that the validation set cannot be judged by what early stopping watches."""
+        metric = COST if self.early_stopping is None else self.early_stopping.metric
+        if epoch.epoch == 1 and math.isnan(epoch.validation[metric]) and math.isfinite(epoch.validation[COST]):
+            history.notes.append(
+                f"early stopping watches {metric}, which is not a number on this validation set: no epoch is the best. "
+                "Hold out more rows (r2 needs two, roc_auc both classes), or watch cost"
+            )
+
     def _finish(self, best: _Best, history: History) -> None:
         """Give the network the weights that it is to hold in the end."""
         history.best_epoch = len(history.epochs)
@@ -302,7 +316,7 @@ class Trainer:
         if self.metrics:
             loss, AL = self.net.loss, self.net.predict_proba(X)
             if task == "regression":  # quantiles are judged by the one in the middle
-                y, AL = (loss.point(v) for v in (check_targets(y, loss, AL.shape[1], len(AL)), AL))
+                y, AL = (self.units(loss.point(v)) for v in (check_targets(y, loss, AL.shape[1], len(AL)), AL))
             result |= evaluate(self.metrics, task, class_indices(y) if task == "multiclass" else y, AL)
         return result
 

@@ -205,3 +205,17 @@ def test_the_history_is_that_of_the_last_fit() -> None:
     assert trainer.history is first
     again = trainer.fit(*TRAIN)
     assert trainer.history is again is not first
+
+
+@pytest.mark.parametrize(("metric", "loss"), [("r2", "squared_error"), ("roc_auc", "binary_cross_entropy")])
+def test_a_watched_metric_that_is_no_number_on_the_validation_set_is_noted(metric: str, loss: str) -> None:
+    X, y = TRAIN
+    watch = EarlyStopping(metric, patience=3)
+    trainer = Trainer(DenseNet([2, 3, 1], loss=loss, device="cpu"), early_stopping=watch, epochs=5, progress=False)
+    history = trainer.fit(X, y, validation=(X[:1], y[:1]))
+    assert history.stopped == "early stopping"
+    assert f"early stopping watches {metric}, which is not a number on this validation set" in history.notes[-1]
+    trainer = Trainer(DenseNet([2, 3, 1], loss=loss, device="cpu"), metrics=[metric], epochs=2, progress=False)
+    history = trainer.fit(X, y, validation=(X[:1], y[:1]))  # followed, it does no harm
+    assert len(history.epochs) == 2
+    assert not [note for note in history.notes if "not a number" in note]
