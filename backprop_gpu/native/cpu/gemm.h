@@ -14,20 +14,17 @@
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int ACCUMULATORS = 24, STRIP_VECTORS = 3;  // of 32 registers
+constexpr int ACCUMULATORS = 24, STRIP_VECTORS = 3, TERMS = 192;
 #elif defined(__AVX2__)
-constexpr int ACCUMULATORS = 12, STRIP_VECTORS = 2;  // of 16 registers
+constexpr int ACCUMULATORS = 12, STRIP_VECTORS = 2, TERMS = 256;
 #else
-constexpr int ACCUMULATORS = 24, STRIP_VECTORS = 4;  // of 32 registers
+constexpr int ACCUMULATORS = 24, STRIP_VECTORS = 4, TERMS = 256;
 #endif
 // A tile is at most ACCUMULATORS / vectors rows high, and not more than 12; a flat one, of 1 to 3 rows, is FLAT_VECTORS wide.
 constexpr int MAX_ROWS = 12, FLAT_ROWS = 3, FLAT_VECTORS = ACCUMULATORS / FLAT_ROWS;
 constexpr int tile_rows(int vectors) { return ACCUMULATORS / vectors < MAX_ROWS ? ACCUMULATORS / vectors : MAX_ROWS; }
 
-// Terms of k between two parkings of the sums: a packed panel of B takes half of a first-level cache, and packed rows of A
-// part of a second-level cache.
-constexpr int64_t TERMS = (24 << 10) / (STRIP_VECTORS * VECTOR_BYTES);
-constexpr int64_t PANEL_BYTES = TERMS * FLAT_VECTORS * VECTOR_BYTES, PACKED_BYTES = 384 << 10, PARKED_BYTES = 2 << 20;
+constexpr int64_t PANEL_BYTES = TERMS * FLAT_VECTORS * VECTOR_BYTES, PACKED_BYTES = 768 << 10, PARKED_BYTES = 4 << 20;
 constexpr size_t GEMM_WORKSPACE_BYTES = PANEL_BYTES + PACKED_BYTES + PARKED_BYTES;
 
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -52,7 +49,10 @@ template <class T, int ROWS, int VECTORS> void compute_tile(const Tile<T>& t) {
     Vector<T> sum[ROWS][VECTORS];
     if (t.from) {
         UNROLL for (int i = 0; i < ROWS; ++i)
-            UNROLL for (int j = 0; j < VECTORS; ++j) sum[i][j] = load(t.from + (i * VECTORS + j) * LANES<T>);
+            UNROLL for (int j = 0; j < VECTORS; ++j) {
+                sum[i][j] = load(t.from + (i * VECTORS + j) * LANES<T>);
+                __builtin_prefetch(t.from + (ROWS * VECTORS + i * VECTORS + j) * LANES<T>, 1);
+            }
     } else {
         UNROLL for (int i = 0; i < ROWS; ++i) UNROLL for (int j = 0; j < VECTORS; ++j) sum[i][j] = Vector<T>{};
     }
@@ -209,16 +209,22 @@ template <class T> void multiply_part(const Product<T>& x, const Part& part, boo
         const int64_t left = whole_vectors(part.columns - j, N);
         const int64_t vectors = part.rows <= FLAT_ROWS && left >= FLAT_VECTORS ? FLAT_VECTORS : next_piece(left, STRIP_VECTORS);
         const int64_t width = vectors * N, columns = least(part.columns - j, width);
-        tile.b = x.b_transposed ? x.B + (part.j0 + j) * x.ldb + part.p0 : x.B + part.p0 * x.ldb + part.j0 + j;
-        tile.b_term = x.ldb * SIZE;
+        const T* const tile_b = x.b_transposed ? x.B + (part.j0 + j) * x.ldb + part.p0 : x.B + part.p0 * x.ldb + part.j0 + j;
+        tile.b = tile_b, tile.b_term = x.ldb * SIZE;
         if (x.b_transposed || pack_b || columns < width) {
-            pack_panel(x.b_transposed, part.terms, columns, tile.b, x.ldb, panel);
+            pack_panel(x.b_transposed, part.terms, columns, tile_b, x.ldb, panel);
             tile.b = panel, tile.b_term = width * SIZE;
         }
         const TileFunction<T>* const functions = tile_functions<T>(vectors);
         const int64_t most = vectors == FLAT_VECTORS ? FLAT_ROWS : tile_rows(int(vectors));
         for (int64_t i = 0, rows; i < part.rows; i += rows, parked += rows * width) {
             rows = next_piece(part.rows - i, most);
+            if (pack_b) {  // a share of the next panel is on its way to the caches while this tile is computed
+                const T* next = tile_b + (x.b_transposed ? width * x.ldb : width);
+                const int64_t lines = x.b_transposed ? width : part.terms, length = x.b_transposed ? part.terms : width;
+                for (int64_t l = lines * i / part.rows; l < lines * (i + rows) / part.rows; ++l)
+                    for (int64_t q = 0; q < length + 64 / SIZE; q += 64 / SIZE) __builtin_prefetch(next + l * x.ldb + q);
+            }
             T* const c = x.C + (part.i0 + i) * x.c_row + (part.j0 + j) * x.c_column;
             tile.a = a + i * a_row;
             tile.from = part.begins ? nullptr : parked + slot;
@@ -249,9 +255,11 @@ template <class T> void multiply(const Product<T>& x) {
         while (most_rows * most_rows > 2 * room) most_rows /= 2;
         most_columns = room / most_rows / N * N;
     }
-    for (int64_t i0 = 0; i0 < x.n; i0 += most_rows)
-        for (int64_t j0 = 0; j0 < x.m; j0 += most_columns) {
-            Part part = {i0, j0, least(x.n - i0, most_rows), least(x.m - j0, most_columns), 0, x.k, true, true, true, 0};
+    for (int64_t i0 = 0, rows, columns; i0 < x.n; i0 += rows) {
+        rows = next_piece(x.n - i0, most_rows);
+        for (int64_t j0 = 0; j0 < x.m; j0 += columns) {
+            columns = least(x.m - j0, whole_vectors(next_piece(x.m - j0, most_columns), N) * N);
+            Part part = {i0, j0, rows, columns, 0, x.k, true, true, true, 0};
             if (one_stretch) {
                 multiply_part(x, part, pack_a, pack_b);
                 continue;
@@ -264,6 +272,7 @@ template <class T> void multiply(const Product<T>& x) {
                 multiply_part(x, part, pack_a, pack_b);
             }
         }
+    }
 }
 
 template <class T>
@@ -271,8 +280,13 @@ void gemm_blocked(bool a_transposed, bool b_transposed, int64_t n, int64_t m, in
                   const T* B, int64_t ldb, bool accumulate, T* C, int64_t ldc, int64_t block, void* workspace) {
     if (n <= 0 || m <= 0) return;
     Product<T> x = {a_transposed, b_transposed, n, m, k, alpha, A, lda, B, ldb, accumulate, C, ldc, 1, block, (char*)workspace};
-    if (m < LANES<T> / 2 && n > m)  // C^T = op(B)^T op(A)^T fills the vectors
-        x = {!b_transposed, !a_transposed, m, n, k, alpha, B, ldb, A, lda, accumulate, C, 1, ldc, block, (char*)workspace};
+    constexpr int64_t N = LANES<T>;
+    const int64_t tail = m % N;
+    if (tail && k * (n - (a_transposed ? 0 : n / 3) - tail * whole_vectors(n, N)) > 2 * n * tail + 200) {
+        x.m -= tail;
+        if (x.m) multiply(x);
+        x = {!b_transposed, !a_transposed, tail, n, k, alpha, B + (b_transposed ? (m - tail) * ldb : m - tail), ldb, A, lda, accumulate, C + m - tail, 1, ldc, block, (char*)workspace};
+    }
     multiply(x);
 }
 
