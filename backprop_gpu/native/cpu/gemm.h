@@ -14,7 +14,7 @@
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int ACCUMULATORS = 24, STRIP_VECTORS = 3, TERMS = 192;
+constexpr int ACCUMULATORS = 24, STRIP_VECTORS = 3, TERMS = 256;
 #elif defined(__AVX2__)
 constexpr int ACCUMULATORS = 12, STRIP_VECTORS = 2, TERMS = 256;
 #else
@@ -24,7 +24,7 @@ constexpr int ACCUMULATORS = 24, STRIP_VECTORS = 4, TERMS = 256;
 constexpr int MAX_ROWS = 12, FLAT_ROWS = 3, FLAT_VECTORS = ACCUMULATORS / FLAT_ROWS;
 constexpr int tile_rows(int vectors) { return ACCUMULATORS / vectors < MAX_ROWS ? ACCUMULATORS / vectors : MAX_ROWS; }
 
-constexpr int64_t PANEL_BYTES = TERMS * FLAT_VECTORS * VECTOR_BYTES, PACKED_BYTES = 768 << 10, PARKED_BYTES = 4 << 20;
+constexpr int64_t PANEL_BYTES = TERMS * FLAT_VECTORS * VECTOR_BYTES, PACKED_BYTES = 1 << 20, PARKED_BYTES = 4 << 20;
 constexpr size_t GEMM_WORKSPACE_BYTES = PANEL_BYTES + PACKED_BYTES + PARKED_BYTES;
 
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -104,24 +104,26 @@ template <class T, int VECTORS = STRIP_VECTORS> INLINE const TileFunction<T>* ti
 template <class T> void pack_panel(bool transposed, int64_t terms, int64_t columns, const T* B, int64_t ldb, T* panel) {
     constexpr int N = LANES<T>;
     const int64_t width = whole_vectors(columns, N) * N;
-    for (int64_t c = 0; c < columns; c += N) {
-        const int lanes = int(least(columns - c, N));
-        if (!transposed)
-            for (int64_t p = 0; p < terms; ++p)
-                store(panel + p * width + c, lanes == N ? load(B + p * ldb + c) : load(B + p * ldb + c, lanes));
-        else
-            for (int64_t p = 0; p < terms; p += N) {
-                const int depth = int(least(terms - p, N));
-                Vector<T> square[N];
-                UNROLL for (int i = 0; i < N; ++i) {
-                    const T* from = B + (c + i) * ldb + p;
-                    square[i] = i >= lanes ? Vector<T>{} : depth == N ? load(from) : load(from, depth);
-                }
-                transpose(square);
-                UNROLL for (int i = 0; i < N; ++i)
-                    if (i < depth) store(panel + (p + i) * width + c, square[i]);
-            }
+    if (!transposed) {
+        const int64_t whole = columns / N * N;
+        for (int64_t p = 0; p < terms; ++p, B += ldb, panel += width) {
+            for (int64_t c = 0; c < whole; c += N) store(panel + c, load(B + c));
+            if (whole < columns) store(panel + whole, load(B + whole, int(columns - whole)));
+        }
+        return;
     }
+    for (int64_t c = 0; c < columns; c += N)
+        for (int64_t p = 0; p < terms; p += N) {
+            const int lanes = int(least(columns - c, N)), depth = int(least(terms - p, N));
+            Vector<T> square[N];
+            UNROLL for (int i = 0; i < N; ++i) {
+                const T* from = B + (c + i) * ldb + p;
+                square[i] = i >= lanes ? Vector<T>{} : depth == N ? load(from) : load(from, depth);
+            }
+            transpose(square);
+            UNROLL for (int i = 0; i < N; ++i)
+                if (i < depth) store(panel + (p + i) * width + c, square[i]);
+        }
 }
 
 // Blocks of terms are added as a binary counter counts: the sum of block number `index` (from 0) joins those of the levels
@@ -183,7 +185,7 @@ struct Part {
     uint64_t index;       // of the block
 };
 
-template <class T> void multiply_part(const Product<T>& x, const Part& part, bool pack_a, bool pack_b) {
+template <class T> void multiply_part(const Product<T>& x, const Part& part, bool pack_a, bool pack_b, bool prefetch) {
     constexpr int64_t N = LANES<T>, SIZE = sizeof(T);
     T* const panel = (T*)x.workspace;
     T* const packed = (T*)(x.workspace + PANEL_BYTES);
@@ -219,7 +221,7 @@ template <class T> void multiply_part(const Product<T>& x, const Part& part, boo
         const int64_t most = vectors == FLAT_VECTORS ? FLAT_ROWS : tile_rows(int(vectors));
         for (int64_t i = 0, rows; i < part.rows; i += rows, parked += rows * width) {
             rows = next_piece(part.rows - i, most);
-            if (pack_b) {  // a share of the next panel is on its way to the caches while this tile is computed
+            if (prefetch) {  // a share of the next panel is on its way to the caches while this tile is computed
                 const T* next = tile_b + (x.b_transposed ? width * x.ldb : width);
                 const int64_t lines = x.b_transposed ? width : part.terms, length = x.b_transposed ? part.terms : width;
                 for (int64_t l = lines * i / part.rows; l < lines * (i + rows) / part.rows; ++l)
@@ -243,8 +245,9 @@ template <class T> void multiply_part(const Product<T>& x, const Part& part, boo
 
 template <class T> void multiply(const Product<T>& x) {
     constexpr int64_t N = LANES<T>, SIZE = sizeof(T);
-    const bool pack_b = x.n >= 64 && x.k * x.ldb * SIZE > (32 << 10);
-    const bool pack_a = x.m >= 256 && x.n >= 64 && x.k >= 64;
+    const int64_t a_bytes = x.n * x.k * SIZE, b_bytes = x.k * x.m * SIZE;
+    const bool pack_a = x.n >= 64 && (x.a_transposed ? x.m >= 256 && a_bytes > 256 << 10 : x.m >= 512 && a_bytes > 2 << 20);
+    const bool prefetch = x.n >= 48 && b_bytes > 1 << 20, pack_b = prefetch && x.n >= 192;
     const int64_t packed_rows = PACKED_BYTES / (TERMS * SIZE);
     int64_t most_rows = pack_a ? packed_rows : x.n, most_columns = x.m;
     const bool one_stretch = x.k <= least(x.block, TERMS);
@@ -261,7 +264,7 @@ template <class T> void multiply(const Product<T>& x) {
             columns = least(x.m - j0, whole_vectors(next_piece(x.m - j0, most_columns), N) * N);
             Part part = {i0, j0, rows, columns, 0, x.k, true, true, true, 0};
             if (one_stretch) {
-                multiply_part(x, part, pack_a, pack_b);
+                multiply_part(x, part, pack_a, pack_b, prefetch);
                 continue;
             }
             for (; part.p0 < x.k; part.p0 += part.terms) {
@@ -269,7 +272,7 @@ template <class T> void multiply(const Product<T>& x) {
                 const int64_t begin = int64_t(part.index) * x.block, end = x.k - begin < x.block ? x.k : begin + x.block;
                 part.terms = next_piece(end - part.p0, TERMS);
                 part.begins = part.p0 == begin, part.ends = part.p0 + part.terms == end, part.last = part.p0 + part.terms == x.k;
-                multiply_part(x, part, pack_a, pack_b);
+                multiply_part(x, part, pack_a, pack_b, prefetch);
             }
         }
     }
