@@ -32,6 +32,10 @@ INLINE int64_t whole_vectors(int64_t numbers, int64_t lanes) { return (numbers +
 // The next piece of what is left: `most`, but the last two pieces are of nearly equal size.
 INLINE int64_t next_piece(int64_t left, int64_t most) { return left >= 2 * most ? most : left > most ? (left + 1) / 2 : left; }
 
+template <class T> INLINE void prefetch_numbers(const T* from, int64_t count) {
+    for (int64_t at = 0; at < count; at += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + at);
+}
+
 // What a register tile needs. Strides are in bytes.
 template <class T> struct Tile {
     int64_t k;
@@ -49,10 +53,7 @@ template <class T, int ROWS, int VECTORS> void compute_tile(const Tile<T>& t) {
     Vector<T> sum[ROWS][VECTORS];
     if (t.from) {
         UNROLL for (int i = 0; i < ROWS; ++i)
-            UNROLL for (int j = 0; j < VECTORS; ++j) {
-                sum[i][j] = load(t.from + (i * VECTORS + j) * LANES<T>);
-                __builtin_prefetch(t.from + (ROWS * VECTORS + i * VECTORS + j) * LANES<T>, 1);
-            }
+            UNROLL for (int j = 0; j < VECTORS; ++j) sum[i][j] = load(t.from + (i * VECTORS + j) * LANES<T>);
     } else {
         UNROLL for (int i = 0; i < ROWS; ++i) UNROLL for (int j = 0; j < VECTORS; ++j) sum[i][j] = Vector<T>{};
     }
@@ -225,7 +226,7 @@ template <class T> void multiply_part(const Product<T>& x, const Part& part, boo
                 const T* next = tile_b + (x.b_transposed ? width * x.ldb : width);
                 const int64_t lines = x.b_transposed ? width : part.terms, length = x.b_transposed ? part.terms : width;
                 for (int64_t l = lines * i / part.rows; l < lines * (i + rows) / part.rows; ++l)
-                    for (int64_t q = 0; q < length + 64 / SIZE; q += 64 / SIZE) __builtin_prefetch(next + l * x.ldb + q);
+                    prefetch_numbers(next + l * x.ldb, length + 64 / SIZE);
             }
             T* const c = x.C + (part.i0 + i) * x.c_row + (part.j0 + j) * x.c_column;
             tile.a = a + i * a_row;
@@ -233,6 +234,9 @@ template <class T> void multiply_part(const Product<T>& x, const Part& part, boo
             tile.to = to_c ? c : to_parked ? parked + slot : sum;
             tile.to_row = to_c ? x.c_row : width;
             tile.last = int(to_c ? N - width + columns : N);
+            if (!part.begins) prefetch_numbers(tile.from + rows * width, rows * width);  // of the next tile
+            for (uint64_t levels = epilogue.levels; levels; levels &= levels - 1)
+                prefetch_numbers(parked + __builtin_ctzll(levels) * level_size, rows * width);
             functions[rows - 1](tile);
             if (to_c || to_parked) continue;
             epilogue.parked = parked;
@@ -253,9 +257,9 @@ template <class T> void multiply(const Product<T>& x) {
     const bool one_stretch = x.k <= least(x.block, TERMS);
     if (!one_stretch) {  // sums wait in the workspace, for as many levels as the tree has
         const uint64_t blocks = uint64_t((x.k - 1) / x.block + 1);
-        const int64_t levels = blocks > 1 ? 65 - __builtin_clzll(blocks - 1) : 1, room = PARKED_BYTES / SIZE / levels;
+        const int64_t levels = (blocks > 1 ? 64 - __builtin_clzll(blocks - 1) : 0) + (x.block > TERMS), room = PARKED_BYTES / SIZE / levels;
         most_rows = packed_rows;
-        while (most_rows * most_rows > 2 * room) most_rows /= 2;
+        while (most_rows * most_rows > room) most_rows /= 2;
         most_columns = room / most_rows / N * N;
     }
     for (int64_t i0 = 0, rows, columns; i0 < x.n; i0 += rows) {
