@@ -71,7 +71,10 @@ template <class T, int ROWS, int VECTORS> void compute_tile(const Tile<T>& t) {
     const int64_t a_term = t.a_term, b_term = t.b_term;
     for (int64_t p = t.k; p > 0; --p) {
         Vector<T> x[VECTORS];
-        UNROLL for (int j = 0; j < VECTORS; ++j) x[j] = load((const T*)b + j * LANES<T>);
+        UNROLL for (int j = 0; j < VECTORS; ++j) {
+            x[j] = load((const T*)b + j * LANES<T>);
+            if (ROWS > 1 && ROWS < 4) hold(x[j]);  // or GCC loads it again for each row
+        }
         UNROLL for (int i = 0; i < ROWS; ++i) {
             const Vector<T> factor = broadcast(*(const T*)(a[i / 4] + (i % 4 == 3 ? row3 : i % 4 * row)));
             UNROLL for (int j = 0; j < VECTORS; ++j) sum[i][j] = fma(factor, x[j], sum[i][j]);
@@ -255,7 +258,7 @@ template <class T> void multiply(const Product<T>& x) {
     const int64_t a_bytes = x.n * x.k * SIZE, b_bytes = x.k * x.m * SIZE;
     const bool fetch_b = x.n >= 48 && b_bytes > MB;
     const bool pack_b = NARROW ? x.n >= 24 && b_bytes > 32 * KB : x.n >= 192 && b_bytes > MB;
-    const bool pack_a = x.a_transposed ? x.n >= 64 && x.m >= (NARROW ? 96 : 256) && a_bytes > (NARROW ? 64 : 256) * KB
+    const bool pack_a = x.a_transposed ? x.n >= 64 && x.m >= (NARROW ? 96 : 128) && a_bytes > (NARROW ? 64 : 512) * KB
                                        : x.n >= 64 && x.m >= 512 && a_bytes > 2 * MB;
     const bool one_stretch = x.k <= least(x.block, TERMS);
     const int64_t packed_rows = ROWS_BYTES / (TERMS * SIZE);

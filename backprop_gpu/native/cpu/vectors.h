@@ -89,6 +89,13 @@ INLINE Vector<double> fma(Vector<double> a, Vector<double> b, Vector<double> c) 
 
 #endif
 
+// The compiler may not form x anew from what it came from: it stays in a register.
+#if defined(__x86_64__)
+template <class V> INLINE void hold(V& x) { __asm__("" : "+v"(x)); }
+#else
+template <class V> INLINE void hold(V& x) { __asm__("" : "+w"(x)); }
+#endif
+
 template <int... I> struct Indices {};
 template <int N, int... I> struct IndicesUpTo : IndicesUpTo<N - 1, N - 1, I...> {};
 template <int... I> struct IndicesUpTo<0, I...> { typedef Indices<I...> Type; };
