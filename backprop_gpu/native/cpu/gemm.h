@@ -20,7 +20,7 @@ constexpr int ACCUMULATORS = 24, STRIP_VECTORS = 3, TERMS = 256;
 #elif defined(__AVX2__)
 constexpr int ACCUMULATORS = 12, STRIP_VECTORS = 2, TERMS = 256;
 #else
-constexpr int ACCUMULATORS = 24, STRIP_VECTORS = 4, TERMS = 256;
+constexpr int ACCUMULATORS = 20, STRIP_VECTORS = 4, TERMS = 256;
 #endif
 // At most 12 rows, so that addresses stay in registers. 1 to 3 rows are taken FLAT_VECTORS wide, to have enough chains.
 constexpr int MAX_ROWS = 12, FLAT_ROWS = 3, FLAT_VECTORS = ACCUMULATORS / FLAT_ROWS;
@@ -208,7 +208,8 @@ void multiply_strip(const Product<T>& x, const Stretch<T>& s, int64_t j, int64_t
         if (s.fetch_b) {  // a share of the next strip of B is on its way while this tile is computed
             const T* const next = b + (x.b_transposed ? width * x.ldb : width);
             const int64_t lines = x.b_transposed ? width : s.terms, length = x.b_transposed ? s.terms : width;
-            for (int64_t l = lines * i / s.rows; l < lines * (i + rows) / s.rows; ++l) prefetch(next + l * x.ldb, length + 64 / SIZE);
+            for (int64_t l = lines * i / s.rows; l < lines * (i + rows) / s.rows; ++l)
+                prefetch(next + l * x.ldb, length + 64 / SIZE);
         }
         T *const slot = parked + s.slot, *const c = x.C + (s.i0 + i) * x.c_row + (s.j0 + j) * x.c_column;
         if (!s.begins) prefetch(slot + rows * width, rows * width);  // the next tile's
@@ -289,8 +290,8 @@ template <class T> void multiply(const Product<T>& x) {
     }
 }
 
-// op(A) n x k, op(B) k x m, C n x m; `block` > 0 terms of k to a block; `workspace`: GEMM_WORKSPACE_BYTES that begin at a
-// multiple of 64, which hold nothing between calls. Nothing outside the operands is read or written.
+// op(A) n x k, op(B) k x m, C n x m; `block` > 0 terms of k to a block; `workspace`: GEMM_WORKSPACE_BYTES, best at a
+// multiple of 64, that hold nothing between calls. C overlaps neither A nor B; nothing outside the three is touched.
 template <class T>
 void gemm_blocked(bool a_transposed, bool b_transposed, int64_t n, int64_t m, int64_t k, T alpha, const T* A, int64_t lda,
                   const T* B, int64_t ldb, bool accumulate, T* C, int64_t ldc, int64_t block, void* workspace) {

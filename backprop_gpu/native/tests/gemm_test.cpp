@@ -53,20 +53,22 @@ template <class T> struct Matrix {
         static Pages all[4] = {Pages(40 << 20), Pages(40 << 20), Pages(40 << 20), Pages(40 << 20)};
         return all[which];
     }
-    Matrix(int which, int64_t rows, int64_t columns, int64_t gap, bool special) : rows(rows), columns(columns), stride(columns + gap) {
+    Matrix(int which, int64_t rows, int64_t columns, int64_t gap, bool special)
+        : rows(rows), columns(columns), stride(columns + gap) {
         Pages& p = pages(which);
         const size_t bytes = size_t(rows > 0 ? (rows - 1) * stride + columns : 0) * sizeof(T);
         if (bytes > p.size) abort();
         ASAN_UNPOISON_MEMORY_REGION(p.start, p.size);
         data = (T*)(random_below(2) ? p.start : p.start + p.size - bytes);
         for (int64_t i = 0; i < rows; ++i)
-            for (int64_t j = 0; j < (i < rows - 1 ? stride : columns); ++j) data[i * stride + j] = j < columns ? random_number<T>(special) : T(12345);
+            for (int64_t j = 0; j < (i < rows - 1 ? stride : columns); ++j)
+                data[i * stride + j] = j < columns ? random_number<T>(special) : T(12345);
     }
     void poison_gaps() const {
-        for (int64_t i = 0; i < rows - 1; ++i) ASAN_POISON_MEMORY_REGION(data + i * stride + columns, size_t(stride - columns) * sizeof(T));
+        for (int64_t i = 0; i < rows - 1; ++i)
+            ASAN_POISON_MEMORY_REGION(data + i * stride + columns, size_t(stride - columns) * sizeof(T));
     }
     bool gaps_untouched() const {
-        ASAN_UNPOISON_MEMORY_REGION(pages(0).start, 0);
         for (int64_t i = 0; i < rows - 1; ++i)
             for (int64_t j = columns; j < stride; ++j)
                 if (data[i * stride + j] != T(12345)) return false;
@@ -95,7 +97,8 @@ template <class T> T expected(const Case& c, const Matrix<T>& A, const Matrix<T>
             chain = scalar_fma(c.a_transposed ? A.data[p * A.stride + i] : A.data[i * A.stride + p],
                                c.b_transposed ? B.data[j * B.stride + p] : B.data[p * B.stride + j], chain);
         sums[depth] = chain, levels[depth++] = 0;
-        for (; depth > 1 && levels[depth - 2] == levels[depth - 1]; --depth) sums[depth - 2] += sums[depth - 1], ++levels[depth - 2];
+        for (; depth > 1 && levels[depth - 2] == levels[depth - 1]; --depth)
+            sums[depth - 2] += sums[depth - 1], ++levels[depth - 2];
     }
     for (; depth > 1; --depth) sums[depth - 2] += sums[depth - 1];
     if (depth) total = sums[0];
@@ -124,7 +127,8 @@ template <class T> void check(const Case& c) {
     else
         gemm<T>(c.a_transposed, c.b_transposed, c.n, c.m, c.k, T(c.alpha), A.data, A.stride, B.data, B.stride, c.accumulate,
                 C.data, C.stride, work);
-    for (int which = 0; which < 3; ++which) ASAN_UNPOISON_MEMORY_REGION(Matrix<T>::pages(which).start, Matrix<T>::pages(which).size);
+    for (int which = 0; which < 3; ++which)
+        ASAN_UNPOISON_MEMORY_REGION(Matrix<T>::pages(which).start, Matrix<T>::pages(which).size);
 
     bool right = A.gaps_untouched() && B.gaps_untouched() && C.gaps_untouched();
     int64_t row = -1, column = -1;
@@ -137,9 +141,10 @@ template <class T> void check(const Case& c) {
         }
     ++checked;
     if (right) return;
-    printf("wrong: %s %c%c n %lld m %lld k %lld block %lld alpha %g%s%s, at %lld, %lld\n", sizeof(T) == 4 ? "float" : "double",
-           c.a_transposed ? 'T' : 'N', c.b_transposed ? 'T' : 'N', (long long)c.n, (long long)c.m, (long long)c.k,
-           (long long)c.block, c.alpha, c.accumulate ? " accumulate" : "", c.special ? " special" : "", (long long)row, (long long)column);
+    printf("wrong: %s %c%c n %lld m %lld k %lld block %lld alpha %g%s%s, at %lld, %lld\n",
+           sizeof(T) == 4 ? "float" : "double", c.a_transposed ? 'T' : 'N', c.b_transposed ? 'T' : 'N', (long long)c.n,
+           (long long)c.m, (long long)c.k, (long long)c.block, c.alpha, c.accumulate ? " accumulate" : "",
+           c.special ? " special" : "", (long long)row, (long long)column);
     exit(1);
 }
 
@@ -152,7 +157,8 @@ template <class T> void check_transpositions(Case c) {
 }
 
 template <class T> void check_all() {
-    const int64_t sizes[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16, 17, 23, 24, 25, 31, 32, 33, 47, 48, 49, 50, 63, 64, 65, 97};
+    const int64_t sizes[] = {0,  1,  2,  3,  4,  5,  7,  8,  9,  11, 12, 13, 15, 16, 17,
+                             23, 24, 25, 31, 32, 33, 47, 48, 49, 50, 63, 64, 65, 97};
     const int64_t depths[] = {0, 1, 2, 3, 7, 16, 30, 31, 32, 64, 255, 256, 257, 511, 512, 513, 784};
     const int64_t few_blocks[] = {1, 5, 256};
     const int64_t blocks[] = {0, 0, 1, 2, 3, 7, 16, 100, 256, 300, 10000};
@@ -160,13 +166,19 @@ template <class T> void check_all() {
         for (int64_t m : sizes) check_transpositions<T>({false, false, n, m, random_below(20), 0, 1, false, false});
     for (int64_t k : depths)
         for (int64_t block : blocks)
-            for (int turn = 0; turn < 3; ++turn)
-                check_transpositions<T>({false, false, sizes[random_below(29)], sizes[random_below(29)], k, block, 1, false, false});
+            for (int turn = 0; turn < 3; ++turn) {
+                const int64_t n = sizes[random_below(29)], m = sizes[random_below(29)];
+                check_transpositions<T>({false, false, n, m, k, block, 1, false, false});
+            }
     for (int64_t count = 1; count <= 40; ++count)  // numbers of blocks, the last of them whole or not
-        for (int64_t block : few_blocks)
-            check_transpositions<T>({false, false, 1 + random_below(20), 1 + random_below(70), count * block - random_below(block), block, 1, false, false});
-    const int64_t large[][4] = {{200, 300, 301, 0}, {383, 130, 600, 0}, {385, 200, 257, 0}, {1000, 70, 64, 0}, {131, 1030, 129, 0}, {769, 97, 520, 256},
-                                {64, 64, 5000, 256}, {401, 499, 1100, 256}, {10, 784, 2049, 256}, {3000, 2, 700, 0}, {2, 3000, 700, 0}, {1, 4001, 1024, 0}, {4001, 1, 1024, 0}};
+        for (int64_t block : few_blocks) {
+            const int64_t n = 1 + random_below(20), m = 1 + random_below(70), k = count * block - random_below(block);
+            check_transpositions<T>({false, false, n, m, k, block, 1, false, false});
+        }
+    const int64_t large[][4] = {{200, 300, 301, 0},    {383, 130, 600, 0},    {385, 200, 257, 0},   {1000, 70, 64, 0},
+                                {131, 1030, 129, 0},   {769, 97, 520, 256},   {64, 64, 5000, 256},  {401, 499, 1100, 256},
+                                {1050, 530, 700, 300}, {10, 784, 2049, 256},  {3000, 2, 700, 0},    {2, 3000, 700, 0},
+                                {1, 4001, 1024, 0},    {4001, 1, 1024, 0},    {1050, 1100, 300, 0}};
     for (const int64_t* s : large) check_transpositions<T>({false, false, s[0], s[1], s[2], s[3], 1, false, false});
 }
 
