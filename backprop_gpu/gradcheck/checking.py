@@ -221,7 +221,7 @@ class _Check:
         if not (self.own and math.isfinite(self.central.value)):
             return 0
         try:
-            self.complex.at(*next(iter(self.complex.theta.items())))
+            self.complex.derivative("W1", np.ones_like(self.gradient["W1"]))
         except Exception:  # someone's own function may do anything with a complex number
             return self.net.L
         own = [*(not shipped(g) for g in self.net.activations[: self.net.L]), not shipped(self.net.loss)]

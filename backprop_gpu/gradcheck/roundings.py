@@ -10,6 +10,7 @@ step.)
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,9 @@ def responses(
         moved = {name: x * (1.0 + relative * rng.uniform(-1.0, 1.0, x.shape)) for name, x in theta.items()}
         copy.set_parameters(moved)
         X = upload(rows.X * (1.0 + relative * rng.uniform(-1.0, 1.0, rows.X.shape)))
-        step.gradient(X, Y, weights, weights_sum=rows.weights_sum)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a function drops of an imaginary part is an error that is not seen
+            step.gradient(X, Y, weights, weights_sum=rows.weights_sum)
         step.penalty()
         return np.array(copy.params.grad)
 

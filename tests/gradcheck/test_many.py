@@ -34,7 +34,7 @@ def table(like: str, m: int, n: int, seed: int) -> np.ndarray:
 def test_right_gradients_are_not_accused(like: str) -> None:
     for i, activation in enumerate(HIDDEN):
         for k, (sizes, norm) in enumerate(SHAPES):
-            for m in (2, 3, 16):
+            for m in (2, 16):
                 seed = 1000 * i + 10 * k + m
                 kernels = ("host", "reference")[(i + k + m) % 2]
                 settings = {"loss": "squared_error", "batch_norm": norm, "dtype": "float64", "kernels": kernels}
