@@ -11,6 +11,7 @@ import numpy as np
 from .._typing import Array, Namespace
 from ..errors import DeviceError
 from .gate import gated
+from .locks import IMPORTS
 from .protocol import Kernels
 from .reference import ReferenceKernels
 from .transfers import Transfers
@@ -113,13 +114,15 @@ class Backend:
         if kind == "reference":
             return gated(ReferenceKernels)(self)
         if self.xp is np and kind == "native":
-            from .cpu.kernels import NativeKernels
-            from .cpu.library import native_library
+            with IMPORTS:
+                from .cpu.kernels import NativeKernels
+                from .cpu.library import native_library
 
             return gated(NativeKernels)(self, native_library())
         if self.xp is not np or kind not in ("host", "compiled"):
             more = ", 'native', 'host' or 'compiled'" if self.xp is np else ""
             raise DeviceError(f"kernels {kind!r} do not run on {self.name}; use 'reference'{more}")
-        from .host.select import host_kernels
+        with IMPORTS:
+            from .host.select import host_kernels
 
         return host_kernels(self, kind)

@@ -114,19 +114,20 @@ def hold_while_forking(lock: Any) -> None:
     _last.append(lock)
 
 
+# Taken around imports that are put off until they are needed: a child forked meanwhile would wait for them for ever.
+IMPORTS = threading.RLock()
+hold_while_forking(IMPORTS)
+
+
 def _before_fork() -> None:
     alive = [turns for turns in (reference() for reference in _ALL.valuerefs()) if turns is not None]
     brief = [turns._lock for turns in alive if turns.brief]
-    held = [lock for lock in brief if lock.acquire(timeout=FORK_SECONDS)]
-    for lock in _last:
-        lock.acquire()
-    _held.append((held, list(_last)))
+    _held.append([lock for lock in (*brief, *_last) if lock.acquire(timeout=FORK_SECONDS)])
 
 
 def _after_fork() -> None:
-    for locks in _held.pop() if _held else ():
-        for lock in locks:
-            lock.release()
+    for lock in _held.pop() if _held else ():
+        lock.release()
 
 
 def _in_child() -> None:

@@ -18,6 +18,7 @@ from .base import Backend
 from .cpu.blas import usable_cores
 from .cpu.memory import CACHE_LINE, available_bytes
 from .host.select import compiled_obstacle
+from .locks import IMPORTS
 
 LITTLE = 2**20  # bytes
 
@@ -157,8 +158,9 @@ def get_backend(
 
 
 def _automatic(sizes: Sequence[int] | None, dtype: str) -> Backend:
-    from .cuda.device import CudaBackend
-    from .cuda.probe import probe
+    with IMPORTS:
+        from .cuda.device import CudaBackend
+        from .cuda.probe import probe
 
     found = probe(0)
     if not found.ok:
@@ -181,8 +183,9 @@ def _time(seconds: float) -> str:
 
 
 def _cuda(spec: DeviceSpec) -> Backend:
-    from .cuda.device import CudaBackend
-    from .cuda.probe import probe
+    with IMPORTS:
+        from .cuda.device import CudaBackend
+        from .cuda.probe import probe
 
     index = int(spec.device or 0)
     found = probe(index)

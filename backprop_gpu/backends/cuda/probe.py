@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import importlib
 import os
 import sys
 import warnings
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ...devices import one_line
+from ..locks import IMPORTS
 
 # The distributions that unpack into the same folder "cupy"; the last one installed wins, file by file.
 _WHEELS = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x", "cupy-rocm-7-0", "cupy-rocm-7-1", "amd-cupy")
@@ -50,12 +52,17 @@ def probe(device: int = 0) -> Probe:
         The first of these that fails: one CuPy wheel, ``import cupy``, its version, a driver that is new enough, the
         device, the card's generation, NVRTC, cuBLAS, the right numbers in float32.
     """
-    wheels = installed_wheels()
+    with IMPORTS:
+        wheels, failure = installed_wheels(), None
+        if "cupy" not in sys.modules and len(wheels) < 2:
+            failure = _import_failure(tuple(sys.path))
     if len(wheels) > 1:
         reason = f"{len(wheels)} CuPy packages are installed over each other ({', '.join(wheels)})"
         return Probe(False, reason, _swap(driver_version()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if failure is not None:
+            return _import_failed(failure, wheels)
         try:
             import cupy
         except Exception as error:  # a broken installation may raise anything
@@ -88,6 +95,18 @@ def _wheels_on(path: tuple[str, ...]) -> tuple[str, ...]:
             metadata.distribution(name)
             found.append(name)
     return tuple(found)
+
+
+@functools.cache
+def _import_failure(path: tuple[str, ...]) -> Exception | None:
+    """What importing CuPy raises with these folders; tried once, since every network that is made asks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            importlib.import_module("cupy")
+        except Exception as error:  # a broken installation may raise anything
+            return error.with_traceback(None)
+    return None
 
 
 def driver_version() -> int:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ..locks import hold_while_forking
 
 _PREFIX, _SUFFIX = "scipy_", "64_"
 _LETTERS = {"float32": "s", "float64": "d"}
@@ -40,54 +42,66 @@ class OpenBlas:
             os.register_at_fork(after_in_child=self._left_alone)
 
     def _forget(self) -> None:
-        self._lock, self._users, self._threads = threading.RLock(), 0, 0
+        self._lock, self._users, self._threads = threading.RLock(), set[object](), 0
 
     def _left_alone(self) -> None:
         """In a forked process no other thread goes on: what they have set ends here."""
-        users, threads = self._users, self._threads
+        threads = self._threads
         self._forget()
-        if users:
+        if threads:
             self._set(threads)
 
     @property
     def threads(self) -> int:
         """Threads that a product may use, but for what ``one_thread`` says for now."""
-        return self._threads if self._users else int(self._get())
+        return self._threads or int(self._get())
 
-    def one_thread(self) -> contextlib.AbstractContextManager[None]:
-        """Let products use one thread meanwhile: until the last of all that asked for it has ended."""
-        return _OneThread(self)
+    @contextlib.contextmanager
+    def one_thread(self) -> Iterator[None]:
+        """Let products use one thread meanwhile: until the last of all that asked for it has ended.
 
-    def _begin(self) -> None:
+        Wherever Ctrl-C comes in between, the library is left as it was: a generator is closed even if nobody has
+        entered it yet, and an end that was broken off is made again.
+        """
+        user = object()
+        try:
+            try:
+                with self._lock:
+                    self._threads = self._threads or int(self._get())
+                    self._users.add(user)
+                    self._set(1)
+                yield
+            finally:
+                self._end(user)
+        finally:
+            self._end(user)
+
+    def _end(self, user: object) -> None:
         with self._lock:
-            if not self._users:
-                self._threads = self._get()
-                self._set(1)
-            self._users += 1
-
-    def _end(self) -> None:
-        with self._lock:
-            self._users -= 1
-            if not self._users:
+            self._users.discard(user)
+            if not self._users and self._threads:
                 self._set(self._threads)
+                self._threads = 0
 
 
-class _OneThread(contextlib.AbstractContextManager[None]):
-    """Every epoch of a fit enters one."""
-
-    def __init__(self, library: OpenBlas) -> None:
-        self._library = library
-
-    def __enter__(self) -> None:
-        self._library._begin()
-
-    def __exit__(self, *error: object) -> None:
-        self._library._end()
+_found: list[OpenBlas | None] = []
+_FINDING = threading.RLock()
+hold_while_forking(_FINDING)
 
 
-@functools.cache
 def numpys_openblas() -> OpenBlas | None:
-    """The library in NumPy's wheel, which importing NumPy has loaded; None where NumPy uses another BLAS."""
+    """The library in NumPy's wheel, which importing NumPy has loaded; None where NumPy uses another BLAS.
+
+    One object in a process, however many threads ask first: it counts who wants one thread.
+    """
+    if not _found:
+        with _FINDING:
+            if not _found:
+                _found.append(_search())
+    return _found[0]
+
+
+def _search() -> OpenBlas | None:
     root = Path(np.__file__).parent
     for folder in (root.parent / "numpy.libs", root / ".dylibs"):
         for path in sorted(folder.glob("*openblas*")):

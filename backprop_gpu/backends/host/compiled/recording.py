@@ -241,7 +241,7 @@ def play(kernels: Any, rows: Any, n: Any, times: Any) -> None:
             call(kernel[i], row[i])
 
 
-_player = Native("play", 4, lambda: play)
+play_alone = Native("play", 4, lambda: play)
 
 
 class Tape:
@@ -259,7 +259,7 @@ class Tape:
         while times > 0:
             now = min(chunk, times)
             start = time.perf_counter()
-            _player(*self._program, now)
+            play_alone(*self._program, now)
             seconds = (time.perf_counter() - start) / now
             times -= now
             chunk = max(1, int(CHUNK_SECONDS / max(seconds, 1e-7)))
