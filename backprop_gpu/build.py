@@ -18,7 +18,7 @@ from .data.frames import table_of
 from .data.preprocessing import Preprocessor
 from .data.sources import read_table
 from .data.table import Table
-from .errors import CheckpointError, ParityError
+from .errors import CheckpointError, NonFiniteError, ParityError
 from .maths.losses import get_loss
 from .network.custom import Custom
 from .network.dense_net import DenseNet
@@ -317,6 +317,14 @@ def run(
             raise
         model.save(run_dir / MODEL_FILE)
         raise KeyboardInterrupt(f"{run_dir} holds the weights of epoch {trainer.history.best_epoch}") from None
+    except NonFiniteError as error:
+        epoch = trainer.history.best_epoch
+        with np.errstate(all="ignore"):
+            usable = epoch > 0 and bool(np.isfinite(model.net.predict_proba(X)).all())
+        if usable:
+            model.save(run_dir / MODEL_FILE)
+        left = f"holds the weights of epoch {epoch}" if usable else "holds no model"
+        raise NonFiniteError(f"{error}; {run_dir} {left}") from None
     model.save(run_dir / MODEL_FILE)
     metrics = _metrics(experiment, history)
     if config.verify:

@@ -48,8 +48,22 @@ class ParityError(BackpropError, ArithmeticError):
     """A device computed something that its precision does not allow."""
 
 
-class NonFiniteError(BackpropError, FloatingPointError):
-    """Training produced NaN or infinity."""
+class NonFiniteError(BackpropError, FloatingPointError, ValueError):
+    """Training produced NaN or infinity; a ValueError too, which is what scikit-learn's estimators raise then."""
+
+
+class DivergedError(NonFiniteError):
+    """An epoch in which the cost or the parameters stopped being finite; the parameters are those of before it.
+
+    Attributes
+    ----------
+    from_start : bool
+        Whether the cost was not finite before any step had been taken.
+    """
+
+    def __init__(self, message: str, from_start: bool) -> None:
+        super().__init__(message)
+        self.from_start = from_start
 
 
 class MissingDependencyError(BackpropError, ImportError):

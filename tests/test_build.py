@@ -225,6 +225,22 @@ def test_a_run_that_diverges_says_so_and_keeps_its_history() -> None:
     assert not Path("r/model.safetensors").exists()
 
 
+def test_a_run_that_diverges_later_keeps_its_best_weights_and_says_so() -> None:
+    config = quick(
+        optimizer={"name": "sgd", "learning_rate": 10.0},
+        data={"source": "regression", "task": "regression"},
+        training={"epochs": 200, "batch_size": 10_000},  # a step an epoch, each further away
+    )
+    with pytest.raises(NonFiniteError, match=r"; r holds the weights of epoch [1-9]\d*$") as caught:
+        run("r", config)
+    lines = [strict_json(line) for line in Path("r/history.jsonl").read_text().splitlines()]
+    best = min((line["validation"]["cost"], line["epoch"]) for line in lines if line["validation"]["cost"] is not None)
+    assert str(caught.value).endswith(f"epoch {best[1]}")
+    assert not Path("r/metrics.json").exists()
+    model = load("r")
+    assert all(np.isfinite(x).all() for x in model.net.parameters().values())
+
+
 # -- folders and files -----------------------------------------------------------------------------------------------
 
 

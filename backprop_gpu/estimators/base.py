@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,9 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from ..errors import BackpropError, ConfigError
+from ..errors import BackpropError, ConfigError, NonFiniteError
 from ..maths.losses import Loss
+from ..training.trainer import LOOKED_AT
 from . import tabular
 from .arrays import on_host, origin_of
 from .engine import LIVE, Plan, SolverState, batch_rows, build_net, fitted_of, plan_for, runtime_of
@@ -27,6 +30,18 @@ from .stochastic import StochasticFit, advance
 from .validation import HeldOut, Validation
 
 FLOATS = (np.float64, np.float32)
+
+
+@contextlib.contextmanager
+def diverging(cure: str) -> Iterator[None]:
+    """Where a fit may diverge: scikit-learn's words for it, and what would help."""
+    try:
+        yield
+    except NonFiniteError as error:
+        raise NonFiniteError(
+            "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+            f"preprocessed. ({error}; {cure})"
+        ) from None
 
 
 class MultilayerPerceptron(CallbackSupportMixin, Fitted):
@@ -65,7 +80,9 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
         self.n_outputs_ = n_outputs
         self._random_state = check_random_state(self.random_state)
         if self.preset is not None:
-            tabular.fit_members(self, rows, loss, self._held_out(by_class, *held_out))
+            held = self._held_out(by_class, *held_out)
+            with diverging("lower learning_rate_init, or set clip_norm"):
+                tabular.fit_members(self, rows, loss, held)
             return
         if hasattr(self, "members_"):
             del self.members_
@@ -76,14 +93,12 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
         if self.solver == "lbfgs":
             if held_out[0] is not None:
                 raise ValueError("solver='lbfgs' follows no validation set; leave X_val and y_val out.")
-            self._fit_lbfgs(rows, plan_for(self, sizes, loss, self.dtype or "float64", len(Y)), listeners)
+            with diverging("scale the features and the target"):
+                self._fit_lbfgs(rows, plan_for(self, sizes, loss, self.dtype or "float64", len(Y)), listeners)
         else:
-            self._fit_stochastic(rows, sizes, loss, listeners, incremental, self._held_out(by_class, *held_out))
-        if not all(np.isfinite(p).all() for p in (*self.coefs_, *self.intercepts_)):
-            raise ValueError(
-                "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
-                "preprocessed."
-            )
+            held = self._held_out(by_class, *held_out)
+            with diverging("lower learning_rate_init, or set clip_norm"):
+                self._fit_stochastic(rows, sizes, loss, listeners, incremental, held)
         listeners.finish()
         if not incremental:  # which holds the rows; predictions need the network alone
             runtime_of(self).engine = None
@@ -150,8 +165,10 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
         engine = runtime.fitting = runtime.engine_for(self, plan, 0)
         try:
             engine.load((self.coefs_, self.intercepts_), {})
-            fit_lbfgs(self, engine, dense(rows.X), rows.Y, rows.weights, listeners)
-            self._hold(engine.fitted())
+            try:
+                fit_lbfgs(self, engine, dense(rows.X), rows.Y, rows.weights, listeners)
+            finally:
+                self._hold(engine.fitted())
         finally:
             runtime.fitting = None
 
@@ -187,6 +204,14 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
             epochs = fit.engine.epochs(train.X, train.Y, train.weights, self.shuffle, again=incremental)
             fit.begin(epochs)
             advance([fit], lambda _, epoch: [(epochs.run(epoch), fit.judge())])
+            if not incremental:
+                fit.engine.check_outputs(dense(train.X[:LOOKED_AT]))
+        except NonFiniteError as error:
+            if not fit.engine.outputs_are_finite(dense(train.X[:LOOKED_AT])):  # then those of before the fit
+                fit.engine.load((self.coefs_, self.intercepts_), vars(self).get("norms_", {}))
+            if not self.early_stopping:
+                raise
+            fit.diverged(error)
         finally:
             self._close(fit)
 

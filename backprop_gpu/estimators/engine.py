@@ -15,7 +15,7 @@ from scipy.sparse import issparse
 from ..backends.base import Backend
 from ..backends.locks import Turns
 from ..devices import parse
-from ..errors import ConfigError
+from ..errors import ConfigError, NonFiniteError
 from ..maths.activations import Activation
 from ..maths.losses import Loss
 from ..maths.optimizers import Optimizer
@@ -174,6 +174,25 @@ class Engine:
     def fitted(self) -> dict[str, Any]:
         """The fitted attributes that hold the network's parameters, on the host."""
         return fitted_of(self.net.parameters())
+
+    def check_outputs(self, X: np.ndarray) -> None:
+        """That what the last step made, which no cost has seen, gives numbers for rows X (m, n_0).
+
+        Raises
+        ------
+        NonFiniteError
+            If it does not; the weights are then those with which the last epoch began.
+        """
+        with self.step.averaged():
+            finite = self.outputs_are_finite(X)
+        if not finite:
+            self.step.recover()
+            raise NonFiniteError("the outputs became infinite or NaN in the last epoch")
+
+    def outputs_are_finite(self, X: np.ndarray) -> bool:
+        """Whether the network's weights, which may be finite and yet useless, give numbers for rows X (m, n_0)."""
+        with np.errstate(all="ignore"):
+            return bool(np.isfinite(self.net.predict_proba(X)).all())
 
     # -- the optimizer's state ---------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
 from sklearn.utils.optimize import _check_optimize_result
 
 from .._typing import Array
+from ..errors import NonFiniteError
 from ..maths.ledger import Denominator
+from ..network.memory import all_finite
 from ..training.callbacks import Callback, Epoch, Running
 from .engine import Engine
 from .listening import Listeners, tell
@@ -73,6 +76,8 @@ class Watch:
 
     def __call__(self, intermediate_result: OptimizeResult) -> None:
         """SciPy's hook: the point is put where the network reads it, so that it can be asked for predictions."""
+        if not math.isfinite(intermediate_result.fun):
+            return
         self.reached = OptimizeResult(x=intermediate_result.x.copy(), fun=intermediate_result.fun)
         self.iteration += 1
         if not self.callbacks and self.listeners.root is None:
@@ -100,10 +105,16 @@ def fit_lbfgs(
     """Minimize J from the engine's parameters, and leave the minimum there; ``n_iter_`` and ``loss_`` are written.
 
     Interrupted by Ctrl-C it warns, and leaves the point that the last whole iteration reached.
+
+    Raises
+    ------
+    NonFiniteError
+        If it ends where the cost or a parameter is not finite; it leaves that point then too.
     """
     e, net = estimator, engine.net
     verbose = 1 if e.verbose is True or e.verbose >= 1 else -1
     start = net.backend.to_host(net.params.theta).astype(np.float64)
+    interrupted = False
     options = {"maxfun": e.max_fun, "maxiter": e.max_iter, "gtol": e.tol}
     options |= _get_additional_lbfgs_options_dict("iprint", verbose)
     with Running(list(e.callbacks), e.max_iter) as callbacks:
@@ -112,6 +123,7 @@ def fit_lbfgs(
         try:
             result = minimize(objective, start, method="L-BFGS-B", jac=True, callback=watch, options=options)
         except KeyboardInterrupt:
+            interrupted = True
             warnings.warn("Training interrupted by user.", stacklevel=5)
             result = watch.reached or OptimizeResult(x=start, fun=np.nan)
             e.n_iter_ = watch.iteration
@@ -119,3 +131,6 @@ def fit_lbfgs(
             e.n_iter_ = result.nit if watch.stopped else _check_optimize_result("lbfgs", result, e.max_iter)
     e.loss_ = float(result.fun)
     set_theta(engine, result.x)
+    if not all_finite(net) or not (math.isfinite(e.loss_) or interrupted):
+        set_theta(engine, start if watch.reached is None else watch.reached.x)
+        raise NonFiniteError(f"the cost became {e.loss_} after iteration {watch.iteration}")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from ..errors import NonFiniteError
 from ..training.callbacks import Callback, Epoch, Running
 from .engine import Engine, SolverState
 from .listening import Listeners, tell
@@ -98,6 +99,15 @@ class StochasticFit:
             )
             return True
         return False
+
+    def diverged(self, error: NonFiniteError) -> None:
+        """An epoch that came to nothing, with ``early_stopping``: warn, since the best weights are kept."""
+        e = self.e
+        e.loss_, e.n_iter_ = math.nan, e.n_iter_ + 1
+        e.loss_curve_.append(e.loss_)
+        e.validation_scores_.append(math.nan)
+        text = f"Training diverged in epoch {e.n_iter_} ({error}): the best weights are kept. Lower learning_rate_init."
+        warnings.warn(text, ConvergenceWarning, stacklevel=5)
 
     def _say(self, text: str) -> None:
         say(self.e.verbose, self.title + text)

@@ -118,6 +118,41 @@ class FlatParams:
         return vector
 
 
+class Snapshot:
+    """A copy of some buffers on their device, to which they can be set back. The first may be taken from elsewhere."""
+
+    def __init__(self, backend: Backend, buffers: Sequence[Array], dtype: str) -> None:
+        self._buffers, self._copies = buffers, [backend.zeros(x.shape, dtype) for x in buffers]
+
+    def take(self, first: Array) -> None:
+        """Copy ``first``, and the other buffers as they are."""
+        for copy, x in zip(self._copies, (first, *self._buffers[1:]), strict=True):
+            copy[...] = x
+
+    def bring_back(self) -> None:
+        """Set the buffers to what was copied."""
+        for copy, x in zip(self._copies, self._buffers, strict=True):
+            x[...] = copy
+
+
+def state_of(net: Any) -> list[Array]:
+    """The buffers of a network's parameters: theta, then the running statistics of normalized layers."""
+    return [net.params.theta, *net.mean.values(), *net.variance.values()]
+
+
+def all_finite(net: Any) -> bool:
+    """Whether all parameters of a network, running statistics included, are finite numbers."""
+    backend, buffers = net.backend, state_of(net)
+    xp, one = backend.xp, buffers[0]
+    if len(buffers) == 1 and isinstance(one, np.ndarray):
+        with np.errstate(all="ignore"):
+            if math.isfinite(one.dot(one)):
+                return True  # found out several times faster, which counts where an epoch takes some microseconds
+    with backend.activate():
+        found = [xp.all(xp.isfinite(x)) for x in buffers]
+    return all(bool(backend.to_host(x)) for x in found)
+
+
 class Normalized:
     """Buffers of one normalized layer over m examples.
 

@@ -19,7 +19,7 @@ from ..maths.optimizers import Optimizer, get_optimizer
 from ..maths.schedules import Schedule, get_schedule
 from .custom import check_custom_rule
 from .dense_net import DenseNet
-from .memory import Workspace, Workspaces, must_fit
+from .memory import Snapshot, Workspace, Workspaces, must_fit, state_of
 from .settings import check_choice, check_penalties
 from .targets import columns_on_device
 
@@ -119,15 +119,16 @@ class TrainingStep:
             self.value = backend.zeros((1,), dtype)
             self._table, self._values = backend.zeros((1, n_numbers), dtype), backend.zeros((1,), dtype)
             self.norm, self._factor = backend.zeros((1,), dtype), backend.zeros((1,), dtype)
-            vectors = len(self.optimizer.state) + bool(self.optimizer.average)
+            vectors = len(self.optimizer.state) + bool(self.optimizer.average) + 1
             with must_fit(backend, self.net.sizes, dtype, f"{self.optimizer.name} slots", vectors):
                 self.slots = [backend.zeros(self.net.params.theta.shape, dtype) for _ in self.optimizer.state]
                 self._kept = backend.zeros(self.net.params.theta.shape if self.optimizer.average else (1,), dtype)
+                self._remembered = Snapshot(backend, state_of(self.net), dtype)
 
     @property
     def optimizer_bytes(self) -> int:
-        """What the optimizer's vectors take."""
-        kept = [self._kept] if self.optimizer.average else []
+        """What the optimizer's vectors take, with the copy of the parameters from which ``recover`` starts."""
+        kept = [self.net.params.theta, *([self._kept] if self.optimizer.average else [])]
         return sum(x.shape[0] for x in (*self.slots, *kept)) * np.dtype(self.net.dtype).itemsize
 
     @property
@@ -155,8 +156,7 @@ class TrainingStep:
         weights : (1, m), optional
             Example weights; ``weights_sum`` is their sum, read from the device if left out.
         micro_batch : int, optional
-            Examples per pass; the gradient is the same for any value. With a normalized layer it is not, since each
-            pass has statistics of its own: they are then of equal size, and at least 2.
+            Examples per pass; the gradient is the same for any value, unless a layer is normalized.
         reduce : callable, optional
             Called on the flat gradient between backward and update (a sum over ranks).
         """
@@ -263,21 +263,18 @@ class TrainingStep:
 
     def _passes(self, X: Array, Y: Array, weights: Array | None, size: int) -> None:
         """Forward and backward over the micro-batches of a batch; their gradients add up."""
-        start = 0
+        end = 0
         for m in self._part_sizes(X.shape[1], size):
-            part = slice(start, start + m)
+            part, end = slice(end, end + m), end + m
             w = None if weights is None else weights[:, part]
-            self._micro_batch(X[:, part], Y[:, part], w, start)
-            start += m
+            self._micro_batch(X[:, part], Y[:, part], w, part.start)
 
     def _part_sizes(self, m: int, size: int) -> list[int]:
         """Examples of each micro-batch; with a normalized layer as even as they can be, and never 1."""
         normalized = any(self.net.batch_norm)
         if normalized and m < 2:
-            raise DataError(
-                f"batch normalization needs at least 2 examples in a batch, got {m}: pass more at a time, or leave "
-                "batch_norm out"
-            )
+            told = "batch normalization needs at least 2 examples in a batch"
+            raise DataError(f"{told}, got {m}: pass more at a time, or leave batch_norm out")
         if normalized and size < 2:
             raise ConfigError("micro_batch must be at least 2 with batch_norm, which normalizes one example to 0")
         return part_sizes(m, size, even=normalized)
@@ -383,6 +380,20 @@ class TrainingStep:
         if self.optimizer.average and self.t:
             with self.net.backend.activate():
                 self.net.params.theta[...] = self.slots[-1]
+
+    def remember(self) -> None:
+        """Keep the parameters, or their average if the optimizer keeps one, for :meth:`recover`."""
+        there = self.optimizer.average and self.t
+        self._remembered.take(self.slots[-1] if there else self.net.params.theta)
+
+    @in_turn
+    def recover(self) -> None:
+        """Bring back the parameters that were kept last. The optimizer starts afresh: its state may be spoiled too."""
+        with self.net.backend.activate():
+            self._remembered.bring_back()
+            for slot in self.slots:
+                slot[...] = 0.0
+        self.t = 0
 
     def cost(self) -> float:
         """J of the last batch, read from the device."""

@@ -89,6 +89,11 @@ class RoomyPass:
             )
         return costs
 
+    def close(self) -> None:
+        """Let go of the buffers: there is no further epoch."""
+        self._pass = None
+        self.step.release(scratch=False)
+
     def _tried(self, epoch: int) -> np.ndarray | None:
         """The epoch's costs; None if memory ran out. What the error's frames hold is let go on return."""
         try:

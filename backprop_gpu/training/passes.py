@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -10,8 +11,9 @@ import numpy as np
 
 from .._typing import Program, Replay
 from ..backends.locks import Turns
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, DivergedError
 from ..maths.ledger import Denominator
+from ..network.memory import all_finite
 from ..network.step import TrainingStep
 from .batches import BatchBuffers, Batches
 
@@ -49,6 +51,7 @@ class Lap:
 
         ``like``: one that has begun the epoch, whose numbers are taken if they are the same.
         """
+        self.step.remember()
         step, denominators = self.step, self._denominators(self.batches.start_epoch(epoch))
         self._begun_with = denominators
         if like is not None and (like.step.terms, like._begun_with) == (step.terms, denominators):
@@ -65,12 +68,33 @@ class Lap:
         return [Denominator.of(self.step.reduction, m, total) for m, total in sizes]
 
     def end(self) -> np.ndarray:
-        """Count the steps that were taken; J of each batch, as it was before that batch's update."""
+        """Count the steps that were taken; J of each batch, as it was before that batch's update.
+
+        Raises
+        ------
+        DivergedError
+            If a cost or a parameter is not finite; the parameters are those of before the epoch then.
+        """
         step, backend = self.step, self.step.net.backend
-        step.t += len(self.batches)
+        begun, step.t = step.t, step.t + len(self.batches)
         costs = backend.to_host(self.values)
         costs[-1:] = backend.to_host(step.value)  # the last one has not been put away yet
+        if not (math.isfinite(costs.dot(costs)) and all_finite(step.net)):
+            self._check(costs, begun)
         return costs
+
+    def _check(self, costs: np.ndarray, begun: int) -> None:
+        """Whether what looked as if it were not finite is so; the square of a large number looks so too."""
+        wrong = np.flatnonzero(~np.isfinite(costs))
+        if wrong.size or not all_finite(self.step.net):
+            self.step.recover()
+            what = f"the cost became {costs[wrong[0]]}" if wrong.size else "the parameters became infinite or NaN"
+            raise DivergedError(what, from_start=begun == 0 and wrong[:1].tolist() == [0])
+
+    def give_up(self) -> None:
+        """An epoch ends before its time: no parameters are left that are not finite."""
+        if not all_finite(self.step.net):
+            self.step.recover()
 
 
 class Pass(Lap):
@@ -90,13 +114,16 @@ class Pass(Lap):
     def run(self, epoch: int) -> np.ndarray:
         """Train one epoch (from 0); returns J of each batch, as it was before that batch's update."""
         turns, first = self.step.turns, 0
-        with self.step.net.backend.activate():
+        with self.step.net.backend.activate(), np.errstate(all="ignore"):  # a run that diverges is told by an error
             self.begin(epoch)
-            with np.errstate(all="ignore"):  # a run that diverges is told by its cost
+            try:
                 for (replay, times), (_, buffers, _) in zip(self.replays, self.parts, strict=True):
                     play = functools.partial(buffers.play, replay)
                     self._steps = in_slices(turns, play, first, times, self._steps)
                     first += times
+            except KeyboardInterrupt:
+                self.give_up()
+                raise
             with turns.taken():
                 return self.end()
 
@@ -135,15 +162,31 @@ class JointPass:
 
     def run(self, epoch: int) -> list[np.ndarray]:
         """Train one epoch (from 0); J of each batch, for each step."""
-        with self._net.backend.activate():
+        with self._net.backend.activate(), np.errstate(all="ignore"):
             for before, lap in zip((None, *self.laps), self.laps, strict=False):
                 lap.begin(epoch, before)
-            with np.errstate(all="ignore"):
+            try:
                 for replay, times in self.replays:
                     play = functools.partial(_replayed, replay)
                     self._steps = in_slices(self._net.turns, play, 0, times, self._steps)
+            except KeyboardInterrupt:
+                for lap in self.laps:
+                    lap.give_up()
+                raise
             with self._net.turns.taken():
-                return [lap.end() for lap in self.laps]
+                return self._end()
+
+    def _end(self) -> list[np.ndarray]:
+        """The end of each lap, also where an earlier one has diverged."""
+        costs, diverged = list[np.ndarray](), list[DivergedError]()
+        for lap in self.laps:
+            try:
+                costs.append(lap.end())
+            except DivergedError as error:
+                diverged.append(error)
+        if diverged:
+            raise diverged[0]
+        return costs
 
 
 def _replayed(replay: Replay, first: int, times: int) -> None:

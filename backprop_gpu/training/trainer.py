@@ -12,7 +12,7 @@ import numpy as np
 
 from .._notebook import html_table
 from ..backends.locks import in_turn
-from ..errors import ConfigError, DataError, NonFiniteError, did_you_mean
+from ..errors import ConfigError, DataError, DivergedError, NonFiniteError, did_you_mean
 from ..maths.optimizers import Optimizer
 from ..maths.registry import is_number
 from ..maths.schedules import Schedule
@@ -25,6 +25,7 @@ from .capacity import DATA_ON, RoomyPass, place_data
 from .metrics import METRICS, check_metrics, evaluate
 
 COST = "cost"
+LOOKED_AT = 32  # rows whose outputs show that the weights of the last step are of use
 SHOWN = 10  # epochs at either end of a history in a notebook
 
 
@@ -74,7 +75,7 @@ class History:
     best_epoch : int
         The epoch whose weights the network holds now: the best on the validation set, or the last.
     stopped : str
-        Why it ended: ``"epochs"``, ``"early stopping"`` or ``"interrupted"``.
+        Why it ended: ``"epochs"``, ``"early stopping"``, ``"interrupted"`` or ``"diverged"``.
     notes : list of str
         What a user should know, such as a batch size larger than the data.
     """
@@ -223,7 +224,8 @@ class Trainer:
         ShapeError, DataError
             For data that the network cannot take.
         NonFiniteError
-            If the cost becomes NaN or infinite.
+            If the cost or a parameter becomes NaN or infinite. The finished epochs are in ``history``, and the network
+            holds the best of them, or without a validation set the weights with which the last epoch began.
         """
         net = self.net
         if self.early_stopping is not None and validation is None:
@@ -252,7 +254,7 @@ class Trainer:
         return history
 
     def _run(self, batches: Batches, validation: tuple[np.ndarray, np.ndarray] | None, history: History) -> None:
-        best = _Best(self.early_stopping or EarlyStopping(patience=self.epochs))
+        best, first = _Best(self.early_stopping or EarlyStopping(patience=self.epochs)), self.net.parameters()
         start = time.perf_counter()
         epochs = RoomyPass(self.step, batches, self.micro_batch, history.notes)
         try:
@@ -262,10 +264,13 @@ class Trainer:
                     epoch = Epoch(number, self.step.t, cost, self.step.learning_rate)
                     out_of_patience = False
                     if validation is not None:
-                        with self.step.averaged():
+                        with self.step.averaged(), np.errstate(all="ignore"):  # as while training
                             epoch.validation = self.evaluate(*validation)
                             out_of_patience = best.done(epoch, self.net)
                         self._note_of_no_number(epoch, history)
+                    if number == self.epochs and not (self.restore_best and best.parameters):
+                        epochs.close()  # so that looking at outputs takes no more memory than training did
+                        self._check_outputs(epochs, number)
                     epoch.seconds = time.perf_counter() - start
                     history.epochs.append(epoch)
                     for callback in callbacks:
@@ -277,9 +282,15 @@ class Trainer:
             history.stopped = "interrupted"
             self._finish(best, history)
             raise
+        except NonFiniteError:
+            history.stopped = "diverged"
+            epochs.close()
+            if not self._finish(best, history) and not self._outputs_are_finite(epochs):
+                self.net.set_parameters(first)
+                history.best_epoch = 0
+            raise
         self._finish(best, history)
 
-    @in_turn
     def _note_of_no_number(self, epoch: Epoch, history: History) -> None:
         """Say after the first epoch that the validation set cannot be judged by what early stopping watches."""
         metric = COST if self.early_stopping is None else self.early_stopping.metric
@@ -289,24 +300,46 @@ class Trainer:
                 "Hold out more rows (r2 needs two, roc_auc both classes), or watch cost"
             )
 
-    def _finish(self, best: _Best, history: History) -> None:
-        """Give the network the weights that it is to hold in the end."""
+    @in_turn
+    def _finish(self, best: _Best, history: History) -> bool:
+        """Give the network the weights that it is to hold in the end; whether they are the best of a validation set."""
         history.best_epoch = len(history.epochs)
         self.step.adopt_average()
-        if self.restore_best and best.parameters is not None:
-            best.restore(self.net)
-            history.best_epoch = best.epoch
+        if not self.restore_best or best.parameters is None:
+            return False
+        best.restore(self.net)
+        history.best_epoch = best.epoch
+        return True
+
+    def _check_outputs(self, epochs: RoomyPass, number: int) -> None:
+        """That what the last step made, which no cost has seen, gives numbers; the epoch's first weights did."""
+        with self.step.averaged():
+            finite = self._outputs_are_finite(epochs)
+        if not finite:
+            self.step.recover()
+            raise NonFiniteError(f"the outputs became infinite or NaN in epoch {number}; {self._cure()}")
+
+    def _outputs_are_finite(self, epochs: RoomyPass) -> bool:
+        """Whether the network's weights, which may be finite and yet useless, give numbers for the first rows."""
+        X, m = epochs.batches.rows[0], min(LOOKED_AT, epochs.micro_batch)
+        assert X is not None, "there are inputs"
+        with np.errstate(all="ignore"):
+            return bool(np.isfinite(self.net.predict_proba(np.asarray(X[:m]))).all())
+
+    def _cure(self) -> str:
+        clip = ", or set clip_norm" if self.step.clip_norm is None else ""
+        return f"lower optimizer.learning_rate (now {self.step.optimizer.learning_rate:g}){clip}"
 
     def _epoch(self, epochs: RoomyPass, number: int) -> float:
         """One pass over the data; returns the mean of J over its examples."""
-        costs = epochs.run(number - 1)
-        cost = float(np.dot(costs, epochs.batches.sizes) / epochs.batches.n)
-        if not math.isfinite(cost):
-            raise NonFiniteError(
-                f"the cost became {cost} in epoch {number}; lower optimizer.learning_rate "
-                f"(now {self.step.learning_rate:g}), or set clip_norm"
-            )
-        return cost
+        try:
+            costs = epochs.run(number - 1)
+        except DivergedError as error:
+            if error.from_start:
+                cure = "scale inputs and targets (data.standardize, data.standardize_target), or use dtype float64"
+                raise NonFiniteError(f"{error} before the first step; {cure}") from None
+            raise NonFiniteError(f"{error} in epoch {number}; {self._cure()}") from None
+        return float(np.dot(costs, epochs.batches.sizes) / epochs.batches.n)
 
     @in_turn
     def evaluate(self, X: np.ndarray, y: np.ndarray) -> dict[str, float]:

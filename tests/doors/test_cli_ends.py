@@ -64,6 +64,20 @@ def test_interrupting_keeps_the_history_and_the_best_model(tmp_path: Path) -> No
     assert "accuracy" in Command(tmp_path).ok("evaluate", "run")
 
 
+def test_a_run_that_diverges_is_one_line_and_claims_nothing(tmp_path: Path) -> None:
+    """A rate whose first update overflows, in a run of one step: cost and gradient are finite all the while."""
+    run = Command(tmp_path)
+    many = settings(optimizer__learning_rate="1e38", training__epochs=1)
+    done = run("train", "regression", "--run-dir", "run", *many, "--set", "training.batch_size=10000")
+    assert done.code == 2
+    line = r"backprop-gpu: [^\n]* in epoch 1; lower optimizer\.learning_rate \(now 1e\+38\)[^\n]*; run holds no model\n"
+    assert re.fullmatch(line, done.err)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "history.jsonl"}
+    predicted = run("predict", "run", "regression")
+    assert predicted.code == 2
+    assert "nan" not in predicted.out
+
+
 @POSIX
 @pytest.mark.parametrize("buffered", [True, False])
 @pytest.mark.parametrize(
