@@ -127,7 +127,7 @@ def masks(finding: Finding, kept: Kept, trace: StepTrace) -> str:
 def _output(trace: StepTrace) -> tuple[np.ndarray, np.ndarray] | None:
     """Z[L] and targets (n_L, m) in float64, where the batch is in one piece."""
     call, r = forward_of(trace, len(trace.recipe.sizes) - 1), trace.recipe
-    if call is None:
+    if call is None or not trace.Y.shape[0]:  # a prediction has no targets
         return None
     labels = trace.Y.shape[0] != r.sizes[-1]
     Y = f.one_hot(trace.Y, r.sizes[-1]) if labels else trace.Y.astype(np.float64)
