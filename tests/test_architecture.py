@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 from support.source_tree import PACKAGE, ROOT, Place, Source, dotted, places, sources
 
+from backprop_gpu.backends.cpu.kernels import NativeKernels
 from backprop_gpu.backends.cuda.fused import FusedKernels
-from backprop_gpu.backends.host.kernels import HostKernels
-from backprop_gpu.backends.host.select import compiled_obstacle
 from backprop_gpu.backends.protocol import Kernels
 from backprop_gpu.backends.reference import ReferenceKernels
 
@@ -41,8 +40,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
 ONE_ROOM = {0, 6, 9}
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 
-# The doors, which may load what reads configurations, and what compiles kernels, which is loaded when the disk has
-# none. Everything else loads NumPy alone.
+# The doors, which may load what reads configurations. Everything else loads NumPy alone.
 LOADS_MORE = (
     ("config",),
     ("config_errors",),
@@ -61,29 +59,13 @@ LOADS_MORE = (
     ("cli_parity",),
     ("__main__",),
     ("parity", "plugin"),
-    *(
-        ("backends", "host", "compiled", name)
-        for name in (
-            "compiler",
-            "translator",
-            "expressions",
-            "values",
-            "instructions",
-            "numbas",
-            "intrinsics",
-            "atomics",
-            "product_code",
-        )
-    ),
 )
 OPTIONAL = (
     "array_api_compat",
     "array_api_strict",
     "cupy",
-    "llvmlite",
     "matplotlib",
     "mpi4py",
-    "numba",
     "onnx",
     "pydantic",
     "rich",
@@ -135,7 +117,7 @@ def test_imports_go_downward() -> None:
     [
         ("network/x.py", "from ..maths.losses import Loss", True),
         ("network/x.py", "from .memory import Workspace", True),
-        ("backends/host/x.py", "from ...maths import ledger", True),
+        ("backends/cpu/x.py", "from ...maths import ledger", True),
         ("build.py", "from .config import Config", True),
         ("maths/x.py", "from ..network.step import TrainingStep", False),
         ("maths/x.py", "def f():\n    from .. import network", False),
@@ -221,8 +203,6 @@ def test_packages_with_one_home_are_imported_there_only() -> None:
     homes = {
         "yaml": [("safe_yaml",)],
         "pydantic": [("config",)],
-        "numba": [("backends", "host", "compiled")],
-        "llvmlite": [("backends", "host", "compiled")],
         "torch": [("bench",)],
         "jax": [("bench",)],
         "sklearn": [("bench",), ("estimators",), ("accel",)],
@@ -275,10 +255,7 @@ def test_the_kernels_protocol_has_not_grown() -> None:
 
 def kernel_sets() -> list[type]:
     """Every kernel set that can be imported here."""
-    found: list[type] = [ReferenceKernels, HostKernels, FusedKernels]
-    if compiled_obstacle() is None:
-        found.append(importlib.import_module(f"{PACKAGE}.backends.host.compiled.kernels").CompiledKernels)
-    return found
+    return [ReferenceKernels, NativeKernels, FusedKernels]
 
 
 @pytest.mark.parametrize("kernel_set", kernel_sets())

@@ -103,7 +103,7 @@ def test_a_network_predicts_with_what_it_was_trained_with() -> None:
     experiment = prepare(config([16], 32, 1), progress=False)
     net = run(experiment, Path("run")).model.net
     assert ran(load("run").net) == ran(net) == ran(experiment.trainer.net)
-    for settings in ({}, {"solver": "lbfgs"}, {"early_stopping": True}, {"kernels": "host"}):
+    for settings in ({}, {"solver": "lbfgs"}, {"early_stopping": True}, {"kernels": "native"}):
         found = [ran(net) for net in estimators([16], 20, 2, **settings)]
         assert len(set(found)) == 1
     fitted = MLPClassifier([16], dtype="float32", n_members=2, preset="tabular", max_iter=2).fit(X, Y)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backprop_gpu import build
-from backprop_gpu.backends.host.select import compiled_obstacle
+from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.cli import main
 from backprop_gpu.config_reading import load_config
 from backprop_gpu.planning import plan
@@ -36,35 +36,39 @@ def test_the_plan_is_what_prepare_builds(settings: list[str]) -> None:
     assert found.spec.activations == tuple(net.activations)
 
 
+@pytest.mark.skipif(bool(unavailable_reason()), reason=unavailable_reason())
 def test_what_is_said() -> None:
-    found = rows(planned("model.activation=[silu, relu]", "loss.delta=literal", "kernels=host"))
+    slope = "{name: leaky_relu, slope: -0.1}"
+    found = rows(planned(f"model.activation=[{slope}, relu]", "loss.delta=literal", "kernels=native"))
     assert found["Plan of digits", "network"] == "64 - 64 - 32 - 10, float32, 32 examples at a time"
     assert found["Plan of digits", "device"] == "numpy: the CPU was asked for"
-    assert found["Plan of digits", "kernels"].startswith("HostKernels (")
+    assert found["Plan of digits", "kernels"].startswith("NativeKernels (")
     assert found["Plan of digits", "BLAS threads"]
     assert found["Plan of digits", "data"] == "on the device"
-    assert "activation silu is computed by its formula in blocks" in found["Operations", "dense of layer 1"]
-    assert found["Plan of digits", "recorded"] == "yes: a list of NumPy's calls"
-    assert found["Operations", "dense of layers 2-3"] == "NumPy in place"
-    assert found["Operations", "dense_vjp_params of layers 1-3"] == "NumPy in place"
+    assert "with a negative parameter has no native kernel" in found["Operations", "dense of layer 1"]
+    assert found["Plan of digits", "recorded"].startswith("yes: native programs with Python calls between them")
+    assert found["Operations", "dense of layers 2-3"] == "native"
+    assert found["Operations", "dense_vjp_params of layers 1-3"] == "native"
     assert found["Memory", "parameters"] == "26.6 kB"
     assert found["Memory", "available"]
 
 
-@pytest.mark.skipif(compiled_obstacle() is not None, reason=(compiled_obstacle() or ("", ""))[1])
+@pytest.mark.skipif(bool(unavailable_reason()), reason=unavailable_reason())
 def test_whether_the_epoch_is_recorded() -> None:
-    assert planned("kernels=compiled").recorded == "yes: one compiled loop"
-    found = planned("kernels=compiled", "loss.delta=literal").recorded
-    assert found.startswith("yes: a list of compiled and NumPy's calls (output_delta of layer 3: delta: literal")
-    assert planned("kernels=compiled", "dtype=float64").recorded == "yes: one compiled loop"
-    streamed = planned("kernels=compiled", "training.data_on=host")
-    assert streamed.recorded == "yes: one compiled loop, a step at a time"
+    assert planned("kernels=native").recorded == "yes: one native program"
+    found = planned("kernels=native", "loss.delta=literal").recorded
+    assert found.startswith(
+        "yes: native programs with Python calls between them (output_delta of layer 3: delta: literal"
+    )
+    assert planned("kernels=native", "dtype=float64").recorded == "yes: one native program"
+    streamed = planned("kernels=native", "training.data_on=host")
+    assert streamed.recorded == "yes: one native program, a step at a time"
     assert rows(streamed)["Operations", "gather"].startswith("the host")
-    assert streamed.memory.data == 0 < planned("kernels=compiled").memory.data
+    assert streamed.memory.data == 0 < planned("kernels=native").memory.data
 
 
 def test_nothing_of_the_network_is_allocated() -> None:
-    found = planned("model.hidden=[1000000, 1000000]", "kernels=host")
+    found = planned("model.hidden=[1000000, 1000000]", "kernels=native")
     assert found.memory.parameters > 4 * 10**12
     (section,) = [s for s in found.sections() if s.title == "Memory"]
     assert section.rows[-1].ok is not True

@@ -103,26 +103,21 @@ class Backend:
         return Transfers(self, outs, dtypes)
 
     def kernels(self, kind: str) -> Kernels:
-        """A kernel set by its name: ``"reference"`` (maths on any namespace), on NumPy ``"host"`` (in place) or
-        ``"compiled"`` (numba). On CUDA there is ``"fused"`` as well. What ``"auto"`` means is said in ``select.py``.
+        """A kernel set by its name: ``"reference"`` (maths on any namespace), on NumPy ``"native"`` (C++). On CUDA
+        there is ``"fused"`` as well. What ``"auto"`` means is said in ``select.py``.
 
         Raises
         ------
-        DeviceError, MissingDependencyError
+        DeviceError
             If the set does not run here.
         """
         if kind == "reference":
             return gated(ReferenceKernels)(self)
-        if self.xp is np and kind == "native":
-            with IMPORTS:
-                from .cpu.kernels import NativeKernels
-                from .cpu.library import native_library
-
-            return gated(NativeKernels)(self, native_library())
-        if self.xp is not np or kind not in ("host", "compiled"):
-            more = ", 'native', 'host' or 'compiled'" if self.xp is np else ""
+        if self.xp is not np or kind != "native":
+            more = " or 'native'" if self.xp is np else ""
             raise DeviceError(f"kernels {kind!r} do not run on {self.name}; use 'reference'{more}")
         with IMPORTS:
-            from .host.select import host_kernels
+            from .cpu.kernels import NativeKernels
+            from .cpu.library import native_library
 
-        return host_kernels(self, kind)
+        return gated(NativeKernels)(self, native_library())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,11 +17,13 @@ from ..devices import FORMS, DeviceSpec, one_line, requested
 from ..errors import DeviceError, MissingDependencyError
 from .base import Backend
 from .cpu.blas import usable_cores
+from .cpu.library import unavailable_reason
 from .cpu.memory import CACHE_LINE, available_bytes
-from .host.select import compiled_obstacle
 from .locks import IMPORTS
 
 LITTLE = 2**20  # bytes
+# Kernel sets that one has taken the place of: files and configurations that name them mean the new one.
+RENAMED = {"host": "native", "compiled": "native"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,9 @@ def select(
         As :func:`get_backend`.
     """
     backend = get_backend(device, sizes=sizes, dtype=dtype)
+    if kernels in RENAMED and backend.xp is np:
+        warnings.warn(f"kernels: {kernels} is now {RENAMED[kernels]!r}; write that, or 'auto'", FutureWarning, 2)
+        kernels = "auto"
     if kernels != "auto":
         return Selection(backend, kernels, f"{kernels} was asked for")
     return Selection(backend, *fastest_kernels(backend))
@@ -80,8 +86,8 @@ def fastest_kernels(backend: Backend) -> tuple[str, str]:
     """The kernel set that ``auto`` means on a device, and why not a faster one."""
     if backend.xp is not np:
         return "reference", "the formulas, for any device"
-    obstacle = compiled_obstacle()
-    return ("compiled", "the fastest that is there") if obstacle is None else ("host", obstacle[1])
+    reason = unavailable_reason()
+    return ("reference", reason) if reason else ("native", "the fastest that is there")
 
 
 # Estimates, good to a factor of about two; they only settle which of two devices `auto` takes.

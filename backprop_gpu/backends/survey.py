@@ -13,6 +13,8 @@ from ..devices import ENVIRONMENT_VARIABLE, one_line
 from ..errors import DeviceError, MissingDependencyError
 from .base import Backend
 from .cpu.blas import blas, core_hint, cpu_flags, usable_cores
+from .cpu.library import native_library
+from .cpu.thread_pool import thread_pool
 from .select import fastest_kernels, get_backend
 
 
@@ -116,17 +118,14 @@ def _processor() -> list[Row]:
 
 def _kernels() -> Row:
     kernels, because = fastest_kernels(get_backend("numpy"))
-    if kernels == "compiled":
-        because = f"whole epochs are recorded and played without Python, on {_cores()}"
-    else:
-        because = f"NumPy; compiled kernels would be faster, but {because}"
-    return Row("kernels", f"{kernels}: {because}", ok=True)
+    if kernels != "native":
+        return Row("kernels", f"{kernels}: NumPy; native kernels would be several times faster, but {because}", ok=True)
+    found = f"C++ for {native_library().instruction_set}; whole epochs run without Python, on {_cores()}"
+    return Row("kernels", f"{kernels}: {found}", ok=True)
 
 
 def _cores() -> str:
-    from .host.compiled.crew import crew
-
-    size = crew().size
+    size = thread_pool().size
     return "one core" if size == 1 else f"up to {size} cores (OPENBLAS_NUM_THREADS=1: on one)"
 
 

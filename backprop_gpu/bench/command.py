@@ -18,7 +18,7 @@ _TEXT = """what to measure:
   parity     parity.check beside the step that it checks: time and memory
   startup    imports, first step, whole processes
   growth     step time against width, depth, batch and rows
-  products   matrix products of networks' sizes on one core: our code beside OpenBLAS
+  products   matrix products of networks' sizes on one core: the native kernels' own beside NumPy's BLAS
   estimators fits of MLPClassifier and MLPRegressor beside scikit-learn's, on 12 tables
   tabular    scores by 5-fold cross-validation: preset="tabular", plain MLPs, gradient boosting, random forest
 
@@ -102,7 +102,7 @@ def _rows(options: argparse.Namespace, context: dict[str, Any]) -> Iterator[dict
         yield from parity_cost.rows(options.rounds, options.slice, variables)
         return
     if kind == "products":
-        yield from products.rows(options.rounds, options.slice, variables)
+        yield from products.rows_of(options.rounds, options.slice, variables)
         return
     if kind == "growth":
         yield from growth.rows(options.rounds, options.slice, variables=variables)

@@ -19,7 +19,7 @@ from ..backends.cpu.blas import cpu_flags, usable_cores
 from ..errors import DataError, MissingDependencyError
 
 Row = dict[str, Any]
-_PACKAGES = ("backprop-gpu", "numpy", "numba", "scikit-learn", "torch", "jax", "onnxruntime", "threadpoolctl")
+_PACKAGES = ("backprop-gpu", "numpy", "scikit-learn", "torch", "jax", "onnxruntime", "threadpoolctl")
 _VARIABLES = ("OPENBLAS_", "OMP_", "MKL_", "GOTO_", "BLIS_", "NUMBA_", "XLA_", "JAX_", "TORCH")
 _COMPARED = ("workload", "peer", "median", "quartiles", "ratio", "% of floor", "note")
 HEADINGS = {

@@ -12,7 +12,7 @@ from .process import Worker
 from .rounds import interleave, summary
 
 SIZES, EXAMPLES = (784, 512, 512, 256, 10), 1024
-KERNELS = ("compiled", "host", "reference")
+KERNELS = ("native", "reference")
 
 
 class Cost:

@@ -1,14 +1,16 @@
-"""Products of the sizes that networks have, on one core: this package's own code beside NumPy's OpenBLAS."""
+"""Products of the sizes that networks have, on one core: the native kernels' own beside NumPy's BLAS."""
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import DeviceError
+from ..backends.cpu.calls import Argument, Call, Units, columns, rows
+from ..backends.cpu.library import native_library
 from .process import Worker
 from .rounds import interleave, summary
 
@@ -16,75 +18,72 @@ from .rounds import interleave, summary
 SIZES = (
     *((100, 200, 13), (100, 200, 30), (64, 200, 64), (64, 200, 128), (100, 30, 200), (64, 128, 200)),
     *((10, 200, 64), (10, 64, 200), (64, 64, 256), (512, 128, 784), (512, 784, 128), (1024, 1024, 200)),
+    *((1024, 1024, 1024), (2048, 2048, 2048), (256, 8192, 784), (4096, 4096, 3000)),
 )
-MAKERS = ("ours", "OpenBLAS")
+MAKERS = ("native", "NumPy")
+FORMS = ("A B", "A B^T", "A^T B")  # forward pass; gradient of the weights, in blocks of 256; of the input
 
 
 class Bench:
-    """Both makers at work in one process."""
+    """Both makers at work in one process, with one thread each (the caller sets BLAS's in the environment)."""
 
-    def __init__(self) -> None:
-        from ..backends.host.compiled.products import products
-        from ..backends.host.openblas import numpys_openblas
-
-        blas = numpys_openblas()
-        if blas is None:
-            raise DeviceError("bench products needs the OpenBLAS of NumPy's wheels, which this NumPy does not use")
-        found = products(blas)
-        if not found.own:
-            raise DeviceError("bench products: this processor has no product code of its own (AVX2 with FMA is needed)")
-        self._addresses, self._blas = {"ours": found.own, "OpenBLAS": found.blas}, blas
-
-    def prepare(self, dtype: str, size: tuple[int, int, int], turned: bool) -> None:
-        """C <- A B; ``turned``: B lies transposed."""
-        from ..backends.host.compiled.layers import dense_vjp_params
-        from ..backends.host.compiled.recording import Call, Tape
-
+    def prepare(self, dtype: str, size: tuple[int, int, int], form: str) -> None:
+        """C <- a product of one of the forms."""
         (n, m, k), rng = size, np.random.default_rng(0)
-        A, B = (rng.standard_normal(shape).astype(dtype) for shape in ((n, k), (m, k) if turned else (k, m)))
-        C, kernel = np.empty((n, m), dtype), dense_vjp_params(dtype)
-        self._tapes = {
-            maker: Tape([Call(kernel, (found[dtype], A, int(not turned), B, C, n, m, k, None, 0, m))])
-            for maker, found in self._addresses.items()
-        }
+        A = rng.standard_normal((k, n) if form == "A^T B" else (n, k)).astype(dtype)
+        B = rng.standard_normal((m, k) if form == "A B^T" else (k, m)).astype(dtype)
+        C, zeros = np.empty((n, m), dtype), np.zeros(max(n, m), dtype)
+        kernel, given = native_library().kernel, tuple[Argument, ...]()
+        # The operations of a layer that are a product and next to nothing else.
+        if form == "A B":
+            given = (A, 0, B, zeros, rows(C, written=True), Units(n), k, m, zeros, None, m)
+            call = Call(kernel(f"dense_identity_{dtype}"), given)
+        elif form == "A B^T":
+            given = (A, 0, B, rows(C, written=True), Units(n), m, k, None, 0, m)
+            call = Call(kernel(f"dense_vjp_params_{dtype}"), given)
+        else:
+            ones = np.ones((n, m), dtype)
+            given = (columns(A), B, ones, rows(C, written=True), None, k, Units(n), m, zeros, ones, None, 0, None, n, m)
+            call = Call(kernel(f"dense_vjp_input_identity_{dtype}"), given)
+        self._arrays = {"A B": (A, B), "A B^T": (A, B.T), "A^T B": (A.T, B)}[form]
+        self._C, self._call = C, call
+        self._program = ctypes.c_int64(call.kernel), ctypes.c_int64(call.row_addresses[0])
 
     def turn(self, maker: str, at_least: float) -> float:
         """Seconds of a product, the mean over ``at_least`` seconds."""
-        tape, times, spent = self._tapes[maker], 1, 0.0
-        with self._blas.one_thread():
-            while True:
-                start = time.perf_counter()
-                tape.play(times)
-                spent = time.perf_counter() - start
-                if spent >= at_least or times >= 2**20:
-                    return spent / times
-                times *= 2
+        times = 1
+        while True:
+            start = time.perf_counter()
+            if maker == "native":
+                native_library().run(*(ctypes.addressof(word) for word in self._program), 1, times)
+            else:
+                for _ in range(times):
+                    np.matmul(*self._arrays, out=self._C)
+            spent = time.perf_counter() - start
+            if spent >= at_least or times >= 2**20:
+                return spent / times
+            times *= 2
 
 
-def rows(
+def rows_of(
     rounds: int,
     at_least: float,
     variables: Mapping[str, str | None],
     sizes: Sequence[tuple[int, int, int]] = SIZES,
 ) -> Iterator[dict[str, Any]]:
-    """Two rows a product, ours and OpenBLAS's; ratios are to ours.
-
-    Raises
-    ------
-    DeviceError
-        Where there is nothing to compare.
-    """
-    worker = Worker(".products:Bench", variables=variables)
+    """Two rows a product, the native kernels' and NumPy's; ratios are to the former."""
+    one_thread = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    worker = Worker(".products:Bench", variables={**variables, **one_thread})
     try:
         for dtype in ("float32", "float64"):
             for n, m, k in sizes:
-                for turned in (False, True):
-                    worker.ask("prepare", dtype, (n, m, k), turned)
+                for form in FORMS:
+                    worker.ask("prepare", dtype, (n, m, k), form)
                     seconds = interleave(MAKERS, rounds, lambda maker: float(worker.ask("turn", maker, at_least)))
-                    name = f"{dtype}: {n} x {m} over {k}{', B transposed' if turned else ''}"
                     for maker in MAKERS:
-                        found = summary(seconds[maker], seconds["ours"])
+                        found = summary(seconds[maker], seconds["native"])
                         rate = 2e-9 * n * m * k / found["median"]
-                        yield {"workload": name, "peer": maker, "base": "ours", "gflops": rate} | found
+                        name = f"{dtype}: {form}, {n} x {m} over {k}"
+                        yield {"workload": name, "peer": maker, "base": "native", "gflops": rate} | found
     finally:
         worker.close()

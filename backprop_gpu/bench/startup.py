@@ -46,40 +46,31 @@ def jobs(folder: Path, variables: Mapping[str, str | None]) -> dict[str, Callabl
     config = folder / "bench.yaml"
     config.write_text(_CONFIG, encoding="utf-8")
 
-    def train(cache: Path | None, *settings: str) -> float:
+    def train(*settings: str) -> float:
         """``settings`` are of a single step, which ends when its line of the history is written; else all is run."""
         run = Path(tempfile.mkdtemp(dir=folder), "run")
         command = ("train", str(config), "--quiet", "--device", "cpu", "--run-dir", str(run), *settings)
         until = run / "history.jsonl" if settings else None
-        return process("-m", "backprop_gpu", *command, cache=cache or tempfile.mkdtemp(dir=folder), until=until)
+        return process("-m", "backprop_gpu", *command, until=until)
 
     one_step = ("--set", "training.epochs=1", "--set", "training.batch_size=100000")
-    compiled = (*one_step, "--set", "kernels=compiled")
-    warm = folder / "warm"
     found: dict[str, Callable[[], float]] = {
         "python alone": functools.partial(process, "-c", "pass"),
         "import backprop_gpu": functools.partial(process, "-c", "import backprop_gpu"),
         "backprop-gpu --help": functools.partial(process, "-m", "backprop_gpu", "--help"),
-        "train, to the end of the first step": functools.partial(train, warm, *one_step),
-        "train digits, 20 epochs, whole process": functools.partial(train, warm),
+        "train, to the end of the first step": functools.partial(train, *one_step),
+        "train digits, 20 epochs, whole process": train,
     }
-    if importlib.util.find_spec("numba"):
-        train(warm, *compiled)  # fills the cache
-        for name, cache in (("cold", None), ("warm", warm)):
-            found[f"the first step of compiled kernels, {name}"] = functools.partial(train, cache, *compiled)
     if importlib.util.find_spec("sklearn"):
         found["the same as a scikit-learn script"] = functools.partial(process, "-c", _SCIKIT)
     return found
 
 
-def _process(
-    *arguments: str, environment: Mapping[str, str] = os.environ, cache: str | Path = "", until: Path | None = None
-) -> float:
+def _process(*arguments: str, environment: Mapping[str, str] = os.environ, until: Path | None = None) -> float:
     """Seconds until Python with these arguments ends, or has written something to a file."""
-    variables = {**environment} | ({"NUMBA_CACHE_DIR": str(cache)} if cache else {})
     start, seconds = time.perf_counter(), 0.0
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    with subprocess.Popen((sys.executable, *arguments), env=variables, **quiet) as process:  # type: ignore[call-overload]
+    with subprocess.Popen((sys.executable, *arguments), env={**environment}, **quiet) as process:  # type: ignore[call-overload]
         while until is not None and process.poll() is None and not seconds:
             time.sleep(0.001)
             seconds = time.perf_counter() - start if until.exists() and until.stat().st_size else 0.0

@@ -46,8 +46,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         ``"auto" | "cpu" | "cuda[:i]" | NAMESPACE[:DEVICE]``; auto reads BACKPROP_GPU_DEVICE, else takes the faster.
     dtype : {"float32", "float64"} or None, default None
         What is computed in; None: the input's, as in scikit-learn.
-    kernels : {"auto", "reference", "native", "host", "compiled", ...}, default "auto"
-        Those of ``DenseNet``.
+    kernels : {"auto", "reference", "native"}, default "auto"
     class_weight : dict, "balanced" or None, default None
         Multiplies the weights of the rows; with several labels a list of dicts.
     initializer : str, default "sklearn"

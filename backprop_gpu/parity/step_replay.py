@@ -94,8 +94,8 @@ class StepReplay:
             self.B = self.master = self.output = exact_bounds(self.recipe.dtype)
         else:
             self.B, self.master = bounds_of(kind, claim), bounds_of(kind, claim, master=True)
-            # Compiled kernels leave the literal form and odd layouts to NumPy, whose functions may miss by more.
-            self.output = bounds_of("numpy", claim) if kind == "compiled" else self.B
+            # Native kernels leave the literal form and odd layouts to maths on NumPy, whose functions may miss by more.
+            self.output = bounds_of("numpy", claim) if kind == "native" else self.B
         self.judge = Judge(keep)
         self.calls = Calls(trace.calls)
         self.end = StepEnd(trace, self.master, self.judge, self.calls)

@@ -132,8 +132,7 @@ class JointPass:
     """The epoch of several steps that know nothing of each other, in one program: each takes a step, in turn.
 
     Each gets the bits of a :class:`Pass` of its own, since a program's calls are played in order and what a kernel set
-    keeps does not outlive an operation. (Compiled kernels cut products by the largest of all networks that share them:
-    that holds for networks of the same sizes.)
+    keeps does not outlive an operation.
 
     Parameters
     ----------

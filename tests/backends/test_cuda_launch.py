@@ -120,8 +120,8 @@ def test_the_fast_set_is_taken_by_name_alone(stand_ins: tuple[FakeCupy, FakeCubl
         kernels = backend.kernels(kind)
         assert isinstance(kernels, FusedKernels)
         assert kernels.claim == claim
-    with pytest.raises(DeviceError, match="kernels 'compiled' do not run on cupy:0"):
-        backend.kernels("compiled")
+    with pytest.raises(DeviceError, match="kernels 'native' do not run on cupy:0"):
+        backend.kernels("native")
 
 
 def test_configurations_may_name_it() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
 from backprop_gpu.backends.base import Backend
-from backprop_gpu.backends.host.select import compiled_obstacle
+from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.backends.plan import StepSpec
 from backprop_gpu.backends.shapes import ShapeBackend
 from backprop_gpu.maths.losses import SquaredError
@@ -28,9 +27,9 @@ class _OwnRule(SGD):
     """Somebody's variant under a known name."""
 
 
-compiled = pytest.mark.skipif(compiled_obstacle() is not None, reason=(compiled_obstacle() or ("", ""))[1])
+native = pytest.mark.skipif(bool(unavailable_reason()), reason=unavailable_reason())
 
-# settings of the network, of the step, micro-batch, operations (with their layers) that are not compiled
+# settings of the network, of the step, micro-batch, operations (with their layers) that have no native kernel
 CASES: list[tuple[dict[str, Any], dict[str, Any], int | None, set[tuple[str, int | None]]]] = [
     ({}, {}, None, set()),
     ({"activation": "gelu", "dropout": 0.2}, {"l1": 0.1, "clip_norm": 1.0}, 7, set()),
@@ -49,27 +48,25 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], int | None, set[tuple[str, int
 
 
 def watching(found: set[str]) -> Backend:
-    """NumPy's device, whose compiled kernels note each operation that they leave to NumPy."""
-    from backprop_gpu.backends.host.compiled.kernels import CompiledKernels
-    from backprop_gpu.backends.host.openblas import numpys_openblas
+    """NumPy's device, whose native kernels note each operation that they leave to maths."""
+    from backprop_gpu.backends.cpu.kernels import NativeKernels
+    from backprop_gpu.backends.cpu.library import native_library
 
-    class Watching(CompiledKernels):
-        def _fall_back(self) -> None:
-            found.add(sys._getframe(1).f_code.co_name)
-            super()._fall_back()
+    class Watching(NativeKernels):
+        def _python(self, function: Any, *arguments: Any, **named: Any) -> None:
+            found.add(function.__name__)
+            super()._python(function, *arguments, **named)
 
     class Device(Backend):
         def kernels(self, kind: str = "auto") -> Any:
-            blas = numpys_openblas()
-            assert blas is not None
-            return Watching(self, blas)
+            return Watching(self, native_library())
 
     return Device("numpy", np)
 
 
-@compiled
+@native
 @pytest.mark.parametrize(("network", "settings", "micro", "expected"), CASES)
-def test_compiled_kernels_do_what_they_say(network: Any, settings: Any, micro: int | None, expected: Any) -> None:
+def test_native_kernels_do_what_they_say(network: Any, settings: Any, micro: int | None, expected: Any) -> None:
     found: set[str] = set()
     net = DenseNet([4, 8, 6, 3], device=watching(found), **({"loss": "squared_error"} | network))
     step = TrainingStep(net, **settings)
@@ -77,7 +74,7 @@ def test_compiled_kernels_do_what_they_say(network: Any, settings: Any, micro: i
     *choices, capture = net.kernels.explain(spec)
     assert [(c.operation, c.layer) for c in choices] == spec.operations()
     assert {(c.operation, c.layer) for c in choices if c.why} == expected
-    assert all(c.by == ("NumPy's kernels" if c.why else "compiled") for c in choices)
+    assert all(c.by == ("maths on numpy" if c.why else "native") for c in choices)
 
     y = np.zeros((20, 1), np.int64) if net.loss.labels == "classes" else np.ones((20, 3))
     batches = Batches(net, np.ones((20, 4)), y, None, batch_size=20, shuffle=False, seed=0)
@@ -87,26 +84,21 @@ def test_compiled_kernels_do_what_they_say(network: Any, settings: Any, micro: i
     step.rewind()
     program()
     assert found == {operation for operation, _ in expected}
-    replay: Any = net.kernels.capture(program)
-    assert replay.__qualname__.startswith("RecordingKernels" if capture.by == "one compiled loop" else "HostKernels")
+    replay = net.kernels.capture(program)
+    step.rewind()
+    replay(1)
+    assert capture.by == ("native programs with Python calls between them" if expected else "one native program")
     assert bool(capture.why) == bool(expected)
 
 
-@pytest.mark.parametrize("kind", ["reference", "host"])
+@pytest.mark.parametrize("kind", ["reference", pytest.param("native", marks=native)])
 def test_every_operation_is_explained(kind: str) -> None:
     net = DenseNet([4, 8, 6, 3], activation=["tanh", "silu"], device="cpu", kernels=kind)
     spec = step_spec(TrainingStep(net, "adamw", l1=0.1, clip_norm=2.0), 20, 6)
     choices: Any = net.kernels.explain(spec)
     assert [(c.operation, c.layer) for c in choices] == [*spec.operations(), ("capture", None)]
-    by = {(c.operation, c.layer): c for c in choices}
-    if kind == "host":
-        assert by["dense", 1].by == "NumPy in place"
-        assert (
-            by["dense", 2].why == by["dense_vjp_input", 3].why == "activation silu is computed by its formula in blocks"
-        )
-        assert by["output_delta", 3].by == by["update", None].by == by["dense_vjp_params", 1].by == "NumPy in place"
-    else:
-        assert {c.by for c in choices} == {"maths on numpy", "Python"}
+    expected = {"maths on numpy", "Python"} if kind == "reference" else {"native", "one native program"}
+    assert {c.by for c in choices} == expected
 
 
 def test_the_operations_of_a_step_are_those_that_it_calls() -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from backprop_gpu.backends import Backend, get_backend, require_owned
 from backprop_gpu.backends import select as selecting
+from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.backends.cuda import device as cuda_device
 from backprop_gpu.backends.cuda import probe as cuda_probe
 from backprop_gpu.backends.cuda.probe import Probe
-from backprop_gpu.backends.host.select import compiled_obstacle
 from backprop_gpu.backends.select import predict_step_seconds, select, step_flops
 from backprop_gpu.devices import DeviceSpec
 from backprop_gpu.errors import DeviceError, MissingDependencyError
@@ -265,17 +265,26 @@ def test_cuda_by_name_is_taken_for_any_network(cuda):
 
 
 def test_auto_takes_the_fastest_kernels_of_numpy():
-    chosen, obstacle = select(SMALL, device="cpu"), compiled_obstacle()
-    expected = ("compiled", "the fastest that is there") if obstacle is None else ("host", obstacle[1])
+    chosen, reason = select(SMALL, device="cpu"), unavailable_reason()
+    expected = ("reference", reason) if reason else ("native", "the fastest that is there")
     assert (chosen.kernels, chosen.because) == expected
     assert select(LARGE, "float64", device="cpu").kernels == chosen.kernels
 
 
-def test_auto_without_compiled_kernels_says_why(monkeypatch):
-    why = "numba is not installed; pip install numba"
-    monkeypatch.setattr(selecting, "compiled_obstacle", lambda: (MissingDependencyError, why))
+def test_auto_without_native_kernels_says_why(monkeypatch):
+    why = "the kernel library was not built"
+    monkeypatch.setattr(selecting, "unavailable_reason", lambda: why)
     chosen = select(SMALL, device="cpu")
-    assert (chosen.kernels, chosen.because) == ("host", why)
+    assert (chosen.kernels, chosen.because) == ("reference", why)
+
+
+@pytest.mark.parametrize("name", ["host", "compiled"])
+def test_names_of_kernel_sets_that_are_gone_mean_the_one_in_their_place(name, monkeypatch):
+    with pytest.warns(FutureWarning, match=f"kernels: {name} is now 'native'; write that, or 'auto'"):
+        assert select(SMALL, device="cpu", kernels=name).kernels == select(SMALL, device="cpu").kernels
+    monkeypatch.setattr(selecting, "unavailable_reason", lambda: "the kernel library was not built")
+    with pytest.warns(FutureWarning):
+        assert select(SMALL, device="cpu", kernels=name).kernels == "reference", "what ran everywhere still does"
 
 
 def test_auto_takes_the_formulas_on_every_other_device():
@@ -283,7 +292,7 @@ def test_auto_takes_the_formulas_on_every_other_device():
     assert (chosen.backend.name, chosen.kernels) == ("array_api_strict:CPU_DEVICE", "reference")
 
 
-@pytest.mark.parametrize("name", ["reference", "host"])
+@pytest.mark.parametrize("name", ["reference", "native"])
 def test_kernels_by_name_are_taken_as_they_are(name):
     chosen = select(SMALL, device="cpu", kernels=name)
     assert (chosen.kernels, chosen.because) == (name, f"{name} was asked for")

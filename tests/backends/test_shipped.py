@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from support.small_nets import LOSS_CASES, rows, small_net
 
-from backprop_gpu.backends.host.select import compiled_obstacle
+from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.backends.shipped import shipped
 from backprop_gpu.maths.activations import ACTIVATIONS, get_activation
 from backprop_gpu.maths.losses import LOSSES, SquaredError, get_loss
 from backprop_gpu.maths.optimizers import OPTIMIZERS, SGD, get_optimizer
 from backprop_gpu.network.step import TrainingStep
 
-SETS = ["host"] if compiled_obstacle() else ["host", "compiled"]
+SETS = [] if unavailable_reason() else ["native"]
 TRIPLED = replace(
     ACTIVATIONS["tanh"],
     forward_function=lambda xp, Z: 3.0 * xp.tanh(Z),

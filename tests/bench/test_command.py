@@ -27,18 +27,18 @@ def run(*arguments: str) -> int:
 
 def test_steps_of_ours_and_plain_numpy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "out.json"
-    common = ("--workloads", "W2", "--peers", "numpy,ours-host", "--rounds", "2", "--slice", "0")
+    common = ("--workloads", "W2", "--peers", "numpy,ours-native", "--rounds", "2", "--slice", "0")
     assert run("step", *common, "--json", str(file), "--markdown") == 0
     read = json.loads(file.read_text(encoding="utf-8"))
     assert [(row["workload"], row["peer"], row["base"]) for row in read["rows"]] == [
-        ("W2", "ours-host", "ours-host"),
-        ("W2", "numpy", "ours-host"),
+        ("W2", "ours-native", "ours-native"),
+        ("W2", "numpy", "ours-native"),
     ]
     for row in read["rows"]:
         assert len(row["rounds"]) == 2
         assert 0.0 < row["q1"] <= row["median"] <= row["q3"]
         assert row["of_floor"] == row["floor"] / row["median"] > 0.0
-    assert {"floor", "ours-host", "numpy"} <= set(read["pools"])
+    assert {"floor", "ours-native", "numpy"} <= set(read["pools"])
     assert "| W2 | numpy |" in capsys.readouterr().out
 
 
@@ -46,7 +46,7 @@ def test_steps_of_ours_and_plain_numpy(tmp_path: Path, capsys: pytest.CaptureFix
 def test_the_other_measurements(kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(WORKLOADS, kind, (TINY,))
     monkeypatch.setenv("COLUMNS", "150")
-    assert run(kind, "--peers", "ours-host,numpy", "--rounds", "1") == 0
+    assert run(kind, "--peers", "ours-native,numpy", "--rounds", "1") == 0
     out = capsys.readouterr().out
     assert f"bench {kind}" in out
     assert "numpy" in out
@@ -55,7 +55,7 @@ def test_the_other_measurements(kind: str, monkeypatch: pytest.MonkeyPatch, caps
 def test_a_fit_to_a_target_says_what_it_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     work = replace(WORKLOADS["fit"][0], target=0.5, checked=3)
     monkeypatch.setitem(WORKLOADS, "fit", (work, replace(work, name="never", target=1.1, epochs=2)))
-    assert run("fit", "--peers", "ours-host", "--rounds", "1", "--json", str(tmp_path / "out.json")) == 0
+    assert run("fit", "--peers", "ours-native", "--rounds", "1", "--json", str(tmp_path / "out.json")) == 0
     reached, never = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["rows"]
     assert float(reached["note"].rpartition(" ")[2]) >= 0.5
     assert reached["of_floor"] is None
@@ -69,11 +69,11 @@ def test_unequal_work_fails_the_run(
     kind: str, fault: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(WORKLOADS, kind, (replace(TINY, checked=6),))
-    monkeypatch.setattr(peers, "PEERS", (*PEERS[1:2], PeerSpec("fake", f"support.peers:{fault}")))
+    monkeypatch.setattr(peers, "PEERS", (*PEERS[:1], PeerSpec("fake", f"support.peers:{fault}")))
     assert run(kind, "--rounds", "1", "--slice", "0", "--markdown") == 1
     fake, ours = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| tiny")]
     assert "| fake |  |  |  |  | not equal work: loss" in fake
-    assert "| ours-host |" in ours
+    assert "| ours-native |" in ours
     assert "1.00" in ours
 
 
@@ -84,13 +84,13 @@ def test_peers_that_cannot_take_part_are_listed(
     absent = PeerSpec("absent", ".plain_numpy:PlainNumpy", packages={"no_such_package": "no-such-package"})
     limited = PeerSpec("limited", ".plain_numpy:PlainNumpy", activations=("relu",))
     dies = PeerSpec("dies", "support.peers:Breaks")
-    monkeypatch.setattr(peers, "PEERS", (*PEERS[1:2], absent, limited, dies))
+    monkeypatch.setattr(peers, "PEERS", (*PEERS[:1], absent, limited, dies))
     assert run("step", "--rounds", "1", "--slice", "0", "--markdown") == 0
     out = capsys.readouterr().out
     assert "| absent |  |  |  |  | not installed: pip install no-such-package |" in out
     assert "| limited |  |  |  |  | has no gelu |" in out
     assert "| dies |  |  |  |  | failed: its process died |" in out
-    assert "| ours-host | " in out
+    assert "| ours-native | " in out
 
 
 def test_unknown_names_are_one_line() -> None:
@@ -107,7 +107,7 @@ def test_unknown_names_are_one_line() -> None:
 def test_peers_by_measurement() -> None:
     assert "onnxruntime" in [spec.name for spec in chosen([], "inference")]
     assert {"onnxruntime", "jax-scan"} & {spec.name for spec in chosen([], "step")} == {"jax-scan"}
-    assert [spec.name for spec in chosen(["numpy", "ours-host"], "fit")] == ["ours-host", "numpy"]
+    assert [spec.name for spec in chosen(["numpy", "ours-native"], "fit")] == ["ours-native", "numpy"]
 
 
 def test_growth_of_a_small_sweep() -> None:

@@ -25,7 +25,7 @@ def verdict(peer: PlainNumpy | Ours, activation: str, adam: str = "paper") -> st
 
 
 @pytest.mark.parametrize("activation", SMALL)
-@pytest.mark.parametrize("kernels", ["host", "reference", "auto"])
+@pytest.mark.parametrize("kernels", ["native", "reference", "auto"])
 def test_our_kernels_do_equal_work(kernels: str, activation: str) -> None:
     assert verdict(Ours(kernels), activation) is None
 
@@ -62,7 +62,7 @@ def test_predictions() -> None:
     want, disturbed = reference_probabilities(work)
     allowed, task = bound(want, disturbed), make_task(work, rows=512)
     found = []
-    for peer in (Ours("host"), PlainNumpy(), WrongBias()):
+    for peer in (Ours("native"), PlainNumpy(), WrongBias()):
         peer.prepare(task)
         found.append(difference(peer.predict(task.X).reshape(-1), want, allowed))
     assert found[:2] == [None, None]

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from backprop_gpu.backends import get_backend
+from backprop_gpu.backends.cpu.kernels import NativeKernels
 from backprop_gpu.backends.cpu.library import unavailable_reason
-from backprop_gpu.backends.host.kernels import HostKernels
-from backprop_gpu.backends.host.select import compiled_obstacle
 from backprop_gpu.bench.desk import losses_of
 from backprop_gpu.bench.device_checks import graph_against_eager, kernel_sets, leaks, repeats
 from backprop_gpu.bench.device_floor import UPDATE_VALUES, DeviceMachine, best, floor
@@ -44,7 +43,7 @@ def load() -> Any:
 
 
 @pytest.mark.parametrize("work", [CLASSES, VALUES, *(w.alike for w in DEVICE_WORKLOADS if w.alike)])
-@pytest.mark.parametrize("peer", [Naive("cpu"), Ours("reference"), Ours("host", eager=True), PlainNumpy()])
+@pytest.mark.parametrize("peer", [Naive("cpu"), Ours("reference"), Ours("native", eager=True), PlainNumpy()])
 def test_equal_work(peer: Any, work: Workload) -> None:
     want, disturbed = reference_losses(work, "paper")
     assert difference(losses_of(peer.prepare, peer.checked_epoch, work), want, bound(want, disturbed)) is None
@@ -67,7 +66,7 @@ def test_the_reference_s_squares_have_their_derivative() -> None:
 def test_values_are_predicted_as_they_are() -> None:
     task = make_task(VALUES)
     found = []
-    for peer in (PlainNumpy(), Ours("host")):
+    for peer in (PlainNumpy(), Ours("native")):
         peer.prepare(task)
         found.append(peer.predict(task.X[:100]))
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-5)
@@ -136,14 +135,13 @@ def test_after_the_deadline_nobody_begins() -> None:
 
 def test_checks_of_a_device() -> None:
     kinds = kernel_sets("cpu")
-    native, compiled = [] if unavailable_reason() else ["native"], [] if compiled_obstacle() else ["compiled"]
-    assert kinds == ["reference", *native, "host", *compiled]
+    assert kinds == ["reference"] + ([] if unavailable_reason() else ["native"])
     for kind in kinds:
         found = graph_against_eager("cpu", kind, CLASSES)
         assert found["equal"]
         assert found["recorded"] == (kind != "reference")
         assert repeats("cpu", kind, CLASSES, steps=20) == {"steps": 24, "runs": 3, "equal": True, "finite": True}
-    found = leaks("cpu", "host", replace(CLASSES, sizes=(20, 300, 300, 5)), fits=3)
+    found = leaks("cpu", "native", replace(CLASSES, sizes=(20, 300, 300, 5)), fits=3)
     assert len(found["bytes after each fit"]) == 4
     assert found["grown"] < found["parameters"]
 
@@ -152,8 +150,8 @@ def test_a_recorded_step_that_is_another_step_is_seen(monkeypatch: pytest.Monkey
     def one_too_few(self: Any, program: Any) -> Any:
         return lambda times: [program() for _ in range(times - 1)]
 
-    monkeypatch.setattr(HostKernels, "capture", one_too_few)
-    assert graph_against_eager("cpu", "host", CLASSES, epochs=1)["equal"] is False
+    monkeypatch.setattr(NativeKernels, "capture", one_too_few)
+    assert graph_against_eager("cpu", "native", CLASSES, epochs=1)["equal"] is False
 
 
 def test_memory_that_does_not_come_back_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +165,7 @@ def test_memory_that_does_not_come_back_is_seen(monkeypatch: pytest.MonkeyPatch)
         kept.append(self.params)
 
     monkeypatch.setattr(DenseNet, "__init__", keeping)
-    found = leaks("cpu", "host", replace(CLASSES, sizes=(20, 300, 300, 5)), fits=2)
+    found = leaks("cpu", "native", replace(CLASSES, sizes=(20, 300, 300, 5)), fits=2)
     assert found["grown"] >= found["parameters"]
 
 

@@ -15,7 +15,7 @@ from backprop_gpu.errors import DataError
 
 OURS = {
     "workload": "W1",
-    "peer": "ours-host",
+    "peer": "ours-native",
     "median": 1.234e-3,
     "q1": 1.2e-3,
     "q3": 1.3e-3,
@@ -23,7 +23,7 @@ OURS = {
     "rounds": [1.2e-3, 1.234e-3, 1.3e-3],
     "floor": 6.17e-4,
     "of_floor": 0.5,
-    "base": "ours-host",
+    "base": "ours-native",
     "note": "",
 }
 PEER = OURS | {"peer": "jax-jit", "median": 2.468e-3, "q1": 2.4e-3, "q3": 2.5e-3, "ratio": 2.0, "of_floor": 0.25}
@@ -60,7 +60,7 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_cells() -> None:
-    assert output.cells("step", OURS) == ["W1", "ours-host", "1.23 ms", "1.2 ms - 1.3 ms", "1.00", "50%", ""]
+    assert output.cells("step", OURS) == ["W1", "ours-native", "1.23 ms", "1.2 ms - 1.3 ms", "1.00", "50%", ""]
     assert output.cells("step", MISSING) == ["W2", "torch", "", "", "", "", "not installed: pip install torch"]
     assert output.cells("fit", PEER | {"of_floor": None, "note": "9 epochs"})[-2:] == ["", "9 epochs"]
     assert output.cells("growth", GROWTH[0]) == ["width", "1,024", "1.5e+09", "4 ms", "4 ms - 5 ms", "0.98"]
@@ -84,7 +84,7 @@ def test_markdown() -> None:
     assert "* Python 3.12.1, numpy 2.4.0" in lines
     assert "* Variables of the libraries: `OPENBLAS_CORETYPE=Haswell`" in lines
     assert "* Thread pools: numpy: openblas 0.3.31 Haswell 2" in lines
-    assert "* Ratio: time over that of ours-host in the same round; median of the rounds" in lines
+    assert "* Ratio: time over that of ours-native in the same round; median of the rounds" in lines
     table = [line for line in lines if line.startswith("|")]
     assert table[0] == "| workload | peer | median | quartiles | ratio | % of floor | note |"
     assert table[3] == "| W1 | jax-jit | 2.47 ms | 2.4 ms - 2.5 ms | 2.00 | 25% |  |"

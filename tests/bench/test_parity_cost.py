@@ -22,7 +22,7 @@ def test_a_row_for_step_and_check_of_every_kernel_set(monkeypatch: pytest.Monkey
     assert run_bench(parser.parse_args(arguments)) == 0
     rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
     assert [(row["kernels"], row["what"]) for row in rows] == [
-        (kernels, what) for kernels in ("compiled", "host", "reference") for what in ("step", "check")
+        (kernels, what) for kernels in ("native", "reference") for what in ("step", "check")
     ]
     for step, check in zip(rows[::2], rows[1::2], strict=True):
         assert step["ratio"] == step["peak_ratio"] == 1.0
@@ -34,5 +34,5 @@ def test_a_row_for_step_and_check_of_every_kernel_set(monkeypatch: pytest.Monkey
 
 
 def test_the_memory_of_a_step_grows_with_the_batch() -> None:
-    peaks = [parity_cost.Cost("host", (20, 16, 5), m).peak("step") for m in (64, 640)]
+    peaks = [parity_cost.Cost("native", (20, 16, 5), m).peak("step") for m in (64, 640)]
     assert peaks[1] > 3 * peaks[0]

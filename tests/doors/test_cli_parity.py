@@ -26,7 +26,7 @@ def command(tmp_path: Path) -> Command:
 
 
 def test_a_healthy_device_passes(command: Command) -> None:
-    out = command.ok("parity", "run", "moons", "--steps", "2", "--set", "kernels=host")
+    out = command.ok("parity", "run", "moons", "--steps", "2", "--set", "kernels=native")
     assert "parity ok, worst ratio" in out
     assert "step 2: drift" in out
 
@@ -51,7 +51,7 @@ def test_probes_and_lattice_steps_pass(command: Command, verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", ["run", "probe", "exact"])
-@pytest.mark.parametrize(("kernels", "judged"), [("reference", "ReferenceKernels"), ("host", "HostKernels")])
+@pytest.mark.parametrize(("kernels", "judged"), [("reference", "ReferenceKernels"), ("native", "NativeKernels")])
 def test_the_kernels_that_were_chosen_are_judged(command: Command, verb: str, kernels: str, judged: str) -> None:
     command.ok("train", *SHORT, "--set", f"kernels={kernels}", "--run-dir", "run")
     for model in (["moons", "--set", f"kernels={kernels}"], ["run"]):
@@ -60,7 +60,7 @@ def test_the_kernels_that_were_chosen_are_judged(command: Command, verb: str, ke
 
 
 def test_both_devices_are_judged_with_the_kernels_that_were_chosen(command: Command) -> None:
-    for kernels, judged in (("reference", ["ReferenceKernels"] * 2), ("host", ["HostKernels", "ReferenceKernels"])):
+    for kernels, judged in (("reference", ["ReferenceKernels"] * 2), ("native", ["NativeKernels", "ReferenceKernels"])):
         devices = ["--devices", "numpy,array_api_strict", "--set", f"kernels={kernels}"]
         found = json.loads(command.ok("parity", "diff", "moons", *devices, "--json"))
         assert [r["about"]["kernels"] for r in found["reports"]] == judged

@@ -30,7 +30,7 @@ def test_every_device_gives_the_same_fit(target: str, device: str) -> None:
     assert all(isinstance(c, np.ndarray) for c in there.coefs_)
 
 
-@pytest.mark.parametrize("kernels", ["reference", "host", "auto"])
+@pytest.mark.parametrize("kernels", ["reference", "native", "auto"])
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 def test_every_kernel_set_gives_the_same_fit_within_rounding(kernels: str, solver: str) -> None:
     X, y = rows("multiclass")

@@ -14,7 +14,7 @@ from sklearn.datasets import load_diabetes, load_iris
 from support.estimators import same_bits
 
 from backprop_gpu import MLPClassifier, MLPRegressor
-from backprop_gpu.backends.host.select import compiled_obstacle
+from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.estimators import ensemble, tabular
 from backprop_gpu.maths.optimizers import SGD
 from backprop_gpu.network.dense_net import BLOCK_ROWS
@@ -37,8 +37,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "adaptive rates": {"solver": "sgd", "learning_rate": "adaptive", "dropout": 0.3, "clip_norm": 0.1},
     "rows as they come, float64": {"shuffle": False, "dtype": "float64", "alpha": 0.1},
 }
-needs_numba = pytest.mark.skipif(compiled_obstacle() is not None, reason="numba is not installed")
-KERNELS = ["reference", "host", pytest.param("compiled", marks=needs_numba)]
+needs_native = pytest.mark.skipif(bool(unavailable_reason()), reason=unavailable_reason())
+KERNELS = ["reference", pytest.param("native", marks=needs_native)]
 
 
 @pytest.fixture
@@ -101,10 +101,10 @@ def test_a_net_that_stops_leaves_and_the_others_go_on(programs: list[JointPass])
     assert steps == [n * len(lap.batches) for n, lap in zip(ends, programs[0].laps, strict=True)]
 
 
-@needs_numba
-def test_the_program_is_one_compiled_loop_over_rows_that_lie_there_once(programs: list[JointPass]) -> None:
+@needs_native
+def test_the_program_is_one_native_program_over_rows_that_lie_there_once(programs: list[JointPass]) -> None:
     X, y = load_iris(return_X_y=True)
-    MLPClassifier(**SHORT, kernels="compiled").fit(X, y)
+    MLPClassifier(**SHORT, kernels="native").fit(X, y)
     assert [replay.__qualname__ for replay, _ in programs[0].replays] == [
         "RecordingKernels.capture.<locals>.replay"
     ] * len(programs[0].laps[0].parts)
@@ -166,7 +166,7 @@ class Interrupted(SGD):
 def test_an_interrupt_ends_all_nets_with_what_they_have() -> None:
     X, y = load_diabetes(return_X_y=True)
     steps = -(-300 // 32)
-    given = {**SHORT, "learning_rate": {"name": "constant"}, "kernels": "host"}
+    given = {**SHORT, "learning_rate": {"name": "constant"}, "kernels": "native"}
     validation = {"X_val": X[300:], "y_val": y[300:]}
     stopped = Interrupted(learning_rate=0.01, at=4 * steps + 1)
     with pytest.warns(UserWarning, match="interrupted by user"):

@@ -50,7 +50,7 @@ print("usable", flush=True)
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT that is sent to one process")
 @pytest.mark.parametrize(
     ("solver", "kernels", "kind"),
-    [("adam", "auto", "labels"), ("adam", "host", "early"), ("sgd", "auto", "values"), ("lbfgs", "auto", "values")],
+    [("adam", "auto", "labels"), ("adam", "native", "early"), ("sgd", "auto", "values"), ("lbfgs", "auto", "values")],
 )
 def test_what_was_fitted_is_kept(solver: str, kernels: str, kind: str, tmp_path: Path) -> None:
     script = tmp_path / "fit.py"

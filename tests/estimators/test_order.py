@@ -47,7 +47,7 @@ def laid_out(X: np.ndarray) -> dict[str, np.ndarray]:
             "bytes swapped": X.astype(">f8"), "shifted": shifted}  # fmt: skip
 
 
-@pytest.mark.parametrize("kernels", ["compiled", "host", "reference"])
+@pytest.mark.parametrize("kernels", ["native", "reference"])
 @pytest.mark.parametrize("target", SETS)
 def test_rows_are_read_where_they_lie_and_never_written(target: str, kernels: str, sources: list[list[Any]]) -> None:
     X, y = rows(target)
@@ -182,7 +182,7 @@ def test_bagging_gives_some_rows_no_weight_and_is_scikit_learns(kind: str) -> No
     assert np.isfinite(fitted(bag(tail, 4, random_state=0), X, y).predict(X)).all()
 
 
-@pytest.mark.parametrize("kernels", ["compiled", "host", "reference"])
+@pytest.mark.parametrize("kernels", ["native", "reference"])
 @pytest.mark.parametrize("target", SETS)
 def test_partial_fit_of_any_numbers_of_rows_keeps_the_buffers_of_the_last(target: str, kernels: str) -> None:
     X, y = rows(target)

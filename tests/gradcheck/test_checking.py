@@ -28,7 +28,7 @@ PENALTIES: dict[str, dict[str, Any]] = {
     "l1+l2": {"l1": 0.2, "l2": 0.3},
     "penalty_over_none": {"l1": 0.2, "l2": 0.3, "penalty_over": "none"},
 }
-KERNELS = ("host", "reference")
+KERNELS = ("native", "reference")
 
 
 def check(net: DenseNet, X: np.ndarray, y: np.ndarray, weights: Any = None, **settings: Any) -> None:

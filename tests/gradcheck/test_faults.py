@@ -12,7 +12,7 @@ import pytest
 from support.small_nets import LOSS_CASES, ROWS, rows, small_net
 
 from backprop_gpu.backends.base import Backend
-from backprop_gpu.backends.host.kernels import HostKernels
+from backprop_gpu.backends.cpu.kernels import NativeKernels
 from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.gradcheck import GradientReport, gradcheck
 from backprop_gpu.network.dense_net import DenseNet
@@ -271,7 +271,7 @@ def failed(report: GradientReport) -> tuple[str, ...]:
     return tuple(t.name for t in report.tensors if not t.ok)
 
 
-@pytest.mark.parametrize("kernels", [HostKernels, ReferenceKernels])
+@pytest.mark.parametrize("kernels", [NativeKernels, ReferenceKernels])
 @pytest.mark.parametrize(("fault", "tensors", "settings"), FAULTS)
 def test_a_fault_is_caught_in_the_tensors_that_it_spoils_and_no_others(
     fault: type, tensors: tuple[str, ...], settings: dict[str, Any], kernels: type
@@ -284,7 +284,7 @@ def test_a_fault_is_caught_in_the_tensors_that_it_spoils_and_no_others(
     assert not report.error <= 1e-12  # NaN counts as a failure too
 
 
-@pytest.mark.parametrize("kernels", [HostKernels, ReferenceKernels])
+@pytest.mark.parametrize("kernels", [NativeKernels, ReferenceKernels])
 @pytest.mark.parametrize("entry", [(0, 0), (3, 2), (2, 1)])
 @pytest.mark.parametrize("size", [1e-9, -1e-4, 0.1])
 def test_one_bad_entry_is_found_and_shown_with_both_numbers(entry: tuple[int, int], size: float, kernels: type) -> None:
@@ -320,7 +320,7 @@ def test_the_number_that_is_wanted_is_the_slope_of_the_cost_by_central_differenc
         def spoil(self, dW: Any, *_: Any) -> None:
             dW[1, 2] += 0.125
 
-    net, report = checked(Bad, HostKernels)
+    net, report = checked(Bad, NativeKernels)
     bad = report.tensors[ALL.index("W3")]
     assert bad.worst == (1, 2)
     assert bad.got - bad.want == pytest.approx(0.125, rel=1e-12)
@@ -334,7 +334,7 @@ def test_the_number_that_is_wanted_is_the_slope_of_the_cost_by_central_differenc
 
 
 def test_a_gradient_that_is_not_a_number_is_the_worst_entry_and_the_largest_error() -> None:
-    _, report = checked(NotANumber, HostKernels)
+    _, report = checked(NotANumber, NativeKernels)
     bad = report.tensors[ALL.index("W2")]
     assert bad.worst == (3, 1)
     assert np.isnan(bad.got)
@@ -342,7 +342,7 @@ def test_a_gradient_that_is_not_a_number_is_the_worst_entry_and_the_largest_erro
     assert np.isnan(report.error)
 
 
-@pytest.mark.parametrize("kernels", [HostKernels, ReferenceKernels])
+@pytest.mark.parametrize("kernels", [NativeKernels, ReferenceKernels])
 def test_the_other_slope_at_a_kink_is_caught_where_a_pre_activation_is_zero(kernels: type) -> None:
     class OneAtZero(InputGradient):
         def spoil(self, given: Any, *, scale: Any, dZ_prev: Any, db_prev: Any, accumulate: bool) -> None:
@@ -360,10 +360,10 @@ def test_the_other_slope_at_a_kink_is_caught_where_a_pre_activation_is_zero(kern
 
 @pytest.mark.parametrize("loss", ["binary", "categorical-integer", "poisson", "huber", "absolute"])
 def test_faults_are_caught_under_every_loss(loss: str) -> None:
-    assert checked(None, HostKernels, loss=loss)[1].ok
-    assert failed(checked(WrongSign, HostKernels, loss=loss)[1]) == ("W2",)
-    assert failed(checked(OneOverMMinusOne, HostKernels, loss=loss)[1]) == ALL
-    assert failed(checked(BiasIsTheMean, HostKernels, loss=loss)[1]) == ("b1",)
+    assert checked(None, NativeKernels, loss=loss)[1].ok
+    assert failed(checked(WrongSign, NativeKernels, loss=loss)[1]) == ("W2",)
+    assert failed(checked(OneOverMMinusOne, NativeKernels, loss=loss)[1]) == ALL
+    assert failed(checked(BiasIsTheMean, NativeKernels, loss=loss)[1]) == ("b1",)
 
 
 def test_a_fault_of_a_normalized_layers_gamma_is_named() -> None:

@@ -12,6 +12,7 @@ from support.bench import same_bits
 from support.small_nets import two_moons
 
 from backprop_gpu import gradcheck
+from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.errors import ConfigError, DataError, ShapeError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.model_file import load_model, save_model
@@ -272,10 +273,10 @@ def test_prediction_is_by_the_running_statistics_row_by_row(case: Case) -> None:
 # --- training ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(bool(unavailable_reason()), reason=unavailable_reason())
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_compiled_kernels_record_it_and_play_what_python_would_run(dtype: str) -> None:
-    case = Case("numpy", "compiled")
-    pytest.importorskip("numba")
+def test_native_kernels_record_it_and_play_what_python_would_run(dtype: str) -> None:
+    case = Case("numpy", "native")
     runs = []
     for played in (True, False):
         net = net_of(case, dtype, dropout=[0.2, 0.0])

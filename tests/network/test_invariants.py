@@ -20,14 +20,14 @@ from support.bench import same_bits
 from support.bounds import Bounded
 from support.whole import agree, gradient
 
-from backprop_gpu.backends.host.select import compiled_obstacle
+from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.maths.activations import ACTIVATIONS
 from backprop_gpu.maths.losses import LOSSES
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 
 FEW = settings(max_examples=40, derandomize=True, deadline=None)
-KERNELS = ["reference", "host", *(["compiled"] if compiled_obstacle() is None else [])]
+KERNELS = ["reference", *([] if unavailable_reason() else ["native"])]
 HIDDEN = [name for name, a in ACTIVATIONS.items() if not a.output_only]
 Grads = dict[str, np.ndarray]
 

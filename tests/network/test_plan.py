@@ -11,7 +11,7 @@ import pytest
 from support.standin import StandInBackend
 
 from backprop_gpu.backends.base import Backend
-from backprop_gpu.backends.host.select import compiled_obstacle
+from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.maths.activations import ACTIVATIONS
 from backprop_gpu.maths.losses import LOSSES
 from backprop_gpu.maths.optimizers import OPTIMIZERS
@@ -21,7 +21,7 @@ from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import Batches
 from backprop_gpu.training.passes import Pass
 
-KERNELS = ["reference", "host"] + (["compiled"] if compiled_obstacle() is None else [])
+KERNELS = ["reference"] + ([] if unavailable_reason() else ["native"])
 WIDE = [50, 300, 200, 10]
 SEVERAL = {"name": "grouped_cross_entropy", "groups": [180, 20, 100], "label_smoothing": 0.1}
 
@@ -128,7 +128,7 @@ def test_every_activation(activation: str) -> None:
 
 
 def test_the_parts() -> None:
-    net = DenseNet([64, 128, 32], loss="squared_error", device="cpu", kernels="host")
+    net = DenseNet([64, 128, 32], loss="squared_error", device="cpu", kernels="native")
     settings: dict[str, Any] = {"kernels": net.kernels, "loss": "squared_error"}
     plan = predict_memory([64, 128, 32], 256, rows=1000, **settings)
     P = 4 * (64 * 128 + 128 * 32 + 128 + 64)  # each padded to 256 bytes: b2 takes 64 numbers for its 32
@@ -144,7 +144,7 @@ def test_the_parts() -> None:
 
 
 def test_nothing_is_allocated_to_say_it() -> None:
-    net = DenseNet([2, 2], loss="squared_error", device="cpu", kernels="host")
+    net = DenseNet([2, 2], loss="squared_error", device="cpu", kernels="native")
     tracemalloc.start()
     try:
         plan = predict_memory([2**15, 2**15, 2**15], 2**20, rows=2**30, kernels=net.kernels, loss="squared_error")

@@ -26,7 +26,7 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", PLANS)
-@pytest.mark.parametrize("kernels", ["reference", "host", "auto"])
+@pytest.mark.parametrize("kernels", ["reference", "native", "auto"])
 def test_a_case_gives_the_findings_it_was_made_from(tmp_path: Path, name: str, kernels: str) -> None:
     plan = PLANS[name]
     X, y = plan.rows()

@@ -46,7 +46,7 @@ def test_a_good_device_passes_and_says_so() -> None:
     assert report.drift == []
 
 
-@pytest.mark.parametrize("kernels", ["reference", "host", "auto"])
+@pytest.mark.parametrize("kernels", ["reference", "native", "auto"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_model_is_not_changed(kernels: str, dtype: str) -> None:
     model = net(kernels=kernels, dtype=dtype)
@@ -159,7 +159,7 @@ def test_lists_and_one_row_are_taken() -> None:
 
 
 def test_a_numpy_network_is_checked_on_another_device() -> None:
-    report = check(net(kernels="host"), *rows(), device="array_api_strict")
+    report = check(net(kernels="native"), *rows(), device="array_api_strict")
     assert report.ok
     assert report.about["device"].startswith("array_api_strict")
 
@@ -170,9 +170,9 @@ def test_a_run_folder_and_a_model_file_are_models(tmp_path: Path) -> None:
     save_model(tmp_path / "model.safetensors", net)
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((16, 3)), rng.standard_normal((16, 2))
-    wanted = check(net, X, y, kernels="host")
+    wanted = check(net, X, y, kernels="native")
     for model in (tmp_path, str(tmp_path / "model.safetensors")):
-        report = check(model, X, y, kernels="host")
+        report = check(model, X, y, kernels="native")
         assert report.ok
         assert [f.got for f in report.findings] == [f.got for f in wanted.findings]
     with pytest.raises(CheckpointError, match="no model file"):

@@ -61,7 +61,7 @@ def test_at_long_sums_it_is_the_probe_that_sees_it(place: str) -> None:
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "sigmoid"])
-@pytest.mark.parametrize("kernels", ["host", "reference"])
+@pytest.mark.parametrize("kernels", ["native", "reference"])
 @pytest.mark.parametrize("place", PLACES)
 def test_an_honest_device_is_not_probed_where_its_rms_speaks_for_it(place: str, kernels: str, activation: str) -> None:
     """A probe costs more than the step."""

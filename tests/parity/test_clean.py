@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from support.clean_runs import ACTIVATIONS, EXAMPLES, LOSSES, OPTIMIZERS, SCHEDULES, Run, devices, plan, run
 from support.orders import ORDERS, sequential
 
+from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.parity.checking import check
 
@@ -36,7 +36,7 @@ def test_the_sample_covers_what_it_should() -> None:
     assert found == set(devices())
     assert {f"order {name}" for name in ORDERS} <= found
     assert len(ORDERS) >= 4
-    assert {"numpy reference", "numpy host", "array_api_strict reference", "fp16 emulated"} <= found
+    assert {"numpy reference", "array_api_strict reference", "fp16 emulated"} <= found
     assert {r.dtype for r in runs} == {"float32", "float64"}
     assert {r.claim for r in runs} == {"fp32", "fp64", "fp16"}
     assert {r.m for r in runs} == set(EXAMPLES) >= {1, 2, 3, 13, 15, 17, 31, 33, 63, 65}
@@ -54,24 +54,24 @@ def test_the_sample_covers_what_it_should() -> None:
     assert any(r.settings["micro_batch"] and r.m % r.settings["micro_batch"] for r in runs), "ragged micro-batches"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed: no compiled kernels")
-def test_compiled_kernels_are_in_the_sample() -> None:
-    assert "numpy compiled" in {plan(i).device for i in range(RUNS)}
+@pytest.mark.skipif(bool(unavailable_reason()), reason=unavailable_reason())
+def test_native_kernels_are_in_the_sample() -> None:
+    assert "numpy native" in {plan(i).device for i in range(RUNS)}
 
 
-@pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed: no compiled kernels")
-def test_compiled_kernels_drop_an_infinite_delta() -> None:
+@pytest.mark.skipif(bool(unavailable_reason()), reason=unavailable_reason())
+def test_native_kernels_drop_an_infinite_delta() -> None:
     sizes, rows = [4, 8, 3], np.full((6, 4), 40.0)
-    net = DenseNet(sizes, loss="poisson", dropout=0.5, device="numpy", kernels="compiled", seed=1)
+    net = DenseNet(sizes, loss="poisson", dropout=0.5, device="numpy", kernels="native", seed=1)
     named = net.parameters()
     net.set_parameters(named | {name: np.abs(x) + 0.5 for name, x in named.items() if name.startswith("W")})
     with np.errstate(all="ignore"):
         report = check(net, rows, np.ones((6, 3)))
-        assert check(net, rows, np.ones((6, 3)), kernels="host").ok, "the network is not to blame"
+        assert check(net, rows, np.ones((6, 3)), kernels="reference").ok, "the network is not to blame"
     assert report.ok, report.summary()
 
 
-@pytest.mark.parametrize("device", [d for d in ("numpy host", "numpy reference", "numpy compiled") if d in devices()])
+@pytest.mark.parametrize("device", [d for d in ("numpy reference", "numpy native") if d in devices()])
 def test_networks_that_diverge_are_found_right(device: str) -> None:
     """Poisson's e^Z overflows: weights, activations and deltas become infinite and NaN within a step or two."""
     diverged = 0

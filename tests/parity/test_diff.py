@@ -34,9 +34,9 @@ def test_the_same_kernels_do_not_differ() -> None:
 
 def test_kernel_sets_of_one_device_are_compared_too() -> None:
     X, y = EARLY.rows()
-    report = diff(EARLY.net(), X, y, ["numpy", "numpy"], kernels=("reference", "host"))
+    report = diff(EARLY.net(), X, y, ["numpy", "numpy"], kernels=("reference", "native"))
     assert report.ok
-    assert [r.about["kernels"] for r in report.reports] == ["ReferenceKernels", "HostKernels"]
+    assert [r.about["kernels"] for r in report.reports] == ["ReferenceKernels", "NativeKernels"]
 
 
 @pytest.mark.parametrize("place", [0, 1])

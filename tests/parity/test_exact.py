@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from parity.faults import FAULTS, FaultyBackend, rounded_to
 from support.orders import ORDERS, HalfKernels, With, with_product
 
 from backprop_gpu.backends.base import Backend
+from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.errors import ConfigError
 from backprop_gpu.network.dense_net import DenseNet
@@ -20,7 +20,7 @@ from backprop_gpu.parity.lattice import exact
 from backprop_gpu.parity.trace import StepTrace
 
 SIZES = [(1, 1), (5, 6, 6, 2), (30, 16, 8, 1), (3, 400, 7, 4), (20,) * 9]
-DEVICES = ["numpy reference", "numpy host", "array_api_strict reference"]
+DEVICES = ["numpy reference", "array_api_strict reference"]
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
@@ -35,11 +35,11 @@ def test_honest_devices_are_exact(name: str, one_over_m: str, sizes: tuple[int, 
         assert all(f.ratio == 0.0 for f in report.findings)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed: no compiled kernels")
+@pytest.mark.skipif(bool(unavailable_reason()), reason=unavailable_reason())
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_compiled_kernels_are_exact(sizes: tuple[int, ...]) -> None:
+def test_native_kernels_are_exact(sizes: tuple[int, ...]) -> None:
     for one_over_m in ("early", "late"):
-        assert exact(sizes, "numpy", kernels="compiled", one_over_m=one_over_m).ok
+        assert exact(sizes, "numpy", kernels="native", one_over_m=one_over_m).ok
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -161,7 +161,7 @@ def test_a_network_gives_its_sizes_and_odd_outputs_are_rounded_down() -> None:
     assert report.about["claim"] == "exact"
 
 
-@pytest.mark.parametrize("kernels", ["reference", "host"])
+@pytest.mark.parametrize("kernels", ["reference", "native"])
 def test_a_network_is_judged_with_its_own_kernels_and_device(kernels: str) -> None:
     net = DenseNet([9, 8, 4], loss="squared_error", device="numpy", kernels=kernels)
     same = [exact(net), exact(net, "numpy"), exact(net, net.backend)]

@@ -14,6 +14,7 @@ from support.backends import Case, cases
 
 from backprop_gpu.backends import get_backend
 from backprop_gpu.backends.base import Backend
+from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.parity.findings import Finding
@@ -113,10 +114,10 @@ def test_the_kernel_sets_of_this_package_pass(case: Case, dtype: str) -> None:
     assert len([f for f in found if f.operation == "probe one-hot"]) == 6 * len(shapes)
 
 
-def test_compiled_kernels_pass() -> None:
-    pytest.importorskip("numba", reason="compiled kernels need numba")
+@pytest.mark.skipif(bool(unavailable_reason()), reason=unavailable_reason())
+def test_native_kernels_pass() -> None:
     backend = get_backend("cpu")
-    assert not wrong(probe(backend, backend.kernels("compiled"), [(17, 31, 33), (1, 2, 3)]))
+    assert not wrong(probe(backend, backend.kernels("native"), [(17, 31, 33), (1, 2, 3)]))
 
 
 # -- faulty products --------------------------------------------------------------------------------------------------

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import numpy as np
 import pytest
 from parity.faults import DROPOUT, EARLY, LATE, MICRO, Plan
 
+from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.parity.step_replay import judge_step
 from backprop_gpu.parity.trace import trace_step
 
 PLANS = {"early": EARLY, "late": LATE, "micro": MICRO, "dropout": DROPOUT}
-SETS = [("numpy", "reference"), ("numpy", "host"), ("array_api_strict", "reference"), ("numpy", "compiled")]
+SETS = [("numpy", "reference"), ("array_api_strict", "reference"), ("numpy", "native")]
 
 
 def kernel_sets() -> list[Any]:
-    no_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
-    return [pytest.param(d, k, marks=[no_numba] if k == "compiled" else [], id=f"{d}-{k}") for d, k in SETS]
+    needs = pytest.mark.skipif(bool(unavailable_reason()), reason=unavailable_reason())
+    return [pytest.param(d, k, marks=[needs] if k == "native" else [], id=f"{d}-{k}") for d, k in SETS]
 
 
 def step_of(plan: Plan, device: str, kernels: str) -> tuple[TrainingStep, list[Any]]:

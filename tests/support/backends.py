@@ -1,6 +1,6 @@
 """Which devices and kernel sets the tests run on, as data.
 
-Always NumPy with its kernel sets (compiled: a skip where numba is not installed), and array_api_strict with two of its
+Always NumPy with its kernel sets (native: a skip where its library is not), and array_api_strict with two of its
 devices; torch where it is installed;
 CuPy where the probe says that CUDA works, else as a skip that gives the probe's reason; and the fast CUDA kernels
 emulated on the host (``emulated_cuda``), where there is g++. The environment variable
@@ -27,13 +27,12 @@ from support.emulated_cuda import obstacle as emulation_obstacle
 from backprop_gpu.backends import Backend, get_backend
 from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.backends.cuda.probe import probe
-from backprop_gpu.backends.host.select import compiled_obstacle
 from backprop_gpu.backends.protocol import Kernels
 
 ENVIRONMENT_VARIABLE = "BACKPROP_GPU_TEST_BACKENDS"
 
 # The kernel sets of a namespace; one that is not listed has the reference alone and its name says no more.
-KERNELS = {"numpy": ("reference", "native", "host", "compiled"), "cupy": ("reference", "fused"), "emulated": ("fused",)}
+KERNELS = {"numpy": ("reference", "native"), "cupy": ("reference", "fused"), "emulated": ("fused",)}
 
 # Units in the last place by which a namespace's functions may miss, from its own documents.
 # NumPy: at most 4 for its SIMD loops (the published figures are 2.52 for exp and 3.83 for log in float32).
@@ -113,9 +112,6 @@ def _marks(case: Case) -> list[pytest.MarkDecorator]:
     if case.kind == "native":
         reason = unavailable_reason()
         return [] if not reason else [pytest.mark.skip(reason=reason)]
-    if case.kind == "compiled":
-        obstacle = compiled_obstacle()
-        return [] if obstacle is None else [pytest.mark.skip(reason=obstacle[1])]
     if case.namespace == "emulated":
         missing = emulation_obstacle()
         return [] if missing is None else [pytest.mark.skip(reason=missing)]

@@ -1,7 +1,7 @@
 """Random networks on honest devices: whatever parity finds wrong with one of them is a false alarm.
 
 Run number ``i`` of a seed is always the same network and data. The standard library and NumPy are enough;
-array_api_strict, torch and numba take part where they are installed.
+array_api_strict and torch take part where they are installed, the native kernels where their library is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from support.orders import ORDERS, HalfKernels, With, with_product
 
+from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.parity.checking import check
 from backprop_gpu.parity.report import Report
@@ -79,19 +80,19 @@ SCHEDULES: tuple[Any, ...] = (
 )
 
 
-ALWAYS = ("numpy reference", "numpy host", *(f"order {name}" for name in ORDERS), "fp16 emulated")
+ALWAYS = ("numpy reference", *(f"order {name}" for name in ORDERS), "fp16 emulated")
 # Name of a device -> what must be installed.
 OPTIONAL = {
     "array_api_strict reference": ("array_api_strict",),
     "torch:cpu reference": ("torch", "array_api_compat"),
-    "numpy compiled": ("numba",),
 }
-FLOAT64 = ("numpy reference", "numpy host", "array_api_strict reference", "torch:cpu reference")
+FLOAT64 = ("numpy reference", "numpy native", "array_api_strict reference", "torch:cpu reference")
 
 
 def devices() -> list[str]:
     """What can be had here: names that :func:`run` knows."""
-    return [*ALWAYS, *(n for n, needs in OPTIONAL.items() if all(importlib.util.find_spec(m) for m in needs))]
+    native = [] if unavailable_reason() else ["numpy native"]
+    return [*ALWAYS, *native, *(n for n, needs in OPTIONAL.items() if all(importlib.util.find_spec(m) for m in needs))]
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def test_the_command_line_says_it_in_one_line(capsys: pytest.CaptureFixture[str]
     from backprop_gpu.cli import main
 
     hidden = "model.hidden=[1000000, 1000000]"
-    assert main(["train", "--device", "cpu", "--set", hidden, "--set", "kernels=host"]) == 2
+    assert main(["train", "--device", "cpu", "--set", hidden, "--set", "kernels=native"]) == 2
     error = capsys.readouterr().err
     assert "the parameters and gradients of 30 - 1000000 - 1000000 - 1 do not fit on numpy" in error
     assert "batch" not in error

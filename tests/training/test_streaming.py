@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 from support.standin import StandInBackend
 
-from backprop_gpu.backends.host.select import compiled_obstacle
+from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.errors import DeviceError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.training.trainer import History, Trainer
 
 DEVICES: list[tuple[str, str]] = [
     ("cpu", "reference"),
-    ("cpu", "host"),
-    *([("cpu", "compiled")] if compiled_obstacle() is None else []),
+    *([("cpu", "native")] if not unavailable_reason() else []),
     ("array_api_strict", "auto"),
     ("array_api_strict:device1", "auto"),
     ("standin", "auto"),
@@ -66,8 +65,8 @@ def test_memory_mapped_rows(tmp_path: Path, dtype: str, order: str) -> None:
     X = (10.0 * X).astype(dtype)
     mapped = np.memmap(tmp_path / "X", dtype, "w+", shape=X.shape, order=order)  # type: ignore[call-overload]
     mapped[:] = X
-    theta, _ = trained("cpu", "host", "device", X, y)
-    streamed, _ = trained("cpu", "host", "host", mapped, y)
+    theta, _ = trained("cpu", "auto", "device", X, y)
+    streamed, _ = trained("cpu", "auto", "host", mapped, y)
     np.testing.assert_array_equal(streamed, theta)
 
 
@@ -77,7 +76,7 @@ def test_a_table_larger_than_what_is_allocated(tmp_path: Path, order: str) -> No
     X = np.memmap(tmp_path / "X", "float32", "w+", shape=shape, order=order)  # type: ignore[call-overload]
     X[::7] = 1.0
     y = np.zeros((shape[0], 1), np.float32)
-    net = DenseNet([100, 4, 1], loss="squared_error", device="cpu", kernels="host")
+    net = DenseNet([100, 4, 1], loss="squared_error", device="cpu", kernels="native")
     trainer = Trainer(net, epochs=1, batch_size=8192, data_on="host", progress=False)
     tracemalloc.start()
     try:

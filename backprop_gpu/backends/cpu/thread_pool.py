@@ -54,10 +54,13 @@ class ThreadPool:
                 wake = follows or steps * schedule.seconds > SHORT_SECONDS
                 parallel = bool(self.library.call_workers(threads, wake))
                 threads = threads if parallel else 1
-            checked(self.library.run_schedule(schedule.address, steps, threads))
+            self._run(schedule, steps, threads)
             self._last_ended = time.perf_counter()
             tuner.record(parallel, steps, self._last_ended - start)
             times -= steps
+
+    def _run(self, schedule: Schedule, steps: int, threads: int) -> None:
+        checked(self.library.run_schedule(schedule.address, steps, threads))
 
 
 def checked(status: int) -> None:

@@ -65,8 +65,7 @@ class PeerSpec:
 
 _THREE = ("relu", "tanh", "sigmoid")
 PEERS = (  # ours first: the first that runs is what the others are compared with
-    PeerSpec("ours-compiled", ".ours:Ours", {"kernels": "compiled"}, {"numba": "numba"}),
-    PeerSpec("ours-host", ".ours:Ours", {"kernels": "host"}),
+    PeerSpec("ours-native", ".ours:Ours", {"kernels": "native"}),
     PeerSpec("ours-reference", ".ours:Ours", {"kernels": "reference"}),
     PeerSpec("numpy", ".plain_numpy:PlainNumpy"),
     PeerSpec("sklearn", ".scikit:Scikit", {}, {"sklearn": "scikit-learn"}, activations=_THREE, adam="epsilon_hat"),

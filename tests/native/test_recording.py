@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,16 @@ import pytest
 from support.small_nets import targets_of
 
 from backprop_gpu.backends import get_backend
+from backprop_gpu.backends.cpu.library import unavailable_reason
+from backprop_gpu.maths.activations import get_activation
+from backprop_gpu.maths.losses import SquaredError
+from backprop_gpu.maths.optimizers import SGD
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import BatchBuffers, Batches
 from backprop_gpu.training.passes import Pass
 
-pytest.importorskip("numba", reason="numba is not installed; pip install 'backprop-gpu[fast]'")
+pytestmark = pytest.mark.skipif(bool(unavailable_reason()), reason=unavailable_reason())
 
 SETTINGS: list[dict[str, Any]] = [
     {},
@@ -61,7 +66,7 @@ def build(kernels: str, settings: dict[str, Any], n: int = 53, batch_size: int =
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kernels", ["reference", "host", "compiled"])
+@pytest.mark.parametrize("kernels", ["reference", "native"])
 def test_a_penalty_that_is_left_out_does_not_touch_infinite_weights(kernels: str, dtype: str) -> None:
     """0 times infinity would be NaN."""
     theta, strength = np.array([np.inf, -np.inf, 2.0], dtype), np.array([0.5], dtype)
@@ -76,7 +81,7 @@ def test_a_penalty_that_is_left_out_does_not_touch_infinite_weights(kernels: str
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_the_replay_is_what_python_would_have_run(settings: dict[str, Any], dtype: str) -> None:
     """Bit for bit: the same kernels, called one by one by Python."""
-    played, called = build("compiled", settings, dtype=dtype), build("compiled", settings, dtype=dtype)
+    played, called = build("native", settings, dtype=dtype), build("native", settings, dtype=dtype)
     programs = [
         called.step.program(called.table, called.values, BatchBuffers(called.batches, m), settings.get("micro_batch"))
         for m in (16, 53 % 16)
@@ -93,62 +98,31 @@ def test_the_replay_is_what_python_would_have_run(settings: dict[str, Any], dtyp
 
 @pytest.mark.parametrize(("dtype", "apart"), [("float32", 1e-4), ("float64", 1e-11)])
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_numpys_kernels_train_alike(settings: dict[str, Any], dtype: str, apart: float) -> None:
+def test_the_reference_trains_alike(settings: dict[str, Any], dtype: str, apart: float) -> None:
     """Two epochs apart by rounding alone: costs this near to each other, far below what one wrong operand does."""
-    compiled, host = (build(kernels, settings, dtype=dtype) for kernels in ("compiled", "host"))
+    native, reference = (build(kernels, settings, dtype=dtype) for kernels in ("native", "reference"))
     for epoch in range(2):
-        np.testing.assert_allclose(compiled.run(epoch), host.run(epoch), rtol=apart)
+        np.testing.assert_allclose(native.run(epoch), reference.run(epoch), rtol=apart)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_runs_repeat_bit_for_bit(dtype: str) -> None:
-    first, second = (build("compiled", SETTINGS[1], dtype=dtype) for _ in range(2))
+    first, second = (build("native", SETTINGS[1], dtype=dtype) for _ in range(2))
     for epoch in range(5):
         np.testing.assert_array_equal(first.run(epoch), second.run(epoch))
     np.testing.assert_array_equal(first.step.net.params.theta, second.step.net.params.theta)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("m", [5, 16, 24, 70])
-def test_how_near_arrays_lie_changes_no_bit_of_a_sum(dtype: str, m: int) -> None:
-    """Compiled loops look at how far apart arrays lie: one that stores must not be one that sums."""
-    from backprop_gpu.backends.host.compiled import norms
-
-    n, given, found = 3, np.random.default_rng(0).standard_normal((3, m)).astype(dtype), set()
-    for gap in range(9):
-        room = np.zeros(2**16, np.uint8)
-        at = -room.ctypes.data % 64
-
-        def array(*shape: int) -> np.ndarray:
-            nonlocal at
-            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-            made = room[at : at + size].view(dtype).reshape(shape)  # noqa: B023
-            at += -(-size // 64) * 64 + 64 * gap  # noqa: B023
-            return made
-
-        weights, shares, Z, X, A, inverse_std, mean, variance, gamma, beta = (
-            *(array(m), array(m)),
-            *(array(n, m) for _ in range(3)),
-            *(array(n, 1) for _ in range(5)),
-        )
-        weights[...], Z[...], gamma[...] = 1, given, 1
-        arrays = [Z, gamma, beta, weights, mean, variance, A, X, inverse_std]
-        row = [*(x.ctypes.data for x in arrays), n, m, shares.ctypes.data, 0, 0]
-        norms.batch_norm(dtype, "relu", False)(np.array(row, np.int64).ctypes.data)
-        found.add(b"".join(x.tobytes() for x in arrays))
-    assert len(found) == 1
-
-
-def test_the_literal_form_is_played_by_python() -> None:
-    """It has no compiled form, so the program is Python's; the numbers are NumPy's kernels'."""
-    literal, host = (build(kernels, {"delta": "literal"}) for kernels in ("compiled", "host"))
+def test_the_literal_form_is_recorded_between_native_programs() -> None:
+    """It has no native kernel: Python's call stands between native programs; the numbers are the reference's."""
+    literal, reference = (build(kernels, {"delta": "literal"}) for kernels in ("native", "reference"))
     for epoch in range(3):
-        np.testing.assert_allclose(literal.run(epoch), host.run(epoch), rtol=1e-4)
+        np.testing.assert_allclose(literal.run(epoch), reference.run(epoch), rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_steady_step_allocates_nothing(dtype: str) -> None:
-    steady = build("compiled", SETTINGS[1], n=512, dtype=dtype)
+    steady = build("native", SETTINGS[1], n=512, dtype=dtype)
     steady.run(0)
     replay, times = steady.replays[0]
     steady.step.load(steady.table, _denominators(steady))
@@ -173,39 +147,53 @@ def _denominators(epochs: Pass) -> list[Any]:
     return [Denominator(float(m)) for m in epochs.batches.sizes]
 
 
+def test_a_formula_of_ones_own_is_used_whatever_its_name() -> None:
+    """A loss, an optimizer and an activation named like the package's, but with formulas of their own."""
+
+    class Twice(SquaredError):
+        def value(self, xp: Any, Z: Any, Y: Any) -> Any:
+            return 2.0 * super().value(xp, Z, Y)
+
+        def delta(self, xp: Any, Z: Any, Y: Any) -> Any:
+            return 2.0 * super().delta(xp, Z, Y)
+
+    class Backwards(SGD):
+        def apply(self, xp: Any, theta: Any, grad: Any, *given: Any, decay: bool) -> Any:
+            return theta + grad, ()
+
+    shifted = replace(get_activation("relu"), forward_function=lambda xp, Z: xp.maximum(Z, 0.0) + 1.0)
+    X, Y = np.full((3, 2), 0.5, "f4"), np.full((2, 2), 3.0, "f4")
+    found = []
+    for kind in ("reference", "native"):
+        net = DenseNet([3, 4, 2], loss=Twice(), activation=[shifted], device="numpy", kernels=kind)
+        step = TrainingStep(net, Backwards())
+        step(X, Y)
+        found.append((step.cost(), net.params.theta.copy()))
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5)
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-4, atol=1e-6)
+
+
 def test_nan_is_not_lost() -> None:
     """A NaN in one weight reaches the cost: nothing on the way hides it."""
     for activation in ("relu", "tanh", "gelu", "elu", "silu", "softplus", "gelu_tanh", "leaky_relu", "sigmoid"):
-        broken = build("compiled", {"activation": activation})
+        broken = build("native", {"activation": activation})
         broken.step.net.params.W[1][0, 0] = np.nan
         assert np.isnan(broken.run(0)).all(), activation
 
 
 def test_a_step_of_mixed_kernels_is_played_too() -> None:
-    """A negative slope has no compiled form: its layer is NumPy's calls between compiled ones, bit for bit the same."""
+    """A negative slope has no native kernel: its layer is the reference's, between native calls."""
     settings = {"activation": [{"name": "leaky_relu", "slope": -0.1}, "tanh"], "weighted": True}
-    played, called = build("compiled", settings), build("compiled", settings)
+    played, called = build("native", settings), build("native", settings)
     program = called.step.program(called.table, called.values, BatchBuffers(called.batches, 16), None)
     called.replays[0] = (lambda times: [program() for _ in range(times)], called.replays[0][1])  # type: ignore[assignment]
     for epoch in range(3):
         np.testing.assert_array_equal(played.run(epoch), called.run(epoch))
 
 
-def test_only_what_a_network_uses_is_made() -> None:
-    """A kernel is compiled when its address is first asked for, once for all networks of a process."""
-    layers = pytest.importorskip("backprop_gpu.backends.host.compiled.layers")
-    layers.dense.cache_clear()
-    kernel = layers.dense("float64", "relu", False)
-    assert kernel is layers.dense("float64", "relu", False)
-    assert kernel._function is None
-    build("compiled", {"activation": ["relu", "tanh"]}, dtype="float64")
-    assert kernel._function is not None
-    assert layers.dense("float64", "silu", True)._function is None
-
-
 def test_decayed_moments_do_not_slow_or_change_the_step() -> None:
     """Dead units' moments decay into denormals; they stay tiny and everything stays finite."""
-    dead = build("compiled", {"optimizer": {"name": "adam", "beta1": 0.5, "beta2": 0.5}})
+    dead = build("native", {"optimizer": {"name": "adam", "beta1": 0.5, "beta2": 0.5}})
     dead.step.net.params.b[1][...] = -1e3
     for epoch in range(120):
         dead.run(epoch)
@@ -224,7 +212,7 @@ def test_ctrl_c_is_answered_between_chunks(tmp_path: Path) -> None:
             """
             import numpy as np
             from backprop_gpu import DenseNet, Trainer
-            net = DenseNet([64, 256, 256, 10], loss="categorical_cross_entropy", device="numpy", kernels="compiled")
+            net = DenseNet([64, 256, 256, 10], loss="categorical_cross_entropy", device="numpy", kernels="native")
             rng = np.random.default_rng(0)
             X, y = rng.standard_normal((200_000, 64)).astype("f4"), rng.integers(0, 10, 200_000)
             print("started", flush=True)

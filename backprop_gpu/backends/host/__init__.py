@@ -1,1 +1,0 @@
-"""NumPy's own kernels: the same equations, written into their buffers."""

@@ -1,1 +1,0 @@
-"""Kernels compiled by LLVM: fused loops, recorded once and played for many steps without Python."""
