@@ -342,7 +342,7 @@ def test_J_falls_along_the_gradient(p: Problem) -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_forms_agree_at_every_step_of_a_run(loss: str, dtype: str) -> None:
     """20 steps; at each, late, literal and micro-batches give the gradient that is about to be applied."""
-    p = Problem((4, 6, 5, 3), "tanh", loss, 9, dtype, "C", "host", 7)
+    p = Problem((4, 6, 5, 3), "tanh", loss, 9, dtype, "C", "native", 7)
     X, Y = p.batch()
     run, finite = p.step(), 0
     ways: list[dict[str, Any]] = [

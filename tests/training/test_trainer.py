@@ -9,7 +9,7 @@ import pytest
 from support.small_nets import rows, small_net, two_moons
 
 from backprop_gpu.backends.base import Backend
-from backprop_gpu.backends.cpu.kernels import NativeKernels
+from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.errors import NonFiniteError
 from backprop_gpu.maths.schedules import get_schedule
 from backprop_gpu.network.dense_net import DenseNet
@@ -182,7 +182,7 @@ def test_micro_batches_of_any_size_give_the_same_weights(micro_batch: int) -> No
 def test_a_micro_batch_bounds_the_examples_of_a_pass() -> None:
     widths: list[int] = []
 
-    class Counting(NativeKernels):
+    class Counting(ReferenceKernels):
         def dense(self, W: Any, A_prev: Any, *given: Any, **out: Any) -> None:
             widths.append(A_prev.shape[1])
             super().dense(W, A_prev, *given, **out)
