@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from .config_errors import CHOICES, explain
 from .data.sources import TASK_OF_BUILTIN
 from .data.targets import TASKS
-from .devices import KERNEL_SETS
+from .devices import KERNEL_SETS, RENAMED_KERNEL_SETS
 from .devices import parse as parse_device
 from .errors import BackpropError, ConfigError
 from .maths.activations import ACTIVATIONS, get_activation
@@ -202,7 +202,7 @@ class Config(_Section):
     seed: int = Field(0, ge=0, lt=2**64, description="of initial weights, split, shuffles and dropout")
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
-    kernels: Literal[("auto", *KERNEL_SETS)] = "auto"  # type: ignore[valid-type]
+    kernels: Literal[("auto", *KERNEL_SETS, *RENAMED_KERNEL_SETS)] = "auto"  # type: ignore[valid-type]
     verify: bool = Field(False, description="judge a step of this network, data and device before and after training")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .._typing import Array, Namespace
-from ..devices import FORMS, DeviceSpec, one_line, requested
+from ..devices import FORMS, RENAMED_KERNEL_SETS, DeviceSpec, one_line, requested
 from ..errors import DeviceError, MissingDependencyError
 from .base import Backend
 from .cpu.blas import usable_cores
@@ -22,8 +22,6 @@ from .cpu.memory import CACHE_LINE, available_bytes
 from .locks import IMPORTS
 
 LITTLE = 2**20  # bytes
-# Kernel sets that one has taken the place of: files and configurations that name them mean the new one.
-RENAMED = {"host": "native", "compiled": "native"}
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,10 @@ def select(
         As :func:`get_backend`.
     """
     backend = get_backend(device, sizes=sizes, dtype=dtype)
-    if kernels in RENAMED and backend.xp is np:
-        warnings.warn(f"kernels: {kernels} is now {RENAMED[kernels]!r}; write that, or 'auto'", FutureWarning, 2)
+    if kernels in RENAMED_KERNEL_SETS and backend.xp is np:
+        warnings.warn(
+            f"kernels: {kernels} is now {RENAMED_KERNEL_SETS[kernels]!r}; write that, or 'auto'", FutureWarning, 2
+        )
         kernels = "auto"
     if kernels != "auto":
         return Selection(backend, kernels, f"{kernels} was asked for")

@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
 )
 
-from ..devices import KERNEL_SETS
+from ..devices import KERNEL_SETS, RENAMED_KERNEL_SETS
 from ..errors import BackpropError, ConfigError
 from ..maths.activations import ACTIVATIONS, Activation, get_activation
 from ..maths.initializers import INITIALIZERS
@@ -60,7 +60,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     # What scikit-learn's do not have.
     "device": [str],
     "dtype": [StrOptions({"float32", "float64"}), None],
-    "kernels": [StrOptions({"auto", *KERNEL_SETS})],
+    "kernels": [StrOptions({"auto", *KERNEL_SETS, *RENAMED_KERNEL_SETS})],
     "initializer": [StrOptions({SKLEARN_START, "auto", *INITIALIZERS})],
     "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],

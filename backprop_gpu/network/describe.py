@@ -16,7 +16,7 @@ DEFAULTS = {"initializer": "auto", "dropout": 0.0, "batch_norm": False, "dtype":
 
 
 def one_line(net: DenseNet) -> str:
-    """``DenseNet([30, 16, 1], activation='relu', ..., device='numpy', kernels='compiled')``: what differs from the
+    """``DenseNet([30, 16, 1], activation='relu', ..., device='numpy', kernels='native')``: what differs from the
     defaults, one value for all hidden layers where they have the same.
     """
     given: dict[str, Any] = net.spec() | {"loss": _loss(net)}

@@ -98,20 +98,20 @@ def test_what_records_programs_says_that_it_cannot_be_copied() -> None:
 
 
 def test_a_network_shows_what_makes_it_again() -> None:
-    net = DenseNet([3, 5, 4, 1], device="cpu", kernels="host")
+    net = DenseNet([3, 5, 4, 1], device="cpu", kernels="reference")
     assert repr(net) == (
-        "DenseNet([3, 5, 4, 1], activation='relu', loss='binary_cross_entropy', device='numpy', kernels='host')"
+        "DenseNet([3, 5, 4, 1], activation='relu', loss='binary_cross_entropy', device='numpy', kernels='reference')"
     )
     for settings in (
         {"activation": ["tanh", "gelu"], "loss": {"name": "huber", "threshold": 0.5}, "dropout": [0.1, 0.0]},
         {"batch_norm": True, "dropout": 0.5, "seed": 3, "dtype": "float64", "initializer": "zeros"},
         {"loss": {"name": "quantile", "quantiles": (0.5,)}, "activation": {"name": "elu", "alpha": 0.3}},
     ):
-        net = DenseNet([3, 5, 4, 1], device="cpu", kernels="host", **settings)
+        net = DenseNet([3, 5, 4, 1], device="cpu", kernels="reference", **settings)
         again = eval(repr(net), {"DenseNet": DenseNet})
         assert_same(net, again)
-    assert repr(DenseNet([2, 1], loss="squared_error", device="cpu", kernels="host")) == (
-        "DenseNet([2, 1], loss='squared_error', device='numpy', kernels='host')"
+    assert repr(DenseNet([2, 1], loss="squared_error", device="cpu", kernels="reference")) == (
+        "DenseNet([2, 1], loss='squared_error', device='numpy', kernels='reference')"
     )
 
 

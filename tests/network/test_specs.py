@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backprop_gpu.backends.host.select import compiled_obstacle
+from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.errors import BackpropError, CheckpointError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.model_file import FORMAT, load_model
@@ -23,7 +23,7 @@ from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.tensor_file import write_tensors
 
 SPECS, FILES = 1_000, 500
-KINDS = ["host"] if compiled_obstacle() else ["host", "compiled"]
+KINDS = ["reference"] if unavailable_reason() else ["reference", "native"]
 NAN, INF = math.nan, math.inf
 
 SIZES: list[Any] = [[4, 5, 6], [4, 6], [4, 3, 5, 6], [4, 5, 1], [4, 5, 2], [4, 7, 3], [4, 5, 12]]
