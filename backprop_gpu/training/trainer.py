@@ -189,7 +189,7 @@ class Trainer:
         self.net, self.epochs, self.batch_size = net, int(epochs), int(batch_size)
         self.micro_batch = None if micro_batch is None else int(micro_batch)
         self.early_stopping, self.restore_best = early_stopping, restore_best
-        self.units: Callable[[np.ndarray], np.ndarray] = units or (lambda values: values)
+        self.units: Callable[[np.ndarray], np.ndarray] = units or _unchanged
         watched = [early_stopping.metric] if early_stopping and early_stopping.metric != COST else []
         self.metrics = list(dict.fromkeys([*metrics, *watched]))
         check_metrics(self.metrics, task_of(net))
@@ -388,3 +388,7 @@ class _Best:
         """Put the best parameters back."""
         assert self.parameters is not None, "done was called"
         net.set_parameters(self.parameters)
+
+
+def _unchanged(values: np.ndarray) -> np.ndarray:
+    return values
