@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ..errors import BackpropError, ConfigError, NonFiniteError
 from ..maths.losses import Loss
-from ..training.trainer import LOOKED_AT
+from ..training.capacity import LOOKED_AT
 from . import tabular
 from .arrays import on_host, origin_of
 from .engine import LIVE, Plan, SolverState, batch_rows, build_net, fitted_of, plan_for, runtime_of

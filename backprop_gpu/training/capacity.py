@@ -13,6 +13,7 @@ from .batches import Batches, StreamedBatches
 from .passes import Pass
 
 DATA_ON = ("auto", "device", "host")
+LOOKED_AT = 32  # rows whose outputs show that the weights of the last step are of use
 SHARE = 0.5  # of the memory that is available, which `auto` gives to the data set
 
 
@@ -93,6 +94,13 @@ class RoomyPass:
         """Let go of the buffers: there is no further epoch."""
         self._pass = None
         self.step.release(scratch=False)
+
+    def outputs_are_finite(self) -> bool:
+        """Whether the network's weights, which may be finite and yet useless, give numbers for the first rows."""
+        X: Any = self.batches.rows[0]
+        with np.errstate(all="ignore"):
+            outputs = self.step.net.predict_proba(np.asarray(X[: min(LOOKED_AT, self.micro_batch)]))
+        return bool(np.isfinite(outputs).all())
 
     def _tried(self, epoch: int) -> np.ndarray | None:
         """The epoch's costs; None if memory ran out. What the error's frames hold is let go on return."""

@@ -22,10 +22,10 @@ from ..network.targets import check_rows, check_targets, check_weights
 from .batches import Batches
 from .callbacks import Callback, Epoch, Progress, Running
 from .capacity import DATA_ON, RoomyPass, place_data
+from .keywords import check_settings
 from .metrics import METRICS, check_metrics, evaluate
 
 COST = "cost"
-LOOKED_AT = 32  # rows whose outputs show that the weights of the last step are of use
 SHOWN = 10  # epochs at either end of a history in a notebook
 
 
@@ -127,8 +127,8 @@ class Trainer:
         Where the data set lives: uploaded once, or each batch copied while the device computes, which allows a set
         larger than the device's memory or (as a ``numpy.memmap``) than the machine's. "auto" uploads a set that takes
         at most half of the memory that is available. Batches and results are the same.
-    early_stopping : EarlyStopping or None, default None
-        Needs a validation set.
+    early_stopping : EarlyStopping, bool or None, default None
+        True means ``EarlyStopping()``. Needs a validation set.
     restore_best : bool, default True
         With a validation set, end with the weights that were best on it.
     metrics : sequence of str, default ()
@@ -166,7 +166,7 @@ class Trainer:
         batch_size: int = 32,
         micro_batch: int | None = None,
         data_on: str = "auto",
-        early_stopping: EarlyStopping | None = None,
+        early_stopping: EarlyStopping | bool | None = None,
         restore_best: bool = True,
         metrics: Sequence[str] = (),
         units: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -188,6 +188,11 @@ class Trainer:
         self.data_on = data_on
         self.net, self.epochs, self.batch_size = net, int(epochs), int(batch_size)
         self.micro_batch = None if micro_batch is None else int(micro_batch)
+        if isinstance(early_stopping, bool):
+            early_stopping = EarlyStopping() if early_stopping else None
+        if not isinstance(early_stopping, EarlyStopping | None):
+            raise ConfigError(f"early_stopping must be True or EarlyStopping(patience=20), got {early_stopping!r}")
+        check_settings(settings, (Trainer, TrainingStep))
         self.early_stopping, self.restore_best = early_stopping, restore_best
         self.units: Callable[[np.ndarray], np.ndarray] = units or _unchanged
         watched = [early_stopping.metric] if early_stopping and early_stopping.metric != COST else []
@@ -228,6 +233,11 @@ class Trainer:
             holds the best of them, or without a validation set the weights with which the last epoch began.
         """
         net = self.net
+        if validation is not None and not (isinstance(validation, tuple | list) and len(validation) == 2):
+            raise DataError(
+                f"validation must be a pair of rows and targets, got {validation!r}: hold the last rows out, "
+                "fit(X[:-100], y[:-100], validation=(X[-100:], y[-100:])), shuffled before if they are in an order"
+            )
         if self.early_stopping is not None and validation is None:
             raise DataError("early stopping needs a validation set; pass validation=(X, y) or leave early_stopping out")
         if self.metrics and validation is None:
@@ -285,7 +295,7 @@ class Trainer:
         except NonFiniteError:
             history.stopped = "diverged"
             epochs.close()
-            if not self._finish(best, history) and not self._outputs_are_finite(epochs):
+            if not self._finish(best, history) and not epochs.outputs_are_finite():
                 self.net.set_parameters(first)
                 history.best_epoch = 0
             raise
@@ -314,17 +324,10 @@ class Trainer:
     def _check_outputs(self, epochs: RoomyPass, number: int) -> None:
         """That what the last step made, which no cost has seen, gives numbers; the epoch's first weights did."""
         with self.step.averaged():
-            finite = self._outputs_are_finite(epochs)
-        if not finite:
-            self.step.recover()
-            raise NonFiniteError(f"the outputs became infinite or NaN in epoch {number}; {self._cure()}")
-
-    def _outputs_are_finite(self, epochs: RoomyPass) -> bool:
-        """Whether the network's weights, which may be finite and yet useless, give numbers for the first rows."""
-        X, m = epochs.batches.rows[0], min(LOOKED_AT, epochs.micro_batch)
-        assert X is not None, "there are inputs"
-        with np.errstate(all="ignore"):
-            return bool(np.isfinite(self.net.predict_proba(np.asarray(X[:m]))).all())
+            if epochs.outputs_are_finite():
+                return
+        self.step.recover()
+        raise NonFiniteError(f"the outputs became infinite or NaN in epoch {number}; {self._cure()}")
 
     def _cure(self) -> str:
         clip = ", or set clip_norm" if self.step.clip_norm is None else ""

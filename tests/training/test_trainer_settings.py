@@ -159,3 +159,20 @@ def test_metrics_without_validation_rows_are_refused() -> None:
     with pytest.raises(DataError, match=r"metrics .* validation set; pass validation=\(X, y\) or leave metrics out"):
         Trainer(net, metrics=["accuracy"], progress=False).fit(X, Y)
     np.testing.assert_array_equal(net.params.theta, before)
+
+
+def test_what_others_would_write_works_or_is_told_apart() -> None:
+    net = DenseNet([2, 1], device="cpu")
+    assert Trainer(net, early_stopping=True, progress=False).early_stopping == EarlyStopping()
+    assert Trainer(net, early_stopping=False, progress=False).early_stopping is None
+    for settings, words in (
+        ({"early_stopping": 5}, r"early_stopping must be True or EarlyStopping\(patience=20\), got 5"),
+        ({"bach_size": 8}, "Trainer has no setting 'bach_size' .did you mean 'batch_size'"),
+        ({"validation": 0.2}, "validation belongs to fit"),
+        ({"learning_rate": 0.1}, "learning_rate is the optimizer's"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            Trainer(net, **settings)  # type: ignore[arg-type]
+    X, y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
+    with pytest.raises(DataError, match=r"validation must be a pair of rows and targets, got 0.2: hold the last rows"):
+        Trainer(net, progress=False).fit(X, y, validation=0.2)  # type: ignore[arg-type]
