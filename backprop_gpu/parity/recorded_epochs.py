@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..errors import NonFiniteError
 from ..maths.random import host_generator
 from ..network.step import TrainingStep
 from ..training.batches import SHUFFLE_STREAM, BatchBuffers, Batches, StreamedBatches
@@ -127,6 +128,14 @@ class _Epochs:
         if not self.step.t:
             for k, slot in enumerate(_State.of(self.step).slots):
                 self._same(f"slot {k} at first", slot, np.zeros_like(slot), "before the first step", "it is not 0")
+        try:
+            self._judge_epochs()
+        except NonFiniteError:  # what honest numbers do too, if the learning rate is too high
+            cause = "the training diverges, so that no further epoch is judged"
+            self.judge.add(Finding(RECORDED, "epochs", (), 1, 0.0, verdict="warning", cause=cause))
+        return list(self.judge.findings.values())
+
+    def _judge_epochs(self) -> None:
         for epoch in self.plan.judged:
             start, t = _State.of(self.step), self.step.t
             order = self.plan.order(epoch, self.n)
@@ -141,7 +150,6 @@ class _Epochs:
             if self.wrong:
                 break
             self.previous = order
-        return list(self.judge.findings.values())
 
     # -- one epoch ----------------------------------------------------------------------------------------------------
 

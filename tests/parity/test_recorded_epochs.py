@@ -164,7 +164,7 @@ KERNELS: list[tuple[Backend, str, str]] = [
     (kernels("advance", put_away(lambda k, n: (k + 1) % n)), "J by batch", "J of batch 1 stands where that of batch 2"),
     (kernels("advance", put_away(lambda k, n: 0)), "J by batch", "J of batch 2 stands where that of batch 1"),
     (kernels("advance", cost_goes_on), "value", "batch 2 of epoch 1"),
-    (With(AtOnce), "J of the epoch", "epoch 1 at once"),
+    (With(AtOnce), "J of the epoch", " at once: other bits than"),
     (With(Late), "theta recorded", "batch 1 of epoch 1: other bits than the step that is called outright"),
 ]
 
@@ -310,6 +310,14 @@ def test_there_are_two_batches_and_a_tail(n: int, batch: int) -> None:
 
 def test_the_first_two_epochs_and_the_last_are_judged() -> None:
     assert [EpochPlan(8, epochs=n).judged for n in (1, 2, 3, 50)] == [[0], [0, 1], [0, 1, 2], [0, 1, 49]]
+
+
+def test_a_training_that_diverges_is_not_the_devices_fault() -> None:
+    report = checked(optimizer={"name": "sgd", "learning_rate": 3e38})
+    assert report.ok
+    found = [f for f in report.findings if f.tensor == "epochs"]
+    assert [f.verdict for f in found] == ["warning"]
+    assert "diverges" in found[0].cause
 
 
 def test_settings_that_are_none_are_refused() -> None:
