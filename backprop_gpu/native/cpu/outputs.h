@@ -104,9 +104,8 @@ template <class T, class Sweep> void output_delta(const Word* row) {
         for (Word c = 0; c < count; ++c) loss[c] = T(0);
         Sweep::sweep(a, start, count);
         if (!a.weights && !a.early) continue;
-        T factor[EXAMPLES];
-        for (Word c = 0; c < count; ++c) factor[c] = early;
         if (a.weights) {
+            T factor[EXAMPLES];
             const T* __restrict w = a.weights + start;
             for (Word c = 0; c < count; ++c) factor[c] = w[c] * early;
             for (Word c = 0; c < count; ++c) loss[c] = w[c] != T(0) ? loss[c] * w[c] : T(0);
@@ -117,7 +116,7 @@ template <class T, class Sweep> void output_delta(const Word* row) {
         } else {
             for (Word r = 0; r < a.n; ++r) {
                 T* __restrict d = a.dZ + r * a.pitch + start;
-                for (Word c = 0; c < count; ++c) d[c] *= factor[c];
+                for (Word c = 0; c < count; ++c) d[c] *= early;
             }
         }
     }

@@ -33,20 +33,25 @@ template <class T> struct BinaryTree {
     }
 };
 
+// Adds the upper half of the lanes to the lower one, then quarters, ...: the sum is in lane 0.
+template <int HALF, class V, int... I> INLINE V halved(V x, Indices<I...> all) {
+    if constexpr (HALF == 0) return x;
+    else return halved<HALF / 2>(x + __builtin_shufflevector(x, x, (I ^ HALF)...), all);
+}
+
 // The partial sums of f(i, lanes of terms i ...) for at most BLOCK terms, halved.
 template <class T, class F> INLINE T block_sum(int64_t n, const F& f) {
     constexpr int N = LANES<T>, P = PARTIALS / N;
     Vector<T> part[P];
-    for (int i = 0; i < P; ++i) part[i] = Vector<T>{};
+    UNROLL for (int i = 0; i < P; ++i) part[i] = Vector<T>{};
     int64_t c = 0;
     for (; c + PARTIALS <= n; c += PARTIALS)
-        for (int i = 0; i < P; ++i) part[i] += f(c + i * N, N);
-    for (int i = 0; c < n; c += N, ++i) part[i] += f(c, int(n - c < N ? n - c : N));
-    T lanes[PARTIALS];
-    for (int i = 0; i < P; ++i) store(lanes + i * N, part[i]);
-    for (int half = PARTIALS / 2; half; half /= 2)
-        for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-    return lanes[0];
+        UNROLL for (int i = 0; i < P; ++i) part[i] += f(c + i * N, N);
+    UNROLL for (int i = 0; i < P; ++i, c += N)
+        if (c < n) part[i] += f(c, int(n - c < N ? n - c : N));
+    UNROLL for (int half = P / 2; half; half /= 2)
+        UNROLL for (int i = 0; i < half; ++i) part[i] += part[i + half];
+    return halved<N / 2>(part[0], typename IndicesUpTo<N>::Type())[0];
 }
 
 // sum over i < n of f(i): f(i, count) gives the terms i, i + 1, ... as a vector whose lanes from count on are 0.

@@ -54,24 +54,24 @@ struct Exponential {
 
 struct Gelu {
     static constexpr bool DERIVATIVE_FROM_OUTPUT = false;
-    template <class T> static FORMULA T cdf(T z) { return T(0.5) * (T(1) + elementary::erf(z * T(0.7071067811865476))); }
+    template <class T> static FORMULA T cdf(T z) { return fma(T(0.5), elementary::erf(z * T(0.7071067811865476)), T(0.5)); }
     template <class T> static FORMULA T forward(T z, T) { return z * cdf(z); }
     template <class T> static FORMULA T vjp(T dA, T z, T) {
         T pdf = elementary::exp(T(-0.5) * (z * z)) * T(0.3989422804014327);
-        return dA * (cdf(z) + z * pdf);
+        return dA * fma(z, pdf, cdf(z));
     }
 };
 
 struct GeluTanh {
     static constexpr bool DERIVATIVE_FROM_OUTPUT = false;
     template <class T> static FORMULA T tanh_part(T z) {
-        return elementary::tanh(T(0.7978845608028654) * (z + T(0.044715) * (z * z * z)));
+        return elementary::tanh(T(0.7978845608028654) * fma(T(0.044715), z * z * z, z));
     }
     template <class T> static FORMULA T forward(T z, T) { return T(0.5) * z * (T(1) + tanh_part(z)); }
     template <class T> static FORMULA T vjp(T dA, T z, T) {
         T t = tanh_part(z), bounded = minimum(maximum(z, T(-100)), T(100));  // the square of a huge z would give 0 * inf
-        T slope = T(0.7978845608028654) * (T(1) + T(0.134145) * (bounded * bounded));
-        return dA * (T(0.5) * (T(1) + t) + T(0.5) * z * (T(1) - t * t) * slope);
+        T slope = T(0.7978845608028654) * fma(T(0.134145), bounded * bounded, T(1));
+        return dA * fma(T(0.5) * z * (T(1) - t * t), slope, T(0.5) * (T(1) + t));
     }
 };
 
@@ -80,7 +80,7 @@ struct Silu {
     template <class T> static FORMULA T forward(T z, T) { return z * elementary::sigmoid(z); }
     template <class T> static FORMULA T vjp(T dA, T z, T) {
         T s = elementary::sigmoid(z);
-        return dA * (s * (T(1) + z * (T(1) - s)));
+        return dA * (s * fma(z, T(1) - s, T(1)));
     }
 };
 

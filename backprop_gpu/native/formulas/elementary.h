@@ -42,6 +42,13 @@ template <class T> FORMULA T exp(T x) {
     return q * power_of_2<T>(n >> 1) * power_of_2<T>(n - (n >> 1));
 }
 
+// e^x for x in [-80, 80], where no clamp and no halves are needed.
+template <class T> FORMULA T exp_in_range(T x) {
+    Bits<T> n;
+    T q = reduced_expm1<T>(x, n) + T(1);
+    return q * power_of_2<T>(n);
+}
+
 // e^x - 1 = 2 (2^(n-1) (e^r - 1) + 2^(n-1) - 1/2).
 template <class T> FORMULA T expm1(T x) {
     Bits<T> n;
@@ -85,7 +92,7 @@ template <class T> FORMULA T sigmoid(T x) {
 template <class T> FORMULA T erf(T x) {
     T size = magnitude(x), small = fma(erf_polynomial(x * x), size, size);
     T t = size > T(Range<T>::ERF_IS_ONE) ? T(Range<T>::ERF_IS_ONE) : size;
-    T large = fma(-elementary::exp(-(t * t)), erfc_polynomial(T(1) / fma(T(0.5), t, T(1))), T(1));
+    T large = fma(-exp_in_range(-(t * t)), erfc_polynomial(T(1) / fma(T(0.5), t, T(1))), T(1));
     return with_sign_of(x, size > T(1) ? large : small);
 }
 
