@@ -138,9 +138,12 @@ template <class T> void global_norm(const Word* row) {
     for (Word b = 1; b < a.n_blocks; ++b) largest = scales[b] > largest ? scales[b] : largest;
     const double inverse = 1.0 / largest;
     const double total = wide_sum(a.n_blocks, [=](Word b) { return sums[b] * (scales[b] * inverse) * (scales[b] * inverse); });
-    const T size = T(largest * sqrt(total));
+    const double root = sqrt(total);
+    const T size = T(largest * root), max_norm = *a.max_norm;
     *a.norm = size;
-    *a.factor = size > *a.max_norm ? *a.max_norm / size : T(1);
+    if (!(size > max_norm)) *a.factor = T(1);
+    else if (size < infinity<T>()) *a.factor = max_norm / size;
+    else *a.factor = T(double(max_norm) / root / largest);  // the norm is too large for its type, the factor is not
 }
 
 }  // namespace
