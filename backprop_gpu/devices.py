@@ -15,10 +15,16 @@ from .errors import DeviceError, did_you_mean
 
 ENVIRONMENT_VARIABLE = "BACKPROP_GPU_DEVICE"
 
-KERNEL_SETS = ("reference", "native", "fused", "fused-tf32", "fused-bf16")
+KERNEL_SETS = ("reference", "native", "cuda", "cuda-tf32", "cuda-bf16")
 """The names of kernel sets; each device has some of them (``Backend.kernels``), and ``auto`` is one of those."""
 
-RENAMED_KERNEL_SETS = {"host": "native", "compiled": "native"}
+RENAMED_KERNEL_SETS = {
+    "host": "native",
+    "compiled": "native",
+    "fused": "cuda",
+    "fused-tf32": "cuda-tf32",
+    "fused-bf16": "cuda-bf16",
+}
 """Kernel sets that another has taken the place of: files and configurations that name them mean the new one."""
 
 FORMS = "auto, cpu, cuda[:i], numpy, cupy[:i], torch[:cpu | :cuda:i], array_api_strict[:device1]"

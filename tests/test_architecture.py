@@ -16,7 +16,7 @@ import pytest
 from support.source_tree import PACKAGE, ROOT, Place, Source, dotted, places, sources
 
 from backprop_gpu.backends.cpu.kernels import NativeKernels
-from backprop_gpu.backends.cuda.fused import FusedKernels
+from backprop_gpu.backends.cuda.kernels import CudaKernels
 from backprop_gpu.backends.protocol import Kernels
 from backprop_gpu.backends.reference import ReferenceKernels
 
@@ -255,7 +255,7 @@ def test_the_kernels_protocol_has_not_grown() -> None:
 
 def kernel_sets() -> list[type]:
     """Every kernel set that can be imported here."""
-    return [ReferenceKernels, NativeKernels, FusedKernels]
+    return [ReferenceKernels, NativeKernels, CudaKernels]
 
 
 @pytest.mark.parametrize("kernel_set", kernel_sets())

@@ -104,7 +104,7 @@ class Backend:
 
     def kernels(self, kind: str) -> Kernels:
         """A kernel set by its name: ``"reference"`` (maths on any namespace), on NumPy ``"native"`` (C++). On CUDA
-        there is ``"fused"`` as well. What ``"auto"`` means is said in ``select.py``.
+        there is ``"cuda"`` as well. What ``"auto"`` means is said in ``select.py``.
 
         Raises
         ------

@@ -72,11 +72,11 @@ def select(
         As :func:`get_backend`.
     """
     backend = get_backend(device, sizes=sizes, dtype=dtype)
-    if kernels in RENAMED_KERNEL_SETS and backend.xp is np:
-        warnings.warn(
-            f"kernels: {kernels} is now {RENAMED_KERNEL_SETS[kernels]!r}; write that, or 'auto'", FutureWarning, 2
-        )
-        kernels = "auto"
+    now = RENAMED_KERNEL_SETS.get(kernels, kernels)
+    if now != kernels and (now != "native" or backend.xp is np):
+        warnings.warn(f"kernels: {kernels} is now {now!r}; write that, or 'auto'", FutureWarning, 2)
+        # The old CPU sets ran without a compiler too, which 'native' does not.
+        kernels = "auto" if now == "native" else now
     if kernels != "auto":
         return Selection(backend, kernels, f"{kernels} was asked for")
     return Selection(backend, *fastest_kernels(backend))

@@ -55,7 +55,7 @@ class DenseNet:
         CUDA if it works and is predicted to be faster for these sizes (``backends.select``).
     seed : int, default 0
         Of initial weights and dropout masks: the same bits on every device.
-    kernels : {"auto", "reference", "native", "fused", "fused-tf32", "fused-bf16"}, default "auto"
+    kernels : {"auto", "reference", "native", "cuda", "cuda-tf32", "cuda-bf16"}, default "auto"
         See ``Backend.kernels``; auto is the fastest that is installed, and ``kernels_kind`` then its name.
     beside : DenseNet, optional
         A network whose device and kernel set are this one's too, in place of ``device`` and ``kernels``: a kernel set

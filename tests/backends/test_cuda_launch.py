@@ -16,9 +16,9 @@ from support.fake_cuda import FakeCublasLt, FakeCupy, Stream, fake_cuda
 
 from backprop_gpu.backends.cuda import gemm
 from backprop_gpu.backends.cuda.device import CLAIM_OF, CudaBackend
-from backprop_gpu.backends.cuda.fused import FusedKernels
+from backprop_gpu.backends.cuda.kernels import CudaKernels
 from backprop_gpu.backends.reference import ReferenceKernels
-from backprop_gpu.backends.select import fastest_kernels
+from backprop_gpu.backends.select import fastest_kernels, select
 from backprop_gpu.config import Config
 from backprop_gpu.errors import DeviceError
 from backprop_gpu.network.dense_net import DenseNet
@@ -37,7 +37,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple
         yield both
 
 
-def epochs(launcher: str, dtype: str, kernels: str = "fused") -> Pass:
+def epochs(launcher: str, dtype: str, kernels: str = "cuda") -> Pass:
     rng = np.random.default_rng(3)
     X, y = rng.standard_normal((53, 6)).astype(dtype), rng.integers(0, 4, (53, 1))
     net = DenseNet(
@@ -67,18 +67,18 @@ def test_cupy_is_given_what_the_emulation_is_given(stand_ins: tuple[FakeCupy, Fa
     assert len(cupy.compiled) == 5 if dtype == "float64" else 4  # gather is in float32's module
 
 
-@pytest.mark.parametrize(("kernels", "compute"), [("fused", 68), ("fused-tf32", 77), ("fused-bf16", 68)])
+@pytest.mark.parametrize(("kernels", "compute"), [("cuda", 68), ("cuda-tf32", 77), ("cuda-bf16", 68)])
 def test_a_claim_is_a_compute_type(stand_ins: tuple[FakeCupy, FakeCublasLt], kernels: str, compute: int) -> None:
     epochs("cupy", "float32", kernels).run(0)
     _, library = stand_ins
     used = {x["compute"] for x in library.table.values() if x["kind"] == "operation"}
     assert used == {compute}
-    assert {p.factors for p in library.products} == {"bfloat16" if kernels == "fused-bf16" else "float32"}
+    assert {p.factors for p in library.products} == {"bfloat16" if kernels == "cuda-bf16" else "float32"}
     assert compute == gemm.COMPUTE_TYPES[CLAIM_OF[kernels]]
 
 
 def test_float64_has_no_claim(stand_ins: tuple[FakeCupy, FakeCublasLt]) -> None:
-    epochs("cupy", "float64", "fused-tf32").run(0)
+    epochs("cupy", "float64", "cuda-tf32").run(0)
     _, library = stand_ins
     assert {x["compute"] for x in library.table.values() if x["kind"] == "operation"} == {70}
 
@@ -118,12 +118,18 @@ def test_the_fast_set_is_taken_by_name_alone(stand_ins: tuple[FakeCupy, FakeCubl
     assert isinstance(backend.kernels("reference"), ReferenceKernels)
     for kind, claim in CLAIM_OF.items():
         kernels = backend.kernels(kind)
-        assert isinstance(kernels, FusedKernels)
+        assert isinstance(kernels, CudaKernels)
         assert kernels.claim == claim
     with pytest.raises(DeviceError, match="kernels 'native' do not run on cupy:0"):
         backend.kernels("native")
 
 
+@pytest.mark.parametrize(("old", "new"), [("fused", "cuda"), ("fused-tf32", "cuda-tf32"), ("fused-bf16", "cuda-bf16")])
+def test_the_old_names_mean_the_new_ones(old: str, new: str, stand_ins: tuple[FakeCupy, FakeCublasLt]) -> None:
+    with pytest.warns(FutureWarning, match=f"kernels: {old} is now '{new}'; write that, or 'auto'"):
+        assert select([3, 2], device=CudaBackend(0), kernels=old).kernels == new
+
+
 def test_configurations_may_name_it() -> None:
-    for kind in CLAIM_OF:
+    for kind in (*CLAIM_OF, "fused", "fused-tf32", "fused-bf16"):
         assert Config.model_validate({"data": {"source": "digits"}, "kernels": kind}).kernels == kind

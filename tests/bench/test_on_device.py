@@ -84,7 +84,7 @@ def test_the_workloads_of_the_page() -> None:
 def test_who_is_measured() -> None:
     specs = device_peers("cuda")
     assert len({s.name for s in specs}) == len(specs)
-    assert specs[0].name == "ours-fused"
+    assert specs[0].name == "ours-cuda"
     assert {s.precision for s in specs if not s.workloads} == {"fp32"}
     assert all(s.workloads == ("b",) for s in specs if s.precision != "fp32")
     assert {s.home for s in specs if "jax" in s.packages} == {".jax_nets:JaxScan", ".jax_nets:JaxOnDevice"}
@@ -104,7 +104,7 @@ def test_limits_and_floors() -> None:
 
 
 def test_rows_of_the_benchmark() -> None:
-    specs = [s for s in device_peers("cpu") if s.name in ("ours-reference", "naive", "ours-fused")]
+    specs = [s for s in device_peers("cpu") if s.name in ("ours-reference", "naive", "ours-cuda")]
     absent = PeerSpec("absent", ".naive:Naive", packages={"no_such_package": "no-such-package"})
     wrong = PeerSpec("wrong", "support.peers:WrongRate")
     rows = list(measure((CLASSES, VALUES), [*specs, absent, wrong], RATES, rounds=2, at_least=0.0))
@@ -115,7 +115,7 @@ def test_rows_of_the_benchmark() -> None:
             row = found[name, peer]
             assert (row["note"], len(row["rounds"])) == ("", 2)
             assert 0.0 < row["of_floor"] == row["floor"] / row["median"]
-        assert found[name, "ours-fused"]["note"].startswith("kernels 'fused' do not run on numpy")
+        assert found[name, "ours-cuda"]["note"].startswith("kernels 'cuda' do not run on numpy")
         assert found[name, "absent"]["note"] == "not installed: pip install no-such-package"
         assert found[name, "wrong"]["note"].startswith("not equal work: loss ")
     table = lines(rows)

@@ -75,7 +75,7 @@ def test_on_its_device_and_its_kernels(case: Any) -> None:
 def test_a_pickle_from_a_device_that_is_not_there_is_loaded_where_auto_says() -> None:
     net = net_of("plain")
     settings, parameters = net.settings(), net.parameters()
-    for device, kernels in (("cupy:7", "fused"), ("numpy", "fused")):
+    for device, kernels in (("cupy:7", "cuda"), ("numpy", "cuda")):
         twin = model_file.rebuilt(DenseNet, settings, parameters, device, kernels)
         np.testing.assert_allclose(twin.predict(X), net.predict(X), rtol=1e-12)
 

@@ -32,7 +32,7 @@ from backprop_gpu.backends.protocol import Kernels
 ENVIRONMENT_VARIABLE = "BACKPROP_GPU_TEST_BACKENDS"
 
 # The kernel sets of a namespace; one that is not listed has the reference alone and its name says no more.
-KERNELS = {"numpy": ("reference", "native"), "cupy": ("reference", "fused"), "emulated": ("fused",)}
+KERNELS = {"numpy": ("reference", "native"), "cupy": ("reference", "cuda"), "emulated": ("cuda",)}
 
 # Units in the last place by which a namespace's functions may miss, from its own documents.
 # NumPy: at most 4 for its SIMD loops (the published figures are 2.52 for exp and 3.83 for log in float32).

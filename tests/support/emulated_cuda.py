@@ -28,8 +28,8 @@ import numpy as np
 
 from backprop_gpu.backends.base import Backend
 from backprop_gpu.backends.cuda import compile
-from backprop_gpu.backends.cuda.fused import FusedKernels
 from backprop_gpu.backends.cuda.gemm import Product
+from backprop_gpu.backends.cuda.kernels import CudaKernels
 from backprop_gpu.backends.cuda.launch import Call, packed
 from backprop_gpu.backends.gate import gated
 
@@ -159,7 +159,7 @@ GUARD = 256  # bytes on either side of an array; 0xFF is NaN to whoever reads it
 
 
 class EmulatedBackend(Backend):
-    """NumPy whose fused kernels are the emulated ones."""
+    """NumPy whose CUDA kernels are the emulated ones."""
 
     def __init__(self, *, backwards: bool = False, claim: str = "fp32") -> None:
         super().__init__("numpy", np, reason="the CUDA kernels emulated on the host")
@@ -188,4 +188,4 @@ class EmulatedBackend(Backend):
         return len(alive)
 
     def kernels(self, kind: str) -> Any:
-        return gated(FusedKernels)(self, self.launcher) if kind == "fused" else super().kernels(kind)
+        return gated(CudaKernels)(self, self.launcher) if kind == "cuda" else super().kernels(kind)

@@ -18,7 +18,7 @@ from .probe import card_name, dotted
 from .transfers import RingTransfers
 
 # Kernel sets, with the precision that each claims for its products of float32 factors (parity checks it).
-CLAIM_OF = {"fused": "fp32", "fused-tf32": "tf32", "fused-bf16": "bf16"}
+CLAIM_OF = {"cuda": "fp32", "cuda-tf32": "tf32", "cuda-bf16": "bf16"}
 
 
 def device_count() -> int:
@@ -85,16 +85,16 @@ class CudaBackend(Backend):
         return RingTransfers(self, outs, dtypes)
 
     def kernels(self, kind: str) -> Kernels:
-        """``"reference"``, or ``"fused"``: own kernels, cuBLASLt and CUDA graphs in float32, with
-        products of factors rounded to tf32 or bf16 as ``"fused-tf32"`` and ``"fused-bf16"``. No card has run them yet.
+        """``"reference"``, or ``"cuda"``: own kernels, cuBLASLt and CUDA graphs in float32, with
+        products of factors rounded to tf32 or bf16 as ``"cuda-tf32"`` and ``"cuda-bf16"``. No card has run them yet.
         """
         if kind not in CLAIM_OF:
             return super().kernels(kind)
-        from .fused import FusedKernels
+        from .kernels import CudaKernels
         from .launch import CupyLauncher
 
         with self.activate():
-            return gated(FusedKernels)(self, CupyLauncher(self, CLAIM_OF[kind]))
+            return gated(CudaKernels)(self, CupyLauncher(self, CLAIM_OF[kind]))
 
     def describe(self) -> dict[str, str]:
         """The card and its software: name, compute capability, memory, driver and runtime version."""

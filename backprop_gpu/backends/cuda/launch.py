@@ -1,6 +1,6 @@
 """What is asked of the device: calls of kernels and matrix products, as plain numbers, and how CuPy carries them out.
 
-``FusedKernels`` makes :class:`Call` and ``gemm.Product`` objects; a launcher runs them, at once or while a stream is
+``CudaKernels`` makes :class:`Call` and ``gemm.Product`` objects; a launcher runs them, at once or while a stream is
 being captured. The tests put a launcher in CuPy's place that runs the same sources compiled for the host.
 """
 

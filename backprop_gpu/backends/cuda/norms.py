@@ -1,4 +1,4 @@
-"""The two operations of batch normalization of ``FusedKernels``: there are no CUDA kernels for them yet."""
+"""The two operations of batch normalization of ``CudaKernels``: there are no CUDA kernels for them yet."""
 
 from __future__ import annotations
 

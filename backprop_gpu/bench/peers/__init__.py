@@ -110,10 +110,10 @@ def device_peers(device: str) -> list[PeerSpec]:
         return spec(name, f".jax_nets:{peer}", options, precision, packages=_JAXES, variables=dict(_JAX))
 
     return [
-        ours("ours-fused", "fused"),
-        ours("ours-fused-eager", "fused", eager=True),
-        ours("ours-fused-tf32", "fused-tf32", "tf32"),
-        ours("ours-fused-bf16", "fused-bf16", "bf16"),
+        ours("ours-cuda", "cuda"),
+        ours("ours-cuda-eager", "cuda", eager=True),
+        ours("ours-cuda-tf32", "cuda-tf32", "tf32"),
+        ours("ours-cuda-bf16", "cuda-bf16", "bf16"),
         ours("ours-reference", "reference"),
         ours("ours-reference-tf32", "reference", "tf32", variables={"CUPY_TF32": "1"}),
         spec("naive", ".naive:Naive", {"device": device}),

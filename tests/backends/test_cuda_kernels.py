@@ -20,9 +20,9 @@ from backprop_gpu import parity
 from backprop_gpu.backends.base import Backend
 from backprop_gpu.backends.cuda import compile
 from backprop_gpu.backends.cuda.codes import NO_BATCH_NORM, fallbacks
-from backprop_gpu.backends.cuda.fused import FusedKernels
 from backprop_gpu.backends.cuda.gemm import WORKSPACE, Product
 from backprop_gpu.backends.cuda.graph import UNROLLED, WARM_UP
+from backprop_gpu.backends.cuda.kernels import CudaKernels
 from backprop_gpu.backends.plan import StepSpec
 from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.errors import ConfigError, DeviceError
@@ -47,7 +47,7 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
-def build(settings: dict[str, Any], *, kernels: str = "fused", backwards: bool = False, n: int = 53) -> Pass:
+def build(settings: dict[str, Any], *, kernels: str = "cuda", backwards: bool = False, n: int = 53) -> Pass:
     """An epoch of batches of 16 with a ragged tail, on the emulated device."""
     s = dict(settings)
     rng, dtype = np.random.default_rng(3), s.pop("dtype", "float32")
@@ -75,9 +75,9 @@ def device(epochs: Pass) -> EmulatedBackend:
     return backend
 
 
-def fused(epochs: Pass) -> FusedKernels:
+def kernels_of(epochs: Pass) -> CudaKernels:
     kernels = epochs.step.net.kernels
-    assert isinstance(kernels, FusedKernels)
+    assert isinstance(kernels, CudaKernels)
     return kernels
 
 
@@ -99,7 +99,7 @@ def test_a_graph_is_what_python_would_have_run(settings: dict[str, Any]) -> None
     for epoch in range(6):
         np.testing.assert_array_equal(played.run(epoch), called.run(epoch))
     np.testing.assert_array_equal(played.step.net.params.theta, called.step.net.params.theta)
-    assert fused(played).reasons == {}
+    assert kernels_of(played).reasons == {}
     assert [replay.obstacle for replay, _ in played.replays] == [None, None]  # type: ignore[attr-defined]
     graphs = device(played).launcher.graphs
     assert [graph.launches for graph in graphs] == [3 * 6 - WARM_UP, 6 - WARM_UP]
@@ -117,9 +117,9 @@ def test_no_bit_depends_on_the_order_of_threads_and_blocks(settings: dict[str, A
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_the_reference_trains_alike(settings: dict[str, Any]) -> None:
     """Two epochs apart by rounding alone: costs to 1e-4 of each other, far below what one wrong operand does."""
-    fast, plain = (build(settings, kernels=kernels) for kernels in ("fused", "reference"))
+    fast, plain = (build(settings, kernels=kernels) for kernels in ("cuda", "reference"))
     assert isinstance(plain.step.net.kernels, ReferenceKernels)
-    assert not isinstance(plain.step.net.kernels, FusedKernels)
+    assert not isinstance(plain.step.net.kernels, CudaKernels)
     for epoch in range(2):
         np.testing.assert_allclose(fast.run(epoch), plain.run(epoch), rtol=1e-4)
 
@@ -134,9 +134,9 @@ def test_parity_finds_nothing() -> None:
         dropout=[0.25, 0.0],
         loss="categorical_cross_entropy",
         device=EmulatedBackend(),
-        kernels="fused",
+        kernels="cuda",
     )
-    report = parity.check(net, X, y, device=net.backend, kernels="fused", micro_batch=24)
+    report = parity.check(net, X, y, device=net.backend, kernels="cuda", micro_batch=24)
     assert report.ok, report.summary()
 
 
@@ -146,11 +146,11 @@ def test_a_lower_precision_is_judged_as_what_it_claims_to_be(claim: str) -> None
     rng = np.random.default_rng(4)
     X, y = rng.standard_normal((40, 12)), rng.standard_normal((40, 2))
     device = EmulatedBackend(claim=claim)
-    net = DenseNet([12, 33, 9, 2], activation="tanh", loss="squared_error", device=device, kernels="fused")
-    report = parity.check(net, X, y, device=net.backend, kernels="fused")
+    net = DenseNet([12, 33, 9, 2], activation="tanh", loss="squared_error", device=device, kernels="cuda")
+    report = parity.check(net, X, y, device=net.backend, kernels="cuda")
     assert report.ok, report.summary()
     assert report.about["claim"] == claim
-    assert not parity.check(net, X, y, device=net.backend, kernels="fused", claim="fp32").ok
+    assert not parity.check(net, X, y, device=net.backend, kernels="cuda", claim="fp32").ok
 
 
 # --- shapes of many blocks -----------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ LARGE = [(70, 3, 1000), (1, 2, 4097), (129, 4, 150), (3, 5, 700)]  # (units, inp
 
 @pytest.fixture(params=["float32", "float64"])
 def bench(request: pytest.FixtureRequest) -> Bench:
-    return Bench(Case("emulated", "fused"), request.param)
+    return Bench(Case("emulated", "cuda"), request.param)
 
 
 @pytest.mark.parametrize("shape", LARGE, ids=str)
@@ -256,10 +256,10 @@ def test_a_wide_gather(bench: Bench) -> None:
 
 def test_the_literal_form_is_computed_by_the_reference_and_ends_a_recording() -> None:
     settings = {"delta": "literal"}
-    literal, plain = (build(settings, kernels=kernels) for kernels in ("fused", "reference"))
+    literal, plain = (build(settings, kernels=kernels) for kernels in ("cuda", "reference"))
     for epoch in range(WARM_UP + 1):
         np.testing.assert_allclose(literal.run(epoch), plain.run(epoch), rtol=1e-4)
-    assert set(fused(literal).reasons) == {"output_delta"}
+    assert set(kernels_of(literal).reasons) == {"output_delta"}
     for replay, _ in literal.replays:
         assert "output_delta: no CUDA kernel for the literal form" in replay.obstacle  # type: ignore[attr-defined]
     assert device(literal).launcher.graphs == []
@@ -272,10 +272,10 @@ def test_the_literal_form_is_computed_by_the_reference_and_ends_a_recording() ->
 @pytest.mark.parametrize("activation", ["tanh", "gelu"])
 def test_normalized_layers_are_the_references_and_end_a_recording(activation: str, dropout: float) -> None:
     settings = {"batch_norm": [False, True], "activation": activation, "dropout": dropout, "weighted": True}
-    mixed, plain = (build(settings, kernels=kernels) for kernels in ("fused", "reference"))
+    mixed, plain = (build(settings, kernels=kernels) for kernels in ("cuda", "reference"))
     for epoch in range(WARM_UP + 1):
         np.testing.assert_allclose(mixed.run(epoch), plain.run(epoch), rtol=1e-3)
-    assert fused(mixed).reasons == dict.fromkeys(("batch_norm", "batch_norm_vjp"), NO_BATCH_NORM)
+    assert kernels_of(mixed).reasons == dict.fromkeys(("batch_norm", "batch_norm_vjp"), NO_BATCH_NORM)
     assert {replay.obstacle for replay, _ in mixed.replays} == {f"batch_norm: {NO_BATCH_NORM}"}  # type: ignore[attr-defined]
     step = mixed.step
     foretold = fallbacks("float32", step.net.activations, step.net.loss, "fused", step.optimizer, step.net.batch_norm)
@@ -284,7 +284,7 @@ def test_normalized_layers_are_the_references_and_end_a_recording(activation: st
 
 def test_matrices_with_gaps_both_ways_are_multiplied_by_the_reference() -> None:
     backend = EmulatedBackend()
-    kernels, g, rng = backend.kernels("fused"), get_activation("relu"), np.random.default_rng(6)
+    kernels, g, rng = backend.kernels("cuda"), get_activation("relu"), np.random.default_rng(6)
     W, gaps, b = rng.standard_normal((4, 3)), rng.standard_normal((6, 10))[::2, ::2], np.ones((4, 1))
     A, saved = np.empty((4, 5)), kernels.saved(4, 4, 5, "float64", g, None)
     kernels.dense(W, gaps, b, g, None, A=A, saved=saved)
@@ -310,17 +310,17 @@ class Picky(EmulatedLauncher):
 def test_a_product_that_cublaslt_refuses_is_the_references() -> None:
     """Asked once for each shape; every step then is run by Python."""
     picky, plain = build({}), build({})
-    fused(picky).launcher = Picky()
+    kernels_of(picky).launcher = Picky()
     for epoch in range(WARM_UP + 1):
         np.testing.assert_allclose(picky.run(epoch), plain.run(epoch), rtol=1e-4)
     reason = "cublasLtMatmulAlgoGetHeuristic: not supported"
-    assert fused(picky).reasons == dict.fromkeys(("dense", "dense_vjp_input", "dense_vjp_params"), reason)
+    assert kernels_of(picky).reasons == dict.fromkeys(("dense", "dense_vjp_input", "dense_vjp_params"), reason)
     assert {replay.obstacle for replay, _ in picky.replays} == {f"dense: {reason}"}  # type: ignore[attr-defined]
 
 
 def test_the_complex_step_is_for_the_reference_alone() -> None:
     with pytest.raises(ConfigError, match="dtype must be float32 or float64"):
-        DenseNet([3, 2], loss="squared_error", dtype="complex128", device=EmulatedBackend(), kernels="fused")
+        DenseNet([3, 2], loss="squared_error", dtype="complex128", device=EmulatedBackend(), kernels="cuda")
 
 
 # --- the graph -----------------------------------------------------------------------------------------------------
@@ -354,9 +354,9 @@ class Refusing(EmulatedLauncher):
 
 def test_a_device_that_cannot_capture_runs_every_step_by_python() -> None:
     refused, plain = build({}), build({})
-    fused(refused).launcher = Refusing()
+    kernels_of(refused).launcher = Refusing()
     refused.replays = [
-        (fused(refused).capture(replay.program), times)  # type: ignore[attr-defined]
+        (kernels_of(refused).capture(replay.program), times)  # type: ignore[attr-defined]
         for replay, times in refused.replays
     ]
     for epoch in range(6):
@@ -383,7 +383,7 @@ def test_tracing_runs_nothing() -> None:
     epochs.run(0)
     before = epochs.step.net.params.theta.copy(), epochs.step._counters.copy(), epochs.step.value.copy()
     replay = epochs.replays[0][0]
-    tape = fused(epochs).trace(replay.program)  # type: ignore[attr-defined]
+    tape = kernels_of(epochs).trace(replay.program)  # type: ignore[attr-defined]
     for x, now in zip(before, (epochs.step.net.params.theta, epochs.step._counters, epochs.step.value), strict=True):
         np.testing.assert_array_equal(x, now)
     # advance, 2 gathers, 3 layers of 2, delta 2, 3 dW, 2 vjps of 2, penalty, norm, 2 updates
@@ -393,9 +393,9 @@ def test_tracing_runs_nothing() -> None:
 def test_a_steady_step_makes_no_buffer() -> None:
     epochs = build(SETTINGS[1])
     epochs.run(0)
-    before = dict(fused(epochs)._buffers)
+    before = dict(kernels_of(epochs)._buffers)
     epochs.run(1)
-    assert fused(epochs)._buffers.keys() == before.keys()
+    assert kernels_of(epochs)._buffers.keys() == before.keys()
     for counters in (x for (dtype, *_), x in before.items() if dtype == "int32"):
         assert (counters == 0).all()  # every kernel leaves its counters as it found them
 
@@ -403,13 +403,13 @@ def test_a_steady_step_makes_no_buffer() -> None:
 # --- choosing ------------------------------------------------------------------------------------------------------
 
 
-def test_fused_kernels_are_for_cuda_alone() -> None:
-    with pytest.raises(DeviceError, match=r"kernels 'fused' do not run on numpy"):
-        Backend("numpy", np).kernels("fused")
+def test_cuda_kernels_are_for_cuda_alone() -> None:
+    with pytest.raises(DeviceError, match=r"kernels 'cuda' do not run on numpy"):
+        Backend("numpy", np).kernels("cuda")
 
 
 def test_layers_have_their_examples_contiguous() -> None:
-    net = DenseNet([3, 4, 2], loss="squared_error", device=EmulatedBackend(), kernels="fused")
+    net = DenseNet([3, 4, 2], loss="squared_error", device=EmulatedBackend(), kernels="cuda")
     ws = net.workspace(7)
     for x in (*ws.A[1:], *ws.dZ[1:]):
         assert x.flags.f_contiguous
@@ -453,9 +453,9 @@ def test_what_is_said_is_what_falls_back(settings: dict[str, Any]) -> None:
     epochs = build(settings)
     epochs.run(0)
     epochs.run(1)
-    *choices, capture = fused(epochs).explain(spec_of(epochs))
+    *choices, capture = kernels_of(epochs).explain(spec_of(epochs))
     assert [(c.operation, c.layer) for c in choices] == spec_of(epochs).operations()
-    assert {c.operation for c in choices if c.why} == set(fused(epochs).reasons)
+    assert {c.operation for c in choices if c.why} == set(kernels_of(epochs).reasons)
     obstacles = [replay.obstacle for replay, _ in epochs.replays]  # type: ignore[attr-defined]
     assert (capture.by == "a CUDA graph") == (obstacles == [None] * len(obstacles)) == (not capture.why)
 
@@ -464,7 +464,7 @@ def test_what_is_said_is_what_falls_back(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize("settings", SETTINGS[:2])
 def test_the_scratch_is_foretold(settings: dict[str, Any], claim: str) -> None:
     epochs = build(settings, n=48)
-    kernels = epochs.step.net.kernels = FusedKernels(epochs.step.net.backend, EmulatedLauncher(claim=claim))
+    kernels = epochs.step.net.kernels = CudaKernels(epochs.step.net.backend, EmulatedLauncher(claim=claim))
     epochs = Pass(epochs.step, epochs.batches, None)
     epochs.run(0)
     made = sum(x.nbytes for x in kernels._buffers.values())
@@ -474,7 +474,7 @@ def test_the_scratch_is_foretold(settings: dict[str, Any], claim: str) -> None:
 
 def test_what_is_left_to_maths_takes_more() -> None:
     fine, literal = build({}), build({"delta": "literal"})
-    more = fused(literal).temporaries(spec_of(literal)), fused(fine).temporaries(spec_of(fine))
+    more = kernels_of(literal).temporaries(spec_of(literal)), kernels_of(fine).temporaries(spec_of(fine))
     assert more[0] > more[1]
 
 
@@ -485,8 +485,8 @@ def test_a_streamed_epoch_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(passes, "SLICE_SECONDS", 1e9)  # a slice is an epoch, whatever else the machine is doing
     resident, other = build(SETTINGS[1]), build(SETTINGS[1])
     traced: list[int] = []
-    trace = FusedKernels.trace
-    monkeypatch.setattr(FusedKernels, "trace", lambda self, program: (traced.append(1), trace(self, program))[1])
+    trace = CudaKernels.trace
+    monkeypatch.setattr(CudaKernels, "trace", lambda self, program: (traced.append(1), trace(self, program))[1])
     X, Y, weights = other.batches.rows
     streamed = Pass(
         other.step, StreamedBatches(other.step.net, X, Y, weights, batch_size=16, shuffle=True, seed=1), None

@@ -1,6 +1,6 @@
 """The fast CUDA kernel set: products by cuBLASLt, everything else by the kernels in ``sources/``, steps as CUDA graphs.
 
-**Never ran on a GPU yet**: its tests run the same sources compiled for the host. Chosen with ``kernels: fused`` only.
+**Never ran on a GPU yet**: its tests run the same sources compiled for the host. Chosen with ``kernels: cuda`` only.
 What has no kernel falls back to the reference on CuPy, operation by operation; ``reasons`` says what did and why.
 """
 
@@ -27,7 +27,7 @@ from .norms import NormKernels
 
 
 @dataclass
-class FusedSaved:
+class CudaSaved:
     """What a layer keeps: Z where g' needs it, G = g(Z) and the mask with dropout; examples contiguous."""
 
     Z: Array = None
@@ -35,7 +35,7 @@ class FusedSaved:
     mask: Array = None
 
 
-class FusedKernels(NormKernels):
+class CudaKernels(NormKernels):
     """See ``protocol.Kernels`` for each operation's equation.
 
     Attributes
@@ -145,7 +145,7 @@ class FusedKernels(NormKernels):
 
     def temporaries(self, spec: StepSpec) -> int | None:
         """Scratch, what is left to CuPy, and cuBLASLt's workspace."""
-        return plan.temporaries(FusedKernels, self.claim, spec)
+        return plan.temporaries(CudaKernels, self.claim, spec)
 
     def release(self) -> None:
         """Let go of scratch; a step that was captured before finds it moved."""
@@ -162,7 +162,7 @@ class FusedKernels(NormKernels):
         def buffer(dtype: str) -> Array:
             return self.backend.zeros((m, n), dtype).T
 
-        return FusedSaved(
+        return CudaSaved(
             Z=None if activation.name in codes.FROM_A else buffer(dtype),
             G=None if dropout is None else buffer(dtype),
             mask=None if dropout is None else buffer("bool"),
@@ -180,7 +180,7 @@ class FusedKernels(NormKernels):
         saved: Any,
     ) -> None:
         """A <- drop(g(W A_prev + b)): the product, then one pass."""
-        if not isinstance(saved, FusedSaved):
+        if not isinstance(saved, CudaSaved):
             self._falls_back("dense", f"no CUDA kernel for {activation.name} in {A.dtype}")
             super().dense(W, A_prev, b, activation, dropout, A=A, saved=saved)
             return
@@ -219,7 +219,7 @@ class FusedKernels(NormKernels):
         accumulate: bool,
     ) -> None:
         """dZ_prev <- (W^T dZ) * drop * g'(Z_prev);  db_prev <- (+) scale * row sums: the product, then one pass."""
-        if not isinstance(saved_prev, FusedSaved):
+        if not isinstance(saved_prev, CudaSaved):
             self._falls_back("dense_vjp_input", f"no CUDA kernel for {activation_prev.name} in {dZ.dtype}")
             super().dense_vjp_input(
                 *(W, dZ, activation_prev, dropout_prev, A_prev, saved_prev),
