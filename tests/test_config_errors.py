@@ -130,7 +130,7 @@ OF_ANOTHER = [
     (section, name, key)
     for section, registry in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("loss", LOSSES))
     for name, cls in registry.items()
-    for key in {f.name for other in registry.values() for f in fields(other)} - {f.name for f in fields(cls)}
+    for key in sorted({f.name for other in registry.values() for f in fields(other)} - {f.name for f in fields(cls)})
 ]
 
 

@@ -44,7 +44,7 @@ template <class T, bool LABELS> INLINE void softmax_group(const OutputDelta<T>& 
         T* __restrict d = a.dZ + r * a.pitch + start;
         for (Word c = 0; c < count; ++c) t[c] = target<T, LABELS>(a, r, start + c, rest, smooth);
         for (Word c = 0; c < count; ++c) {
-            const T e = elementary::exp(z[c] - highest[c]);
+            const T e = elementary::exp_not_positive(z[c] - highest[c]);
             d[c] = e;
             total[c] += e;
             targets[c] += t[c];

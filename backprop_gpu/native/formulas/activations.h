@@ -57,7 +57,7 @@ struct Gelu {
     template <class T> static FORMULA T cdf(T z) { return fma(T(0.5), elementary::erf(z * T(0.7071067811865476)), T(0.5)); }
     template <class T> static FORMULA T forward(T z, T) { return z * cdf(z); }
     template <class T> static FORMULA T vjp(T dA, T z, T) {
-        T pdf = elementary::exp(T(-0.5) * (z * z)) * T(0.3989422804014327);
+        T pdf = elementary::exp_not_positive(T(-0.5) * (z * z)) * T(0.3989422804014327);
         return dA * fma(z, pdf, cdf(z));
     }
 };
@@ -87,7 +87,7 @@ struct Silu {
 struct Softplus {
     static constexpr bool DERIVATIVE_FROM_OUTPUT = false;
     template <class T> static FORMULA T forward(T z, T) {
-        return maximum(z, T(0)) + elementary::log1p_unit(elementary::exp(-magnitude(z)));
+        return maximum(z, T(0)) + elementary::log1p_unit(elementary::exp_not_positive(-magnitude(z)));
     }
     template <class T> static FORMULA T vjp(T dA, T z, T) { return dA * elementary::sigmoid(z); }
 };

@@ -35,11 +35,20 @@ template <class T> FORMULA T power_of_2(Bits<T> n) {
 
 // e^x, scaled by 2^n in two halves so that results below the smallest normal and near the largest number come out
 // right.
-template <class T> FORMULA T exp(T x) {
+template <class T> FORMULA T exp_between_limits(T x) {
     Bits<T> n;
-    T y = x > T(Range<T>::EXP_HIGHEST) ? T(Range<T>::EXP_HIGHEST) : x;  // written so that NaN stays NaN
-    T q = reduced_expm1<T>(y < T(Range<T>::EXP_LOWEST) ? T(Range<T>::EXP_LOWEST) : y, n) + T(1);
+    T q = reduced_expm1<T>(x, n) + T(1);
     return q * power_of_2<T>(n >> 1) * power_of_2<T>(n - (n >> 1));
+}
+// Of any number, of one that is not positive, of one that is not negative: written so that NaN stays NaN.
+template <class T> FORMULA T exp_not_positive(T x) {
+    return exp_between_limits(x < T(Range<T>::EXP_LOWEST) ? T(Range<T>::EXP_LOWEST) : x);
+}
+template <class T> FORMULA T exp_not_negative(T x) {
+    return exp_between_limits(x > T(Range<T>::EXP_HIGHEST) ? T(Range<T>::EXP_HIGHEST) : x);
+}
+template <class T> FORMULA T exp(T x) {
+    return exp_not_positive(x > T(Range<T>::EXP_HIGHEST) ? T(Range<T>::EXP_HIGHEST) : x);
 }
 
 // e^x for x in [-80, 80], where no clamp and no halves are needed.
@@ -78,13 +87,13 @@ template <class T> FORMULA T log1p_unit(T e) { return fma(log1p_polynomial(e), e
 // x + x^3 P(x^2) up to 0.625, else 1 - 2/(e^(2|x|) + 1), with the sign of x.
 template <class T> FORMULA T tanh(T x) {
     T size = magnitude(x), u = x * x, small = fma(tanh_polynomial(u) * u, size, size);
-    T large = T(1) - T(2) / (elementary::exp(T(2) * size) + T(1));
+    T large = T(1) - T(2) / (exp_not_negative(T(2) * size) + T(1));
     return with_sign_of(x, size > T(0.625) ? large : small);
 }
 
 // 1/(1 + e^-|x|), or e^-|x| times that for x <= 0.
 template <class T> FORMULA T sigmoid(T x) {
-    T e = elementary::exp(-magnitude(x)), s = T(1) / (T(1) + e);
+    T e = exp_not_positive(-magnitude(x)), s = T(1) / (T(1) + e);
     return x > T(0) ? s : e * s;
 }
 

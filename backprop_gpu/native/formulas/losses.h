@@ -13,7 +13,7 @@ namespace {
 struct BinaryCrossEntropy {
     static constexpr bool AVERAGED = false;
     template <class T> static FORMULA T value(T z, T t, T, T) {
-        return (maximum(z, T(0)) - z * t) + elementary::log1p_unit(elementary::exp(-magnitude(z)));
+        return (maximum(z, T(0)) - z * t) + elementary::log1p_unit(elementary::exp_not_positive(-magnitude(z)));
     }
     template <class T> static FORMULA T delta(T z, T t, T, T) { return elementary::sigmoid(z) - t; }
 };
