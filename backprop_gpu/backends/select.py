@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +22,8 @@ from .cpu.memory import CACHE_LINE, available_bytes
 from .locks import IMPORTS
 
 LITTLE = 2**20  # bytes
+
+_LOG = logging.getLogger("backprop_gpu.backends")  # to standard error, unless a program says otherwise
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def select(
     backend = get_backend(device, sizes=sizes, dtype=dtype)
     now = RENAMED_KERNEL_SETS.get(kernels, kernels)
     if now != kernels and (now != "native" or backend.xp is np):
-        warnings.warn(f"kernels: {kernels} is now {now!r}; write that, or 'auto'", FutureWarning, 2)
+        _LOG.warning("kernels: %s is now %r; write that, or 'auto'", kernels, now)
         # The old CPU sets ran without a compiler too, which 'native' does not.
         kernels = "auto" if now == "native" else now
     if kernels != "auto":

@@ -125,9 +125,11 @@ def test_the_fast_set_is_taken_by_name_alone(stand_ins: tuple[FakeCupy, FakeCubl
 
 
 @pytest.mark.parametrize(("old", "new"), [("fused", "cuda"), ("fused-tf32", "cuda-tf32"), ("fused-bf16", "cuda-bf16")])
-def test_the_old_names_mean_the_new_ones(old: str, new: str, stand_ins: tuple[FakeCupy, FakeCublasLt]) -> None:
-    with pytest.warns(FutureWarning, match=f"kernels: {old} is now '{new}'; write that, or 'auto'"):
-        assert select([3, 2], device=CudaBackend(0), kernels=old).kernels == new
+def test_the_old_names_mean_the_new_ones(
+    old: str, new: str, stand_ins: tuple[FakeCupy, FakeCublasLt], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert select([3, 2], device=CudaBackend(0), kernels=old).kernels == new
+    assert caplog.messages == [f"kernels: {old} is now '{new}'; write that, or 'auto'"]
 
 
 def test_configurations_may_name_it() -> None:

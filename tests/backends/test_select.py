@@ -279,12 +279,11 @@ def test_auto_without_native_kernels_says_why(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["host", "compiled"])
-def test_names_of_kernel_sets_that_are_gone_mean_the_one_in_their_place(name, monkeypatch):
-    with pytest.warns(FutureWarning, match=f"kernels: {name} is now 'native'; write that, or 'auto'"):
-        assert select(SMALL, device="cpu", kernels=name).kernels == select(SMALL, device="cpu").kernels
+def test_names_of_kernel_sets_that_are_gone_mean_the_one_in_their_place(name, monkeypatch, caplog):
+    assert select(SMALL, device="cpu", kernels=name).kernels == select(SMALL, device="cpu").kernels
+    assert caplog.messages == [f"kernels: {name} is now 'native'; write that, or 'auto'"]
     monkeypatch.setattr(selecting, "unavailable_reason", lambda: "the kernel library was not built")
-    with pytest.warns(FutureWarning):
-        assert select(SMALL, device="cpu", kernels=name).kernels == "reference", "what ran everywhere still does"
+    assert select(SMALL, device="cpu", kernels=name).kernels == "reference", "what ran everywhere still does"
 
 
 def test_auto_takes_the_formulas_on_every_other_device():
