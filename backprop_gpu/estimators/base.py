@@ -21,6 +21,7 @@ from . import tabular
 from .arrays import on_host, origin_of
 from .engine import LIVE, Plan, SolverState, batch_rows, build_net, fitted_of, plan_for, runtime_of
 from .fitted import Fitted
+from .given import check_given
 from .lbfgs import fit_lbfgs
 from .listening import Listeners
 from .params import SKLEARN_START, hidden_sizes, invalid, is_logistic, per_layer
@@ -62,6 +63,7 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
         self, X: Any, y: Any, sample_weight: Any, *, incremental: bool = False, held_out: Any = (None, None, None)
     ) -> None:
         hidden = hidden_sizes(self)
+        check_given(self, self.solver if self.preset is None else tabular.settings_for(self, 1)["solver"])
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         origin, y, sample_weight = origin_of(X), on_host(y), on_host(sample_weight)
         checked, Y = self._encode(on_host(X), y, first=first, incremental=incremental)
@@ -183,7 +185,7 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
     ) -> None:
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
-        train, validation = self._divide(rows, held_out)
+        train, validation = self._divide(rows, held_out, incremental)
         n = train.X.shape[0]
         if self.batch_size != "auto" and self.batch_size > n:
             warnings.warn(
@@ -258,7 +260,7 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
         """The fitted attributes that hold parameters."""
         return {name: vars(self)[name] for name in ("coefs_", "intercepts_", "norms_") if name in vars(self)}
 
-    def _divide(self, rows: Rows, held_out: HeldOut | None) -> tuple[Rows, HeldOut | None]:
+    def _divide(self, rows: Rows, held_out: HeldOut | None, incremental: bool) -> tuple[Rows, HeldOut | None]:
         """Rows to train on, and those held out: given to ``fit``, or split off for ``early_stopping``."""
         if held_out is not None and self.early_stopping and len(held_out.weighted) < 2:
             raise ValueError(
@@ -266,6 +268,9 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
             )
         if held_out is None and (self.early_stopping or hasattr(self.validation_fraction, "split")):
             rows, held_out = split_off(self, rows)
+        if held_out is None and self.validation_metrics and not incremental:
+            reason = "they are of a validation set: set early_stopping=True or pass X_val, or leave them out"
+            raise invalid(self, "validation_metrics", reason)
         if held_out is not None and self.early_stopping and not is_classifier(self):
             Y = held_out.weighted
             if np.ptp(rows.Y, axis=0).any() and not np.ptp(Y, axis=0).any():

@@ -172,7 +172,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         With several labels of several classes, ``classes`` is a list of arrays, one for each column of y.
         """
         with one_fit(self):
-            y = on_host(y)
+            y, classes = on_host(y), on_host(classes)
             nested = classes is not None and len(classes) > 0 and all(np.ndim(on_host(c)) == 1 for c in classes)
             if classes is None and hasattr(self, "_label_binarizer"):
                 pass  # they are known
@@ -181,9 +181,9 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
                     raise ValueError("classes must be passed on the first call to partial_fit.")
                 if not hasattr(self, "classes_"):
                     self._take_labels(MultiOutputLabels().of([on_host(c) for c in classes]))
-            elif _check_partial_fit_first_call(self, on_host(classes)):
+            elif _check_partial_fit_first_call(self, classes):
                 multilabel = type_of_target(y).startswith("multilabel")
-                self._label_binarizer = LabelBinarizer().fit(y if multilabel else on_host(classes))
+                self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
             self._fit(X, y, sample_weight, incremental=True)
         return self
 

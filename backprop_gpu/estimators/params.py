@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -29,6 +31,15 @@ T = TypeVar("T")
 
 RATE_RULES = ("constant", "invscaling", "adaptive")  # scikit-learn's; any other learning_rate is a schedule of maths/
 SKLEARN_START = "sklearn"
+# Parameters that are numbers of an optimizer, and what it calls them.
+OPTIMIZER_FIELDS = {
+    "learning_rate_init": "learning_rate",
+    "momentum": "momentum",
+    "beta_1": "beta1",
+    "beta_2": "beta2",
+    "epsilon": "epsilon",
+    "weight_average": "average",
+}
 
 _HIDDEN = {"logistic", *(name for name, a in ACTIVATIONS.items() if not a.output_only)}
 _VALUE_LOSSES = {name for name, loss in LOSSES.items() if loss.labels == "values"}
@@ -85,6 +96,20 @@ def store(estimator: Any, given: dict[str, Any]) -> None:
     for name, value in given.items():
         if name not in ("self", "__class__"):
             setattr(estimator, name, value)
+
+
+@functools.cache
+def defaults_of(kind: type[Any]) -> dict[str, Any]:
+    """Parameters of a class of estimators with their defaults."""
+    return {name: p.default for name, p in inspect.signature(kind.__init__).parameters.items()}
+
+
+def is_given(estimator: Any, name: str) -> bool:
+    """Whether a parameter is not at its default; a number of NumPy's is the Python number that it holds."""
+    default = defaults_of(estimator.__class__).get(name, inspect.Parameter.empty)
+    value = getattr(estimator, name, default)
+    value = value.item() if isinstance(value, np.generic) else value
+    return not (value is default or (type(value) is type(default) and bool(value == default)))
 
 
 def read(estimator: Any, name: str, reader: Callable[[Any], T]) -> T:
@@ -162,18 +187,19 @@ def dropout_of(given: Any, n_hidden: int) -> tuple[float, ...]:
 
 def optimizer_of(estimator: Any) -> Optimizer:
     """``solver`` with its parameters and ``weight_average``."""
-    found, average = _rule_of(estimator), float(estimator.weight_average)
+    found, average = get_rule(estimator, estimator.solver), float(estimator.weight_average)
     return replace(found, average=average) if average and estimator.solver != "lbfgs" else found
 
 
-def _rule_of(estimator: Any) -> Optimizer:
-    """``solver``; scikit-learn's ``sgd`` and ``adam`` in exactly its forms."""
-    e, given = estimator, estimator.solver
+def get_rule(estimator: Any, solver: Any) -> Optimizer:
+    """A solver that was given; scikit-learn's ``sgd`` and ``adam`` in exactly its forms.
+
+    The others take the parameters that differ from scikit-learn's defaults, which need not be theirs.
+    """
+    e, given = estimator, solver
     rate = float(e.learning_rate_init)
     if isinstance(given, Optimizer):
         return given
-    if isinstance(given, dict):
-        return get_optimizer({"learning_rate": rate, **given})
     if given == "adam":
         betas = {"beta1": float(e.beta_1), "beta2": float(e.beta_2), "epsilon": float(e.epsilon)}
         return get_optimizer({"name": "adam", "learning_rate": rate, **betas, "variant": "epsilon_hat"})
@@ -182,7 +208,12 @@ def _rule_of(estimator: Any) -> Optimizer:
         momentum = min(float(e.momentum), math.nextafter(1.0, 0.0))
         name = "nesterov" if e.nesterovs_momentum else "momentum"
         return get_optimizer({"name": name, "learning_rate": rate, "momentum": momentum})
-    return get_optimizer({"name": "sgd" if given == "lbfgs" else given, "learning_rate": rate})
+    if isinstance(given, str) and given in ("sgd", "lbfgs"):
+        return get_optimizer({"name": "sgd", "learning_rate": rate})
+    named = given if isinstance(given, dict) else {"name": given}
+    rule = get_optimizer({"learning_rate": rate, **named})
+    own = {field: getattr(e, name) for name, field in OPTIMIZER_FIELDS.items() if is_given(e, name)}
+    return replace(rule, **{f: float(x) for f, x in own.items() if hasattr(rule, f) and f not in named})
 
 
 def batch_norm_of(given: Any, n_hidden: int) -> tuple[bool, ...]:

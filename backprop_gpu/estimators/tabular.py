@@ -6,7 +6,6 @@ clipping, standardized targets, decoupled weight decay, a schedule that ends nea
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +22,7 @@ from ..network.dense_net import BLOCK_ROWS
 from ..training.callbacks import Callback, Epoch
 from .engine import fitted_of, named_of, runtime_of
 from .ensemble import Entrant, fit_together
-from .params import hidden_sizes
+from .params import hidden_sizes, is_given
 from .rows import Rows, dense, split_apart
 from .validation import HeldOut
 
@@ -80,31 +79,28 @@ def settings_for(estimator: Any, n: int) -> dict[str, Any]:
         "dropout": 0.1,
         "dtype": "float32",
     }
-    parameters = inspect.signature(type(estimator).__init__).parameters
     taken = estimator.get_params(deep=False)
-    for name, value in preset.items():
-        if _same(taken[name], parameters[name].default):
-            taken[name] = value
+    taken |= {name: value for name, value in preset.items() if not is_given(estimator, name)}
     taken["batch_size"] = taken["batch_size"] if taken["batch_size"] == "auto" else min(taken["batch_size"], max(n, 1))
     return taken | {"preset": None, "early_stopping": False}
 
 
-def _same(given: Any, default: Any) -> bool:
-    return given is default or (type(given) is type(default) and bool(given == default))
-
-
 class KeepBest(Callback):
-    """Counts the epochs since the validation loss was least, and keeps the parameters that it was least with."""
+    """Keeps the parameters with which the validation loss was least, and counts the epochs since it fell by ``tol``."""
 
     def __init__(self, member: Any) -> None:
-        self.member, self.least, self.epoch = member, np.inf, 0
+        self.member, self.least = member, np.inf
+        self.progress, self.epoch = np.inf, 0  # the loss from which, and the epoch since which it has not fallen
+        self.tol = float(member.tol) if is_given(member, "tol") else 0.0
         self.parameters: dict[str, np.ndarray] | None = None
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Keep the parameters, or tell the fit how long there has been no progress."""
         cost = epoch.validation["cost"]
+        if cost < self.progress - self.tol:
+            self.progress, self.epoch = cost, epoch.epoch
         if cost < self.least:
-            self.least, self.epoch = cost, epoch.epoch
+            self.least = cost
             engine = runtime_of(self.member).fitting
             assert engine is not None, "an epoch is of a fit"
             with engine.step.averaged():  # which is what was judged

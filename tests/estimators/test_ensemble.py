@@ -167,6 +167,7 @@ def test_an_interrupt_ends_all_nets_with_what_they_have() -> None:
     X, y = load_diabetes(return_X_y=True)
     steps = -(-300 // 32)
     given = {**SHORT, "learning_rate": {"name": "constant"}, "kernels": "native"}
+    del given["learning_rate_init"]  # the solver has its own
     validation = {"X_val": X[300:], "y_val": y[300:]}
     stopped = Interrupted(learning_rate=0.01, at=4 * steps + 1)
     with pytest.warns(UserWarning, match="interrupted by user"):

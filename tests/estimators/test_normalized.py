@@ -127,7 +127,8 @@ def test_smoothed_labels_are_those_of_the_loss() -> None:
 
 def test_an_optimizers_own_average_is_kept() -> None:
     X, y = rows("binary")
-    a = fitted(model(solver=Adam(0.01, variant="epsilon_hat", average=0.9)), X, y)
+    own = Adam(SETTINGS["learning_rate_init"], variant="epsilon_hat", average=0.9)
+    a = fitted(model(solver=own, learning_rate_init=0.001), X, y)
     assert same_bits(a, fitted(model(weight_average=0.9), X, y))
 
 

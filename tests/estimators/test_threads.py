@@ -19,7 +19,7 @@ from backprop_gpu.training.callbacks import Callback, Epoch
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((400, 8))
 y = (X[:, 0] > 0).astype(int)
-KINDS = ["reference", "host", "auto"]
+KINDS = ["reference", "native"]
 pytestmark = pytest.mark.filterwarnings(f"ignore::{ConvergenceWarning.__module__}.{ConvergenceWarning.__name__}")
 
 

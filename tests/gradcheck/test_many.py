@@ -36,7 +36,7 @@ def test_right_gradients_are_not_accused(like: str) -> None:
         for k, (sizes, norm) in enumerate(SHAPES):
             for m in (2, 16):
                 seed = 1000 * i + 10 * k + m
-                kernels = ("host", "reference")[(i + k + m) % 2]
+                kernels = ("native", "reference")[(i + k + m) % 2]
                 settings = {"loss": "squared_error", "batch_norm": norm, "dtype": "float64", "kernels": kernels}
                 net = DenseNet(sizes, activation=activation, seed=seed, device="cpu", **settings)
                 y = np.random.default_rng(seed + 1).standard_normal((m, sizes[-1]))
