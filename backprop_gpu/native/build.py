@@ -1,21 +1,16 @@
 """Build the kernel library with the system's C++ compiler: ``python -m backprop_gpu.native.build [output]``.
 
 The build hook of the package (``hatch_build.py``), ``scripts/gpu_check`` and the tests use the functions here. Standard
-library alone, and no import of the package: the hook runs before there is one.
+library alone, and no import of the package: the hook runs before there is one. What only a build needs is imported when
+one begins, since loading the library asks here for its name.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
-import shlex
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
@@ -55,6 +50,9 @@ def compiler() -> list[str]:
     BuildError
         There is none; names what to install.
     """
+    import shlex
+    import shutil
+
     named = shlex.split(os.environ.get("CXX", ""))
     found = named[:1] if named else ["c++", "g++", "clang++"]
     for name in found:
@@ -73,6 +71,8 @@ def sources() -> list[Path]:
 
 def sources_digest() -> str:
     """Changes with any source and with the flags: a library of other sources is not used."""
+    import hashlib
+
     digest = hashlib.sha256(repr((FLAGS, INSTRUCTION_SETS)).encode())
     for path in sources():
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -96,6 +96,9 @@ def build(output: Path, command: Sequence[str] | None = None, extra: Sequence[st
     BuildError
         If the family is unknown or the compiler fails; holds the end of what it printed.
     """
+    import tempfile
+    from concurrent.futures import ThreadPoolExecutor
+
     family = family or machine()
     if family not in INSTRUCTION_SETS:
         raise BuildError(f"there are no kernels for {family} yet; the reference kernels run on it")
@@ -127,6 +130,8 @@ def run(command: Sequence[str]) -> None:
     BuildError
         If it fails, hangs or does not start.
     """
+    import subprocess
+
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=COMPILER_SECONDS, stdin=subprocess.DEVNULL
