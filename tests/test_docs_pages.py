@@ -171,3 +171,18 @@ def test_an_example_that_fails_names_the_line_of_the_page(tmp_path: Path) -> Non
         run_page(page)
     last = caught.traceback[-1]
     assert (Path(str(last.path)), last.lineno + 1) == (page, 5)
+
+
+# -- files that are named ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    """In backticks, from the top of the checkout or of the package; and every link to a page."""
+    text = page.read_text(encoding="utf-8")
+    folders = (ROOT, ROOT / "backprop_gpu")
+    named = re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|h|cu|cpp|md|yaml))`", text)
+    absent = [name for name in named if not any((folder / name).exists() for folder in folders)]
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    absent += [link for link in links if link and not (page.parent / link).exists()]
+    assert not absent, f"{page.name} names {absent}"
