@@ -1,4 +1,4 @@
-"""``backprop-gpu``: train, evaluate, predict, gradcheck, parity, devices, config, bench.
+"""``backprop-gpu``: train, evaluate, predict, gradcheck, parity, devices, config.
 
 Exit codes: 0 done; 1 a check failed; 2 the input or the device is not usable, in one line; 130 interrupted.
 """
@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .bench.command import add_bench, run_bench
 from .cli_models import TAB, add_device, add_evaluate, add_predict, set_output
 from .cli_parity import add_parity
 from .errors import BackpropError, ConfigError
@@ -45,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
+    if words[:1] == ["bench"]:  # a command of earlier versions
+        raise ConfigError("the benchmarks run from a checkout of the repository now: python -m benchmarks --help")
     try:
         options = _parser().parse_args(words)
         code = int(options.command(options))
@@ -131,9 +132,6 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("schema", help="print the JSON Schema, for editors").set_defaults(command=_config_schema)
     verbs.add_parser("list", help="name the configurations that come along").set_defaults(command=_config_list)
     add_parity(commands.add_parser("parity", help="judge a device by bounds that are derived: run, probe, exact, diff"))
-    bench = commands.add_parser("bench", help="measure beside other libraries, equal work verified first")
-    add_bench(bench)
-    bench.set_defaults(command=run_bench)
     return parser
 
 

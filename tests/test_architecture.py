@@ -34,7 +34,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     5: ("parity",),
     6: ("config", "config_errors", "config_reading", "safe_yaml", "rows", "run_folder", "build", "planning"),
     7: ("estimators",),
-    8: ("report", "bench", "accel", "pytest_plugin"),
+    8: ("report", "accel", "pytest_plugin"),
     9: ("cli", "cli_models", "cli_parity", "__main__"),
 }
 ONE_ROOM = {0, 6, 9}
@@ -51,7 +51,6 @@ LOADS_MORE = (
     ("rows",),
     ("planning",),
     ("report",),
-    ("bench",),
     ("estimators",),
     ("accel", "replacing"),  # loaded when scikit-learn has been
     ("cli",),
@@ -203,9 +202,7 @@ def test_packages_with_one_home_are_imported_there_only() -> None:
     homes = {
         "yaml": [("safe_yaml",)],
         "pydantic": [("config",)],
-        "torch": [("bench",)],
-        "jax": [("bench",)],
-        "sklearn": [("bench",), ("estimators",), ("accel",)],
+        "sklearn": [("estimators",), ("accel",)],
         "scipy": [("estimators",)],
     }
     wrong, seen = [], set()
@@ -217,6 +214,17 @@ def test_packages_with_one_home_are_imported_there_only() -> None:
                 wrong.append((source, used.line, f"imports {root}"))
     assert not wrong, places(wrong)
     assert set(homes) <= seen, "a package that nobody imports needs no home"
+
+
+def test_the_package_imports_neither_its_benchmarks_nor_their_peers() -> None:
+    apart = ("benchmarks", "torch", "jax", "onnxruntime")
+    wrong = [
+        (source, used.line, f"imports {used.name}")
+        for source in SOURCES
+        for used in source.imports(MODULES)
+        if used.name.partition(".")[0] in apart
+    ]
+    assert not wrong, places(wrong)
 
 
 def test_importing_anything_but_the_doors_loads_no_optional_package() -> None:

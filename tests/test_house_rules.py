@@ -17,7 +17,6 @@ MAY_PRINT = (
     ("cli_models",),
     ("cli_parity",),
     ("report", "terminal"),
-    ("bench", "command"),
     ("textbook",),
     ("estimators", "progress"),
 )

@@ -244,6 +244,12 @@ def test_help_and_version(tmp_path: Path) -> None:
     assert project["scripts"] == {"backprop-gpu": "backprop_gpu.cli:main"}
 
 
+def test_bench_says_where_it_went(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "step", "--rounds", "3"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("python -m benchmarks --help")
+
+
 def test_main_is_a_function(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BACKPROP_GPU_DEVICE", raising=False)
     assert main(["config", "validate", "digits"]) == 0

@@ -347,8 +347,8 @@ def test_gpu_check_imports_nothing_that_a_cuda_machine_may_lack(tmp_path: Path) 
         loader.exec_module(module)
         module.environment()
         module.device()
-        import backprop_gpu.bench.on_device, backprop_gpu.bench.device_checks, backprop_gpu.bench.device_floor
-        import backprop_gpu.bench.desk, backprop_gpu.bench.peers.naive, backprop_gpu.bench.peers.ours
+        import benchmarks.on_device, benchmarks.device_checks, benchmarks.device_roofline
+        import benchmarks.network_worker, benchmarks.peers.naive, benchmarks.peers.ours
         import backprop_gpu.parity
     """
     answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -358,7 +358,7 @@ def test_gpu_check_imports_nothing_that_a_cuda_machine_may_lack(tmp_path: Path) 
 def test_a_report_has_the_card_s_name() -> None:
     found = [{"name": "device", "status": "passed", "detail": "CUDA works on NVIDIA H200 (cuda:0); CUPY_TF32=1 is set"}]
     assert gpu_check.report_path(True, found).name.startswith("nvidia-h200-20")
-    assert gpu_check.report_path(True, found).parent == ROOT / "benchmarks"
+    assert gpu_check.report_path(True, found).parent == ROOT / "benchmarks" / "results"
     for bench, status in ((False, "passed"), (True, "no device")):
         path = gpu_check.report_path(bench, [{**found[0], "status": status}])
         assert path == Path("gpu_check_report.json")

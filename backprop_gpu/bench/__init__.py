@@ -1,1 +1,0 @@
-"""Measuring training and prediction beside other libraries, equal work verified first (``backprop-gpu bench``)."""
