@@ -70,15 +70,15 @@ def text_note(name: str, distinct: Sequence[str], n_cells: int, ignored: Sequenc
             f"column {name!r} holds dates such as {distinct[0]!r}, read as {k} categories, one input each; a later date"
             f" is none of them: write a number instead (days since ..., the month), or {out}"
         )
-    if k >= _FEW and 2 * k > n_cells:
-        return (
-            f"column {name!r} looks like names or identifiers: {k} different texts in {n_cells} rows"
-            f" ({distinct[0]!r}, ...) become {k} inputs, which new rows will not share; {out}"
-        )
     if k > MOST_NUMBERS and 2 * sum(bool(_MEASURED.fullmatch(text)) for text in distinct[:_SHOWN]) >= min(k, _SHOWN):
         return (
             f"column {name!r} is read as {k} categories, one input each, and holds numbers with something behind them"
             f" ({distinct[0]!r}, ...): write the number alone, or {out}"
+        )
+    if k >= _FEW and 2 * k > n_cells:
+        return (
+            f"column {name!r} looks like names or identifiers: {k} different texts in {n_cells} rows"
+            f" ({distinct[0]!r}, ...) become {k} inputs, which new rows will not share; {out}"
         )
     if k > _MANY:
         return f"column {name!r} is read as {k} categories ({distinct[0]!r}, ...), one input each; {out}"

@@ -126,14 +126,14 @@ def _header(path: Path, delimiter: str, labelled: bool) -> list[str]:
         if labelled or other:
             error = DataError(f"{path} has one column only ({header[0]!r}){cure}")
             raise error.with_option("delimiter", other) if other else error
+    # pandas heads unnamed columns 0, 1, 2 ...; any other row of numbers is data, and would be lost without a word
+    if all(is_number(name) for name in header) and header != [str(j) for j in range(len(header))]:
+        raise DataError(f"{path}: line 1 holds numbers only; add a header line that names the columns")
     for position, name in enumerate(header, start=1):
         if not name:
             raise DataError(f"{path}: column {position} has no name in the header; name it")
         if name in header[: position - 1]:
             raise DataError(f"{path}: the header names column {name!r} twice; rename one")
-    # pandas heads unnamed columns 0, 1, 2 ...; any other row of numbers is data, and would be lost without a word
-    if all(is_number(name) for name in header) and header != [str(j) for j in range(len(header))]:
-        raise DataError(f"{path}: line 1 holds numbers only; add a header line that names the columns")
     return header
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import DataError
+from .column_checks import leave_out
 from .table import Table
 
 
@@ -42,7 +43,9 @@ def survey(table: Table) -> Survey:
             count += seen.sum(axis=0)
     if not np.all(count):
         name = table.numeric_names[int(np.argmin(count))]
-        raise DataError(f"{table.source}: column {name!r} has no value in any training row; leave it out")
+        raise DataError(
+            f"{table.source}: column {name!r} has no value in any training row; {leave_out(name, table.ignored)}"
+        )
     return Survey(table.n_samples - count, first + total / count, span)
 
 

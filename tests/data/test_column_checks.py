@@ -139,6 +139,7 @@ DAYS = [f"2024-{1 + i // 28:02}-{1 + i % 28:02}" for i in range(N)]
         ("n", [str(i) for i in range(N)], "numbers the rows"),
         ("n", [str(17 * i % N) for i in range(N)], "numbers the rows"),
         ("weight", [f"{40 + i % 30} kg" for i in range(200)], "numbers with something behind them ('40 kg', ...)"),
+        ("weight", [f"{i}.5 kg" for i in range(N)], "numbers with something behind them ('0.5 kg', ...)"),  # each once
         ("temperature", [f"{i % 30}.5°C" for i in range(200)], "numbers with something behind them"),
         ("PassengerId", [str(7919 * i % 1009) for i in range(N)], "looks like an identifier"),
         ("customer_id", [str(7919 * i % 1009) for i in range(N)], "looks like an identifier"),

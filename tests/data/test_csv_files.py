@@ -164,6 +164,7 @@ def test_one_text_among_numbers_is_taken_for_a_typing_error(tmp_path: Path, monk
         ("a,b,a,y\n1,2,3,4\n", {}, ["names column 'a' twice"]),
         ("a,,y\n1,2,3\n", {}, ["column 2 has no name"]),
         ("1.5,2,0\n2.5,3,1\n", {}, ["line 1 holds numbers only", "add a header"]),
+        ("0,0,1\n1,3,1\n", {}, ["line 1 holds numbers only", "add a header"]),
         ("a;b;y\n1;2;3\n", {}, ["one column only", "delimiter: ';'"]),
         ("a,b,y\n1,2,0\n1,2\n", {}, ["line 3: 2 cells where the header has 3"]),
         ("a,b,y\n1,2,0\n1,2,3,4\n", {}, ["line 3: 4 cells where the header has 3"]),
