@@ -23,8 +23,8 @@ _HOMES = {
     "DenseNet": "network.dense_net",
     "TrainingStep": "network.step",
     "Trainer": "training.trainer",
-    "EarlyStopping": "training.trainer",
-    "History": "training.trainer",
+    "EarlyStopping": "training.early_stopping",
+    "History": "training.history",
     "Callback": "training.callbacks",
     "Epoch": "training.callbacks",
     "Preprocessor": "data.preprocessing",
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from .network.step import TrainingStep as TrainingStep
     from .training.callbacks import Callback as Callback
     from .training.callbacks import Epoch as Epoch
-    from .training.trainer import EarlyStopping as EarlyStopping
-    from .training.trainer import History as History
+    from .training.early_stopping import EarlyStopping as EarlyStopping
+    from .training.history import History as History
     from .training.trainer import Trainer as Trainer
 
 

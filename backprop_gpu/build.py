@@ -27,8 +27,10 @@ from .rows import fingerprint, read_rows
 from .rows import read_split as read_split
 from .run_folder import HISTORY_FILE, METRICS_FILE, MODEL_FILE, check_run_dir, make_run_dir
 from .training.callbacks import Callback, Epoch, JsonLines, to_json
+from .training.early_stopping import EarlyStopping
+from .training.history import History
 from .training.metrics import confusion_matrix, default_metrics, evaluate
-from .training.trainer import EarlyStopping, History, Trainer, class_indices
+from .training.trainer import Trainer, class_indices
 
 
 class Model:

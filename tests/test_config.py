@@ -23,7 +23,8 @@ from backprop_gpu.maths.schedules import SCHEDULES
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.safe_yaml import parse_yaml
-from backprop_gpu.training.trainer import EarlyStopping, Trainer
+from backprop_gpu.training.early_stopping import EarlyStopping
+from backprop_gpu.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 CARRIED = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))

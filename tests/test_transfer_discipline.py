@@ -15,7 +15,8 @@ from backprop_gpu.backends.base import Backend
 from backprop_gpu.gradcheck import gradcheck
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.model_file import load_model, save_model
-from backprop_gpu.training.trainer import EarlyStopping, Trainer
+from backprop_gpu.training.early_stopping import EarlyStopping
+from backprop_gpu.training.trainer import Trainer
 
 CONVERSIONS = ("__float__", "__int__", "__bool__", "__index__", "__complex__", "__iter__")
 

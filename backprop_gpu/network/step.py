@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from .._typing import Array, Program
-from ..backends import require_owned
 from ..backends.locks import in_turn
-from ..errors import ConfigError, DataError, ShapeError
+from ..errors import ConfigError, DataError
 from ..maths.ledger import REDUCTIONS, Denominator, place
 from ..maths.losses import Loss
 from ..maths.normalization import part_sizes
@@ -21,21 +20,10 @@ from .custom import check_custom_rule
 from .dense_net import DenseNet
 from .memory import Snapshot, Workspace, Workspaces, must_fit, state_of
 from .settings import check_choice, check_penalties
-from .targets import columns_on_device
+from .state import State, load_step_state, step_state
+from .targets import BatchSource, check_batch, columns_on_device
 
 FORMS = ("fused", "literal")
-
-
-class BatchSource(Protocol):
-    """Where a step finds its batch: buffers of fixed shape, that ``gather`` fills with the batch the counters name."""
-
-    X: Array
-    Y: Array
-    weights: Array | None
-    m: int
-
-    def gather(self, counters: Array) -> None:
-        """Fill the buffers."""
 
 
 class TrainingStep:
@@ -177,7 +165,8 @@ class TrainingStep:
         micro_batch: int | None = None,
     ) -> None:
         """grad <- dJ/dtheta without penalty, value <- J without penalty, over the whole batch."""
-        m = self._check(X, Y, weights, micro_batch)
+        m = check_batch(self.net, X, Y, weights, micro_batch)
+        self._part_sizes(m, micro_batch or m)  # refuses what cannot be normalized, before anything is touched
         X, Y, weights = columns_on_device(self.net, X, Y, weights)
         if weights is not None and weights_sum is None:
             weights_sum = float(self.net.backend.to_host(self.net.backend.xp.sum(weights)))
@@ -185,25 +174,6 @@ class TrainingStep:
             self.load(self._table, [Denominator.of(self.reduction, m, weights_sum)])
             self.net.kernels.advance(self._counters, self._table, self._values, hyper=self._hyper, value=self.value)
             self._passes(X, Y, weights, micro_batch or m)
-
-    def _check(self, X: Array, Y: Array, weights: Array | None, micro_batch: int | None) -> int:
-        net, (n_0, m) = self.net, X.shape
-        outputs = (1, net.sizes[-1]) if net.loss.labels == "classes" else (net.sizes[-1],)
-        for name, x in (("X", X), ("Y", Y), ("weights", weights)):
-            if x is not None:
-                require_owned(net.backend, name, x)
-        if n_0 != net.sizes[0]:
-            raise ShapeError(f"X must be ({net.sizes[0]}, m), examples as columns; got {tuple(X.shape)}")
-        if len(Y.shape) != 2 or Y.shape[0] not in outputs or Y.shape[1] != m:
-            raise ShapeError(f"Y must be ({net.sizes[-1]}, {m}), examples as columns; got {tuple(Y.shape)}")
-        if weights is not None and tuple(weights.shape) != (1, m):
-            raise ShapeError(f"weights must be (1, {m}); got {tuple(weights.shape)}")
-        if m == 0:
-            raise DataError("a batch needs at least one example")
-        if micro_batch is not None and micro_batch < 1:
-            raise ConfigError(f"micro_batch must be at least 1, got {micro_batch}")
-        self._part_sizes(m, micro_batch or m)  # refuses what cannot be normalized, before anything is touched
-        return int(m)
 
     @property
     def n_numbers(self) -> int:
@@ -215,13 +185,14 @@ class TrainingStep:
         """What :meth:`numbers` says of the step that the device has begun last, on the device."""
         return self._hyper
 
-    def load(self, table: Array, denominators: Sequence[Denominator]) -> None:
+    def load(self, table: Array, denominators: Sequence[Denominator], taken: int = 0) -> None:
         """table[k] <- the numbers of the k-th step from now, computed on the host in float64, in one upload.
 
         The device's counters are set before the first of these steps. ``table`` is (len(denominators), n_numbers).
+        With ``taken``, so many of these steps have been taken already: row ``taken`` is that of the next one.
         """
-        rows = [self.numbers(k, D) for k, D in enumerate(denominators)]
-        self.rewind()
+        rows = [self.numbers(k - taken, D) for k, D in enumerate(denominators)]
+        self.rewind(taken)
         self.net.backend.upload(rows, table, self.net.dtype)
 
     def numbers(self, k: int, D: Denominator) -> list[float]:
@@ -237,9 +208,9 @@ class TrainingStep:
         penalty, progress = (self.l1, self.l2, self.penalty_over), (self.t, self.total_steps)
         return (type(self), self.net.sizes, self.optimizer, self.schedule, penalty, progress)
 
-    def rewind(self) -> None:
-        """Set the device's counters before the first batch of a pass."""
-        self.net.backend.upload([-1, self.t - 1], self._counters, "int64")
+    def rewind(self, taken: int = 0) -> None:
+        """Set the device's counters before the first batch of a pass, or before a later one."""
+        self.net.backend.upload([taken - 1, self.t - 1], self._counters, "int64")
 
     @property
     def batches_begun(self) -> int:
@@ -394,6 +365,29 @@ class TrainingStep:
             for slot in self.slots:
                 slot[...] = 0.0
         self.t = 0
+
+    @in_turn
+    def state_dict(self) -> State:
+        """All that an exact resume needs: parameters, running statistics, the optimizer's vectors, ``t``, the settings.
+
+        A tree of plain Python values and NumPy arrays by name (``state["parameters"]["W1"]`` (n_1, n_0)), all copies.
+        """
+        return step_state(self)
+
+    @in_turn
+    def load_state_dict(self, state: State, *, allow_change: bool = False) -> None:
+        """Go on from what :meth:`state_dict` gave, on this device or another; nothing is touched if it does not fit.
+
+        ``allow_change``: the settings may differ, as long as the tensors are of the same names, shapes and dtype.
+
+        Raises
+        ------
+        ConfigError
+            Names the setting that differs.
+        CheckpointError
+            Names what is missing in the state, or is not what it should be.
+        """
+        load_step_state(self, state, allow_change)
 
     def cost(self) -> float:
         """J of the last batch, read from the device."""

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from .._typing import Array
-from ..errors import DataError, ShapeError
+from ..backends import require_owned
+from ..errors import ConfigError, DataError, ShapeError
 from ..maths.losses import Loss
 
 if TYPE_CHECKING:
     from .dense_net import DenseNet
 
 _BLOCK = 2**22  # elements
+
+
+class BatchSource(Protocol):
+    """Where a step finds its batch: buffers of fixed shape, that ``gather`` fills with the batch the counters name."""
+
+    X: Array
+    Y: Array
+    weights: Array | None
+    m: int
+
+    def gather(self, counters: Array) -> None:
+        """Fill the buffers."""
 
 
 def check_rows(X: Any, n_features: int, name: str = "X", dtype: str = "float64") -> np.ndarray:
@@ -152,3 +165,29 @@ def _reject(y: np.ndarray, bad: np.ndarray, wanted: str) -> None:
     if bad.any():
         row = int(np.argwhere(bad)[0][0])
         raise DataError(f"y must be {wanted}, got {y[row].tolist()} at row {row}")
+
+
+def check_batch(net: DenseNet, X: Array, Y: Array, weights: Array | None, micro_batch: int | None) -> int:
+    """Columns on the network's device that a step can take; returns the number of examples.
+
+    Raises
+    ------
+    ShapeError, DataError, ConfigError
+        For arrays of another shape or device, an empty batch, or a micro-batch below 1.
+    """
+    n_0, m = X.shape
+    outputs = (1, net.sizes[-1]) if net.loss.labels == "classes" else (net.sizes[-1],)
+    for name, x in (("X", X), ("Y", Y), ("weights", weights)):
+        if x is not None:
+            require_owned(net.backend, name, x)
+    if n_0 != net.sizes[0]:
+        raise ShapeError(f"X must be ({net.sizes[0]}, m), examples as columns; got {tuple(X.shape)}")
+    if len(Y.shape) != 2 or Y.shape[0] not in outputs or Y.shape[1] != m:
+        raise ShapeError(f"Y must be ({net.sizes[-1]}, {m}), examples as columns; got {tuple(Y.shape)}")
+    if weights is not None and tuple(weights.shape) != (1, m):
+        raise ShapeError(f"weights must be (1, {m}); got {tuple(weights.shape)}")
+    if m == 0:
+        raise DataError("a batch needs at least one example")
+    if micro_batch is not None and micro_batch < 1:
+        raise ConfigError(f"micro_batch must be at least 1, got {micro_batch}")
+    return int(m)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from .._typing import Array, Replay
-from ..errors import ConfigError, DataError, ShapeError
+from ..errors import CheckpointError, ConfigError, DataError, ShapeError
 from ..maths.normalization import part_sizes
 from ..maths.random import host_generator
 from ..network.dense_net import DenseNet
+from ..network.state import State, check_same, take
 
 SHUFFLE_STREAM = 2  # the part of the seed's randomness that shuffles use; initial weights have their own
 
@@ -101,6 +102,11 @@ class Batches:
     sizes : sequence of int, optional
         Of the batches, two at most, the larger first, in place of what ``batch_size`` makes.
 
+    Attributes
+    ----------
+    epoch, batch : int
+        Which batch is the next to be trained on; both from 0.
+
     Raises
     ------
     ShapeError, DataError
@@ -108,6 +114,7 @@ class Batches:
     """
 
     on = "device"
+    epoch, batch = 0, 0  # of the next batch, both from 0
 
     def __init__(
         self,
@@ -177,6 +184,39 @@ class Batches:
         if not self.shuffle:
             return np.arange(self.n)
         return host_generator(self.seed, SHUFFLE_STREAM, epoch).permutation(self.n)
+
+    def state_dict(self) -> State:
+        """The place of the next batch as plain values: rows and sizes of batches, the seed of the orders, an index.
+
+        Never an order itself, which seed and epoch give again; the rows are the caller's to keep.
+        """
+        return self._settings() | {"epoch": self.epoch, "batch": self.batch}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from what :meth:`state_dict` gave, of batches in the same order; where they lie does not matter.
+
+        Raises
+        ------
+        ConfigError
+            Names what differs: the number of rows, the sizes of batches, shuffle or seed.
+        CheckpointError
+            Names what is missing in the state, or is not what it should be.
+        """
+        given = {key: take(state, f"batches.{key}", type(here)) for key, here in self._settings().items()}
+        check_same(given, self._settings(), "batches")
+        epoch, batch = take(state, "batches.epoch", int), take(state, "batches.batch", int)
+        if batch >= len(self):
+            raise CheckpointError(f"batches.batch of the state is {batch}, of an epoch of {len(self)}")
+        self.epoch, self.batch = epoch, batch
+
+    def _settings(self) -> State:
+        """What the order of the examples depends on: so many batches of the one size, so many of the other."""
+        sizes = [[m, self.sizes.count(m)] for m in dict.fromkeys(self.sizes)]
+        return {"rows": self.n, "sizes": sizes, "shuffle": bool(self.shuffle), "seed": int(self.seed)}
+
+    def taken(self, epoch: int, batches: int) -> None:
+        """So many batches of an epoch have been trained on."""
+        self.epoch, self.batch = (epoch, batches) if batches < len(self) else (epoch + 1, 0)
 
     def start_epoch(self, epoch: int) -> list[float | None]:
         """Take the epoch's order; returns each batch's sum of weights (None without weights)."""

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -52,10 +53,24 @@ class Epoch:
 
 
 class Callback:
-    """Base: override what you need."""
+    """Base: override what you need. In ``on_epoch`` and ``on_steps`` it may call ``Trainer.state_dict``.
+
+    Attributes
+    ----------
+    every : int, default 0
+        ``on_steps`` is called after each so many optimizer steps at the latest; 0 means any number of them.
+    """
+
+    every: int = 0
 
     def on_start(self, epochs: int) -> None:
         """Before the first epoch; ``epochs`` is the most there will be."""
+
+    def on_resume(self, epochs: Sequence[Epoch]) -> None:
+        """After ``on_start``, of a run that is taken up again: the epochs that it had finished."""
+
+    def on_steps(self, step: int) -> None:
+        """Between two steps within an epoch, ten times a second or more often; ``step`` optimizer steps so far."""
 
     def on_epoch(self, epoch: Epoch) -> None:
         """After every epoch."""
@@ -74,6 +89,11 @@ class JsonLines(Callback):
     def on_start(self, epochs: int) -> None:
         """Open the file anew."""
         self._file = self.path.open("w", encoding="utf-8")
+
+    def on_resume(self, epochs: Sequence[Epoch]) -> None:
+        """Write their lines again: the file may have some of epochs that were lost."""
+        for epoch in epochs:
+            self.on_epoch(epoch)
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Append a line."""
@@ -119,6 +139,11 @@ class Progress(Callback):
         self._bar = RichProgress(*columns, console=console, transient=True)
         self._task = self._bar.add_task("train", total=epochs, status="")
         self._bar.start()
+
+    def on_resume(self, epochs: Sequence[Epoch]) -> None:
+        """Begin where the run had come to."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=len(epochs))
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Move it on, or write a line if it is time for one."""

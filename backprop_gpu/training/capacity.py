@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from ..errors import DeviceError
 from ..network.plan import amount
 from ..network.step import TrainingStep
 from .batches import Batches, StreamedBatches
-from .passes import Pass
+from .passes import NO_PAUSES, Pass, Pauses
 
 DATA_ON = ("auto", "device", "host")
 LOOKED_AT = 32  # rows whose outputs show that the weights of the last step are of use
@@ -67,7 +68,7 @@ class RoomyPass:
         self._least = 2 if any(step.net.batch_norm) else 1
         self._pass: Pass | None = None
 
-    def run(self, epoch: int) -> np.ndarray:
+    def run(self, epoch: int, costs: Sequence[float] | np.ndarray = (), pauses: Pauses = NO_PAUSES) -> np.ndarray:
         """See ``Pass.run``.
 
         Raises
@@ -76,10 +77,10 @@ class RoomyPass:
             If memory runs out and a smaller micro-batch cannot help.
         """
         first = self._pass is None
-        costs = self._tried(epoch)
-        while costs is None:
-            self._halve(first)
-            costs = self._tried(epoch)
+        found = self._tried(epoch, costs, pauses)
+        while found is None:
+            self._halve(first, len(costs))
+            found = self._tried(epoch, costs, pauses)
         if first and self.micro_batch < self._asked:
             what = "which gives the same gradient"
             if self._least > 1:
@@ -88,7 +89,15 @@ class RoomyPass:
                 f"memory ran out with {self._asked} examples at a time: each step takes {self.micro_batch} at a time, "
                 f"{what} (training.micro_batch: {self.micro_batch})"
             )
-        return costs
+        return found
+
+    def take_at_most(self, micro_batch: int) -> None:
+        """Begin with so many examples at a time, which an earlier pass over these batches had come down to."""
+        self.micro_batch = self._asked = max(min(micro_batch, self.micro_batch), self._least)
+
+    def costs(self, batches: int) -> np.ndarray:
+        """J of the first batches of the epoch that is under way."""
+        return np.zeros(0, self.step.net.dtype) if self._pass is None else self._pass.costs(batches)
 
     def close(self) -> None:
         """Let go of the buffers: there is no further epoch."""
@@ -102,19 +111,19 @@ class RoomyPass:
             outputs = self.step.net.predict_proba(np.asarray(X[: min(LOOKED_AT, self.micro_batch)]))
         return bool(np.isfinite(outputs).all())
 
-    def _tried(self, epoch: int) -> np.ndarray | None:
+    def _tried(self, epoch: int, costs: Sequence[float] | np.ndarray, pauses: Pauses) -> np.ndarray | None:
         """The epoch's costs; None if memory ran out. What the error's frames hold is let go on return."""
         try:
             if self._pass is None:
-                self.step.rewind()
+                self.step.rewind(len(costs))
                 self._pass = Pass(self.step, self.batches, self.micro_batch)
-            return self._pass.run(epoch)
+            return self._pass.run(epoch, costs, pauses)
         except MemoryError:
             return None
 
-    def _halve(self, first: bool) -> None:
+    def _halve(self, first: bool, taken: int) -> None:
         step, backend = self.step, self.step.net.backend
-        name, moved = backend.name, not first or step.batches_begun > 1
+        name, moved = backend.name, not first or step.batches_begun > taken + 1
         self._pass = None
         step.release()
         backend.free()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from .._typing import Program, Replay
-from ..backends.locks import Turns
 from ..errors import ConfigError, DataError, DivergedError
 from ..maths.ledger import Denominator
 from ..network.memory import all_finite
@@ -18,6 +19,21 @@ from ..network.step import TrainingStep
 from .batches import BatchBuffers, Batches
 
 SLICE_SECONDS = 0.1  # of steps, after which a prediction of another thread has its turn
+
+
+@dataclass(frozen=True)
+class Pauses:
+    """Who is told between the steps of an epoch: after a tenth of a second of them, or ``every`` so many (0: any)."""
+
+    tell: Callable[[], None] | None = None
+    every: int = 0
+
+    def until(self, t: int) -> int:
+        """The most steps from optimizer step ``t`` to the next pause."""
+        return self.every - t % self.every if self.every else sys.maxsize
+
+
+NO_PAUSES = Pauses()
 
 
 class Lap:
@@ -46,19 +62,37 @@ class Lap:
                     step.reserve(m, micro_batch)
                     self.parts.append((step.program(self.table, self.values, buffers, micro_batch), buffers, times))
 
-    def begin(self, epoch: int, like: Lap | None = None) -> None:
+    def begin(self, epoch: int, like: Lap | None = None, costs: Sequence[float] | np.ndarray = ()) -> None:
         """The order and the numbers of an epoch (from 0), on their way to the device.
 
-        ``like``: one that has begun the epoch, whose numbers are taken if they are the same.
+        ``like``: one that has begun the epoch, whose numbers are taken if they are the same. ``costs``: J of each batch
+        that has been trained on already, where an epoch is taken up again.
         """
         self.step.remember()
+        self._epoch, self._begun, taken = epoch, self.step.t - len(costs), len(costs)
         step, denominators = self.step, self._denominators(self.batches.start_epoch(epoch))
         self._begun_with = denominators
         if like is not None and (like.step.terms, like._begun_with) == (step.terms, denominators):
             step.rewind()
             self.table[...] = like.table
         else:
-            step.load(self.table, denominators)
+            step.load(self.table, denominators, taken)
+        if taken:
+            upload, dtype = step.net.backend.upload, step.net.dtype
+            upload(costs, self.values[:taken], dtype)
+            upload(costs[-1:], step.value, dtype)
+
+    def count(self, batches: int) -> None:
+        """So many batches of the epoch have been trained on."""
+        self.step.t = self._begun + batches
+        self.batches.taken(self._epoch, batches)
+
+    def costs(self, batches: int) -> np.ndarray:
+        """J of the first batches of the epoch, the last of which is the one that was trained on last."""
+        backend = self.step.net.backend
+        costs = backend.to_host(self.values)[:batches]
+        costs[-1:] = backend.to_host(self.step.value)  # it has not been put away yet
+        return costs
 
     def _denominators(self, totals: Sequence[float | None]) -> Sequence[Denominator]:
         """Of each batch, whose weights sum to ``totals``."""
@@ -75,21 +109,19 @@ class Lap:
         DivergedError
             If a cost or a parameter is not finite; the parameters are those of before the epoch then.
         """
-        step, backend = self.step, self.step.net.backend
-        begun, step.t = step.t, step.t + len(self.batches)
-        costs = backend.to_host(self.values)
-        costs[-1:] = backend.to_host(step.value)  # the last one has not been put away yet
-        if not (math.isfinite(costs.dot(costs)) and all_finite(step.net)):
-            self._check(costs, begun)
+        self.count(len(self.batches))
+        costs = self.costs(len(self.batches))
+        if not (math.isfinite(costs.dot(costs)) and all_finite(self.step.net)):
+            self._check(costs)
         return costs
 
-    def _check(self, costs: np.ndarray, begun: int) -> None:
+    def _check(self, costs: np.ndarray) -> None:
         """Whether what looked as if it were not finite is so; the square of a large number looks so too."""
         wrong = np.flatnonzero(~np.isfinite(costs))
         if wrong.size or not all_finite(self.step.net):
             self.step.recover()
             what = f"the cost became {costs[wrong[0]]}" if wrong.size else "the parameters became infinite or NaN"
-            raise DivergedError(what, from_start=begun == 0 and wrong[:1].tolist() == [0])
+            raise DivergedError(what, from_start=self._begun == 0 and wrong[:1].tolist() == [0])
 
     def give_up(self) -> None:
         """An epoch ends before its time: no parameters are left that are not finite."""
@@ -111,20 +143,29 @@ class Pass(Lap):
                 (step.net.kernels.capture(program), times) for program, _, times in self.parts
             ]
 
-    def run(self, epoch: int) -> np.ndarray:
-        """Train one epoch (from 0); returns J of each batch, as it was before that batch's update."""
-        turns, first = self.step.turns, 0
+    def run(self, epoch: int, costs: Sequence[float] | np.ndarray = (), pauses: Pauses = NO_PAUSES) -> np.ndarray:
+        """Train one epoch (from 0); returns J of each batch, as it was before that batch's update.
+
+        ``costs``: of the batches that have been trained on already, where an epoch is taken up again.
+        """
+        first, end, all_batches = len(costs), 0, len(self.batches)
         with self.step.net.backend.activate(), np.errstate(all="ignore"):  # a run that diverges is told by an error
-            self.begin(epoch)
+            self.begin(epoch, None, costs)
             try:
                 for (replay, times), (_, buffers, _) in zip(self.replays, self.parts, strict=True):
-                    play = functools.partial(buffers.play, replay)
-                    self._steps = in_slices(turns, play, first, times, self._steps)
-                    first += times
+                    play, end = functools.partial(buffers.play, replay), end + times
+                    while first < end:
+                        now = min(self._steps, end - first, pauses.until(self.step.t))
+                        with self.step.turns.taken():
+                            self._steps = played(play, first, now)
+                            first += now
+                            self.count(first)
+                        if pauses.tell is not None and first < all_batches:
+                            pauses.tell()
             except KeyboardInterrupt:
                 self.give_up()
                 raise
-            with turns.taken():
+            with self.step.turns.taken():
                 return self.end()
 
 
@@ -166,8 +207,12 @@ class JointPass:
                 lap.begin(epoch, before)
             try:
                 for replay, times in self.replays:
-                    play = functools.partial(_replayed, replay)
-                    self._steps = in_slices(self._net.turns, play, 0, times, self._steps)
+                    play, first = functools.partial(_replayed, replay), 0
+                    while first < times:
+                        now = min(self._steps, times - first)
+                        with self._net.turns.taken():
+                            self._steps = played(play, first, now)
+                        first += now
             except KeyboardInterrupt:
                 for lap in self.laps:
                     lap.give_up()
@@ -192,19 +237,12 @@ def _replayed(replay: Replay, first: int, times: int) -> None:
     replay(times)
 
 
-def in_slices(turns: Turns, play: Callable[[int, int], None], first: int, times: int, steps: int) -> int:
-    """Play so many steps from the ``first`` on, a tenth of a second at a time: in between, others have their turn.
-
-    ``steps``: of the first slice; returns those that the next should have.
-    """
-    end = first + times
-    while first < end:
-        with turns.taken():
-            start, now = time.perf_counter(), min(steps, end - first)
-            play(first, now)
-            seconds = (time.perf_counter() - start) / now
-        first, steps = first + now, max(1, int(SLICE_SECONDS / max(seconds, 1e-7)))
-    return steps
+def played(play: Callable[[int, int], None], first: int, times: int) -> int:
+    """Play so many steps from the ``first`` on; returns how many would take a tenth of a second."""
+    start = time.perf_counter()
+    play(first, times)
+    seconds = (time.perf_counter() - start) / times
+    return max(1, int(SLICE_SECONDS / max(seconds, 1e-7)))
 
 
 def in_turn(programs: Sequence[Program]) -> Program:

@@ -2,107 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from .._notebook import html_table
 from ..backends.locks import in_turn
 from ..errors import ConfigError, DataError, DivergedError, NonFiniteError, did_you_mean
 from ..maths.optimizers import Optimizer
-from ..maths.registry import is_number
 from ..maths.schedules import Schedule
 from ..network.dense_net import DenseNet
+from ..network.state import State
 from ..network.step import TrainingStep
 from ..network.targets import check_rows, check_targets, check_weights
-from .batches import Batches
 from .callbacks import Callback, Epoch, Progress, Running
 from .capacity import DATA_ON, RoomyPass, place_data
+from .early_stopping import COST, Best, EarlyStopping, whole
+from .fit import Fit
+from .history import History
 from .keywords import check_settings
-from .metrics import METRICS, check_metrics, evaluate
-
-COST = "cost"
-SHOWN = 10  # epochs at either end of a history in a notebook
-
-
-def _whole(number: Any, least: int) -> bool:
-    """Whether a setting is a whole number, of Python or NumPy, from ``least``."""
-    return isinstance(number, int | np.integer) and not isinstance(number, bool) and bool(number >= least)
-
-
-@dataclass(frozen=True)
-class EarlyStopping:
-    """Stop when ``metric`` on the validation set has not improved by ``min_delta`` for ``patience`` epochs.
-
-    Attributes
-    ----------
-    metric : str, default "cost"
-        ``"cost"`` or a name of ``training.metrics``; it knows which way is better.
-    patience : int, default 20
-    min_delta : float, default 0.0
-    """
-
-    metric: str = COST
-    patience: int = 20
-    min_delta: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.metric != COST and self.metric not in METRICS:
-            hint = did_you_mean(self.metric, [COST, *METRICS])
-            raise ConfigError(
-                f"early_stopping: unknown metric {self.metric!r}{hint}; known: cost, {', '.join(METRICS)}"
-            )
-        if not _whole(self.patience, 1) or not (is_number(self.min_delta) and 0.0 <= self.min_delta < math.inf):
-            raise ConfigError("early_stopping: patience must be at least 1 and min_delta at least 0")
-
-    @property
-    def greater_is_better(self) -> bool:
-        """Which way the metric improves."""
-        return self.metric != COST and METRICS[self.metric].greater_is_better
-
-
-@dataclass
-class History:
-    """The epochs of a run.
-
-    Attributes
-    ----------
-    epochs : list of Epoch
-    best_epoch : int
-        The epoch whose weights the network holds now: the best on the validation set, or the last.
-    stopped : str
-        Why it ended: ``"epochs"``, ``"early stopping"``, ``"interrupted"`` or ``"diverged"``.
-    notes : list of str
-        What a user should know, such as a batch size larger than the data.
-    """
-
-    epochs: list[Epoch] = field(default_factory=list)
-    best_epoch: int = 0
-    stopped: str = "epochs"
-    notes: list[str] = field(default_factory=list)
-
-    def __repr__(self) -> str:
-        last = f", cost={self.epochs[-1].cost:.6g}" if self.epochs else ""
-        judged = self.epochs[-1].validation if self.epochs else {}
-        validation = "".join(f", validation {name}={value:.6g}" for name, value in judged.items())
-        return (
-            f"<History: {len(self.epochs)} epochs, best {self.best_epoch}, stopped by {self.stopped}{last}{validation}>"
-        )
-
-    def _repr_html_(self) -> str:
-        """The first epochs and the last ones."""
-        names = list(self.epochs[-1].validation) if self.epochs else []
-        rows: list[list[Any]] = [
-            [e.epoch, e.step, e.cost, e.learning_rate, *(e.validation.get(name) for name in names)] for e in self.epochs
-        ]
-        if len(rows) > 2 * SHOWN:
-            rows[SHOWN:-SHOWN] = [["..."] * (4 + len(names))]
-        header = ("epoch", "step", "cost", "learning rate", *(f"validation {name}" for name in names))
-        return html_table(repr(self).strip("<>"), header, rows)
+from .metrics import check_metrics, evaluate
+from .passes import NO_PAUSES, Pauses
 
 
 class Trainer:
@@ -177,9 +100,9 @@ class Trainer:
         **settings: Any,
     ) -> None:
         for name, number in (("epochs", epochs), ("batch_size", batch_size), ("micro_batch", micro_batch)):
-            if not _whole(number, 1) and not (name == "micro_batch" and number is None):
+            if not whole(number, 1) and not (name == "micro_batch" and number is None):
                 raise ConfigError(f"{name} must be a whole number from 1, got {number!r}")
-        if not _whole(seed, 0):
+        if not whole(seed, 0):
             raise ConfigError(f"seed must be a whole number from 0, got {seed!r}")
         if data_on not in DATA_ON:
             raise ConfigError(
@@ -203,6 +126,7 @@ class Trainer:
         self.turns = net.turns
         self.step = TrainingStep(net, optimizer, schedule=schedule, **settings)
         self.history = History()
+        self._told: Fit | None = None  # the fit of which callbacks are being told
 
     def fit(
         self,
@@ -211,6 +135,8 @@ class Trainer:
         *,
         sample_weight: Any = None,
         validation: tuple[Any, Any] | None = None,
+        resume: State | None = None,
+        allow_change: bool = False,
     ) -> History:
         """Train.
 
@@ -223,25 +149,26 @@ class Trainer:
         y : (n_samples,) or (n_samples, n_outputs)
         sample_weight : (n_samples,), optional
         validation : (X, y), optional
+        resume : dict, optional
+            What :meth:`state_dict` gave in a fit of the same network, settings and data. It is gone on with: weights
+            and history are in the end those of a fit that was never interrupted, bit for bit, or on another device or
+            kernel set within rounding. A run that diverges falls back on weights of this state at the earliest.
+        allow_change : bool, default False
+            Take up a state of other settings, such as more epochs or another learning rate; not of another network,
+            optimizer, order or number of rows.
 
         Raises
         ------
         ShapeError, DataError
             For data that the network cannot take.
+        ConfigError, CheckpointError
+            For a state that does not fit, naming the field; the network is as it was.
         NonFiniteError
             If the cost or a parameter becomes NaN or infinite. The finished epochs are in ``history``, and the network
             holds the best of them, or without a validation set the weights with which the last epoch began.
         """
         net = self.net
-        if validation is not None and not (isinstance(validation, tuple | list) and len(validation) == 2):
-            raise DataError(
-                f"validation must be a pair of rows and targets, got {validation!r}: hold the last rows out, "
-                "fit(X[:-100], y[:-100], validation=(X[-100:], y[-100:])), shuffled before if they are in an order"
-            )
-        if self.early_stopping is not None and validation is None:
-            raise DataError("early stopping needs a validation set; pass validation=(X, y) or leave early_stopping out")
-        if self.metrics and validation is None:
-            raise DataError("metrics are computed on a validation set; pass validation=(X, y) or leave metrics out")
+        self._check_validation(validation)
         X = check_rows(X, net.sizes[0], dtype=net.dtype)
         Y = check_targets(y, net.loss, net.sizes[-1], X.shape[0])
         weights = None if sample_weight is None else check_weights(sample_weight, X.shape[0])
@@ -259,47 +186,92 @@ class Trainer:
             history.notes.append(
                 f"batch_size {self.batch_size} is larger than the {X.shape[0]} examples: one batch each epoch"
             )
-        self.step.total_steps = self.step.t + self.epochs * len(batches)
-        self._run(batches, validation, history)
+        fit = Fit(self, batches, history, 0 if validation is None else len(validation[0]))
+        if resume is not None:
+            fit.load_state_dict(resume, allow_change)
+        self.step.total_steps = fit.first_step + self.epochs * len(batches)
+        self._run(fit, validation)
         return history
 
-    def _run(self, batches: Batches, validation: tuple[np.ndarray, np.ndarray] | None, history: History) -> None:
-        best, first = _Best(self.early_stopping or EarlyStopping(patience=self.epochs)), self.net.parameters()
-        start = time.perf_counter()
-        epochs = RoomyPass(self.step, batches, self.micro_batch, history.notes)
+    def _check_validation(self, validation: Any) -> None:
+        """That there is a validation set if one is needed, and that it is a pair."""
+        if validation is not None and not (isinstance(validation, tuple | list) and len(validation) == 2):
+            raise DataError(
+                f"validation must be a pair of rows and targets, got {validation!r}: hold the last rows out, "
+                "fit(X[:-100], y[:-100], validation=(X[-100:], y[-100:])), shuffled before if they are in an order"
+            )
+        if self.early_stopping is not None and validation is None:
+            raise DataError("early stopping needs a validation set; pass validation=(X, y) or leave early_stopping out")
+        if self.metrics and validation is None:
+            raise DataError("metrics are computed on a validation set; pass validation=(X, y) or leave metrics out")
+
+    def state_dict(self) -> State:
+        """Where the fit stands, for ``fit(resume=...)``: to be called by a callback, in ``on_epoch`` or ``on_steps``.
+
+        A tree of plain Python values and NumPy arrays, all copies: the step's state, the place of the next batch, the
+        best weights so far, early stopping's count, the epochs that were finished. It names no device and holds no
+        data.
+
+        Raises
+        ------
+        ConfigError
+            Anywhere else, where a fit is not between two steps, or there is none.
+        """
+        if self._told is None:
+            raise ConfigError("a fit's state is there between two steps: call state_dict in a callback's on_epoch")
+        return self._told.state_dict()
+
+    def _tell(self, fit: Fit, callbacks: Sequence[Callback], what: Callable[[Callback], None]) -> None:
+        """Tell callbacks between two steps, when the state of the fit can be taken."""
+        self._told = fit
+        try:
+            for callback in callbacks:
+                what(callback)
+        finally:
+            self._told = None
+
+    def _pauses(self, fit: Fit, callbacks: Sequence[Callback]) -> Pauses:
+        """Where within an epoch those callbacks are told that want to be."""
+        asking = [c for c in callbacks if getattr(type(c), "on_steps", Callback.on_steps) is not Callback.on_steps]
+        if not asking:
+            return NO_PAUSES
+        tell = functools.partial(self._tell, fit, asking, lambda c: c.on_steps(self.step.t))
+        return Pauses(tell, math.gcd(*(c.every for c in asking)))
+
+    def _run(self, fit: Fit, validation: tuple[np.ndarray, np.ndarray] | None) -> None:
+        first, history = self.net.parameters(), fit.history
+        start = time.perf_counter() - (history.epochs[-1].seconds if history.epochs else 0.0)
         try:
             with Running(self.callbacks, self.epochs) as callbacks:
-                for number in range(1, self.epochs + 1):
-                    cost = self._epoch(epochs, number)
-                    epoch = Epoch(number, self.step.t, cost, self.step.learning_rate)
-                    out_of_patience = False
+                if history.epochs:
+                    self._tell(fit, callbacks, lambda c: c.on_resume(history.epochs))
+                pauses = self._pauses(fit, callbacks)
+                while not fit.over:
+                    epoch = self._epoch(fit, pauses)
                     if validation is not None:
                         with self.step.averaged(), np.errstate(all="ignore"):  # as while training
                             epoch.validation = self.evaluate(*validation)
-                            out_of_patience = best.done(epoch, self.net)
+                            fit.best.judge(epoch, self.net)
                         self._note_of_no_number(epoch, history)
-                    if number == self.epochs and not (self.restore_best and best.parameters):
-                        epochs.close()  # so that looking at outputs takes no more memory than training did
-                        self._check_outputs(epochs, number)
+                    if epoch.epoch == self.epochs and not (self.restore_best and fit.best.parameters):
+                        fit.passes.close()  # so that looking at outputs takes no more memory than training did
+                        self._check_outputs(fit.passes, epoch.epoch)
                     epoch.seconds = time.perf_counter() - start
                     history.epochs.append(epoch)
-                    for callback in callbacks:
-                        callback.on_epoch(epoch)
-                    if out_of_patience and self.early_stopping is not None:
-                        history.stopped = "early stopping"
-                        break
+                    self._tell(fit, callbacks, lambda c, epoch=epoch: c.on_epoch(epoch))  # type: ignore[misc]
+                history.stopped = "early stopping" if fit.stopped_early else "epochs"
         except KeyboardInterrupt:
             history.stopped = "interrupted"
-            self._finish(best, history)
+            self._finish(fit.best, history)
             raise
         except NonFiniteError:
             history.stopped = "diverged"
-            epochs.close()
-            if not self._finish(best, history) and not epochs.outputs_are_finite():
+            fit.passes.close()
+            if not self._finish(fit.best, history) and not fit.passes.outputs_are_finite():
                 self.net.set_parameters(first)
                 history.best_epoch = 0
             raise
-        self._finish(best, history)
+        self._finish(fit.best, history)
 
     def _note_of_no_number(self, epoch: Epoch, history: History) -> None:
         """Say after the first epoch that the validation set cannot be judged by what early stopping watches."""
@@ -311,7 +283,7 @@ class Trainer:
             )
 
     @in_turn
-    def _finish(self, best: _Best, history: History) -> bool:
+    def _finish(self, best: Best, history: History) -> bool:
         """Give the network the weights that it is to hold in the end; whether they are the best of a validation set."""
         history.best_epoch = len(history.epochs)
         self.step.adopt_average()
@@ -333,16 +305,18 @@ class Trainer:
         clip = ", or set clip_norm" if self.step.clip_norm is None else ""
         return f"lower optimizer.learning_rate (now {self.step.optimizer.learning_rate:g}){clip}"
 
-    def _epoch(self, epochs: RoomyPass, number: int) -> float:
-        """One pass over the data; returns the mean of J over its examples."""
+    def _epoch(self, fit: Fit, pauses: Pauses) -> Epoch:
+        """One pass over the data, or what is left of it; its cost is the mean of J over its examples."""
+        number, batches = fit.batches.epoch + 1, fit.batches
+        taken, fit.costs = fit.costs, fit.costs[:0]
         try:
-            costs = epochs.run(number - 1)
+            costs = fit.passes.run(number - 1, taken, pauses)
         except DivergedError as error:
             if error.from_start:
                 cure = "scale inputs and targets (data.standardize, data.standardize_target), or use dtype float64"
                 raise NonFiniteError(f"{error} before the first step; {cure}") from None
             raise NonFiniteError(f"{error} in epoch {number}; {self._cure()}") from None
-        return float(np.dot(costs, epochs.batches.sizes) / epochs.batches.n)
+        return Epoch(number, self.step.t, float(np.dot(costs, batches.sizes) / batches.n), self.step.learning_rate)
 
     @in_turn
     def evaluate(self, X: np.ndarray, y: np.ndarray) -> dict[str, float]:
@@ -369,28 +343,6 @@ def class_indices(y: np.ndarray) -> np.ndarray:
     if y.ndim == 1:
         return y
     return y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
-
-
-class _Best:
-    """The best epoch so far, with its parameters kept on the host."""
-
-    def __init__(self, rule: EarlyStopping) -> None:
-        self.rule, self.epoch = rule, 0
-        self.score = -math.inf if rule.greater_is_better else math.inf
-        self.parameters: dict[str, np.ndarray] | None = None
-
-    def done(self, epoch: Epoch, net: DenseNet) -> bool:
-        """Take note of an epoch; True when patience has run out."""
-        now = epoch.validation[self.rule.metric]
-        gain = now - self.score if self.rule.greater_is_better else self.score - now
-        if gain > self.rule.min_delta:
-            self.score, self.epoch, self.parameters = now, epoch.epoch, net.parameters()
-        return epoch.epoch - self.epoch >= self.rule.patience
-
-    def restore(self, net: DenseNet) -> None:
-        """Put the best parameters back."""
-        assert self.parameters is not None, "done was called"
-        net.set_parameters(self.parameters)
 
 
 def _unchanged(values: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.model_file import load_model, save_model
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import BatchBuffers, Batches
-from backprop_gpu.training.trainer import EarlyStopping, Trainer
+from backprop_gpu.training.early_stopping import EarlyStopping
+from backprop_gpu.training.trainer import Trainer
 
 D = 0.8
 X, Y = two_moons(60, seed=0)

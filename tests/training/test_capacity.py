@@ -19,7 +19,8 @@ from backprop_gpu.network.plan import predict_memory
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import Batches
 from backprop_gpu.training.capacity import RoomyPass
-from backprop_gpu.training.trainer import History, Trainer
+from backprop_gpu.training.history import History
+from backprop_gpu.training.trainer import Trainer
 
 M = 64
 

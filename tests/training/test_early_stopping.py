@@ -12,8 +12,10 @@ from support.small_nets import two_moons
 from backprop_gpu.errors import DataError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.training.callbacks import Callback, Epoch
+from backprop_gpu.training.early_stopping import EarlyStopping
+from backprop_gpu.training.history import History
 from backprop_gpu.training.metrics import METRICS
-from backprop_gpu.training.trainer import EarlyStopping, History, Trainer
+from backprop_gpu.training.trainer import Trainer
 
 EPOCHS = 60
 TRAIN, VALIDATION = two_moons(40, seed=0, noise=0.45), two_moons(60, seed=1, noise=0.45)

@@ -13,7 +13,8 @@ from support.standin import StandInBackend
 from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.errors import DeviceError
 from backprop_gpu.network.dense_net import DenseNet
-from backprop_gpu.training.trainer import History, Trainer
+from backprop_gpu.training.history import History
+from backprop_gpu.training.trainer import Trainer
 
 DEVICES: list[tuple[str, str]] = [
     ("cpu", "reference"),

@@ -16,7 +16,8 @@ from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import Batches
 from backprop_gpu.training.callbacks import Callback, Epoch, JsonLines, history_lines
-from backprop_gpu.training.trainer import History, Trainer
+from backprop_gpu.training.history import History
+from backprop_gpu.training.trainer import Trainer
 
 DEVICES = ("cpu", "array_api_strict:device1")
 

@@ -10,7 +10,8 @@ from support.small_nets import rows, two_moons
 
 from backprop_gpu.errors import BackpropError, ConfigError, DataError, ShapeError
 from backprop_gpu.network.dense_net import DenseNet
-from backprop_gpu.training.trainer import EarlyStopping, Trainer
+from backprop_gpu.training.early_stopping import EarlyStopping
+from backprop_gpu.training.trainer import Trainer
 
 X, Y = two_moons(20, seed=0)
 
