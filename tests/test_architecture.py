@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from support.import_graph import circles, graph
 from support.source_tree import PACKAGE, ROOT, Place, Source, dotted, places, sources
 
 from backprop_gpu.backends.cpu.kernels import NativeKernels
@@ -131,6 +132,28 @@ def test_imports_go_downward() -> None:
 )
 def test_the_rule_of_the_floors_sees_every_form_of_import(file: str, line: str, allowed: bool) -> None:
     assert (not upward_imports(Source(ROOT / PACKAGE / file, line))) == allowed
+
+
+@pytest.mark.parametrize("folder", [PACKAGE, "benchmarks"])
+def test_no_modules_import_each_other_in_a_circle(folder: str) -> None:
+    assert not circles(graph(sources(folder), lazy=False))
+
+
+def test_the_search_for_circles_sees_them() -> None:
+    def circles_of(*texts: str, lazy: bool = False) -> list[list[str]]:
+        made = [
+            Source(ROOT / PACKAGE / "network" / f"{name}.py", text) for name, text in zip("abc", texts, strict=True)
+        ]
+        return circles(graph(made, lazy=lazy))
+
+    three = [f"backprop_gpu.network.{name}" for name in "abc"]
+    assert circles_of("from .b import x", "from . import c", "import backprop_gpu.network.a") == [three]
+    assert circles_of("from .b import x", "from .c import x", "") == []
+    assert circles_of("from .b import x", "class A:\n    from .a import x", "") == [three[:2]]
+    for later in ("def f():\n    from .a import x", "x = lambda: __import__('a')\ndef f():\n    from . import a"):
+        assert circles_of("from .b import x", later, "") == []
+        assert circles_of("from .b import x", later, "", lazy=True) == [three[:2]]
+    assert circles_of("from .b import x", "if TYPE_CHECKING:\n    from .a import x", "", lazy=True) == []
 
 
 def test_the_package_itself_is_lazy() -> None:

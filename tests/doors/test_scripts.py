@@ -8,6 +8,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+from backprop_gpu.backends.cpu.library import unavailable_reason
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
@@ -180,6 +183,7 @@ backend-path = ["."]
 BACKEND = '''
 """A build backend that needs no package: an editable wheel of the module beside it, with extras that need nothing."""
 import os
+import re
 import zipfile
 
 EXTRAS = "".join(f"Provides-Extra: {name}\\n" for name in ("plot", "test", "cuda12x", "cuda13x", "broken"))
@@ -305,6 +309,28 @@ def check_that_harm_is_seen(project: Path, venv: Any) -> None:
     assert not venv.ready(extras)
     stamp.write_bytes(before)
     assert venv.ready(extras)
+
+
+# --- count_lines ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(bool(unavailable_reason()), reason=unavailable_reason())
+@pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="counts what git tracks")
+def test_count_lines_measures_all_that_it_names() -> None:
+    command = [sys.executable, str(SCRIPTS / "count_lines")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    found = re.findall(r"^(\S.*?) +([\d,]+)$", answer.stdout, re.MULTILINE)
+    counts = {name: int(number.replace(",", "")) for name, number in found}
+    assert counts["lines of Python, the package"] > counts["lines of C++, without its tests"] > 1000
+    for formula in ("gelu", "Adam", "binary cross-entropy"):  # maths, native and the oracle at least
+        assert counts[f"files that state {formula}"] >= 3
+    assert counts["circles, when modules are loaded"] == 0
+    for way, first in (("command line", "cli"), ("MLPClassifier.fit", "classifier")):
+        assert 3 < counts[f"frames, {way} to kernel"] < 30
+        (stack,) = re.findall(rf"^frames, {re.escape(way)} to kernel.*\n((?:    .*\n)+)", answer.stdout, re.MULTILINE)
+        assert len(stack.split(" >")) == counts[f"frames, {way} to kernel"]
+        assert stack.split()[0].startswith(first)
 
 
 # --- gpu_check ------------------------------------------------------------------------------------------------------

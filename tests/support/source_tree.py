@@ -86,9 +86,9 @@ def places(found: list[Place]) -> list[str]:
     return [f"{source}:{line} {what}" for source, line, what in found]
 
 
-def sources() -> list[Source]:
-    """Every Python file of the package."""
-    return [Source(path) for path in sorted((ROOT / PACKAGE).rglob("*.py"))]
+def sources(folder: str = PACKAGE) -> list[Source]:
+    """Every Python file of the package, or of another folder of the checkout."""
+    return [Source(path) for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def dotted(node: ast.AST) -> str:
