@@ -66,7 +66,7 @@ def compiler() -> list[str]:
 
 def sources() -> list[Path]:
     """Every file that the library is made of."""
-    return sorted(path for kind in ("*.h", "*.cpp") for path in FOLDER.glob(f"[fc]*/{kind}"))
+    return sorted(path for part in ("formulas/*.h", "cpu/*.h", "cpu/*.cpp") for path in FOLDER.glob(part))
 
 
 def sources_digest() -> str:

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from support import formulas as f
-from support import update_formulas as uf
 from support.backends import ULPS
 from support.bounds import Bounded, Bounds, ratio
 from support.emulated_cuda import compiled, host_text, obstacle
 
-from backprop_gpu.backends.cuda import codes
+from backprop_gpu.backends import formula_ids
 from backprop_gpu.maths import regularization
 from backprop_gpu.maths.activations import Activation, get_activation
 from backprop_gpu.maths.losses import Loss, get_loss
@@ -29,23 +28,27 @@ pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=str(OBSTACLE))
 LOOPS = r"""
 using layers_ns::real;
 extern "C" void philox(const unsigned* counter, const unsigned* key, unsigned* words) {
-    layers_ns::Words w = layers_ns::philox(counter[0], counter[1], counter[2], counter[3], key[0], key[1]);
-    for (int i = 0; i < 4; ++i) words[i] = w.word[i];
+    const unsigned* c = counter;
+    layers_ns::philox::Words w = layers_ns::philox::words(c[0], c[1], c[2], c[3], key[0], key[1]);
+    words[0] = w.w0, words[1] = w.w1, words[2] = w.w2, words[3] = w.w3;
 }
 extern "C" void bfloat16(const float* x, unsigned short* out, long long n) {
     for (long long i = 0; i < n; ++i) out[i] = data_ns::bfloat16(x[i]);
 }
-extern "C" void activation(long long code, double p, const real* z, const real* dA, real* a, real* d, long long n) {
+extern "C" void activation(long long id, double p, const real* z, const real* dA, real* a, real* d, long long n) {
     for (long long i = 0; i < n; ++i) {
-        a[i] = layers_ns::activate(code, real(p), z[i]);
-        d[i] = layers_ns::activate_vjp(code, real(p), dA[i], z[i], a[i]);
+        a[i] = layers_ns::activate(id, real(p), z[i]);
+        d[i] = layers_ns::activate_vjp(id, real(p), dA[i], z[i], a[i]);
     }
 }
-extern "C" void loss(long long code, double p, const real* z, const real* y, real* term, real* slope, long long n) {
-    for (long long i = 0; i < n; ++i) {
-        term[i] = outputs_ns::loss_term(code, real(p), z[i], y[i]);
-        slope[i] = outputs_ns::loss_slope(code, real(p), z[i], y[i]);
-    }
+#define LOOP_LOSS(name, Loss) \
+    case outputs_ns::name##_id: \
+        term[i] = outputs_ns::losses::Loss::value(z[i], y[i], real(p), real(1 - p)); \
+        slope[i] = outputs_ns::losses::Loss::delta(z[i], y[i], real(p), real(1 - p)); \
+        break;
+extern "C" void loss(long long id, double p, const real* z, const real* y, real* term, real* slope, long long n) {
+    for (long long i = 0; i < n; ++i)
+        switch (id) { LOSSES(LOOP_LOSS) }
 }
 """
 
@@ -86,7 +89,7 @@ def as_given(spec: Any, dtype: str) -> Any:
     """A formula's parameters as the kernels get them: rounded once to the working dtype."""
     if isinstance(spec, str):
         return spec
-    return {key: x if isinstance(x, str) else float(np.asarray(x, dtype)) for key, x in spec.items()}
+    return {key: x if isinstance(x, str) else np.asarray(x, dtype).astype(float).tolist() for key, x in spec.items()}
 
 
 # --- Philox --------------------------------------------------------------------------------------------------------
@@ -144,21 +147,20 @@ def test_bfloat16_is_the_nearest_and_even_at_ties() -> None:
 # --- activations ---------------------------------------------------------------------------------------------------
 
 GIVEN_ACTIVATIONS = [
-    *(get_activation(name) for name in codes.ACTIVATIONS),
+    *(get_activation(name) for name in formula_ids.ACTIVATION_IDS),
     get_activation({"name": "leaky_relu", "slope": 0.2}),
-    get_activation({"name": "leaky_relu", "slope": -0.3}),
     get_activation({"name": "elu", "alpha": 0.6}),
 ]
 
 
-@pytest.mark.parametrize("dtype", codes.REALS)
+@pytest.mark.parametrize("dtype", formula_ids.DTYPES)
 @pytest.mark.parametrize("g", GIVEN_ACTIVATIONS, ids=lambda g: str(g.spec()))
 def test_activations(g: Activation, dtype: str) -> None:
     """Value and vjp against maths in float64, within the bounds derived for their operations."""
     B, z = Bounds(dtype, ULPS["emulated"]), numbers(dtype)
     dA = np.random.default_rng(2).standard_normal(z.size).astype(dtype)
     p = next((value for _, value in g.parameters), 0.0)
-    a, d = over(dtype, "activation", codes.ACTIVATIONS[g.name], p, z, dA)
+    a, d = over(dtype, "activation", formula_ids.ACTIVATION_IDS[g.name], p, z, dA)
     wide, rounded = z.astype(np.float64), as_given(g.spec(), dtype)
     exactly = get_activation(rounded)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
@@ -175,13 +177,13 @@ def test_activations(g: Activation, dtype: str) -> None:
             assert ratio(got[within], Bounded(exact[within], bound.e[within], B)) <= 1.0
 
 
-@pytest.mark.parametrize("dtype", codes.REALS)
+@pytest.mark.parametrize("dtype", formula_ids.DTYPES)
 @pytest.mark.parametrize("g", GIVEN_ACTIVATIONS, ids=lambda g: str(g.spec()))
 def test_nan_and_infinities_are_those_of_maths(g: Activation, dtype: str) -> None:
     z = np.array([np.nan, np.inf, -np.inf, 1.0], dtype)
     one = np.ones_like(z)
     p = next((value for _, value in g.parameters), 0.0)
-    a, d = over(dtype, "activation", codes.ACTIVATIONS[g.name], p, z, one)
+    a, d = over(dtype, "activation", formula_ids.ACTIVATION_IDS[g.name], p, z, one)
     with np.errstate(all="ignore"):
         np.testing.assert_allclose(a, g.forward(np, z), rtol=1e-6)
         np.testing.assert_allclose(d, g.vjp(np, one, z, a), rtol=1e-6)
@@ -190,8 +192,8 @@ def test_nan_and_infinities_are_those_of_maths(g: Activation, dtype: str) -> Non
 # --- losses --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", codes.REALS)
-@pytest.mark.parametrize("loss", [*(name for name in codes.LOSSES if name != "categorical_cross_entropy"), "huber-0.3"])
+@pytest.mark.parametrize("dtype", formula_ids.DTYPES)
+@pytest.mark.parametrize("loss", [*formula_ids.SEPARATE_LOSSES, "huber-0.3"])
 def test_losses(loss: str, dtype: str) -> None:
     """One output's term and slope: with one output they are the loss itself."""
     name, _, threshold = loss.partition("-")
@@ -201,7 +203,8 @@ def test_losses(loss: str, dtype: str) -> None:
     y = {"binary_cross_entropy": rng.random(z.size), "poisson": rng.poisson(2.0, z.size)}.get(name, rng.normal(z))
     y = np.asarray(y, dtype)
     y[::7] = 0.0 if name == "poisson" else np.where(np.abs(z[::7]) <= 1, np.abs(z[::7]), 1.0)
-    term, slope = over(dtype, "loss", codes.LOSSES[name], codes.loss_numbers(chosen, 1)[0], z, y)
+    p = formula_ids.loss_parameters(chosen, 1, "float64")[0]
+    term, slope = over(dtype, "loss", formula_ids.LOSS_IDS[name], float(p[0, 0]), z, y)
     zs, ys = B.given(z[None, :]), B.given(y[None, :])
     wide = z[None, :].astype(np.float64), y[None, :].astype(np.float64)
     exactly: Loss = get_loss(as_given(chosen.spec(), dtype))
@@ -228,19 +231,18 @@ OPTIMIZERS = [
 
 @pytest.mark.parametrize("decay", [True, False])
 @pytest.mark.parametrize("spec", OPTIMIZERS, ids=str)
-def test_the_rule_of_an_optimizer_is_its_recurrence(spec: Any, decay: bool) -> None:
-    """Constants, and the places of the step's scalars; the laws run the recurrence itself."""
+def test_the_constants_of_an_optimizer(spec: Any, decay: bool) -> None:
+    """Each beside 1 minus it, and the rule of the decaying variants; the laws run the recurrence itself."""
     optimizer: Optimizer = get_optimizer(spec)
-    code, (correction, shrink), (b1, r1, b2, r2, epsilon) = codes.rule(optimizer, decay)
-    assert code in codes.RULES.values()
-    assert r1 == 1.0 - b1
-    assert r2 == 1.0 - b2
-    assert epsilon == getattr(optimizer, "epsilon", 0.0)
-    s = optimizer.scalars(3, 0.5)
-    assert (s[correction] if correction else 1.0) == (s[1] if optimizer.name in ("adam", "adamw", "amsgrad") else 1.0)
-    decays = optimizer.decays and decay
-    numbers = uf.step_numbers(optimizer.name, vars(optimizer), 3, 0.5)
-    assert (s[shrink] if shrink else 1.0) == pytest.approx(numbers[-1] if decays else 1.0)
+    rule, constants = formula_ids.rule_of(optimizer, decay)
+    assert rule in formula_ids.OPTIMIZERS
+    assert constants[4] == getattr(optimizer, "epsilon", 0.0)
+    for rate, rest in zip(constants[0:4:2], constants[1:4:2], strict=True):
+        assert rest in (0.0, 1.0 - rate)
+    if optimizer.name in ("adamw", "lion"):
+        assert rule == {("adamw", True): "adamw", ("adamw", False): "adam", ("lion", True): "lion_decaying"}.get(
+            (optimizer.name, decay), "lion"
+        )
 
 
 # --- dropout -------------------------------------------------------------------------------------------------------

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from support import nvrtc
 
-from backprop_gpu.backends.cuda import codes, compile
+from backprop_gpu.backends import formula_ids
+from backprop_gpu.backends.cuda import compile
+from backprop_gpu.backends.cuda.plan import CUDA
 from backprop_gpu.errors import DeviceError
-from backprop_gpu.maths.activations import ACTIVATIONS
+from backprop_gpu.maths.activations import ACTIVATIONS, get_activation
 from backprop_gpu.maths.losses import LOSSES, get_loss
 from backprop_gpu.maths.optimizers import OPTIMIZERS, get_optimizer
 
@@ -31,7 +33,7 @@ def machine_code(text: str, architecture: int, folder: Path) -> bytes:
 
 @needs_compiler
 @pytest.mark.parametrize("architecture", [80, 90, 100])
-@pytest.mark.parametrize("dtype", codes.REALS)
+@pytest.mark.parametrize("dtype", compile.REALS)
 @pytest.mark.parametrize("module", compile.modules())
 def test_compiles_without_a_warning(module: str, dtype: str, architecture: int, tmp_path: Path) -> None:
     code = machine_code(compile.source(module, dtype), architecture, tmp_path)
@@ -42,11 +44,12 @@ def test_compiles_without_a_warning(module: str, dtype: str, architecture: int, 
 
 @needs_nvrtc
 def test_a_card_that_nvrtc_does_not_know_gets_ptx() -> None:
-    """Which the driver translates; subnormal numbers are kept."""
+    """Which the driver translates; subnormal numbers are kept, and products are rounded before they are added to."""
     code = compile.machine_code(nvrtc.nvrtc(), compile.source("layers", "float32"), 999)
     assert b".entry activation_vjp" in code
-    assert b"mul.f32" in code
-    assert b"mul.ftz" not in code  # the exponential alone may use it, inside
+    assert b"mul.rn.f32" in code
+    assert b"mul.f32" not in code  # which the driver might contract
+    assert b"ftz" not in code
 
 
 @needs_nvrtc
@@ -75,13 +78,13 @@ def test_cupys_own_nvrtc_compiles_the_same(tmp_path: Path) -> None:
         compile.machine_code(cupy_nvrtc, "nonsense", 90)
 
 
-@pytest.mark.parametrize("dtype", codes.REALS)
+@pytest.mark.parametrize("dtype", compile.REALS)
 @pytest.mark.parametrize("module", compile.modules())
 def test_a_source_is_whole(module: str, dtype: str) -> None:
     """Nothing is left to include: NVRTC is given no folders."""
     text = compile.source(module, dtype)
     assert not re.search(r"^\s*#\s*include", text, re.MULTILINE)
-    assert f"#define REAL {codes.REALS[dtype]}\n" in text
+    assert f"#define REAL {compile.REALS[dtype]}\n" in text
 
 
 def test_every_argument_of_a_kernel_is_eight_bytes() -> None:
@@ -91,35 +94,40 @@ def test_every_argument_of_a_kernel_is_eight_bytes() -> None:
 
 def test_no_float_is_added_atomically() -> None:
     """Its order, and so the last bits of a sum, would change from run to run."""
-    for file in compile.SOURCES.iterdir():
+    for file in (*compile.SOURCES.iterdir(), *(formula_ids.NATIVE_SOURCES / "formulas").iterdir()):
         found = re.findall(r"atomic\w+\([^;]*;", file.read_text(encoding="utf-8"))
         assert all(call == "atomicAdd(ticket, 1u);" for call in found), f"{file.name}: {found}"
 
 
-def test_every_code_is_one_of_its_kind_alone() -> None:
-    for table in (codes.ACTIVATIONS, codes.LOSSES, codes.RULES):
+def test_a_formula_is_said_once() -> None:
+    """CUDA's sources include the CPU's formulas, and no compiler contracts a product and a sum by itself."""
+    for module in compile.modules():
+        assert '"../formulas/' in (compile.SOURCES / f"{module}.cu").read_text(encoding="utf-8") or module == "data"
+    assert "--fmad=false" in compile.OPTIONS
+
+
+def test_every_id_is_one_of_its_kind_alone() -> None:
+    for table in (formula_ids.ACTIVATION_IDS, formula_ids.OPTIMIZER_IDS):
         assert sorted(table.values()) == list(range(len(table)))
-    names = [*codes.ACTIVATIONS, *codes.LOSSES, *codes.RULES]
-    assert len({name.upper() for name in names}) == len(names)  # one macro each
+    assert set(formula_ids.LOSS_IDS.values()) == set(range(len(formula_ids.SEPARATE_LOSSES) + 1))
 
 
 def test_maths_and_the_kernels_know_the_same() -> None:
-    """Softmax has no kernel of its own, since it comes with its loss; quantiles are left to the reference."""
-    assert set(ACTIVATIONS) - set(codes.ACTIVATIONS) == {"softmax"}
-    assert set(LOSSES) - set(codes.LOSSES) == {"quantile"}
-    known = {get_optimizer(name).name for name in OPTIMIZERS}
-    assert known - set(codes.RULES) == {"adamw"}  # Adam, whose theta is shrunk first
+    """Softmax has no kernel of its own, since it comes with its loss."""
+    assert set(ACTIVATIONS) - set(formula_ids.ACTIVATION_IDS) == {"softmax"}
+    assert set(LOSSES) - set(formula_ids.LOSS_IDS) == set()
+    rules = {formula_ids.rule_of(get_optimizer(name), decay)[0] for name in OPTIMIZERS for decay in (False, True)}
+    rules.add(formula_ids.rule_of(get_optimizer({"name": "momentum", "variant": "average"}), False)[0])
+    assert rules == set(formula_ids.OPTIMIZERS)
 
 
-def test_fallbacks_say_what_is_left_to_cupy_and_why() -> None:
+def test_what_is_left_to_cupy_is_said_with_its_reason() -> None:
     relu, softmax = ACTIVATIONS["relu"], ACTIVATIONS["softmax"]
     loss, adam = get_loss("squared_error"), get_optimizer("adam")
-    assert codes.fallbacks("float32", [relu], loss, "fused", adam) == {}
-    assert set(codes.fallbacks("float32", [relu, softmax], loss, "literal", adam)) == {
-        "dense, dense_vjp_input",
-        "output_delta",
-    }
-    found = codes.fallbacks("float32", [relu], loss, "fused", adam, [True])
-    assert found == {"batch_norm, batch_norm_vjp": codes.NO_BATCH_NORM}
-    (reason,) = codes.fallbacks("float16", [relu], loss, "fused", adam).values()
-    assert "float16" in reason
+    assert CUDA.layer_reason("float32", relu) == CUDA.update_reason("float64", adam) == ""
+    assert CUDA.loss_reason("float32", loss, "fused") == ""
+    assert CUDA.layer_reason("float32", softmax) == "activation softmax has no CUDA kernel"
+    assert CUDA.loss_reason("float32", loss, "literal") == "delta: literal has no CUDA kernel, fused has"
+    assert CUDA.dtype_reason("float16") == "float16 has no CUDA kernels, float32 and float64 have"
+    bent = get_activation({"name": "leaky_relu", "slope": -0.3})
+    assert CUDA.layer_reason("float32", bent) == "activation leaky_relu with a negative parameter has no CUDA kernel"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support import same_bits
 
-from backprop_gpu.backends.cpu import supports
+from backprop_gpu.backends import formula_ids
 from backprop_gpu.backends.cpu.library import native_library, unavailable_reason
 from backprop_gpu.maths.optimizers import OPTIMIZERS
 from backprop_gpu.native import build
@@ -45,9 +45,9 @@ def test_the_networks_use_every_activation_loss_and_optimizer() -> None:
     nets = [same_bits.make(case, "float32").step for case in cases]
     activations = {g.name for step in nets for g in step.net.activations[1:-1]}
     # Exponential is a link of the output, which the loss applies.
-    assert activations == {*supports.DERIVATIVE_FROM_OUTPUT, *supports.SAVES_DERIVATIVE} - {"exponential"}
-    assert {step.net.loss.name for step in nets} == {*supports.SOFTMAX_LOSSES, *supports.SEPARATE_LOSSES}
-    rules = {supports.rule_of(step.optimizer, decay)[0] for step in nets for decay in (False, step.optimizer.decays)}
+    assert activations == {*formula_ids.DERIVATIVE_FROM_OUTPUT, *formula_ids.SAVES_DERIVATIVE} - {"exponential"}
+    assert {step.net.loss.name for step in nets} == {*formula_ids.SOFTMAX_LOSSES, *formula_ids.SEPARATE_LOSSES}
+    rules = {formula_ids.rule_of(step.optimizer, decay)[0] for step in nets for decay in (False, step.optimizer.decays)}
     assert rules == {*OPTIMIZERS, "momentum_average", "lion_decaying"}
 
 

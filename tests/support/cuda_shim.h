@@ -4,7 +4,6 @@
 // memory is one region per declaration, as on a card, and holds NaN when a block starts. Threads and blocks run forwards
 // or backwards: what depends on their order differs between the two.
 
-#include <cmath>
 #include <csetjmp>
 #include <cstdint>
 #include <cstdio>
@@ -17,15 +16,6 @@
 #define __global__
 #define __host__
 #define __device__
-
-using std::erf;
-using std::exp;
-using std::expm1;
-using std::fabs;
-using std::log;
-using std::log1p;
-using std::sqrt;
-using std::tanh;
 
 namespace emulation {
 

@@ -34,7 +34,8 @@ from backprop_gpu.backends.cuda.launch import Call, packed
 from backprop_gpu.backends.gate import gated
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
-FLAGS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-w", "-ffp-contract=off", "-fno-strict-aliasing", "-Wl,-Bsymbolic")
+FLAGS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-w", "-ffp-contract=off", "-fno-math-errno")
+FLAGS += ("-fno-strict-aliasing", "-Wl,-Bsymbolic")
 
 
 def obstacle() -> str | None:

@@ -15,6 +15,7 @@ import numpy as np
 from ...maths.activations import Activation
 from ...maths.losses import Loss
 from ...maths.optimizers import Optimizer
+from .. import formula_ids
 from ..plan import Choice, StepSpec
 from ..protocol import Dropout
 from . import supports
@@ -51,10 +52,10 @@ class NativeKernels(RecordingKernels):
 
     def saved(self, n: int, k: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
         """The derivative's buffer where it is needed; the reference's for what has no native kernel."""
-        if supports.layer_reason(dtype, activation):
+        if supports.NATIVE.layer_reason(dtype, activation):
             return super().saved(n, k, m, dtype, activation, dropout)
         saved = NativeSaved(np.array([v for _, v in activation.parameters] or [0.0], dtype))
-        if dropout is not None or activation.name in supports.SAVES_DERIVATIVE:
+        if dropout is not None or activation.name in formula_ids.SAVES_DERIVATIVE:
             saved.derivative = self.backend.zeros((n, m), dtype)
         if dropout is not None:
             saved.kept = self.backend.zeros((n, m), "bool")
@@ -265,7 +266,7 @@ class NativeKernels(RecordingKernels):
         """dZ <- w dL/dZ (1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L."""
         labels = loss.labels == "classes" and Y.shape[0] == 1 and Y.dtype == np.int64
         fits = labels or (Y.dtype == Z.dtype and Y.shape == Z.shape)
-        if supports.loss_reason(Z.dtype.name, loss, form) or not fits:
+        if supports.NATIVE.loss_reason(Z.dtype.name, loss, form) or not fits:
             numbers: dict[str, Any] = {"inverse_denominator": inverse_denominator, "early": early}
             outputs: dict[str, Any] = {"dZ": dZ, "db": db, "value": value, "accumulate": accumulate}
             self._python(super().output_delta, loss, form, Z, Y, weights, **numbers, **outputs)
@@ -277,7 +278,7 @@ class NativeKernels(RecordingKernels):
         self._run(
             f"output_delta_{loss.name}{'_labels' if labels else ''}_{dtype}",
             *(columns(Z), columns(dZ, written=True), rows(targets), columns(weights), inverse_denominator, int(early)),
-            *(columns(losses, written=True), n, Columns(m), m, *supports.loss_parameters(loss, n, dtype)),
+            *(columns(losses, written=True), n, Columns(m), m, *formula_ids.loss_parameters(loss, n, dtype)),
             nanoseconds=20 * pass_time(Z),
             examples=m,
         )
@@ -332,11 +333,11 @@ class NativeKernels(RecordingKernels):
     ) -> None:
         """theta, slots <- optimizer(theta, factor * grad, slots; scalars), in one pass."""
         dtype = theta.dtype.name
-        if supports.update_reason(dtype, optimizer):
+        if supports.NATIVE.update_reason(dtype, optimizer):
             how: dict[str, Any] = {"scalars": scalars, "factor": factor, "decay": decay}
             self._python(super().update, optimizer, theta, grad, slots, **how)
             return
-        rule, constants = supports.rule_of(optimizer, decay)
+        rule, constants = formula_ids.rule_of(optimizer, decay)
         three = ([*slots[: len(optimizer.slots)]] + 3 * [None])[:3]
         self._run(
             f"update_{rule}_{dtype}",
@@ -356,7 +357,7 @@ class NativeKernels(RecordingKernels):
         self, source: np.ndarray, order: np.ndarray, counters: np.ndarray, stride: int, *, out: np.ndarray
     ) -> None:
         """out[i] <- source[order[stride k + i]], k = counters[0]."""
-        if source.dtype.name not in (*supports.DTYPES, "int64"):
+        if source.dtype.name not in (*formula_ids.DTYPES, "int64"):
             self._python(super().gather, source, order, counters, stride, out=out)
             return
         m, width = out.shape
@@ -378,7 +379,7 @@ class NativeKernels(RecordingKernels):
 def _same_dtype(*arrays: np.ndarray) -> bool:
     """Whether all are of one floating type that has kernels."""
     names = {x.dtype.name for x in arrays}
-    return len(names) == 1 and names <= {*supports.DTYPES}
+    return len(names) == 1 and names <= {*formula_ids.DTYPES}
 
 
 def _product(n: int, k: int, m: int, like: np.ndarray) -> dict[str, Any]:

@@ -1,29 +1,30 @@
-"""The kernels' sources as text, and compiled by NVRTC.
+"""The kernels' sources (``native/cuda`` over ``native/formulas``) as text, and compiled by NVRTC.
 
-A source is one string: headers written in where they are included, codes and the number type in front. NVRTC, nvcc and
-the tests' C++ compiler are given the same text.
+A source is one string: headers written in where they are included, the number type in front. NVRTC, nvcc and the tests'
+C++ compiler are given the same text.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ...devices import one_line
 from ...errors import DeviceError
-from .codes import ACTIVATIONS, LOSSES, REALS, RULES
+from ..formula_ids import NATIVE_SOURCES
 
-SOURCES = Path(__file__).with_name("sources")
+SOURCES = NATIVE_SOURCES / "cuda"
+REALS = {"float32": "float", "float64": "double"}
 THREADS = 256  # in every block
 
-# Numbers as written: no flushing of subnormals, correctly rounded division and root, FMA where it fits.
-# CuPy's RawModule appends -ftz=true, which would win: so NVRTC is called here, a second or so until the code is kept.
-OPTIONS = ("-std=c++17", "--ftz=false", "--prec-div=true", "--prec-sqrt=true", "--fmad=true")
+# Numbers as written: no flushing of subnormals, correctly rounded division and root, and FMA only where fma() is
+# written, so that a formula has the CPU's bits. CuPy's RawModule appends -ftz=true, which would win: so NVRTC is called
+# here, a second or so until the code is kept.
+OPTIONS = ("-std=c++17", "--ftz=false", "--prec-div=true", "--prec-sqrt=true", "--fmad=false")
 
-_INCLUDE = re.compile(r'^#include "(\w+\.h)"\n', re.MULTILINE)
+_INCLUDE = re.compile(r'^#include "([\w./]+)"\n', re.MULTILINE)
 _KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
 
 
@@ -35,16 +36,24 @@ def modules() -> list[str]:
 @cache
 def source(module: str, dtype: str) -> str:
     """Everything that compiles to the kernels of one ``.cu`` file in float32 or float64."""
-    codes: Mapping[str, int] = {**ACTIVATIONS, **LOSSES, **RULES}
-    lines = [f"#define {name.upper()} {code}" for name, code in codes.items()]
-    lines += [f"#define REAL {REALS[dtype]}", f"#define THREADS {THREADS}"]
-    return "\n".join([*lines, "", expanded(f"{module}.cu")])
+    return f"#define REAL {REALS[dtype]}\n#define THREADS {THREADS}\n\n{_whole(module)}"
 
 
-def expanded(file: str) -> str:
-    """A file with its headers in place of their includes."""
-    text = (SOURCES / file).read_text(encoding="utf-8")
-    return _INCLUDE.sub(lambda found: expanded(found[1]), text)
+@cache
+def _whole(module: str) -> str:
+    return _expanded(SOURCES / f"{module}.cu", set())
+
+
+def _expanded(file: Path, seen: set[Path]) -> str:
+    """A file with its headers in place of their includes, each where it is included first."""
+    seen.add(file)
+    text = file.read_text(encoding="utf-8").replace("#pragma once\n", "")
+
+    def header(include: re.Match[str]) -> str:
+        path = (file.parent / include[1]).resolve()
+        return "" if path in seen else _expanded(path, seen)
+
+    return _INCLUDE.sub(header, text)
 
 
 @cache
@@ -52,7 +61,7 @@ def parameters(module: str) -> dict[str, tuple[str, ...]]:
     """The kernels of a ``.cu`` file with the types of their parameters: ``pointer``, ``integer`` or ``double``."""
     return {
         name: tuple(_kind(parameter) for parameter in given.split(","))
-        for name, given in _KERNEL.findall(expanded(f"{module}.cu"))
+        for name, given in _KERNEL.findall(_whole(module))
     }
 
 

@@ -1,4 +1,4 @@
-"""The fast CUDA kernel set: products by cuBLASLt, everything else by the kernels in ``sources/``, steps as CUDA graphs.
+"""The fast CUDA kernel set: products by cuBLASLt, the rest by the kernels in ``native/cuda``, steps as CUDA graphs.
 
 **Never ran on a GPU yet**: its tests run the same sources compiled for the host. Chosen with ``kernels: cuda`` only.
 What has no kernel falls back to the reference on CuPy, operation by operation; ``reasons`` says what did and why.
@@ -15,15 +15,17 @@ from ...errors import DeviceError
 from ...maths.activations import Activation
 from ...maths.losses import Loss
 from ...maths.optimizers import Optimizer
+from .. import formula_ids
 from ..plan import Choice, StepSpec
 from ..protocol import Device, Dropout
-from . import codes, plan
+from ..reference import ReferenceKernels
+from . import plan
 from .compile import THREADS
 from .gemm import Operand, Product, operand, product
 from .graph import Captured, NotRecordableError, Tape
-from .grids import BLOCKS, WARP, line, power_of_two, tiles
+from .grids import BLOCKS, WARP, blocks, line, parameter_blocks, sum_tiles, tiles
 from .launch import Call, Launcher
-from .norms import NormKernels
+from .plan import CUDA
 
 
 @dataclass
@@ -35,7 +37,7 @@ class CudaSaved:
     mask: Array = None
 
 
-class CudaKernels(NormKernels):
+class CudaKernels(ReferenceKernels):
     """See ``protocol.Kernels`` for each operation's equation.
 
     Attributes
@@ -52,6 +54,7 @@ class CudaKernels(NormKernels):
         self.reasons: dict[str, str] = {}
         self._tape: list[Call | Product] | None = None
         self._buffers: dict[tuple[str, int, str], Array] = {}
+        self._of_losses: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._refused: dict[Product, str] = {}  # shapes that cuBLASLt has no algorithm for, with its reason
 
     # -- calling and recording -----------------------------------------------------------------------------------
@@ -107,10 +110,13 @@ class CudaKernels(NormKernels):
     def _buffer(self, dtype: str, size: int, use: str = "sums") -> Array:
         """Scratch of zeros, made once for each size: partial sums, and counters that every kernel leaves at 0."""
         if (dtype, size, use) not in self._buffers:
-            if self._tape is not None:
-                raise NotRecordableError("a buffer was asked for that no run before had needed")
+            self._may_allocate()
             self._buffers[dtype, size, use] = self.backend.zeros((size,), dtype)
         return self._buffers[dtype, size, use]
+
+    def _may_allocate(self) -> None:
+        if self._tape is not None:
+            raise NotRecordableError("a buffer was asked for that no run before had needed")
 
     def _falls_back(self, operation: str, reason: str) -> None:
         """Called before the reference is used: fine outright, the end of a recording."""
@@ -151,19 +157,20 @@ class CudaKernels(NormKernels):
         """Let go of scratch; a step that was captured before finds it moved."""
         super().release()
         self._buffers.clear()
+        self._of_losses.clear()
 
     # -- layers --------------------------------------------------------------------------------------------------
 
     def saved(self, n: int, k: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
         """Buffers as far as the layer needs them; the reference's for what has no kernel."""
-        if not codes.knows(activation) or dtype not in codes.REALS:
+        if CUDA.layer_reason(dtype, activation):
             return super().saved(n, k, m, dtype, activation, dropout)
 
         def buffer(dtype: str) -> Array:
             return self.backend.zeros((m, n), dtype).T
 
         return CudaSaved(
-            Z=None if activation.name in codes.FROM_A else buffer(dtype),
+            Z=buffer(dtype) if activation.name in formula_ids.SAVES_DERIVATIVE else None,
             G=None if dropout is None else buffer(dtype),
             mask=None if dropout is None else buffer("bool"),
         )
@@ -181,26 +188,36 @@ class CudaKernels(NormKernels):
     ) -> None:
         """A <- drop(g(W A_prev + b)): the product, then one pass."""
         if not isinstance(saved, CudaSaved):
-            self._falls_back("dense", f"no CUDA kernel for {activation.name} in {A.dtype}")
+            self._falls_back("dense", CUDA.layer_reason(_dtype(A), activation))
             super().dense(W, A_prev, b, activation, dropout, A=A, saved=saved)
             return
-        raw = next(x for x in (saved.Z, saved.G, A) if x is not None)
+        raw = self._before_activation(A, saved)
         reason = self._product(W, A_prev, raw)
         if reason is not None:
             self._falls_back("dense", reason)
             raw[...] = self.xp.matmul(W, A_prev)
+        self._pass_activation(raw, b, activation, dropout, A, saved)
+
+    def _before_activation(self, A: Array, saved: CudaSaved) -> Array:
+        """Where Z is written first: where it is kept, else where A or G will be."""
+        return next(x for x in (saved.Z, saved.G, A) if x is not None)
+
+    def _pass_activation(
+        self, raw: Array, b: Array | None, activation: Activation, dropout: Dropout | None, A: Array, saved: CudaSaved
+    ) -> None:
+        """A <- drop(g(raw + b)); ``saved`` keeps what its backward needs."""
         n, m = A.shape
-        shared = (*self._matrix(raw), int(saved.Z is not None), b, codes.ACTIVATIONS[activation.name])
+        shared = (*self._matrix(raw), int(saved.Z is not None), b, formula_ids.ACTIVATION_IDS[activation.name])
         if dropout is None:
             grid, width = tiles(n, m)
             self._run("bias_activation", A, grid, *shared, _parameter(activation), self._matrix(A), n, m, width)
             return
         grid, width = tiles(-(-n // 4), m)
-        keep = round((1.0 - dropout.rate) * 2**32)
+        threshold = round((1.0 - dropout.rate) * 2**32)
         self._run(
             *("bias_activation_dropout", A, grid, *shared, _parameter(activation)),
             *(self._matrix(saved.G), self._matrix(A), self._matrix(saved.mask), n, m, width),
-            *(dropout.seed & 0xFFFFFFFF, dropout.seed >> 32, dropout.layer, dropout.step, dropout.first, keep),
+            *(dropout.seed & 0xFFFFFFFF, dropout.seed >> 32, dropout.layer, dropout.step, dropout.first, threshold),
             1.0 / (1.0 - dropout.rate),
         )
 
@@ -220,7 +237,7 @@ class CudaKernels(NormKernels):
     ) -> None:
         """dZ_prev <- (W^T dZ) * drop * g'(Z_prev);  db_prev <- (+) scale * row sums: the product, then one pass."""
         if not isinstance(saved_prev, CudaSaved):
-            self._falls_back("dense_vjp_input", f"no CUDA kernel for {activation_prev.name} in {dZ.dtype}")
+            self._falls_back("dense_vjp_input", CUDA.layer_reason(_dtype(dZ), activation_prev))
             super().dense_vjp_input(
                 *(W, dZ, activation_prev, dropout_prev, A_prev, saved_prev),
                 scale=scale,
@@ -234,28 +251,102 @@ class CudaKernels(NormKernels):
             self._falls_back("dense_vjp_input", reason)
             dZ_prev[...] = self.xp.matmul(W.T, dZ)
         n, m = dZ_prev.shape
-        grid, width = tiles(n, m)
+        grid, width = sum_tiles(n, m)
         a = A_prev if saved_prev.G is None else saved_prev.G
         self._run(
             *("activation_vjp", dZ_prev, grid, self._matrix(dZ_prev), self._matrix(saved_prev.Z), self._matrix(a)),
             *(self._matrix(saved_prev.mask), 1.0 if dropout_prev is None else 1.0 / (1.0 - dropout_prev.rate)),
-            *(codes.ACTIVATIONS[activation_prev.name], _parameter(activation_prev), n, m, width),
-            *(*self._sums(dZ_prev, grid[1] * n, grid[0]), scale, db_prev, int(accumulate)),
+            *(formula_ids.ACTIVATION_IDS[activation_prev.name], _parameter(activation_prev), n, m, width),
+            *(self._partial(dZ_prev, n, m), self._counters(grid[0]), scale, db_prev, int(accumulate)),
         )
 
-    def _sums(self, like: Array, size: int, counters: int) -> tuple[Array, Array]:
-        """Room for partial sums, and for the counters of those who add them up."""
-        return self._buffer(_dtype(like), size), self._buffer("int32", counters)
+    def _partial(self, like: Array, n: int, m: int) -> Array:
+        """Room for the sums of blocks of examples, n units each."""
+        return self._buffer(_dtype(like), blocks(m) * n)
+
+    def _counters(self, count: int) -> Array:
+        """What blocks of threads count themselves by, to know which is the last."""
+        return self._buffer("int32", count)
 
     def dense_vjp_params(self, dZ: Array, A_prev: Array, *, scale: Array | None, dW: Array, accumulate: bool) -> None:
         """dW <- (+) scale * dZ A_prev^T, in the product itself."""
-        reason: str | None = f"no product in {dW.dtype}"
-        if _dtype(dW) in codes.REALS:
+        reason: str | None = CUDA.dtype_reason(_dtype(dW))
+        if not reason:
             reason = self._product(dZ, A_prev.T, dW, scale=scale, accumulate=accumulate)
         if reason is None:
             return
         self._falls_back("dense_vjp_params", reason)
         super().dense_vjp_params(dZ, A_prev, scale=scale, dW=dW, accumulate=accumulate)
+
+    # -- batch normalization -------------------------------------------------------------------------------------
+
+    def batch_norm(
+        self,
+        Z: Array,
+        gamma: Array,
+        beta: Array,
+        activation: Activation,
+        dropout: Dropout | None,
+        weights: Array | None,
+        *,
+        mean: Array,
+        variance: Array,
+        A: Array,
+        saved: Any,
+        X: Array | None,
+        inverse_std: Array | None,
+    ) -> None:
+        """A <- drop(g(gamma X + beta)), X <- (Z - mu) r by the batch's statistics, or by those that are given."""
+        if not isinstance(saved, CudaSaved):
+            self._falls_back("batch_norm", CUDA.layer_reason(_dtype(A), activation))
+            out: dict[str, Any] = {"mean": mean, "variance": variance, "A": A, "saved": saved, "X": X}
+            super().batch_norm(Z, gamma, beta, activation, dropout, weights, **out, inverse_std=inverse_std)
+            return
+        (n, m), U = A.shape, self._before_activation(A, saved)
+        if X is None or inverse_std is None:
+            grid, width = tiles(n, m)
+            given = self._matrix(Z), gamma, beta, mean, variance
+            self._run("batch_norm_inference", A, grid, *given, self._matrix(U), n, m, width)
+        else:
+            (across, _), width = sum_tiles(n, m)
+            self._run(
+                *("batch_norm", A, (across, 1), self._matrix(Z), gamma, beta, *self._weights(weights), mean, variance),
+                *(self._matrix(U), self._matrix(X), inverse_std, n, m, width, self._partial(A, n, m)),
+            )
+        self._pass_activation(U, None, activation, dropout, A, saved)
+
+    def _weights(self, weights: Array | None) -> tuple[Array | None, int]:
+        """Address and stride of the examples' weights (1, m)."""
+        return weights, 0 if weights is None else operand(weights, 0).strides[1]
+
+    def batch_norm_vjp(
+        self,
+        dU: Array,
+        X: Array,
+        inverse_std: Array,
+        gamma: Array,
+        weights: Array | None,
+        *,
+        scale: Array | None,
+        dZ: Array,
+        dgamma: Array,
+        accumulate: bool,
+    ) -> None:
+        """dZ <- gamma r (dU - share (sum dU + X sum dU X));  dgamma <- (+) scale * sum dU X."""
+        if reason := CUDA.dtype_reason(_dtype(dU)):
+            self._falls_back("batch_norm_vjp", reason)
+            out: dict[str, Any] = {"scale": scale, "dZ": dZ, "dgamma": dgamma, "accumulate": accumulate}
+            super().batch_norm_vjp(dU, X, inverse_std, gamma, weights, **out)
+            return
+        n, m = dU.shape
+        (across, _), width = sum_tiles(n, m)
+        self._run(
+            *("batch_norm_vjp", dU, (across, 1), self._matrix(dU), self._matrix(X), inverse_std, gamma),
+            *(*self._weights(weights), scale, self._matrix(dZ), dgamma, int(accumulate), n, m, width),
+            self._partial(dU, n, m),
+        )
+
+    # -- the loss ------------------------------------------------------------------------------------------------
 
     def output_delta(
         self,
@@ -275,9 +366,9 @@ class CudaKernels(NormKernels):
         """dZ <- w dL/dZ (1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L."""
         labels = loss.labels == "classes" and Y.shape[0] == 1 and _dtype(Y) == "int64"
         fits = labels or (Y.shape == Z.shape and Y.dtype == Z.dtype)
-        if form != "fused" or not codes.knows(loss) or _dtype(Z) not in codes.REALS or not fits:
-            reason = f"the {form} form of {loss.name} in {Z.dtype} with targets in {Y.dtype}"
-            self._falls_back("output_delta", f"no CUDA kernel for {reason}")
+        reason = CUDA.loss_reason(_dtype(Z), loss, form)
+        if reason or not fits:
+            self._falls_back("output_delta", reason or f"{loss.name} has no CUDA kernel for targets in {Y.dtype}")
             super().output_delta(
                 *(loss, form, Z, Y, weights),
                 inverse_denominator=inverse_denominator,
@@ -289,19 +380,30 @@ class CudaKernels(NormKernels):
             )
             return
         n, m = Z.shape
-        group = min(power_of_two(n), WARP)  # lanes that share an example
-        blocks = min(-(-m // (THREADS // group)), BLOCKS)
+        # One thread goes through a few outputs in turn, as the CPU does; many are shared by the lanes of a warp.
+        group = 1 if n <= WARP else WARP
+        grid = min(-(-m // (THREADS // group)), BLOCKS), 1
         self._run(
-            *("output_delta", Z, (blocks, 1), self._matrix(Z), self._matrix(Y), int(labels)),
-            *(weights, 0 if weights is None else operand(weights, 0).strides[1], inverse_denominator, int(early)),
-            *(codes.LOSSES[loss.name], *codes.loss_numbers(loss, n), self._matrix(dZ), n, m, group),
-            *(*self._sums(Z, blocks, 1), value),
+            *("output_delta", Z, grid, self._matrix(Z), self._matrix(Y), int(labels), *self._weights(weights)),
+            *(inverse_denominator, int(early), formula_ids.LOSS_IDS[loss.name], *self._loss_arguments(loss, Z)),
+            *(self._matrix(dZ), n, m, group, self._buffer(_dtype(Z), m, "losses")),
+            *(self._buffer("float64", blocks(m), "wide sums"), self._counters(1), value),
         )
-        grid, width = tiles(n, m)
+        grid, width = sum_tiles(n, m)
         self._run(
-            *("bias_gradient", Z, grid, self._matrix(dZ), n, m, width),
-            *(*self._sums(Z, grid[1] * n, grid[0]), None if early else inverse_denominator, db, int(accumulate)),
+            *("bias_gradient", Z, grid, self._matrix(dZ), n, m, width, self._partial(Z, n, m), self._counters(grid[0])),
+            *(None if early else inverse_denominator, db, int(accumulate)),
         )
+
+    def _loss_arguments(self, loss: Loss, Z: Array) -> tuple[Any, ...]:
+        """The loss's parameters and their number, the sizes of its softmaxes and theirs; on the device, made once."""
+        key = (repr(loss), Z.shape[0], _dtype(Z))
+        if key not in self._of_losses:
+            self._may_allocate()
+            parameters, n_parameters, groups, n_groups = formula_ids.loss_parameters(loss, Z.shape[0], _dtype(Z))
+            up = self.backend.asarray
+            self._of_losses[key] = (up(parameters, _dtype(Z)), n_parameters, up(groups, "int64"), n_groups)
+        return self._of_losses[key]
 
     # -- the flat vector -----------------------------------------------------------------------------------------
 
@@ -309,21 +411,24 @@ class CudaKernels(NormKernels):
         """grad += l2 theta + l1 sign(theta);  value += l2/2 |theta|^2 + l1 |theta|_1, in one pass."""
         if l1 is None and l2 is None:
             return
-        if _dtype(theta) not in codes.REALS:
-            self._falls_back("penalty", f"no CUDA kernel in {theta.dtype}")
+        if reason := CUDA.dtype_reason(_dtype(theta)):
+            self._falls_back("penalty", reason)
             super().penalty(theta, grad, l1=l1, l2=l2, value=value)
             return
-        n, grid = theta.shape[0], line(theta.shape[0])
-        self._run("penalty", theta, grid, theta, grad, l1, l2, n, *self._sums(theta, grid[0], 1), value)
+        n, (count, room) = theta.shape[0], parameter_blocks(theta.shape[0])
+        sums = self._buffer("float64", room, "wide sums"), self._counters(1)
+        self._run("penalty", theta, (min(count, BLOCKS), 1), theta, grad, l1, l2, n, *sums, value)
 
     def global_norm(self, grad: Array, max_norm: float, *, norm: Array, factor: Array) -> None:
         """norm <- |grad|_2;  factor <- min(1, max_norm / norm)."""
-        if _dtype(grad) not in codes.REALS:
-            self._falls_back("global_norm", f"no CUDA kernel in {grad.dtype}")
+        if reason := CUDA.dtype_reason(_dtype(grad)):
+            self._falls_back("global_norm", reason)
             super().global_norm(grad, max_norm, norm=norm, factor=factor)
             return
-        n, grid = grad.shape[0], line(grad.shape[0])
-        self._run("global_norm", grad, grid, grad, n, float(max_norm), *self._sums(grad, 3 * grid[0], 1), norm, factor)
+        n, (count, room) = grad.shape[0], parameter_blocks(grad.shape[0])
+        sums, scales = self._buffer("float64", room, "wide sums"), self._buffer("float64", count, "scales")
+        how = n, float(max_norm), sums, scales, self._counters(1)
+        self._run("global_norm", grad, (min(count, BLOCKS), 1), grad, *how, norm, factor)
 
     def update(
         self,
@@ -337,14 +442,16 @@ class CudaKernels(NormKernels):
         decay: bool,
     ) -> None:
         """theta, slots <- optimizer(theta, factor * grad, slots; scalars), in one pass."""
-        if _dtype(theta) not in codes.REALS or not codes.knows(optimizer):
-            average = " with average" if optimizer.average else ""
-            self._falls_back("update", f"no CUDA kernel for {optimizer.name}{average} in {theta.dtype}")
+        if reason := CUDA.update_reason(_dtype(theta), optimizer):
+            self._falls_back("update", reason)
             super().update(optimizer, theta, grad, slots, scalars=scalars, factor=factor, decay=decay)
             return
-        code, places, constants = codes.rule(optimizer, decay)
-        n, three = theta.shape[0], (*slots, None, None, None)[:3]
-        self._run("update", theta, line(n), code, theta, grad, *three, scalars, *places, *constants, factor, n)
+        rule, constants = formula_ids.rule_of(optimizer, decay)
+        n, three = theta.shape[0], ([*slots[: len(optimizer.slots)]] + 3 * [None])[:3]
+        how = scalars, *constants, factor, n
+        self._run("update", theta, line(n), formula_ids.OPTIMIZER_IDS[rule], theta, grad, *three, *how)
+        if optimizer.average:
+            self._run("average", theta, line(n), theta, slots[-1], scalars[-1:], n)
 
     # -- batches -------------------------------------------------------------------------------------------------
 
@@ -362,8 +469,8 @@ class CudaKernels(NormKernels):
 
     def advance(self, counters: Array, table: Array, values: Array, *, hyper: Array, value: Array) -> None:
         """values[k] <- value;  counters += 1;  value <- 0;  hyper <- table[counters[0]]."""
-        if _dtype(table) not in codes.REALS:
-            self._falls_back("advance", f"no CUDA kernel in {table.dtype}")
+        if reason := CUDA.dtype_reason(_dtype(table)):
+            self._falls_back("advance", reason)
             super().advance(counters, table, values, hyper=hyper, value=value)
             return
         numbers = (table.shape[1], values, values.shape[0], hyper, value)

@@ -6,35 +6,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..plan import Choice, StepSpec, choose, layer_of
+from ..formula_ids import Support
+from ..plan import Choice, StepSpec, choose
 from ..rehearsal import rehearse
 from ..shapes import ShapeBackend
-from . import codes
 from .gemm import WORKSPACE, Product
 from .launch import Call, Graph
 
 PRODUCTS = "cuBLASLt and CUDA kernels"
-
-
-def _fallbacks(spec: StepSpec, layers: Sequence[int]) -> dict[str, str]:
-    """``codes.fallbacks`` of some layers of a step."""
-    activations = [spec.activations[l] for l in layers]
-    return codes.fallbacks(spec.dtype, activations, spec.loss, spec.form, spec.optimizer, spec.batch_norm)
+CUDA = Support("CUDA")
 
 
 def choices(spec: StepSpec) -> list[Choice]:
     """Every operation, and whether the step is a CUDA graph; what cuBLASLt refuses is known only when it is asked."""
-
-    def reason(operation: str, layer: int | None) -> str:
-        found = _fallbacks(spec, [] if layer is None else [layer_of(operation, layer)])
-        if "everything" in found:
-            return found["everything"]
-        return next((why for names, why in found.items() if operation in names.split(", ")), "")
-
-    found = choose(spec, "CUDA kernels", reason, "CuPy, through maths")
+    found = choose(spec, "CUDA kernels", lambda *operation: CUDA.reason(spec, *operation), "CuPy, through maths")
     found = [replace(c, by=PRODUCTS) if c.operation.startswith("dense") and not c.why else c for c in found]
-    why = "; ".join(f"{names}: {reason}" for names, reason in _fallbacks(spec, spec.layers).items())
-    return [*found, Choice("capture", None, "Python" if why else "a CUDA graph", why)]
+    first = next((c for c in found if c.why), None)
+    if first is None:
+        return [*found, Choice("capture", None, "a CUDA graph")]
+    where = "" if first.layer is None else f" of layer {first.layer}"
+    return [*found, Choice("capture", None, "Python", f"{first.operation}{where}: {first.why}")]
 
 
 class _NoDevice:

@@ -141,9 +141,7 @@ template <class T> void global_norm(const Word* row) {
     const double root = sqrt(total);
     const T size = T(largest * root), max_norm = *a.max_norm;
     *a.norm = size;
-    if (!(size > max_norm)) *a.factor = T(1);
-    else if (size < infinity<T>()) *a.factor = max_norm / size;
-    else *a.factor = T(double(max_norm) / root / largest);  // the norm is too large for its type, the factor is not
+    *a.factor = optimizers::clip_factor(size, max_norm, root, largest);
 }
 
 }  // namespace

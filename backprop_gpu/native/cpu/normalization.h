@@ -1,13 +1,10 @@
 // Batch normalization of a layer (maths/normalization.py), unit by unit.
 #pragma once
-#include "../formulas/real.h"
+#include "../formulas/normalization.h"
 #include "arguments.h"
 #include "sums.h"
 
 namespace {
-
-constexpr double EPSILON = 1e-5;  // added to the variance
-constexpr double MOMENTUM = 0.1;  // share of the newest batch in the running statistics
 
 template <class T> INLINE Vector<T> lanes(const T* x, int count) { return count == LANES<T> ? load(x) : load(x, count); }
 
@@ -38,16 +35,16 @@ template <class T> void batch_norm(const Word* row) {
         if (weights)
             for (Word c = 0; c < a.m; ++c) x[c] = weights[c] != T(0) ? x[c] : T(0);
         for (Word c = 0; c < a.m; ++c) u[c] = x[c] * x[c];
-        const T variance = weighted_sum<T>(u, weights, a.m) / least, inverse_std = T(1) / sqrt(variance + T(EPSILON));
+        const T variance = weighted_sum<T>(u, weights, a.m) / least, inverse_std = normalization::inverse_std(variance);
         const T gamma = a.gamma[r], beta = a.beta[r];
         for (Word c = 0; c < a.m; ++c) {
             x[c] *= inverse_std;
-            u[c] = gamma * x[c] + beta;
+            u[c] = normalization::affine(x[c], gamma, beta);
         }
         a.inverse_std[r] = inverse_std;
         if (total > T(0)) {
-            a.mean[r] += T(MOMENTUM) * (mu - a.mean[r]);
-            a.variance[r] += T(MOMENTUM) * (variance - a.variance[r]);
+            a.mean[r] = normalization::running(a.mean[r], mu);
+            a.variance[r] = normalization::running(a.variance[r], variance);
         }
     }
 }
@@ -62,10 +59,10 @@ template <class T> struct BatchNormInference {
 template <class T> void batch_norm_inference(const Word* row) {
     const auto& a = read<BatchNormInference<T>>(row);
     for (Word r = 0; r < a.n; ++r) {
-        const T inverse_std = T(1) / sqrt(a.variance[r] + T(EPSILON)), mean = a.mean[r], gamma = a.gamma[r], beta = a.beta[r];
+        const T inverse_std = normalization::inverse_std(a.variance[r]), mean = a.mean[r], gamma = a.gamma[r], beta = a.beta[r];
         const T* __restrict z = a.Z + r * a.m;
         T* __restrict u = a.U + r * a.m;
-        for (Word c = 0; c < a.m; ++c) u[c] = gamma * ((z[c] - mean) * inverse_std) + beta;
+        for (Word c = 0; c < a.m; ++c) u[c] = normalization::affine((z[c] - mean) * inverse_std, gamma, beta);
     }
 }
 
@@ -87,9 +84,9 @@ template <class T> void batch_norm_vjp(const Word* row) {
         const T along = sum_of<T>(a.m, [=](Word i, int count) { return lanes(d + i, count) * lanes(n + i, count); });
         const T factor = a.gamma[r] * a.inverse_std[r], share = T(1) / least;
         if (weights)
-            for (Word c = 0; c < a.m; ++c) dz[c] = factor * (du[c] - (weights[c] / least) * (total + x[c] * along));
+            for (Word c = 0; c < a.m; ++c) dz[c] = normalization::batch_norm_vjp(du[c], x[c], factor, weights[c] / least, total, along);
         else
-            for (Word c = 0; c < a.m; ++c) dz[c] = factor * (du[c] - share * (total + x[c] * along));
+            for (Word c = 0; c < a.m; ++c) dz[c] = normalization::batch_norm_vjp(du[c], x[c], factor, share, total, along);
         const T term = scalar(a.scale, T(1)) * along;
         a.dgamma[r] = a.accumulate ? a.dgamma[r] + term : term;
     }

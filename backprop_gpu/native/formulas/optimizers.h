@@ -9,6 +9,12 @@
 namespace optimizers {
 namespace {
 
+// min(1, max_norm / norm), norm = root * scale: the norm may be too large for its type, the factor is not.
+template <class T> FORMULA T clip_factor(T norm, T max_norm, double root, double scale) {
+    if (!(norm > max_norm)) return T(1);
+    return norm < infinity<T>() ? max_norm / norm : T(double(max_norm) / root / scale);
+}
+
 struct Sgd {
     static constexpr int SLOTS = 0, SCALARS = 1;
     template <class T> static FORMULA void step(T& theta, T g, T&, T&, T&, const T* s, const T*) { theta -= s[0] * g; }

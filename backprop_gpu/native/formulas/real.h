@@ -5,6 +5,7 @@
 #pragma once
 
 #ifdef __CUDACC__
+#pragma nv_diag_suppress 177  // unused functions: a kernel file needs some of the formulas
 #define FORMULA __host__ __device__ __forceinline__
 #else
 #define FORMULA inline __attribute__((always_inline))

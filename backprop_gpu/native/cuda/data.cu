@@ -1,6 +1,4 @@
 // Moving on to the next batch without the host, and numbers in a lower precision for products.
-
-#include "real.h"
 #include "blocks.h"
 
 // out[i] <- source[order[stride k + i]], k = counters[0]: rows of ``words`` 32-bit words.
@@ -26,6 +24,13 @@ extern "C" __global__ void advance(integer* counters, const real* table, integer
         *value = 0;
     }
     for (integer i = threadIdx.x; i < numbers; i += THREADS) hyper[i] = table[(k + 1) * numbers + i];
+}
+
+// The bits of the nearest bfloat16, ties to even: the upper half of a float32's. NaN stays one.
+__device__ inline unsigned short bfloat16(float x) {
+    const unsigned all = unsigned(bits(x));
+    if (x != x) return (unsigned short)(all >> 16 | 0x40u);
+    return (unsigned short)((all + 0x7FFFu + (all >> 16 & 1u)) >> 16);
 }
 
 // out <- x, each number rounded to bfloat16.

@@ -1,49 +1,66 @@
 // What follows a layer's matrix products: bias, activation and dropout; derivative and bias gradient.
-
-#include "real.h"
-#include "philox.h"
-#include "activations.h"
+#include "../formulas/activations.h"
+#include "../formulas/formula_ids.h"
+#include "../formulas/philox.h"
 #include "blocks.h"
 
-// A <- g(P + b), P the product W A_prev, which is A itself where nothing is kept; z is left in P if ``keeps``.
+#define FORWARD(name, G) \
+    case name##_id: return activations::G::forward(z, p);
+#define VJP(name, G) \
+    case name##_id: return activations::G::vjp(dA, activations::G::DERIVATIVE_FROM_OUTPUT ? a : z, p);
+
+__device__ inline real activate(integer id, real p, real z) {
+    switch (id) { ACTIVATIONS_FROM_OUTPUT(FORWARD) ACTIVATIONS_FROM_INPUT(FORWARD) }
+    return z;
+}
+
+__device__ inline real activate_vjp(integer id, real p, real dA, real z, real a) {
+    switch (id) { ACTIVATIONS_FROM_OUTPUT(VJP) ACTIVATIONS_FROM_INPUT(VJP) }
+    return dA;
+}
+
+// A <- g(P + b), P the product W A_prev, which is A itself where nothing is kept; z is left in P if ``keeps``. b may be
+// null.
 extern "C" __global__ void bias_activation(real* product, integer product_unit, integer product_example, integer keeps,
-                                           const real* b, integer code, double parameter, real* out, integer out_unit,
+                                           const real* b, integer id, double parameter, real* out, integer out_unit,
                                            integer out_example, integer n, integer m, integer width) {
     Matrix<real> P = matrix(product, product_unit, product_example), A = matrix(out, out_unit, out_example);
     Place p = place(width);
     if (p.unit >= n) return;
-    real bias = b[p.unit];
+    real bias = b ? b[p.unit] : real(0);
     for (integer e = p.example; e < m; e += p.step) {
         real z = P(p.unit, e) + bias;
         if (keeps) P(p.unit, e) = z;
-        A(p.unit, e) = activate(code, real(parameter), z);
+        A(p.unit, e) = activate(id, real(parameter), z);
     }
 }
 
 // The same with dropout, four units a thread, since Philox gives four words: G = g(P + b), A = G * mask / (1 - rate).
+// Unit u of an example survives where word u % 4 of (u / 4, the example's position in the batch, layer, step) is below
+// ``threshold`` = (1 - rate) 2^32.
 extern "C" __global__ void bias_activation_dropout(real* product, integer product_unit, integer product_example,
-                                                   integer keeps, const real* b, integer code, double parameter,
+                                                   integer keeps, const real* b, integer id, double parameter,
                                                    real* before, integer before_unit, integer before_example, real* out,
                                                    integer out_unit, integer out_example, unsigned char* mask,
                                                    integer mask_unit, integer mask_example, integer n, integer m,
                                                    integer width, integer k0, integer k1, integer layer,
-                                                   const integer* step, const integer* first, integer keep,
+                                                   const integer* step, const integer* first, integer threshold,
                                                    double scale) {
     Matrix<real> P = matrix(product, product_unit, product_example), A = matrix(out, out_unit, out_example);
     Matrix<real> G = matrix(before, before_unit, before_example);
     Matrix<unsigned char> kept = matrix(mask, mask_unit, mask_example);
-    Dropout d = {unsigned(k0), unsigned(k1), unsigned(layer), unsigned(*step), (unsigned long long)*first,
-                 (unsigned long long)keep};
-    Place p = place(width);  // of a quad
+    Place p = place(width);  // of four units
     for (integer e = p.example; e < m; e += p.step) {
-        Words words = dropout_words(d, p.unit, e);
+        philox::Words w = philox::words(philox::Word(p.unit), philox::Word(*first + e), philox::Word(layer), philox::Word(*step),
+                                        philox::Word(k0), philox::Word(k1));
+        const philox::Word words[4] = {w.w0, w.w1, w.w2, w.w3};
         for (int i = 0; i < 4; ++i) {
             integer u = 4 * p.unit + i;
             if (u >= n) break;
-            real z = P(u, e) + b[u];
+            real z = P(u, e) + (b ? b[u] : real(0));
             if (keeps) P(u, e) = z;
-            real g = activate(code, real(parameter), z);
-            bool alive = survives(d, words.word[i]);
+            real g = activate(id, real(parameter), z);
+            bool alive = integer(words[i]) < threshold;
             G(u, e) = g;
             kept(u, e) = alive;
             A(u, e) = alive ? g * real(scale) : real(0);
@@ -51,28 +68,31 @@ extern "C" __global__ void bias_activation_dropout(real* product, integer produc
     }
 }
 
-// dZ <- dA * drop * g', in place over dA = W^T dZ_next;  db <- (+) scale * sum over examples. z and mask may be null.
+// dZ <- dA * drop * g', in place over dA = W^T dZ_next;  db <- (+) scale * sum over examples. z and mask may be null. A
+// dropped unit gives 0 whatever comes in, infinity too, and so does a dead unit of relu.
 extern "C" __global__ void activation_vjp(real* dA, integer dA_unit, integer dA_example, const real* kept_z,
                                           integer z_unit, integer z_example, const real* kept_a, integer a_unit,
                                           integer a_example, const unsigned char* kept_mask, integer mask_unit,
-                                          integer mask_example, double dropout_scale, integer code, double parameter,
+                                          integer mask_example, double dropout_scale, integer id, double parameter,
                                           integer n, integer m, integer width, real* partial, unsigned* ticket,
                                           const real* scale, real* db, integer accumulate) {
     Matrix<real> D = matrix(dA, dA_unit, dA_example);
     Matrix<const real> Z = matrix(kept_z, z_unit, z_example), A = matrix(kept_a, a_unit, a_example);
     Matrix<const unsigned char> mask = matrix(kept_mask, mask_unit, mask_example);
-    Place p = place(width);
-    real sum = 0;
-    if (p.unit < n)
-        for (integer e = p.example; e < m; e += p.step) {
-            real d = D(p.unit, e);
-            if (kept_mask) d = mask(p.unit, e) ? d * real(dropout_scale) : real(0);
-            real z = kept_z ? Z(p.unit, e) : real(0);
-            d = activate_vjp(code, real(parameter), d, z, A(p.unit, e));
-            D(p.unit, e) = d;
-            sum += d;
+    const integer u = sum_place(width).unit;
+    add_bias(width, n, m, partial, ticket, scale, db, accumulate, [=](integer e) {
+        const real d = D(u, e), z = kept_z ? Z(u, e) : real(0), a = A(u, e);
+        real dZ;
+        if (kept_mask) {
+            const real slope = activate_vjp(id, real(parameter), real(1), z, a) * real(dropout_scale);
+            const bool alive = mask(u, e) && (id != relu_id || slope != real(0));
+            dZ = alive ? d * slope : real(0);
+        } else {
+            dZ = activate_vjp(id, real(parameter), d, z, a);
         }
-    write_bias(p, width, n, sum, partial, ticket, scale, db, accumulate);
+        D(u, e) = dZ;
+        return dZ;
+    });
 }
 
 // db <- (+) scale * sum over examples of dZ.
@@ -80,9 +100,6 @@ extern "C" __global__ void bias_gradient(const real* dZ, integer dZ_unit, intege
                                          integer width, real* partial, unsigned* ticket, const real* scale, real* db,
                                          integer accumulate) {
     Matrix<const real> D = matrix(dZ, dZ_unit, dZ_example);
-    Place p = place(width);
-    real sum = 0;
-    if (p.unit < n)
-        for (integer e = p.example; e < m; e += p.step) sum += D(p.unit, e);
-    write_bias(p, width, n, sum, partial, ticket, scale, db, accumulate);
+    const integer u = sum_place(width).unit;
+    add_bias(width, n, m, partial, ticket, scale, db, accumulate, [=](integer e) { return D(u, e); });
 }
