@@ -148,6 +148,10 @@ def test_a_wheel_with_the_library_is_for_this_machine_and_runs_by_itself(tmp_pat
     assert wheel.stat().st_size <= 2_000_000
     with zipfile.ZipFile(wheel) as file:
         file.extractall(tmp_path / "installed")
+    sources = {path.relative_to(build.FOLDER) for kind in ("*/*.h", "*/*.cu") for path in build.FOLDER.glob(kind)}
+    assert len(sources) > 15
+    installed = tmp_path / "installed" / "backprop_gpu" / "native"
+    assert [str(path) for path in sources if not (installed / path).is_file()] == []  # NVRTC compiles them there
     printed = run_python(
         "import backprop_gpu, sys\n" + WHICH + "print(backprop_gpu.__file__)",
         PYTHONPATH=str(tmp_path / "installed"),

@@ -17,7 +17,7 @@ from .launch import Call, Graph, Launcher
 WARM_UP = 3  # steps that are run by Python before the graph is recorded
 UNROLLED = 8  # steps of the graph that long replays launch: fewer gaps between launches
 
-Tape = Sequence[Call | Product]
+Calls = Sequence[Call | Product]
 
 
 class BufferMovedError(DeviceError):
@@ -37,11 +37,11 @@ class Captured:
         Why there is no graph: every replay then is the Python itself.
     """
 
-    def __init__(self, program: Program, trace: Callable[[Program], Tape], launcher: Launcher) -> None:
+    def __init__(self, program: Program, trace: Callable[[Program], Calls], launcher: Launcher) -> None:
         self.program, self.trace, self.launcher = program, trace, launcher
         self.obstacle: str | None = None
         self._graphs: dict[int, Graph] = {}  # by how many steps they hold
-        self._tape: tuple[Call | Product, ...] = ()
+        self._calls: tuple[Call | Product, ...] = ()
         self._warm = 0
 
     def __call__(self, times: int, before: Before | None = None) -> None:
@@ -78,13 +78,13 @@ class Captured:
         for Python to run.
         """
         try:
-            tape = tuple(self.trace(self.program))
-            if self._graphs and tape != self._tape:
+            calls = tuple(self.trace(self.program))
+            if self._graphs and calls != self._calls:
                 raise BufferMovedError("a buffer of the captured step has moved since; capture the step again")
-            self._tape = tape
+            self._calls = calls
             for steps in (1, UNROLLED):
                 if steps <= times and steps not in self._graphs:
-                    self._graphs[steps] = self.launcher.record(tape * steps)
+                    self._graphs[steps] = self.launcher.record(calls * steps)
         except BufferMovedError:
             raise
         except (NotRecordableError, DeviceError) as reason:

@@ -10,22 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..._typing import Array, Program, Replay
-from ...errors import DeviceError
+from ..._typing import Array
 from ...maths.activations import Activation
 from ...maths.losses import Loss
 from ...maths.optimizers import Optimizer
 from .. import formula_ids
 from ..plan import Choice, StepSpec
-from ..protocol import Device, Dropout
-from ..reference import ReferenceKernels
+from ..protocol import Dropout
 from . import plan
 from .compile import THREADS
-from .gemm import Operand, Product, operand, product
-from .graph import Captured, NotRecordableError, Tape
+from .gemm import operand
 from .grids import BLOCKS, WARP, blocks, line, parameter_blocks, sum_tiles, tiles
-from .launch import Call, Launcher
+from .launch import Call
 from .plan import CUDA
+from .recording import RecordingKernels, dtype_name
 
 
 @dataclass
@@ -37,111 +35,10 @@ class CudaSaved:
     mask: Array = None
 
 
-class CudaKernels(ReferenceKernels):
-    """See ``protocol.Kernels`` for each operation's equation.
-
-    Attributes
-    ----------
-    reasons : dict of str to str
-        Operations that fell back to the reference so far, each with the reason.
-    """
+class CudaKernels(RecordingKernels):
+    """See ``protocol.Kernels`` for each operation's equation."""
 
     examples_contiguous = True
-
-    def __init__(self, backend: Device, launcher: Launcher) -> None:
-        super().__init__(backend)
-        self.launcher, self.claim = launcher, launcher.claim
-        self.reasons: dict[str, str] = {}
-        self._tape: list[Call | Product] | None = None
-        self._buffers: dict[tuple[str, int, str], Array] = {}
-        self._of_losses: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-        self._refused: dict[Product, str] = {}  # shapes that cuBLASLt has no algorithm for, with its reason
-
-    # -- calling and recording -----------------------------------------------------------------------------------
-
-    def _start(self, work: Call | Product) -> None:
-        if self._tape is None:
-            self.launcher.run(work)
-        else:
-            self._tape.append(work)
-
-    def _run(self, kernel: str, like: Array, grid: tuple[int, int], *arguments: Any) -> None:
-        """Start a kernel; arrays go by address, None is address 0, a matrix (see ``_matrix``) is three numbers."""
-        flat = [x for a in arguments for x in (a if isinstance(a, tuple) else (a,))]
-        plain = (x if isinstance(x, int | float) else self._address(x) for x in flat)
-        self._start(Call(kernel, _dtype(like), grid, tuple(plain)))
-
-    def _address(self, x: Array) -> int:
-        return 0 if x is None else self.launcher.address(x)
-
-    def _matrix(self, x: Array) -> tuple[int, int, int]:
-        """Address and strides of (units, examples)."""
-        return (0, 0, 0) if x is None else (self._address(x), *operand(x, 0).strides)
-
-    def _product(self, a: Array, b: Array, out: Array, *, scale: Array = None, accumulate: bool = False) -> str | None:
-        """out <- scale a b (+ out); the reason, and nothing done, if cuBLASLt does not take them as they lie."""
-        left, right, result = (operand(x, self._address(x)) for x in (a, b, out))
-        if self.claim == "bf16" and _dtype(out) == "float32":
-            left, right = self._rounded("left", a, left), self._rounded("right", b, right)
-        found = product(left, right, result, alpha=self._address(scale), accumulate=accumulate)
-        if found is None:
-            return "a matrix without contiguous rows or columns"
-        shape = found._replace(a=0, b=0, d=0, alpha=0)
-        if shape not in self._refused:
-            try:
-                self._start(found)
-                return None
-            except DeviceError as refusal:
-                self._refused[shape] = str(refusal)
-        return self._refused[shape]
-
-    def _rounded(self, side: str, x: Array, given: Operand) -> Operand:
-        """A factor as a bfloat16 copy, laid out as it is; made anew for every product, since nobody says what changed.
-
-        A factor with gaps is left in float32, where it meets one of bfloat16 and is refused.
-        """
-        if not (x.flags.c_contiguous or x.flags.f_contiguous):
-            return given
-        n = x.shape[0] * x.shape[1]
-        copy = self._buffer("uint16", n, side)
-        self._run("round_to_bfloat16", x, line(n), x, copy, n)
-        return given._replace(address=self._address(copy), dtype="bfloat16")
-
-    def _buffer(self, dtype: str, size: int, use: str = "sums") -> Array:
-        """Scratch of zeros, made once for each size: partial sums, and counters that every kernel leaves at 0."""
-        if (dtype, size, use) not in self._buffers:
-            self._may_allocate()
-            self._buffers[dtype, size, use] = self.backend.zeros((size,), dtype)
-        return self._buffers[dtype, size, use]
-
-    def _may_allocate(self) -> None:
-        if self._tape is not None:
-            raise NotRecordableError("a buffer was asked for that no run before had needed")
-
-    def _falls_back(self, operation: str, reason: str) -> None:
-        """Called before the reference is used: fine outright, the end of a recording."""
-        self.reasons[operation] = reason
-        if self._tape is not None:
-            raise NotRecordableError(f"{operation}: {reason}")
-
-    def trace(self, program: Program) -> Tape:
-        """The work of a program, in order, none of it run.
-
-        Raises
-        ------
-        NotRecordableError
-            If an operation falls back to the reference.
-        """
-        self._tape = []
-        try:
-            program()
-            return tuple(self._tape)
-        finally:
-            self._tape = None
-
-    def capture(self, program: Program) -> Replay:
-        """A CUDA graph, recorded after a few runs; the Python itself if something falls back (see ``Captured``)."""
-        return Captured(program, self.trace, self.launcher)
 
     # -- beforehand ----------------------------------------------------------------------------------------------
 
@@ -152,12 +49,6 @@ class CudaKernels(ReferenceKernels):
     def temporaries(self, spec: StepSpec) -> int | None:
         """Scratch, what is left to CuPy, and cuBLASLt's workspace."""
         return plan.temporaries(CudaKernels, self.claim, spec)
-
-    def release(self) -> None:
-        """Let go of scratch; a step that was captured before finds it moved."""
-        super().release()
-        self._buffers.clear()
-        self._of_losses.clear()
 
     # -- layers --------------------------------------------------------------------------------------------------
 
@@ -188,7 +79,7 @@ class CudaKernels(ReferenceKernels):
     ) -> None:
         """A <- drop(g(W A_prev + b)): the product, then one pass."""
         if not isinstance(saved, CudaSaved):
-            self._falls_back("dense", CUDA.layer_reason(_dtype(A), activation))
+            self._falls_back("dense", CUDA.layer_reason(dtype_name(A), activation))
             super().dense(W, A_prev, b, activation, dropout, A=A, saved=saved)
             return
         raw = self._before_activation(A, saved)
@@ -237,7 +128,7 @@ class CudaKernels(ReferenceKernels):
     ) -> None:
         """dZ_prev <- (W^T dZ) * drop * g'(Z_prev);  db_prev <- (+) scale * row sums: the product, then one pass."""
         if not isinstance(saved_prev, CudaSaved):
-            self._falls_back("dense_vjp_input", CUDA.layer_reason(_dtype(dZ), activation_prev))
+            self._falls_back("dense_vjp_input", CUDA.layer_reason(dtype_name(dZ), activation_prev))
             super().dense_vjp_input(
                 *(W, dZ, activation_prev, dropout_prev, A_prev, saved_prev),
                 scale=scale,
@@ -260,17 +151,9 @@ class CudaKernels(ReferenceKernels):
             *(self._partial(dZ_prev, n, m), self._counters(grid[0]), scale, db_prev, int(accumulate)),
         )
 
-    def _partial(self, like: Array, n: int, m: int) -> Array:
-        """Room for the sums of blocks of examples, n units each."""
-        return self._buffer(_dtype(like), blocks(m) * n)
-
-    def _counters(self, count: int) -> Array:
-        """What blocks of threads count themselves by, to know which is the last."""
-        return self._buffer("int32", count)
-
     def dense_vjp_params(self, dZ: Array, A_prev: Array, *, scale: Array | None, dW: Array, accumulate: bool) -> None:
         """dW <- (+) scale * dZ A_prev^T, in the product itself."""
-        reason: str | None = CUDA.dtype_reason(_dtype(dW))
+        reason: str | None = CUDA.dtype_reason(dtype_name(dW))
         if not reason:
             reason = self._product(dZ, A_prev.T, dW, scale=scale, accumulate=accumulate)
         if reason is None:
@@ -298,7 +181,7 @@ class CudaKernels(ReferenceKernels):
     ) -> None:
         """A <- drop(g(gamma X + beta)), X <- (Z - mu) r by the batch's statistics, or by those that are given."""
         if not isinstance(saved, CudaSaved):
-            self._falls_back("batch_norm", CUDA.layer_reason(_dtype(A), activation))
+            self._falls_back("batch_norm", CUDA.layer_reason(dtype_name(A), activation))
             out: dict[str, Any] = {"mean": mean, "variance": variance, "A": A, "saved": saved, "X": X}
             super().batch_norm(Z, gamma, beta, activation, dropout, weights, **out, inverse_std=inverse_std)
             return
@@ -333,7 +216,7 @@ class CudaKernels(ReferenceKernels):
         accumulate: bool,
     ) -> None:
         """dZ <- gamma r (dU - share (sum dU + X sum dU X));  dgamma <- (+) scale * sum dU X."""
-        if reason := CUDA.dtype_reason(_dtype(dU)):
+        if reason := CUDA.dtype_reason(dtype_name(dU)):
             self._falls_back("batch_norm_vjp", reason)
             out: dict[str, Any] = {"scale": scale, "dZ": dZ, "dgamma": dgamma, "accumulate": accumulate}
             super().batch_norm_vjp(dU, X, inverse_std, gamma, weights, **out)
@@ -364,9 +247,9 @@ class CudaKernels(ReferenceKernels):
         accumulate: bool,
     ) -> None:
         """dZ <- w dL/dZ (1/D if early);  db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L."""
-        labels = loss.labels == "classes" and Y.shape[0] == 1 and _dtype(Y) == "int64"
+        labels = loss.labels == "classes" and Y.shape[0] == 1 and dtype_name(Y) == "int64"
         fits = labels or (Y.shape == Z.shape and Y.dtype == Z.dtype)
-        reason = CUDA.loss_reason(_dtype(Z), loss, form)
+        reason = CUDA.loss_reason(dtype_name(Z), loss, form)
         if reason or not fits:
             self._falls_back("output_delta", reason or f"{loss.name} has no CUDA kernel for targets in {Y.dtype}")
             super().output_delta(
@@ -386,7 +269,7 @@ class CudaKernels(ReferenceKernels):
         self._run(
             *("output_delta", Z, grid, self._matrix(Z), self._matrix(Y), int(labels), *self._weights(weights)),
             *(inverse_denominator, int(early), formula_ids.LOSS_IDS[loss.name], *self._loss_arguments(loss, Z)),
-            *(self._matrix(dZ), n, m, group, self._buffer(_dtype(Z), m, "losses")),
+            *(self._matrix(dZ), n, m, group, self._buffer(dtype_name(Z), m, "losses")),
             *(self._buffer("float64", blocks(m), "wide sums"), self._counters(1), value),
         )
         grid, width = sum_tiles(n, m)
@@ -397,12 +280,12 @@ class CudaKernels(ReferenceKernels):
 
     def _loss_arguments(self, loss: Loss, Z: Array) -> tuple[Any, ...]:
         """The loss's parameters and their number, the sizes of its softmaxes and theirs; on the device, made once."""
-        key = (repr(loss), Z.shape[0], _dtype(Z))
+        key = (repr(loss), Z.shape[0], dtype_name(Z))
         if key not in self._of_losses:
             self._may_allocate()
-            parameters, n_parameters, groups, n_groups = formula_ids.loss_parameters(loss, Z.shape[0], _dtype(Z))
+            parameters, n_parameters, groups, n_groups = formula_ids.loss_parameters(loss, Z.shape[0], dtype_name(Z))
             up = self.backend.asarray
-            self._of_losses[key] = (up(parameters, _dtype(Z)), n_parameters, up(groups, "int64"), n_groups)
+            self._of_losses[key] = (up(parameters, dtype_name(Z)), n_parameters, up(groups, "int64"), n_groups)
         return self._of_losses[key]
 
     # -- the flat vector -----------------------------------------------------------------------------------------
@@ -411,7 +294,7 @@ class CudaKernels(ReferenceKernels):
         """grad += l2 theta + l1 sign(theta);  value += l2/2 |theta|^2 + l1 |theta|_1, in one pass."""
         if l1 is None and l2 is None:
             return
-        if reason := CUDA.dtype_reason(_dtype(theta)):
+        if reason := CUDA.dtype_reason(dtype_name(theta)):
             self._falls_back("penalty", reason)
             super().penalty(theta, grad, l1=l1, l2=l2, value=value)
             return
@@ -421,7 +304,7 @@ class CudaKernels(ReferenceKernels):
 
     def global_norm(self, grad: Array, max_norm: float, *, norm: Array, factor: Array) -> None:
         """norm <- |grad|_2;  factor <- min(1, max_norm / norm)."""
-        if reason := CUDA.dtype_reason(_dtype(grad)):
+        if reason := CUDA.dtype_reason(dtype_name(grad)):
             self._falls_back("global_norm", reason)
             super().global_norm(grad, max_norm, norm=norm, factor=factor)
             return
@@ -442,7 +325,7 @@ class CudaKernels(ReferenceKernels):
         decay: bool,
     ) -> None:
         """theta, slots <- optimizer(theta, factor * grad, slots; scalars), in one pass."""
-        if reason := CUDA.update_reason(_dtype(theta), optimizer):
+        if reason := CUDA.update_reason(dtype_name(theta), optimizer):
             self._falls_back("update", reason)
             super().update(optimizer, theta, grad, slots, scalars=scalars, factor=factor, decay=decay)
             return
@@ -469,16 +352,12 @@ class CudaKernels(ReferenceKernels):
 
     def advance(self, counters: Array, table: Array, values: Array, *, hyper: Array, value: Array) -> None:
         """values[k] <- value;  counters += 1;  value <- 0;  hyper <- table[counters[0]]."""
-        if reason := CUDA.dtype_reason(_dtype(table)):
+        if reason := CUDA.dtype_reason(dtype_name(table)):
             self._falls_back("advance", reason)
             super().advance(counters, table, values, hyper=hyper, value=value)
             return
         numbers = (table.shape[1], values, values.shape[0], hyper, value)
         self._run("advance", table, (1, 1), counters, table, *numbers)
-
-
-def _dtype(x: Array) -> str:
-    return str(x.dtype)
 
 
 def _parameter(activation: Activation) -> float:
