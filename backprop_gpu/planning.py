@@ -12,7 +12,8 @@ from .backends.protocol import Kernels
 from .backends.survey import Row, Section
 from .build import Design, design, step_settings
 from .config import Config
-from .network.plan import MemoryPlan, amount, predict_memory, shape_step, step_spec
+from .network.plan import MemoryPlan, amount, predict_memory, shape_step
+from .network.spec import step_spec
 from .training.capacity import on_device
 
 

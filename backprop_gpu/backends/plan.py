@@ -14,15 +14,19 @@ if TYPE_CHECKING:
     from ..maths.activations import Activation
     from ..maths.losses import Loss
     from ..maths.optimizers import Optimizer
+    from ..maths.schedules import Schedule
 
 
 @dataclass(frozen=True)
 class StepSpec:
-    """All that a kernel set may choose its implementations by.
+    """What a training step is: the record that ``network.spec.step_spec`` reads off it, and all others read.
 
-    ``m`` is the number of examples of one pass; ``activations`` and ``dropout`` are from the input (0) to the logits
-    (L); ``form`` is "fused" or "literal"; ``accumulating``: does a step have several passes? ``predicting``: the
-    forward pass alone; ``batch_norm`` is from the input to the logits too, empty where no layer is normalized.
+    It stands below the network because a kernel set chooses its implementations by it.
+
+    ``m`` is the number of examples of one pass, ``accumulating``: does a step have several? ``activations``,
+    ``dropout`` and ``batch_norm`` are from the input (0) to the logits (L), the last one empty where none is normalized;
+    ``form`` is ``delta``, "fused" or "literal"; ``predicting``: the forward pass alone. Others as ``TrainingStep`` and
+    ``DenseNet`` take them.
     """
 
     sizes: tuple[int, ...]
@@ -33,12 +37,29 @@ class StepSpec:
     loss: Loss
     form: str
     optimizer: Optimizer
-    penalized: bool = False
-    clipped: bool = False
-    accumulating: bool = False
-    weighted: bool = False
+    schedule: Schedule
+    total_steps: int
+    seed: int
+    one_over_m: str
+    reduction: str
+    l1: float
+    l2: float
+    penalty_over: str
+    clip_norm: float | None
+    accumulating: bool
+    weighted: bool
+    batch_norm: tuple[bool, ...]
     predicting: bool = False
-    batch_norm: tuple[bool, ...] = ()
+
+    @property
+    def penalized(self) -> bool:
+        """Whether there is a penalty on the weights."""
+        return bool(self.l1 or self.l2)
+
+    @property
+    def clipped(self) -> bool:
+        """Whether the gradient's norm is limited."""
+        return self.clip_norm is not None
 
     @property
     def layers(self) -> range:

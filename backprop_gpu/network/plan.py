@@ -16,6 +16,7 @@ from ..maths.normalization import part_sizes
 from ..maths.optimizers import Optimizer
 from .dense_net import BLOCK_ROWS, DenseNet
 from .memory import FlatParams
+from .spec import step_spec
 from .step import TrainingStep
 
 
@@ -102,26 +103,6 @@ class _Rows:
         for source, out in zip(self._sources, self.buffers, strict=True):
             if source is not None:
                 self.net.kernels.gather(source, self._order, counters, self.m, out=out)
-
-
-def step_spec(step: TrainingStep, m: int, micro_batch: int | None = None, weighted: bool = False) -> StepSpec:
-    """What a kernel set may choose by, of a step with batches of m examples."""
-    net, size = step.net, min(micro_batch or m, m)
-    return StepSpec(
-        net.sizes,
-        size,
-        net.dtype,
-        tuple(net.activations),
-        tuple(net.dropout),
-        net.loss,
-        step.delta,
-        step.optimizer,
-        penalized=bool(step.l1 or step.l2),
-        clipped=step.clip_norm is not None,
-        accumulating=size < m,
-        weighted=weighted,
-        batch_norm=tuple(net.batch_norm) if any(net.batch_norm) else (),
-    )
 
 
 def shape_step(

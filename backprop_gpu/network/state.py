@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import CheckpointError, ConfigError
 from ..maths.registry import is_number
-from .custom import spec_of
+from .spec import described, step_spec
 
 if TYPE_CHECKING:
     from .step import TrainingStep
@@ -98,11 +98,7 @@ ALLOW = "pass allow_change=True"
 
 def step_settings(step: TrainingStep) -> State:
     """What a step and its network were made with, as plain values."""
-    settings = {key: getattr(step, key) for key in ("delta", "one_over_m", "reduction", "l1", "l2")}
-    settings |= {"penalty_over": step.penalty_over, "clip_norm": step.clip_norm}
-    rules = {"optimizer": spec_of(step.optimizer), "schedule": spec_of(step.schedule)}
-    found = {"network": step.net.spec(), **rules, **settings}
-    return {key: plain(value) for key, value in found.items()}
+    return {key: plain(value) for key, value in described(step_spec(step)).items() if key != "total_steps"}
 
 
 def _layout(step: TrainingStep) -> State:

@@ -17,6 +17,7 @@ from ..backends.base import Backend
 from ..backends.protocol import Kernels
 from ..backends.shipped import shipped
 from ..errors import ConfigError
+from ..network.spec import described, step_spec
 from ..network.step import TrainingStep
 from .claims import kind_of
 
@@ -202,31 +203,12 @@ def recipe_of(step: TrainingStep, micro_batch: int | None = None) -> Recipe:
                 "losses of your own"
             )
     return Recipe(
-        sizes=tuple(net.sizes),
-        activations=[(a.name, dict(a.parameters)) for a in net.activations[1:-1]],
-        loss=net.loss.name,
-        loss_parameters=dict(vars(net.loss)),
-        optimizer=step.optimizer.name,
-        optimizer_parameters=dict(vars(step.optimizer)),
-        schedule=step.schedule.name,
-        schedule_parameters=dict(vars(step.schedule)),
-        total_steps=step.total_steps,
-        layout={name: (offset, shape) for name, _, offset, shape in net.params.spans},
-        dropout=list(net.dropout[1:-1]),
-        seed=net.seed,
-        form=step.delta,
-        one_over_m=step.one_over_m,
-        reduction=step.reduction,
-        l1=step.l1,
-        l2=step.l2,
-        penalty_over=step.penalty_over,
-        clip_norm=step.clip_norm,
+        **described(step_spec(step)),
         micro_batch=micro_batch,
-        dtype=net.dtype,
+        layout={name: (offset, shape) for name, _, offset, shape in net.params.spans},
         device=net.backend.name,
         kernels=type(net.kernels).__name__,
         kind=kind_of(net.backend, net.kernels),
-        batch_norm=list(net.batch_norm[1:-1]),
     )
 
 

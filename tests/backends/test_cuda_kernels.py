@@ -30,7 +30,7 @@ from backprop_gpu.maths.activations import get_activation
 from backprop_gpu.maths.losses import get_loss
 from backprop_gpu.maths.normalization import part_sizes
 from backprop_gpu.network.dense_net import DenseNet
-from backprop_gpu.network.plan import step_spec
+from backprop_gpu.network.spec import step_spec
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training import passes
 from backprop_gpu.training.batches import BatchBuffers, Batches, StreamedBatches

@@ -14,7 +14,7 @@ from backprop_gpu.backends.shapes import ShapeBackend
 from backprop_gpu.maths.losses import SquaredError
 from backprop_gpu.maths.optimizers import SGD
 from backprop_gpu.network.dense_net import DenseNet
-from backprop_gpu.network.plan import step_spec
+from backprop_gpu.network.spec import step_spec
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import Batches
 

@@ -245,12 +245,12 @@ def test_a_fit_has_a_state_only_between_its_steps() -> None:
 
 
 OTHER: dict[str, tuple[dict[str, Any], str]] = {
-    "rate": ({"schedule": "constant"}, "schedule.name is 'linear_warmup' in it and 'constant' here"),
+    "rate": ({"schedule": "constant"}, "schedule is 'linear_warmup' in it and 'constant' here"),
     "batch size": ({"batch_size": 20}, "batches.sizes is [[16, 2], [13, 1]] in it and [[20, 2], [5, 1]] here"),
     "seed": ({"seed": 1}, "batches.seed is 0 in it and 1 here"),
     "shuffle": ({"shuffle": False}, "batches.shuffle is True in it and False here"),
     "clipping": ({"clip_norm": None}, "clip_norm is 0.5 in it and None here"),
-    "dropout": ({"dropout": 0.5}, "network.dropout is [0.2, 0.2] in it and [0.5, 0.5] here"),
+    "dropout": ({"dropout": 0.5}, "dropout is [0.2, 0.2] in it and [0.5, 0.5] here"),
     "dtype": ({"dtype": "float64"}, "dtype is 'float32' in it and 'float64' here"),
     "normalized": ({"batch_norm": True}, "batch_norm is [False, False] in it and [True, True] here"),
     "average": ({"average": 0.5}, "optimizer.state is ['m', 'v'] in it and ['m', 'v', 'average'] here"),

@@ -1,0 +1,63 @@
+"""The record of a step, read off it in one place: for kernel sets, plans of memory, parity and saved states."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..backends.plan import StepSpec
+
+if TYPE_CHECKING:
+    from .step import TrainingStep
+
+
+def step_spec(step: TrainingStep, m: int = 1, micro_batch: int | None = None, weighted: bool = False) -> StepSpec:
+    """What a step is, with batches of m examples, ``micro_batch`` at a time."""
+    net, size = step.net, min(micro_batch or m, m)
+    return StepSpec(
+        net.sizes,
+        size,
+        net.dtype,
+        tuple(net.activations),
+        tuple(net.dropout),
+        net.loss,
+        step.delta,
+        step.optimizer,
+        step.schedule,
+        step.total_steps,
+        net.seed,
+        step.one_over_m,
+        step.reduction,
+        step.l1,
+        step.l2,
+        step.penalty_over,
+        step.clip_norm,
+        accumulating=size < m,
+        weighted=weighted,
+        batch_norm=tuple(net.batch_norm) if any(net.batch_norm) else (),
+    )
+
+
+def described(spec: StepSpec) -> dict[str, Any]:
+    """The record in names, numbers and texts, but for what is of a batch; of the hidden layers one entry each."""
+    return {
+        "sizes": spec.sizes,
+        "dtype": spec.dtype,
+        "seed": spec.seed,
+        "activations": [(a.name, dict(a.parameters)) for a in spec.activations[1:-1]],
+        "dropout": list(spec.dropout[1:-1]),
+        "batch_norm": list(spec.batch_norm[1:-1]),
+        "loss": spec.loss.name,
+        "loss_parameters": dict(vars(spec.loss)),
+        "form": spec.form,
+        "one_over_m": spec.one_over_m,
+        "reduction": spec.reduction,
+        "l1": spec.l1,
+        "l2": spec.l2,
+        "penalty_over": spec.penalty_over,
+        "clip_norm": spec.clip_norm,
+        "optimizer": spec.optimizer.name,
+        "optimizer_parameters": dict(vars(spec.optimizer)),
+        "schedule": spec.schedule.name,
+        "schedule_parameters": dict(vars(spec.schedule)),
+        "total_steps": spec.total_steps,
+    }
