@@ -137,16 +137,12 @@ def plan(config: Config) -> Plan:
     step = shape_step(d.sizes, config.dtype, optimizer, settings, **d.network())
     m, rows = min(t.batch_size, d.train.n_samples), d.train.n_samples
     memory = predict_memory(
-        d.sizes,
+        step,
         m,
-        config.dtype,
-        optimizer,
         kernels=kernels,
         rows=rows,
         micro_batch=t.micro_batch,
         evaluated=0 if d.validation is None else d.validation.n_samples,
-        step=settings,
-        **d.network(),
     )
     resident = on_device(t.data_on, memory.data, backend.available())
     if not resident:

@@ -24,7 +24,7 @@ class StepSpec:
     It stands below the network because a kernel set chooses its implementations by it.
 
     ``m`` is the number of examples of one pass, ``accumulating``: does a step have several? ``activations``,
-    ``dropout`` and ``batch_norm`` are from the input (0) to the logits (L), the last one empty where none is normalized;
+    ``dropout`` and ``batch_norm`` are from the input (0) to the logits (L), the last empty where none is normalized;
     ``form`` is ``delta``, "fused" or "literal"; ``predicting``: the forward pass alone. Others as ``TrainingStep`` and
     ``DenseNet`` take them.
     """

@@ -118,10 +118,8 @@ def shape_step(
 
 
 def predict_memory(
-    sizes: Iterable[int],
+    step: TrainingStep,
     m: int,
-    dtype: str = "float32",
-    optimizer: str | dict[str, Any] | Optimizer = "adam",
     *,
     kernels: Kernels,
     rows: int = 0,
@@ -129,17 +127,15 @@ def predict_memory(
     micro_batch: int | None = None,
     resident: bool = True,
     evaluated: int = 0,
-    step: Mapping[str, Any] | None = None,
-    **network: Any,
 ) -> MemoryPlan:
     """What ``Trainer.fit`` will allocate on the device, to within 10%.
 
     Parameters
     ----------
-    sizes : n_0 .. n_L
+    step : TrainingStep
+        Of a network on shapes: what :func:`shape_step` makes.
     m : int
         Examples in a batch.
-    optimizer : str, dict or Optimizer, default "adam"
     kernels : Kernels
         The set that will run; it tells what it keeps of each layer and what it allocates.
     rows : int, default 0
@@ -151,32 +147,27 @@ def predict_memory(
         Does the data set live on the device?
     evaluated : int, default 0
         Rows of the largest set that is evaluated between epochs.
-    step : mapping, optional
-        Further settings of ``TrainingStep``.
-    **network
-        Further settings of ``DenseNet``: ``activation``, ``loss``, ``dropout``, ...
     """
-    one = shape_step(sizes, dtype, optimizer, step or {}, **network)
-    net, device, rows = one.net, one.net.backend, rows or m
+    net, device, rows, dtype = step.net, step.net.backend, rows or m, step.net.dtype
     assert isinstance(device, ShapeBackend)
     m = min(m, rows)
     sizes_of_batches = part_sizes(rows, m, even=any(net.batch_norm))
     sources, m = [_Rows(net, rows, size, weighted) for size in dict.fromkeys(sizes_of_batches)], sizes_of_batches[0]
     batches = len(sizes_of_batches)
-    table, values = device.zeros((batches, one.n_numbers), dtype), device.zeros((batches,), dtype)
+    table, values = device.zeros((batches, step.n_numbers), dtype), device.zeros((batches,), dtype)
     before = device.meter.live
     for source in sources:
-        one.reserve(source.m, micro_batch)
-    workspace = device.meter.live - before + sum(_kept(net, kernels, ws.m) for ws in one.workspaces)
-    spec = step_spec(one, m, micro_batch, weighted)
+        step.reserve(source.m, micro_batch)
+    workspace = device.meter.live - before + sum(_kept(net, kernels, ws.m) for ws in step.workspaces)
+    spec = step_spec(step, m, micro_batch, weighted)
     own = kernels.temporaries(spec) if hasattr(kernels, "temporaries") else 0
     if own is None:
-        programs = [one.program(table, values, source, micro_batch) for source in sources]
+        programs = [step.program(table, values, source, micro_batch) for source in sources]
         own = device.passing(lambda: [program() for program in [*programs, *programs]])
     return MemoryPlan(
         parameters=net.params.theta.nbytes,
         gradients=net.params.grad.nbytes,
-        optimizer=one.optimizer_bytes,
+        optimizer=step.optimizer_bytes,
         workspace=workspace,
         batches=_shapes([table, values, *(rows for source in sources for rows in source.buffers)]),
         data=sources[0].data if resident else 0,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.memory import memory_of
 from support.standin import StandInBackend
 
 from backprop_gpu.backends.base import Backend
@@ -16,7 +17,7 @@ from backprop_gpu.maths.activations import ACTIVATIONS
 from backprop_gpu.maths.losses import LOSSES
 from backprop_gpu.maths.optimizers import OPTIMIZERS
 from backprop_gpu.network.dense_net import DenseNet
-from backprop_gpu.network.plan import MemoryPlan, amount, predict_memory
+from backprop_gpu.network.plan import MemoryPlan, amount
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import Batches
 from backprop_gpu.training.passes import Pass
@@ -67,7 +68,7 @@ def predicted(net: DenseNet, case: str) -> MemoryPlan:
     step = dict(step)
     optimizer = step.pop("optimizer", "adam")
     settings = {"loss": "squared_error"} | network
-    return predict_memory(
+    return memory_of(
         sizes, m, dtype, optimizer, kernels=net.kernels, rows=rows, weighted=weighted, micro_batch=micro, step=step,
         **settings,
     )  # fmt: skip
@@ -109,7 +110,7 @@ def test_every_optimizer_and_loss(loss: str, optimizer: str) -> None:
     Y = np.zeros((64, 1), np.int64) if loss == "categorical_cross_entropy" else np.zeros((64, 20))
     Pass(TrainingStep(net, optimizer), Batches(net, np.zeros((64, 30)), Y, None, batch_size=64, shuffle=False, seed=0),
          None).run(0)  # fmt: skip
-    plan = predict_memory(net.sizes, 64, "float32", optimizer, kernels=net.kernels, loss=loss)
+    plan = memory_of(net.sizes, 64, "float32", optimizer, kernels=net.kernels, loss=loss)
     assert plan.total == pytest.approx(device.memory.peak, rel=0.02)
 
 
@@ -121,33 +122,31 @@ def test_every_activation(activation: str) -> None:
     passes = Pass(TrainingStep(net, "sgd"), batches, None)
     passes.run(0)
     passes.run(1)  # what the first step has left is there when the second begins
-    plan = predict_memory(
-        net.sizes, 999, "float32", "sgd", kernels=net.kernels, loss="squared_error", activation=activation
-    )
+    plan = memory_of(net.sizes, 999, "float32", "sgd", kernels=net.kernels, loss="squared_error", activation=activation)
     assert plan.total == pytest.approx(device.memory.peak, rel=0.02)
 
 
 def test_the_parts() -> None:
     net = DenseNet([64, 128, 32], loss="squared_error", device="cpu", kernels="native")
     settings: dict[str, Any] = {"kernels": net.kernels, "loss": "squared_error"}
-    plan = predict_memory([64, 128, 32], 256, rows=1000, **settings)
+    plan = memory_of([64, 128, 32], 256, rows=1000, **settings)
     P = 4 * (64 * 128 + 128 * 32 + 128 + 64)  # each padded to 256 bytes: b2 takes 64 numbers for its 32
     # Adam's two vectors, and the parameters that a run which diverges goes back to.
     assert (plan.parameters, plan.gradients, plan.optimizer, plan.model) == (P, P, 3 * P, 5 * P)
     assert plan.data == 1000 * (4 * (64 + 32) + 8)
-    assert predict_memory([64, 128, 32], 256, rows=1000, resident=False, **settings).data == 0
-    half = predict_memory([64, 128, 32], 256, micro_batch=128, **settings)
-    assert half.workspace == pytest.approx(predict_memory([64, 128, 32], 256, **settings).workspace / 2, rel=0.01)
-    evaluated = predict_memory([64, 128, 32], 16, evaluated=5000, **settings)
+    assert memory_of([64, 128, 32], 256, rows=1000, resident=False, **settings).data == 0
+    half = memory_of([64, 128, 32], 256, micro_batch=128, **settings)
+    assert half.workspace == pytest.approx(memory_of([64, 128, 32], 256, **settings).workspace / 2, rel=0.01)
+    evaluated = memory_of([64, 128, 32], 16, evaluated=5000, **settings)
     assert evaluated.passing >= 4 * 2048 * (64 + 128 + 32)  # one block of rows: inputs, A of each layer
-    assert evaluated.passing == predict_memory([64, 128, 32], 16, evaluated=2048, **settings).passing
+    assert evaluated.passing == memory_of([64, 128, 32], 16, evaluated=2048, **settings).passing
 
 
 def test_nothing_is_allocated_to_say_it() -> None:
     net = DenseNet([2, 2], loss="squared_error", device="cpu", kernels="native")
     tracemalloc.start()
     try:
-        plan = predict_memory([2**15, 2**15, 2**15], 2**20, rows=2**30, kernels=net.kernels, loss="squared_error")
+        plan = memory_of([2**15, 2**15, 2**15], 2**20, rows=2**30, kernels=net.kernels, loss="squared_error")
         assert tracemalloc.get_traced_memory()[1] < 2**22
     finally:
         tracemalloc.stop()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.backends import Case
+from support.memory import memory_of
 from support.plans import PLANS
 from support.replay import Replay
 from support.standin import StandInBackend
@@ -15,7 +16,6 @@ from support.trace import traced
 
 from backprop_gpu.errors import ConfigError, DeviceError
 from backprop_gpu.network.dense_net import DenseNet
-from backprop_gpu.network.plan import predict_memory
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import Batches
 from backprop_gpu.training.capacity import RoomyPass
@@ -96,7 +96,7 @@ def test_every_tensor_of_the_halved_step_is_within_its_bound(plan: str) -> None:
     step = recipe.step(case)
     batches = Batches(step.net, *rows, batch_size=recipe.m, shuffle=False, seed=0)
     before = case.backend.to_host(step.net.params.theta)
-    whole = predict_memory(
+    whole = memory_of(
         recipe.sizes, recipe.m, "float32", recipe.optimizer, kernels=step.net.kernels, step=recipe.training,
         activation=list(recipe.activations), loss=recipe.loss, dropout=list(recipe.dropout), weighted=recipe.weighted,
     )  # fmt: skip
