@@ -24,8 +24,9 @@ from backprop_gpu.training.batches import Batches
 from backprop_gpu.training.passes import Pass
 
 STEPS = 1000
-FLOAT32 = "de768b494be010def7035afeee44ef67da80f5733aaa661efe2b145446303fad"
-FLOAT64 = "a1f16e9a39475cb6234e09ba02033b580a6095a831a2af55377b762e3da5f52a"
+# Who changes a formula on purpose changes these: a run of the tests shows the new ones (as of native/tests/law.cpp).
+FLOAT32 = "5393a911b3c06711df8f93031cd0d662e3b38dc83bb5765dec987c9de941fa09"
+FLOAT64 = "0568d0250415c52ac2aeb53eabe04f1d8b934fd4c61d0e8ae66520865ded60a7"
 
 
 class Beta(float):

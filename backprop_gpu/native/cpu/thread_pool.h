@@ -44,7 +44,7 @@ class ThreadPool {
     };
     Worker workers[MAX_TASKS];
     pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
-    int started = 1;      // threads there are, the main thread included
+    std::atomic<int> started{1};  // threads there are, the main thread included; changed under the mutex ``starting``
 
     static void pause() {
 #if defined(__x86_64__)
@@ -119,11 +119,12 @@ class ThreadPool {
         pthread_attr_setstacksize(&attributes, STACK_BYTES);
         pthread_mutex_lock(&starting);
         pthread_sigmask(SIG_SETMASK, &all, &before);
-        for (; started < count; ++started) {
-            Worker& w = workers[started];
-            w.pool = this, w.number = started;
+        for (int number = started.load(std::memory_order_relaxed); number < count; ++number) {
+            Worker& w = workers[number];
+            w.pool = this, w.number = number;
             pthread_t thread;
             if (pthread_create(&thread, &attributes, work, &w)) break;
+            started.store(number + 1, std::memory_order_release);
         }
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
         pthread_mutex_unlock(&starting);
@@ -135,9 +136,10 @@ public:
     // awake.
     bool call_workers(int count, bool wake) {
         count = count < MAX_TASKS ? count : MAX_TASKS;
-        if (count > started) start(count);
+        if (count > started.load(std::memory_order_acquire)) start(count);
+        const int there = started.load(std::memory_order_acquire);
         bool any = false;
-        for (int i = 1; i < count && i < started; ++i) {
+        for (int i = 1; i < count && i < there; ++i) {
             Worker& w = workers[i];
             if (w.awake.word.load(std::memory_order_acquire)) {
                 any = true;

@@ -29,8 +29,9 @@ template <class T> FORMULA T reduced_expm1(T x, Bits<T>& n) {
     return fma(exp_polynomial(r), r * r, r);
 }
 
+// Of NaN, n is any number: hence the shift of an unsigned one.
 template <class T> FORMULA T power_of_2(Bits<T> n) {
-    return from_bits(Bits<T>((n + Format<T>::BIAS) << Format<T>::MANTISSA_BITS));
+    return from_bits(Bits<T>(typename Format<T>::Unsigned(n + Format<T>::BIAS) << Format<T>::MANTISSA_BITS));
 }
 
 // e^x, scaled by 2^n in two halves so that results below the smallest normal and near the largest number come out
@@ -72,7 +73,8 @@ template <class T> FORMULA T expm1(T x) {
 template <class T> FORMULA T log(T x) {
     typedef Format<T> F;
     const Bits<T> large = Bits<T>(F::BIAS + F::MANTISSA_BITS) << F::MANTISSA_BITS, one = Bits<T>(F::BIAS) << F::MANTISSA_BITS;
-    Bits<T> shifted = bits(x) - Range<T>::SQRT_HALF + one;  // not negative
+    // Not negative, except for NaN and what is negative itself: hence the sum of unsigned ones.
+    const Bits<T> shifted = Bits<T>(typename F::Unsigned(bits(x)) + typename F::Unsigned(one - Range<T>::SQRT_HALF));
     T n = from_bits(Bits<T>((shifted >> F::MANTISSA_BITS) | large)) - (from_bits(large) + T(F::BIAS));
     T d = from_bits(Bits<T>((shifted & ((Bits<T>(1) << F::MANTISSA_BITS) - 1)) + Range<T>::SQRT_HALF)) - T(1), u = d * d;
     T y = fma(n, T(Range<T>::LOG2_HIGH), d + fma(T(-0.5), u, fma(log_polynomial(d) * d, u, n * T(Range<T>::LOG2_LOW))));

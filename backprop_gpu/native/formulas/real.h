@@ -33,12 +33,14 @@ FORMULA double from_bits(long long x) { return __builtin_bit_cast(double, x); }
 template <class T> struct Format;
 template <> struct Format<float> {
     typedef int Bits;
+    typedef unsigned int Unsigned;
     static constexpr int MANTISSA_BITS = 23, BIAS = 127;
     static constexpr Bits SIGN = (Bits)0x80000000u;
     static constexpr float ROUND_SHIFT = 12582912.f;
 };
 template <> struct Format<double> {
     typedef long long Bits;
+    typedef unsigned long long Unsigned;
     static constexpr int MANTISSA_BITS = 52, BIAS = 1023;
     static constexpr Bits SIGN = (Bits)0x8000000000000000ull;
     static constexpr double ROUND_SHIFT = 6755399441055744.0;

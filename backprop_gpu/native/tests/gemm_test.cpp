@@ -1,13 +1,20 @@
 // Matrix products against a scalar chain of fused multiply-adds: every number must have the same bits (any NaN is equal to
 // any other). Operands end or begin at a page that may not be touched; what lies between rows must stay as it was, and
 // under AddressSanitizer it may not be read. Prints what was checked; returns 1 at the first wrong number.
+//
+// gemm_test [n]: every n-th product alone, n odd so that all transpositions come.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef __has_feature  // Clang's way of saying it
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #else
 #define ASAN_POISON_MEMORY_REGION(at, size) ((void)(at), (void)(size))
@@ -108,9 +115,10 @@ template <class T> T expected(const Case& c, const Matrix<T>& A, const Matrix<T>
 
 template <class T> bool same_bits(T a, T b) { return memcmp(&a, &b, sizeof a) == 0 || (a != a && b != b); }
 
-int64_t checked = 0;
+int64_t checked = 0, products = 0, sample = 1;
 
 template <class T> void check(const Case& c) {
+    if (products++ % sample) return;
     const int64_t gaps[] = {0, 0, 1, 3, 16, 61};
     const Matrix<T> A(0, c.a_transposed ? c.k : c.n, c.a_transposed ? c.n : c.k, gaps[random_below(6)], c.special);
     const Matrix<T> B(1, c.b_transposed ? c.m : c.k, c.b_transposed ? c.k : c.m, gaps[random_below(6)], c.special);
@@ -184,7 +192,8 @@ template <class T> void check_all() {
 
 }  // namespace
 
-int main() {
+int main(int count, char** arguments) {
+    if (count > 1) sample = atoi(arguments[1]);
     check_all<float>();
     check_all<double>();
     printf("%lld products, vectors of %d bytes: the bits of the scalar chain\n", (long long)checked, VECTOR_BYTES);
