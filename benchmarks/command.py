@@ -16,7 +16,8 @@ _WITHOUT_NAMES = ("startup", "parity", "scaling", "products")
 _TEXT = """what to measure:
   step        a training step: batch gathered, loss, gradient, Adam
   epoch       an epoch, the drawing of its order included
-  fit         a whole fit: digits to 97% test accuracy; 20 epochs of 100,000 rows
+  fit         a whole fit: digits to 97% test accuracy; 20 epochs of 100,000
+              rows
   inference   100,000 rows
   parity      parity.check beside the step that it checks: time and memory
   startup     imports, first step, whole processes
@@ -28,11 +29,11 @@ _TEXT = """what to measure:
   tabular     scores by 5-fold cross-validation: preset="tabular", plain MLPs,
               gradient boosting, random forest
 
-Each peer is measured in a process of its own, one repeat at a time, alternating
-with the others. Equal work is verified first: from the same weights, in the same
-order, its losses must agree with a float64 run; a peer whose losses do not is
-left out, and the command ends with 1. (estimators: scores on test rows, within
-0.01 and two rows of scikit-learn's.)
+Each peer is measured in a process of its own, one repeat at a time,
+alternating with the others. Equal work is verified first: from the same
+weights, in the same order, its losses must agree with a float64 run; a peer
+whose losses do not is left out, and the command ends with 1. (estimators:
+scores on test rows, within 0.01 and two rows of scikit-learn's.)
 
 commit:REVISION is a peer too (step, epoch, fit, inference, estimators): this
 package as it was at that commit. --peers ours,commit:1464508 compares the two.

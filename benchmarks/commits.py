@@ -37,7 +37,10 @@ def commit_peer(name: str, *, estimators: bool = False) -> PeerSpec:
     ConfigError
         If git knows no such commit, or its kernel library cannot be built.
     """
-    folder = checkout(name.removeprefix(PREFIX))
+    revision = name.removeprefix(PREFIX)
+    folder = checkout(revision)
+    if len(revision) > len(folder.name) and revision.startswith(folder.name):  # a whole number would fill a table
+        name = PREFIX + folder.name
     # Until the kernels were written in C++, numba compiled them; without it such a commit would run others.
     by_numba = (folder / "backprop_gpu" / "backends" / "host" / "compiled").is_dir()
     kernels = {"kernels": "compiled"} if by_numba else {}
