@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -26,7 +26,7 @@ from ..maths.registry import is_number
 from ..maths.schedules import Schedule
 
 Formula: TypeAlias = Activation | Loss | Optimizer | Schedule
-Custom: TypeAlias = Iterable[Formula | type[Formula]]
+Custom: TypeAlias = Formula | type[Formula] | Sequence[Formula | type[Formula]]
 
 MARK = "custom"  # the key of a spec that says where its formula is from
 KINDS: dict[str, type] = {"activation": Activation, "loss": Loss, "optimizer": Optimizer, "schedule": Schedule}
@@ -61,7 +61,7 @@ def restored(spec: Any, kind: str, custom: Custom, path: object) -> Any:
     spec : str or dict
         What :func:`spec_of` gave.
     kind : {"activation", "loss", "optimizer", "schedule"}
-    custom : iterable of formulas or their classes
+    custom : formula or class of one, or a sequence of them
     path : object
         The file, for the error.
 
@@ -73,7 +73,7 @@ def restored(spec: Any, kind: str, custom: Custom, path: object) -> Any:
     if not is_custom(spec):
         return spec
     parameters = {key: value for key, value in spec.items() if key not in ("name", MARK)}
-    for given in custom:
+    for given in custom if isinstance(custom, Sequence) else (custom,):
         if getattr(given, "name", None) != spec["name"] or not _is_a(given, KINDS[kind]):
             continue
         try:

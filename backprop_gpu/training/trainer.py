@@ -54,7 +54,7 @@ class Trainer:
         True means ``EarlyStopping()``. Needs a validation set.
     restore_best : bool, default True
         With a validation set, end with the weights that were best on it.
-    metrics : sequence of str, default ()
+    metrics : str or sequence of str, default ()
         Computed on the validation set after each epoch; need one.
     units : callable, optional
         Values as the network gives them to those that metrics of a regression are about, where targets are scaled.
@@ -119,9 +119,11 @@ class Trainer:
         self.early_stopping, self.restore_best = early_stopping, restore_best
         self.units: Callable[[np.ndarray], np.ndarray] = units or _unchanged
         watched = [early_stopping.metric] if early_stopping and early_stopping.metric != COST else []
-        self.metrics = list(dict.fromkeys([*metrics, *watched]))
+        self.metrics = list(dict.fromkeys([*([metrics] if isinstance(metrics, str) else metrics), *watched]))
         check_metrics(self.metrics, task_of(net))
         self.shuffle, self.seed = shuffle, int(seed)
+        if not isinstance(callbacks, list | tuple) or not all(isinstance(each, Callback) for each in callbacks):
+            raise ConfigError(f"callbacks must be a list of backprop_gpu.Callback objects, got {callbacks!r}")
         self.callbacks = [*callbacks, *([Progress()] if progress else [])]
         self.turns = net.turns
         self.step = TrainingStep(net, optimizer, schedule=schedule, **settings)

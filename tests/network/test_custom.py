@@ -121,6 +121,15 @@ def test_a_file_whose_formula_is_not_given_says_which(custom: Any, words: str, t
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("one", [SNAKE, replace(SNAKE, parameters=())])
+def test_one_formula_needs_no_list(one: Any, tmp_path: Path) -> None:
+    net = small_net([3, 4, 1], activation=SNAKE, loss="squared_error")
+    net.save(tmp_path / "net")
+    np.testing.assert_array_equal(DenseNet.load(tmp_path / "net", custom=one).predict(X), net.predict(X))
+    with pytest.raises(CheckpointError, match="needs the activation 'snake'"):
+        DenseNet.load(tmp_path / "net", custom=LogCosh)
+
+
 def test_a_variant_under_a_built_ins_name_is_never_taken_for_it(tmp_path: Path) -> None:
     for settings, own in (({"activation": TRIPLED}, TRIPLED), ({"loss": Doubled()}, Doubled)):
         net = small_net([3, 4, 1], **({"loss": "squared_error"} | settings))

@@ -10,6 +10,7 @@ from support.small_nets import rows, two_moons
 
 from backprop_gpu.errors import BackpropError, ConfigError, DataError, ShapeError
 from backprop_gpu.network.dense_net import DenseNet
+from backprop_gpu.training.callbacks import Callback
 from backprop_gpu.training.early_stopping import EarlyStopping
 from backprop_gpu.training.trainer import Trainer
 
@@ -39,6 +40,11 @@ SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"one_over_m": "latest"}, r"one_over_m must be 'early' or 'late', got 'latest' \(did you mean 'late'\?\)"),
     ({"reduction": "max"}, "reduction must be mean or sum, got 'max'"),
     ({"penalty_over": "m"}, "penalty_over must be examples or none, got 'm'"),
+    ({"metrics": "acuracy"}, r"unknown metric 'acuracy' \(did you mean 'accuracy'\?\)"),
+    ({"callbacks": print}, "callbacks must be a list of backprop_gpu.Callback objects, got <built-in function print>"),
+    ({"callbacks": [print]}, "callbacks must be a list of backprop_gpu.Callback objects"),
+    ({"callbacks": [Callback]}, "callbacks must be a list of backprop_gpu.Callback objects"),
+    ({"callbacks": Callback()}, "callbacks must be a list of backprop_gpu.Callback objects"),
     ({"seed": -1}, "seed must be"),
     ({"seed": "one"}, "seed must be"),
     ({"seed": 1.5}, "seed must be"),
@@ -177,3 +183,8 @@ def test_what_others_would_write_works_or_is_told_apart() -> None:
     X, y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
     with pytest.raises(DataError, match=r"validation must be a pair of rows and targets, got 0.2: hold the last rows"):
         Trainer(net, progress=False).fit(X, y, validation=0.2)  # type: ignore[arg-type]
+
+
+def test_one_metric_needs_no_list() -> None:
+    trainer = Trainer(DenseNet([2, 4, 1], device="cpu"), epochs=1, metrics="accuracy", progress=False)
+    assert set(trainer.fit(X, Y, validation=(X, Y)).epochs[0].validation) == {"cost", "accuracy"}
