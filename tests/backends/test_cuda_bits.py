@@ -1,4 +1,4 @@
-"""The CUDA kernels, emulated, give the bits of the native kernels: one set of formulas, one order of every sum.
+"""The CUDA kernels, emulated and on a card, give the native kernels' bits: one set of formulas, one order of every sum.
 
 Products are left out (on a card they are cuBLASLt's): those here have one term. Over more than 32 outputs a loss is
 summed by the lanes of a warp, in an order of its own.
@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from support import formulas as f
-from support.backends import Case
+from support.backends import Case, cases
 from support.bench import Bench, same_bits
-from support.emulated_cuda import obstacle
 
 from backprop_gpu.backends import formula_ids
 from backprop_gpu.backends.cpu.library import unavailable_reason
@@ -21,8 +20,8 @@ from backprop_gpu.maths.activations import get_activation
 from backprop_gpu.maths.losses import get_loss
 from backprop_gpu.maths.optimizers import get_optimizer
 
-if unavailable_reason() or obstacle():
-    pytest.skip(unavailable_reason() or str(obstacle()), allow_module_level=True)
+if unavailable_reason():
+    pytest.skip(unavailable_reason(), allow_module_level=True)
 
 SHAPES = [(1, 1), (3, 255), (9, 700), (2, 1800)]  # (units, examples): parts of a block of a sum, and trees of several
 NORM_SHAPES = [(1, 3), (11, 257), (5, 1500)]
@@ -44,8 +43,13 @@ RULES: list[Any] = [
 
 
 @pytest.fixture(params=["float32", "float64"])
-def pair(request: pytest.FixtureRequest) -> tuple[Bench, Bench]:
-    return Bench(Case("numpy", "native"), request.param), Bench(Case("emulated", "cuda"), request.param)
+def dtype(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=[case for case in cases() if case.values[0].kind == "cuda"])
+def pair(request: pytest.FixtureRequest, dtype: str) -> tuple[Bench, Bench]:
+    return Bench(Case("numpy", "native"), dtype), Bench(request.param, dtype)
 
 
 def agree(results: list[dict[str, Any]]) -> None:

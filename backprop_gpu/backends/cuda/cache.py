@@ -1,26 +1,28 @@
 """Compiled kernels on disk, so that a process after the first does not wait for NVRTC.
 
 Beside CuPy's own, in ``CUPY_CACHE_DIR`` (default ``~/.cupy/kernel_cache``), a file a source; its name is the digest of
-everything that the code depends on. A file that is damaged is made again; a folder that cannot be written costs the
-compilation and nothing else.
+everything that the code depends on. A file is put in place by a rename and taken back only if the digest in front of it
+is right: one that is damaged is made again, and a folder that cannot be written costs the compilation and nothing else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from ..kept import read, write
+DIGEST = 32  # bytes in front of the code
 
 
 def folder() -> Path:
-    """Where compiled kernels are kept."""
+    """Where compiled kernels are cached."""
     return Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
 
 
-def kept(key: tuple[str, ...], compiled: Callable[[], bytes]) -> bytes:
+def cached(key: tuple[str, ...], compiled: Callable[[], bytes]) -> bytes:
     """The code for ``key`` (source, options, architecture, compiler), from disk or from ``compiled()``."""
     name = hashlib.sha256("\0".join(key).encode()).hexdigest()
     path = folder() / f"backprop_gpu-{name}.bin"
@@ -29,3 +31,27 @@ def kept(key: tuple[str, ...], compiled: Callable[[], bytes]) -> bytes:
         code = compiled()
         write(path, code)
     return code
+
+
+def read(path: Path) -> bytes | None:
+    """The code in a file; None if there is none, or the file is damaged."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    code = content[DIGEST:]
+    return code if hashlib.sha256(code).digest() == content[:DIGEST] else None
+
+
+def write(path: Path, code: bytes) -> bool:
+    """Store the code; False if the folder cannot be made or written. Processes may write the same file at once."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:16]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(hashlib.sha256(code).digest() + code)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        return False
+    return True

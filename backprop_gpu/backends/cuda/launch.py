@@ -16,7 +16,7 @@ from ...devices import one_line
 from ...errors import DeviceError
 from ..protocol import Device
 from . import compile
-from .cache import kept
+from .cache import cached
 from .gemm import CublasLt, Product
 
 
@@ -87,7 +87,7 @@ class CupyLauncher:
             compiler = ".".join(str(part) for part in cuda.nvrtc.getVersion())
             key = (text, *compile.OPTIONS, str(capability), compiler)
             module = cuda.function.Module()
-            module.load(kept(key, lambda: compile.machine_code(cuda.nvrtc, text, capability)))
+            module.load(cached(key, lambda: compile.machine_code(cuda.nvrtc, text, capability)))
             for other in compile.parameters(name):
                 self._functions[other, dtype] = module.get_function(other)
         return self._functions[kernel, dtype]
