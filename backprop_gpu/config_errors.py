@@ -52,6 +52,8 @@ def explain(problems: Sequence[Any], data: dict[str, Any], root: Any, ledger: Se
     if first["type"] == "extra_forbidden":
         key, known = str(first["loc"][-1]), sorted(_keys_at(first["loc"][:-1], root, ledger))
         hint = _of_another_name(first["loc"], ledger) or did_you_mean(key, known) or _elsewhere(key, root, ledger)
+        if not hint and len(first["loc"]) > 1 and key in root.model_fields:
+            hint = f" ({key!r} is a key of its own, outside of {first['loc'][0]!r})"
         return f"unknown key {where!r}{hint}; known here: {', '.join(known)}"
     if first["type"] == "union_tag_invalid":
         tag, expected = str(first["ctx"]["tag"]), first["ctx"]["expected_tags"].replace("'", "")

@@ -144,6 +144,13 @@ def test_a_key_of_another_choice_is_not_answered_with_itself(section: str, name:
     assert owners == [other for other, cls in registry.items() if key in {f.name for f in fields(cls)}]
 
 
+def test_a_section_inside_of_another_is_said_to_stand_outside() -> None:
+    message = message_of({"optimizer": {"name": "adam", "schedule": "cosine"}})
+    assert message.startswith(
+        "unknown key 'optimizer.schedule' ('schedule' is a key of its own, outside of 'optimizer')"
+    )
+
+
 def test_unknown_keys_come_before_wrong_values() -> None:
     assert message_of({"model": {"hidden": 0, "hiden": 1}}).startswith("unknown key 'model.hiden'")
 

@@ -152,11 +152,11 @@ def _few(got: np.ndarray, want: np.ndarray) -> str:
 
 
 def _precision(got: np.ndarray, want: np.ndarray) -> str:
-    """Relative errors of the size of a rounding, all over."""
+    """Relative errors of the size of a rounding, all over; larger ones have another cause."""
     clear = want != 0.0
     relative = np.abs(got - want)[clear] / np.abs(want)[clear]
     bits = -math.log2(max(float(np.median(relative)), 2.0**-60)) if relative.size > 3 else 0.0
     for kept, name in PRECISIONS.items():
-        if kept - 1.0 <= bits <= kept + 4.0:
+        if kept <= bits <= kept + 4.0:
             return f"a precision of about {bits:.0f} bits, as of {name}"
     return ""

@@ -181,6 +181,15 @@ def _edge(finding: Finding, kept: Kept, trace: StepTrace) -> str:
 # -- the rest ---------------------------------------------------------------------------------------------------------
 
 
+def _shifted(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+    """The same number added to every entry."""
+    rest = kept.got - kept.want
+    shift = float(np.median(rest)) if rest.size else 0.0
+    if rest.size < 4 or not wrong_entries(kept).all() or float(np.max(np.abs(rest - shift))) > 1e-3 * abs(shift):
+        return ""
+    return f"{shift:.3g} is added to every entry"
+
+
 def _small(finding: Finding, kept: Kept, trace: StepTrace) -> str:
     """An elementwise operation that is nearly right: the wrong entries, and only they, give the number."""
     wrong = wrong_entries(kept) & (np.abs(kept.want) > 0.0)
@@ -191,7 +200,8 @@ def _small(finding: Finding, kept: Kept, trace: StepTrace) -> str:
     eps, share = float(np.finfo(trace.recipe.dtype).eps), float(wrong_entries(kept).mean())
     if typical < eps / 4.0:
         return ""
-    return f"an approximation: off by up to {typical:.2g} ({typical / eps:.3g} ulp), {share:.0%} of entries too far"
+    size = f"{typical:.2g} ({typical / eps:.3g} ulp) of itself"
+    return f"an approximation: off by up to {size}, {share:.0%} of entries too far"
 
 
 def _how_many(finding: Finding, kept: Kept, trace: StepTrace) -> str:
@@ -234,6 +244,7 @@ TESTS: tuple[Callable[[Finding, Kept, StepTrace], str], ...] = (
     derivatives.mask,
     layers.stored,
     h.operands,
+    _shifted,
     _small,
     _how_many,
 )

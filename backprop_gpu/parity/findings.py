@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,3 +44,10 @@ class Finding:
     want: float = 0.0
     verdict: Verdict = "ok"
     cause: str = ""
+
+    @property
+    def distance(self) -> str:
+        """How far off it is, in words."""
+        if math.isfinite(self.ratio):
+            return f"{self.ratio:.3g} of the bound"
+        return "where no difference is allowed" if math.isfinite(self.got) else "not finite"

@@ -163,7 +163,7 @@ class AssertParity:
 def _line(f: Finding) -> str:
     cause = f"; {f.cause}" if f.cause else ""
     numbers = "" if f.worst is None else f" at {list(f.worst)}: {f.got:.9g} for {f.want:.9g}"
-    return f"{f.verdict}: {f.operation}, {f.tensor}, {f.ratio:.3g} of the bound{numbers}{cause}"
+    return f"{f.verdict}: {f.operation}, {f.tensor}, {f.distance}{numbers}{cause}"
 
 
 class Requirement:

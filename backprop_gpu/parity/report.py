@@ -108,7 +108,7 @@ class Report:
             return f"parity ok, worst ratio {self.worst.ratio:.2g} of the bound ({self.worst.tensor})"
         f = self.first
         cause = f"; {f.cause}" if f.cause else ""
-        return f"parity wrong at {f.tensor} ({f.operation}), {f.ratio:.3g} of the bound{cause}"
+        return f"parity wrong at {f.tensor} ({f.operation}), {f.distance}{cause}"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.summary()}>"

@@ -86,3 +86,8 @@ def test_the_summary_names_layer_tensor_entry_and_cause_of_the_first_fault_of_th
     right = GradientReport((TensorCheck("W1", 3e-16, True),))
     assert right.first is None
     assert right.summary() == "gradient ok, worst relative error 3.0e-16"
+
+
+def test_errors_larger_than_any_rounding_are_not_called_a_precision() -> None:
+    got = WANT * (1.0 + 2.0**-7 * np.sign(RNG.standard_normal(WANT.shape)))
+    assert "precision" not in cause_of(got, WANT, BATCH, THETA, TERMS, penalized=True)

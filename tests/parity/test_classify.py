@@ -100,6 +100,7 @@ def _with(x: np.ndarray, at: Any, value: Any) -> np.ndarray:
         (lambda dW: dW[:, [0, 2, 1, *range(3, 9)]], "columns 1 and 2 are swapped"),
         (lambda dW: np.ascontiguousarray(dW.T).reshape(dW.shape), "written in the other memory order"),
         (lambda dW: _with(dW, np.s_[2, 2], np.nan), "1 entries are NaN or infinite where the reference is finite"),
+        (lambda dW: dW + np.float32(0.25), "0.25 is added to every entry"),
         (lambda dW: dW + np.random.default_rng(1).standard_normal(dW.shape), "63 of 63 entries are too far off"),
     ],
 )

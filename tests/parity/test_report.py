@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from backprop_gpu.errors import MissingDependencyError
 from backprop_gpu.parity.checking import check
+from backprop_gpu.parity.findings import Finding
 from backprop_gpu.parity.plot import LARGEST, _tiles
 from backprop_gpu.parity.report import Report
 
@@ -130,3 +132,10 @@ def test_two_steps_are_merged_by_the_worse() -> None:
     late = replace(one, steps=[one.steps[0], [wrong]])
     assert late.first == wrong
     assert not late.ok
+
+
+def test_the_distance_of_what_must_be_exact_is_said_in_words() -> None:
+    found = Finding("dense", "A1", (2, 3), 1, math.inf, got=0.5, want=0.25)
+    assert found.distance == "where no difference is allowed"
+    assert replace(found, got=math.nan).distance == "not finite"
+    assert replace(found, ratio=2.5).distance == "2.5 of the bound"
