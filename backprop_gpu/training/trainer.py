@@ -188,7 +188,9 @@ class Trainer:
             history.notes.append(
                 f"batch_size {self.batch_size} is larger than the {X.shape[0]} examples: one batch each epoch"
             )
-        fit = Fit(self, batches, history, 0 if validation is None else len(validation[0]))
+        settings = {name: getattr(self, name) for name in ("epochs", "micro_batch", "metrics", "restore_best")}
+        settings["validation_rows"] = 0 if validation is None else len(validation[0])
+        fit = Fit(self.step, batches, history, self.early_stopping, settings)
         if resume is not None:
             fit.load_state_dict(resume, allow_change)
         self.step.total_steps = fit.first_step + self.epochs * len(batches)
