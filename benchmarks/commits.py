@@ -60,6 +60,7 @@ def checkout(revision: str) -> Path:
     number = found.decode().strip()
     folder = FOLDER / number[:12]
     if not folder.exists():
+        print(f"making {folder}; kernels take a minute to build", file=sys.stderr, flush=True)
         FOLDER.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=FOLDER) as temporary:
             made = Path(temporary) / "files"
