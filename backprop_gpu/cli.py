@@ -245,14 +245,14 @@ def _gradcheck(options: argparse.Namespace) -> int:
 def _devices(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from .backends.survey import survey
+    from .backends.device_report import device_report
     from .report import terminal
 
     if options.plan is not None:
         return _plan(options)
     if options.set:
         raise ConfigError("--set belongs to a configuration; name it: backprop-gpu devices --plan CONFIG --set ...")
-    found = survey(options.device)
+    found = device_report(options.device)
     if options.json:
         print(json.dumps([asdict(section) for section in found], indent=2))
     else:

@@ -142,7 +142,7 @@ def _probe(options: argparse.Namespace) -> int:
 
 
 def _exact(options: argparse.Namespace) -> int:
-    from .parity.lattice import exact
+    from .parity.exact_step import exact
 
     experiment = _experiment(options)
     net = experiment.model.net

@@ -7,9 +7,9 @@ from itertools import groupby
 from typing import Any
 
 from .backends.cpu.blas import blas
+from .backends.device_report import Row, Section
 from .backends.plan import Choice, StepSpec
 from .backends.protocol import Kernels
-from .backends.survey import Row, Section
 from .build import Design, design, step_settings
 from .config import Config
 from .network.plan import MemoryPlan, amount, predict_memory, shape_step

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from .installing import install, uninstall
-from .tally import report
+from .usage_report import report
 
 __all__ = ["install", "report", "uninstall"]
 

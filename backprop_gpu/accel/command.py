@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 
 from ..errors import BackpropError
-from . import tally
+from . import usage_report
 from .installing import install
 
 _TEXT = "Runs a scikit-learn script unchanged, with MLPClassifier and MLPRegressor computed by backprop_gpu."
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     if not options.quiet:
         owner = os.getpid()
-        atexit.register(lambda: sys.stderr.write(tally.report() + "\n") if os.getpid() == owner else None)
+        atexit.register(lambda: sys.stderr.write(usage_report.report() + "\n") if os.getpid() == owner else None)
     sys.excepthook = _without_our_frames
     try:
         _run_module(options.module) if options.module else _run_script(options.script)
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run_script(words: list[str]) -> None:
     script = words[0]
     if not os.path.exists(script):
-        sys.stderr.write(f"{tally.PREFIX}can't open file {script!r}: no such file\n")
+        sys.stderr.write(f"{usage_report.PREFIX}can't open file {script!r}: no such file\n")
         sys.exit(2)
     sys.argv[:] = words
     if not os.path.isfile(script) or script.endswith((".zip", ".pyz")):  # a folder or an archive with __main__.py

@@ -11,7 +11,7 @@ from types import ModuleType
 
 from ..devices import parse
 from ..errors import ConfigError
-from . import tally
+from . import usage_report
 
 TARGET = "sklearn.neural_network._multilayer_perceptron"
 
@@ -38,14 +38,14 @@ def install(*, device: str = "auto", dtype: str | None = None, verbose: bool = F
         parse(device)
     if dtype not in (None, "float32", "float64"):
         raise ConfigError(f"dtype must be float32 or float64, got {dtype!r}")
-    tally.begin(device, dtype, verbose)
+    usage_report.begin(device, dtype, verbose)
     _put_in_place()
 
 
-def arrived(module: str, name: str, settings: tally.Settings) -> type:
+def arrived(module: str, name: str, settings: usage_report.Settings) -> type:
     """A class in a process that an accelerated one has started, after the same has been done there."""
-    if tally.settings() != settings:
-        tally.adopt(settings)
+    if usage_report.settings() != settings:
+        usage_report.adopt(settings)
         _put_in_place()
     cls: type = getattr(importlib.import_module(module), name)
     return cls

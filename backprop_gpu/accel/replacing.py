@@ -20,7 +20,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import validate_data
 
 from ..errors import BackpropError
-from . import tally
+from . import usage_report
 
 NAMES = ("MLPClassifier", "MLPRegressor")
 METHODS = ("fit", "partial_fit", "_forward_pass_fast")
@@ -68,7 +68,7 @@ def _fitting(cls: type[Any], original: Callable[..., Any]) -> Callable[..., Any]
     def method(self: Any, X: Any, y: Any, *rest: Any, **named: Any) -> Any:
         reason = _obstacle(self, cls, original.__name__, y)
         if reason:
-            tally.count(type(self).__name__, original.__name__, reason=reason)
+            usage_report.count(type(self).__name__, original.__name__, reason=reason)
             return original(self, X, y, *rest, **named)
         random = check_random_state(self.random_state)
         before = random.get_state()
@@ -78,10 +78,10 @@ def _fitting(cls: type[Any], original: Callable[..., Any]) -> Callable[..., Any]
         except (BackpropError, ImportError, MemoryError) as error:
             random.set_state(before)
             _twins.pop(self, None)
-            tally.count(cls.__name__, original.__name__, reason=_one_line(error))
+            usage_report.count(cls.__name__, original.__name__, reason=_one_line(error))
             return original(self, X, y, *rest, **named)
         _take(self, twin)
-        tally.count(cls.__name__, original.__name__, on=twin._runtime.device)
+        usage_report.count(cls.__name__, original.__name__, on=twin._runtime.device)
         _warn_again(caught, cls, line)
         return self
 
@@ -111,7 +111,7 @@ def _forward(cls: type, original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return _twin(self)._forward(X)
         except (BackpropError, ImportError, MemoryError) as error:
-            tally.count(cls.__name__, "predict", reason=_one_line(error))
+            usage_report.count(cls.__name__, "predict", reason=_one_line(error))
             return original(self, X, check_input=False)
 
     return method
@@ -125,7 +125,7 @@ def _twin(self: Any) -> Any:
     from .. import estimators
     from ..estimators.interop import solver_state
 
-    settings = tally.settings()
+    settings = usage_report.settings()
     parameters = self.get_params(deep=False)
     twin = _twins.get(self)
     if twin is None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from . import tally
+from . import usage_report
 
 _sent: dict[type, Callable[..., type]] = {}  # a class, and what finds it over there
 
@@ -32,4 +32,4 @@ def _reduce_class(cls: type) -> Any:
     """How to find a class over there: by its name, as for all others of this metaclass, or by what was sent along."""
     if cls not in _sent:
         return cls.__qualname__
-    return _sent[cls], (cls.__module__, cls.__qualname__, tally.settings())
+    return _sent[cls], (cls.__module__, cls.__qualname__, usage_report.settings())

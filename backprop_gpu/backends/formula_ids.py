@@ -14,8 +14,8 @@ import numpy as np
 from ..maths.activations import Activation
 from ..maths.losses import Loss
 from ..maths.optimizers import Optimizer
+from .builtin import is_builtin
 from .plan import StepSpec, layer_of
-from .shipped import shipped
 
 DTYPES = ("float32", "float64")
 NATIVE_SOURCES = Path(__file__).resolve().parents[1] / "native"
@@ -51,7 +51,7 @@ class Support:
 
     def layer_reason(self, dtype: str, activation: Activation) -> str:
         """Of a layer with this activation."""
-        if not shipped(activation) or activation.name not in ACTIVATION_IDS:
+        if not is_builtin(activation) or activation.name not in ACTIVATION_IDS:
             return f"activation {activation.name} has no {self.kind} kernel"
         # A negative slope or alpha would hide the side of the kink, which is read off A.
         if any(value < 0.0 for _, value in activation.parameters):
@@ -62,14 +62,16 @@ class Support:
         """Of a loss in one of its forms."""
         if form != "fused":
             return f"delta: {form} has no {self.kind} kernel, fused has"
-        if not shipped(loss) or loss.name not in LOSS_IDS:
+        if not is_builtin(loss) or loss.name not in LOSS_IDS:
             return f"loss {loss.name} has no {self.kind} kernel"
         return self.dtype_reason(dtype)
 
     def update_reason(self, dtype: str, optimizer: Optimizer) -> str:
         """Of an optimizer."""
         return (
-            self.dtype_reason(dtype) if shipped(optimizer) else f"optimizer {optimizer.name} has no {self.kind} kernel"
+            self.dtype_reason(dtype)
+            if is_builtin(optimizer)
+            else f"optimizer {optimizer.name} has no {self.kind} kernel"
         )
 
     def reason(self, spec: StepSpec, operation: str, layer: int | None) -> str:

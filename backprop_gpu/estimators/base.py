@@ -23,9 +23,9 @@ from .engine import LIVE, Plan, SolverState, batch_rows, build_net, fitted_of, p
 from .fitted import Fitted
 from .given import check_given
 from .lbfgs import fit_lbfgs
-from .listening import Listeners
 from .params import SKLEARN_START, hidden_sizes, invalid, is_logistic, per_layer
 from .rows import Rows, dense, split_off
+from .sklearn_callbacks import Listeners
 from .start import sklearn_start
 from .stochastic import StochasticFit, advance
 from .validation import HeldOut, Validation

@@ -17,9 +17,9 @@ from ..maths.losses import Loss
 from ..network.dense_net import DenseNet
 from ..training.passes import JointPass, Lap
 from .engine import SolverState, plan_for
-from .listening import Listeners
 from .order import OrderedBatches
 from .rows import Rows
+from .sklearn_callbacks import Listeners
 from .stochastic import Played, StochasticFit, advance
 from .validation import HeldOut, Judgement
 

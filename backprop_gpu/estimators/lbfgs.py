@@ -19,7 +19,7 @@ from ..maths.ledger import Denominator
 from ..network.memory import all_finite
 from ..training.callbacks import Callback, Epoch, Running
 from .engine import Engine
-from .listening import Listeners, tell
+from .sklearn_callbacks import Listeners, tell
 
 MICRO_BATCH = 16_384  # examples per pass: the gradient does not depend on it, memory does
 

@@ -18,9 +18,9 @@ from sklearn.exceptions import ConvergenceWarning
 from ..errors import NonFiniteError
 from ..training.callbacks import Callback, Epoch, Running
 from .engine import Engine, SolverState
-from .listening import Listeners, tell
 from .order import Course
 from .progress import say
+from .sklearn_callbacks import Listeners, tell
 from .validation import Judgement, Validation
 
 SMALLEST_RATE = 1e-6  # "adaptive" does not divide a rate any further

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .._notebook import html_table
-from ..backends.shipped import shipped
+from ..backends.builtin import is_builtin
 from ..errors import ConfigError
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
@@ -203,7 +203,7 @@ class _Check:
         self, net: DenseNet, rows: Rows, settings: dict[str, Any], threshold: float, rng: np.random.Generator
     ) -> None:
         self.net, self.rows, self.settings, self.threshold, self.rng = net, rows, settings, threshold, rng
-        self.own = not (shipped(net.loss) and all(map(shipped, net.activations[1:-1])))
+        self.own = not (is_builtin(net.loss) and all(map(is_builtin, net.activations[1:-1])))
         self.penalized = bool(settings.get("l1") or settings.get("l2"))
         mean = settings.get("reduction", "mean") == "mean"
         self.batch = Batch(rows.X.shape[0], net.sizes[-1], mean, rows.weights_sum)
@@ -224,7 +224,7 @@ class _Check:
             self.complex.derivative("W1", np.ones_like(self.gradient["W1"]))
         except Exception:  # someone's own function may do anything with a complex number
             return self.net.L
-        own = [*(not shipped(g) for g in self.net.activations[: self.net.L]), not shipped(self.net.loss)]
+        own = [*(not is_builtin(g) for g in self.net.activations[: self.net.L]), not is_builtin(self.net.loss)]
         functions = [part for part in self.central.functions() if own[part[0]]]
         return max((l for l, f, Z in functions if not takes_complex_step(f, Z, self.rng)), default=0)
 

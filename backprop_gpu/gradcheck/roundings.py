@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Backend
-from ..backends.shipped import shipped
+from ..backends.builtin import is_builtin
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
 from .complex_step import STEP, ComplexStepNamespace
@@ -37,7 +37,7 @@ def responses(
 
     Without the complex step: what the roundings of parameters and X alone make of the gradient.
     """
-    if shipped(net.loss):  # its literal form divides by a guard where an output is saturated: by nothing but rounding
+    if is_builtin(net.loss):  # its literal form divides by a guard where an output is saturated: by rounding alone
         settings = settings | {"delta": "fused"}
     backend = InexactBackend(Errors(rng)) if by_complex_step else Backend("numpy", np)
     copy = twin(net, "complex128" if by_complex_step else "float64", backend, "reference")

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..backends.base import Backend
-from ..backends.shipped import shipped
+from ..backends.builtin import is_builtin
 from ..devices import one_line
 from ..errors import CheckpointError, ConfigError
 from ..maths.activations import Activation
@@ -35,7 +35,7 @@ KINDS: dict[str, type] = {"activation": Activation, "loss": Loss, "optimizer": O
 def spec_of(formula: Formula) -> Any:
     """``formula.spec()``; with ``"custom": "module.Name"`` if it is not the package's own."""
     spec = formula.spec()
-    if shipped(formula):
+    if is_builtin(formula):
         return spec
     return (spec if isinstance(spec, dict) else {"name": spec}) | {MARK: _origin(formula)}
 
@@ -103,7 +103,7 @@ def check_custom(backend: Backend, dtype: str, n_outputs: int, activations: Iter
     ConfigError
         Names the formula and what is wrong with it.
     """
-    own = [a for a in activations if not shipped(a)]
+    own = [a for a in activations if not is_builtin(a)]
     for a in own:
         if any(b.name == a.name and replace(a, parameters=b.parameters) != b for b in own):
             raise ConfigError(f"two activations are called {a.name!r}; give each a name of its own")
@@ -111,7 +111,7 @@ def check_custom(backend: Backend, dtype: str, n_outputs: int, activations: Iter
         forward, vjp = a.forward, a.vjp
         _try(backend, dtype, f"activation {a.name!r}: forward", lambda xp, Z, f=forward: f(xp, Z), (3, 2))
         _try(backend, dtype, f"activation {a.name!r}: vjp", lambda xp, Z, f=vjp: f(xp, Z, Z, Z), (3, 2))
-    if not shipped(loss):
+    if not is_builtin(loss):
         _check_saved("loss", loss)
         shape = (n_outputs, 2)
         _try(backend, dtype, f"loss {loss.name!r}: value", lambda xp, Z: loss.value(xp, Z, 0.0 * Z), shape, (1, 2))
@@ -126,7 +126,7 @@ def check_custom_rule(backend: Backend, dtype: str, optimizer: Optimizer, schedu
     ConfigError
         Names which and what is wrong with it.
     """
-    if not shipped(optimizer) and dtype != "complex128":
+    if not is_builtin(optimizer) and dtype != "complex128":
         name = f"optimizer {optimizer.name!r}: "
         scalars = _called(f"{name}scalars", lambda: optimizer.scalars(1, optimizer.learning_rate))
 
@@ -139,7 +139,7 @@ def check_custom_rule(backend: Backend, dtype: str, optimizer: Optimizer, schedu
             return moved
 
         _try(backend, dtype, f"{name}apply", applied, (2,))
-    if not shipped(schedule):
+    if not is_builtin(schedule):
         for t in (0, 9):
             factor = _called(f"schedule {schedule.name!r}: factor", partial(schedule.factor, t, 10))
             if not (is_number(factor) and 0.0 <= factor < math.inf):

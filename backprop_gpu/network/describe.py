@@ -6,7 +6,7 @@ from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
 from .._notebook import html_table
-from ..backends.shipped import shipped
+from ..backends.builtin import is_builtin
 from .custom import spec_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def _loss(net: DenseNet) -> Any:
     """Its name alone where its parameters are the defaults."""
     loss: Any = net.loss
     optional = all(f.default is not MISSING for f in fields(loss))
-    return loss.name if shipped(loss) and optional and type(loss)() == loss else spec_of(loss)
+    return loss.name if is_builtin(loss) and optional and type(loss)() == loss else spec_of(loss)
 
 
 def _same(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 _HOMES = {
     "check": "checking",
-    "exact": "lattice",
+    "exact": "exact_step",
     "diff": "compare",
     "replay": "checking",
     "probe": "probes",
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from .checking import replay as replay
     from .compare import diff as diff
     from .cost_gradient import check_cost_gradient_pair as check_cost_gradient_pair
+    from .exact_step import exact as exact
     from .findings import Finding as Finding
     from .functions import check_step as check_step
-    from .lattice import exact as exact
     from .probes import probe as probe
     from .probes import shapes_of as shapes_of
     from .report import Report as Report

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Backend
+from ..backends.builtin import is_builtin
 from ..backends.protocol import Kernels
-from ..backends.shipped import shipped
 from ..errors import ConfigError
 from ..network.spec import described, step_spec
 from ..network.step import TrainingStep
@@ -197,7 +197,7 @@ def recipe_of(step: TrainingStep, micro_batch: int | None = None) -> Recipe:
     net = step.net
     formulas: list[Any] = [*net.activations, net.loss, step.optimizer, step.schedule]
     for formula in formulas:
-        if not shipped(formula):
+        if not is_builtin(formula):
             raise ConfigError(
                 f"parity knows the package's own formulas, not {formula.name!r}; gradcheck judges activations and "
                 "losses of your own"

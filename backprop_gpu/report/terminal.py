@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from ..backends.survey import Section
+    from ..backends.device_report import Section
     from ..gradcheck import GradientReport
 
 

@@ -25,7 +25,7 @@ from backprop_gpu.backends.cuda.probe import (
     installed_wheels,
     probe,
 )
-from backprop_gpu.backends.survey import survey
+from backprop_gpu.backends.device_report import device_report
 from backprop_gpu.errors import DeviceError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -257,7 +257,7 @@ def test_the_selector_passes_each_fault_on(monkeypatch, case):
     assert reason in str(caught.value)
     assert cure in str(caught.value)
     assert "\n" not in str(caught.value)
-    (row,) = [row for section in survey() for row in section.rows if row.name == "cupy"]
+    (row,) = [row for section in device_report() for row in section.rows if row.name == "cupy"]
     assert row.ok is False
     assert reason in row.text
 

@@ -22,8 +22,8 @@ TRAINS = """if True:
         Trainer(net, epochs=3, batch_size=16, progress=False).fit(X, X[:, 0])
         trained.append(net.predict(X))
     np.testing.assert_allclose(trained[1], trained[0], rtol=1e-4, atol=1e-5)
-    from backprop_gpu.backends.survey import survey
-    rows = [row for section in survey("cpu") for row in section.rows if row.name == "kernels"]
+    from backprop_gpu.backends.device_report import device_report
+    rows = [row for section in device_report("cpu") for row in section.rows if row.name == "kernels"]
     assert len(rows) == 1 and rows[0].ok, rows
     print(net.kernels_kind, "|", rows[0].text)
 """

@@ -117,7 +117,7 @@ def test_rows_are_lent_where_they_can_be_read():
 
 def test_importing_loads_nothing_optional():
     script = (
-        "import sys, backprop_gpu.backends, backprop_gpu.backends.survey; print(sorted({'cupy', 'torch',"
+        "import sys, backprop_gpu.backends, backprop_gpu.backends.device_report; print(sorted({'cupy', 'torch',"
         " 'array_api_strict', 'array_api_compat', 'threadpoolctl', 'yaml', 'pydantic', 'rich'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -16,7 +16,7 @@ from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.errors import ConfigError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.parity.checking import replay
-from backprop_gpu.parity.lattice import exact
+from backprop_gpu.parity.exact_step import exact
 from backprop_gpu.parity.trace import StepTrace
 
 SIZES = [(1, 1), (5, 6, 6, 2), (30, 16, 8, 1), (3, 400, 7, 4), (20,) * 9]

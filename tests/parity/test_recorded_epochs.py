@@ -20,7 +20,7 @@ from backprop_gpu.maths.optimizers import Adam
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.parity.checking import check
-from backprop_gpu.parity.lattice import exact
+from backprop_gpu.parity.exact_step import exact
 from backprop_gpu.parity.recorded_epochs import EpochPlan, rows_and_batch
 from backprop_gpu.parity.report import Report
 from backprop_gpu.training.batches import Batches

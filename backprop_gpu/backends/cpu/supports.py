@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..abstract_evaluation import estimate_memory
 from ..formula_ids import Support
 from ..plan import Choice, StepSpec, choose
 from ..reference import ReferenceKernels
-from ..rehearsal import rehearse
 from ..shapes import ShapeBackend
 
 NATIVE = Support("native")
@@ -29,4 +29,4 @@ def temporaries(spec: StepSpec) -> int:
     left = [(choice.operation, choice.layer) for choice in choices(spec)[:-1] if choice.why]
     native_loss = not spec.predicting and not any(operation == "output_delta" for operation, _ in left)
     losses = spec.m * np.dtype(spec.dtype).itemsize if native_loss else 0
-    return losses + (rehearse(ReferenceKernels(ShapeBackend()), spec, left) if left else 0)
+    return losses + (estimate_memory(ReferenceKernels(ShapeBackend()), spec, left) if left else 0)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..abstract_evaluation import estimate_memory
 from ..formula_ids import Support
 from ..plan import Choice, StepSpec, choose
-from ..rehearsal import rehearse
 from ..shapes import ShapeBackend
 from .gemm import WORKSPACE, Product
 from .launch import Call, Graph
@@ -46,4 +46,4 @@ class _NoDevice:
 
 def temporaries(kernels: Callable[..., Any], claim: str, spec: StepSpec) -> int:
     """Scratch, what is left to ``maths``, and cuBLASLt's workspace."""
-    return WORKSPACE + rehearse(kernels(ShapeBackend(), _NoDevice(claim)), spec, spec.operations())
+    return WORKSPACE + estimate_memory(kernels(ShapeBackend(), _NoDevice(claim)), spec, spec.operations())

@@ -35,7 +35,7 @@ class Section:
     rows: tuple[Row, ...]
 
 
-def survey(device: str | None = None) -> list[Section]:
+def device_report(device: str | None = None) -> list[Section]:
     """Everything there is to say about this machine: devices, choice, processor, versions, hints.
 
     Never raises: a part that cannot be found out is a row that says so.
@@ -58,7 +58,7 @@ def survey(device: str | None = None) -> list[Section]:
 def _guarded(rows: Callable[[], list[Row]]) -> list[Row]:
     try:
         return rows()
-    except Exception as error:  # a survey of a broken installation must still reach its other parts
+    except Exception as error:  # a report on a broken installation must still reach its other parts
         return [Row("unknown", f"could not be found out ({one_line(error)})", ok=False)]
 
 

@@ -11,7 +11,7 @@ from .protocol import Dropout, Kernels
 from .shapes import ShapeArray, ShapeBackend
 
 
-def rehearse(kernels: Kernels, spec: StepSpec, operations: Collection[tuple[str, int | None]]) -> int:
+def estimate_memory(kernels: Kernels, spec: StepSpec, operations: Collection[tuple[str, int | None]]) -> int:
     """Bytes beyond a step's buffers that ``kernels``, made on a ``ShapeBackend``, take for these operations at most.
 
     They are gone through twice, since what the first step leaves is there when the second begins. ``gather`` and

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from backprop_gpu.backends.cuda.probe import probe
-from backprop_gpu.backends.survey import survey
+from backprop_gpu.backends.device_report import device_report
 
 TITLES = ["Devices", "Used", "Processor", "Versions", "Hints"]
 
@@ -21,8 +21,8 @@ def no_variable(monkeypatch):
     monkeypatch.delenv("BACKPROP_GPU_DEVICE", raising=False)
 
 
-def test_a_whole_survey():
-    sections = survey()
+def test_a_whole_report():
+    sections = device_report()
     assert [section.title for section in sections] == TITLES
     found = rows(sections)
     assert found["Devices", "numpy"].ok is True
@@ -36,7 +36,7 @@ def test_why_there_is_no_cuda():
     result = probe(0)
     if result.ok:
         pytest.skip("CUDA works here")
-    found = rows(survey())
+    found = rows(device_report())
     assert found["Devices", "cupy"].text == f"{result.reason}; {result.cure}"
     assert found["Devices", "cupy"].ok is False
     assert result.reason in found["Used", "because"].text
@@ -46,7 +46,7 @@ def test_why_there_is_no_cuda():
 def test_nothing_optional_is_installed(monkeypatch):
     for name in ("cupy", "torch", "array_api_strict", "array_api_compat", "array_api_compat.torch", "threadpoolctl"):
         monkeypatch.setitem(sys.modules, name, None)
-    sections = survey()
+    sections = device_report()
     found = rows(sections)
     assert [section.title for section in sections] == TITLES
     assert "pip install array-api-strict" in found["Devices", "array_api_strict"].text
@@ -56,21 +56,21 @@ def test_nothing_optional_is_installed(monkeypatch):
 
 
 def test_a_part_that_breaks_leaves_the_others(monkeypatch):
-    from backprop_gpu.backends import survey as module
+    from backprop_gpu.backends import device_report as module
 
     def breaks():
         raise RuntimeError("two\nlines")
 
     monkeypatch.setattr(module, "blas", breaks)
-    found = rows(survey())
+    found = rows(device_report())
     assert found["Processor", "unknown"].text == "could not be found out (RuntimeError: two)"
     assert found["Devices", "numpy"].ok is True
 
 
 @pytest.mark.parametrize(("name", "says"), [("gpu", "write 'cuda'"), ("cuda:99", "cannot be used")])
 def test_a_device_that_cannot_be_used(monkeypatch, name, says):
-    assert says in rows(survey(name))["Used", "used"].text
+    assert says in rows(device_report(name))["Used", "used"].text
     monkeypatch.setenv("BACKPROP_GPU_DEVICE", name)
-    found = rows(survey())
+    found = rows(device_report())
     assert found["Used", "asked for"].text == f"{name} (BACKPROP_GPU_DEVICE)"
     assert found["Used", "used"].ok is False

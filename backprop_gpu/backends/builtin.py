@@ -10,7 +10,7 @@ from ..maths.schedules import SCHEDULES, Schedule
 _FUNCTIONS = {a.name: (a.forward_function, a.vjp_function) for a in ACTIVATIONS.values()}
 
 
-def shipped(formula: Activation | Loss | Optimizer | Schedule) -> bool:
+def is_builtin(formula: Activation | Loss | Optimizer | Schedule) -> bool:
     """False for a subclass, or an activation with functions of its own, that goes by the name of a built-in."""
     if isinstance(formula, Activation):
         functions = formula.forward_function, formula.vjp_function

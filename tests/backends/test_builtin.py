@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from support.small_nets import LOSS_CASES, rows, small_net
 
+from backprop_gpu.backends.builtin import is_builtin
 from backprop_gpu.backends.cpu.library import unavailable_reason
-from backprop_gpu.backends.shipped import shipped
 from backprop_gpu.maths.activations import ACTIVATIONS, get_activation
 from backprop_gpu.maths.losses import LOSSES, SquaredError, get_loss
 from backprop_gpu.maths.optimizers import OPTIMIZERS, SGD, get_optimizer
@@ -45,15 +45,15 @@ class Uphill(SGD):
 
 def test_built_ins_are_shipped_and_variants_are_not() -> None:
     for name in ACTIVATIONS:
-        assert shipped(get_activation(name))
-    assert shipped(get_activation({"name": "leaky_relu", "slope": 0.3}))
+        assert is_builtin(get_activation(name))
+    assert is_builtin(get_activation({"name": "leaky_relu", "slope": 0.3}))
     for name in LOSSES:
         given = {"name": name, "quantiles": [0.5]} if name == "quantile" else name
-        assert shipped(get_loss(given))
-    assert shipped(get_loss({"name": "grouped_cross_entropy", "groups": [2, 3]}))
+        assert is_builtin(get_loss(given))
+    assert is_builtin(get_loss({"name": "grouped_cross_entropy", "groups": [2, 3]}))
     for name in OPTIMIZERS:
-        assert shipped(get_optimizer(name))
-    assert not any(map(shipped, (TRIPLED, Doubled(), Uphill())))
+        assert is_builtin(get_optimizer(name))
+    assert not any(map(is_builtin, (TRIPLED, Doubled(), Uphill())))
 
 
 @pytest.mark.parametrize("kernels", SETS)
