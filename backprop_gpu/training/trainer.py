@@ -239,6 +239,9 @@ class Trainer:
         asking = [c for c in callbacks if getattr(type(c), "on_steps", Callback.on_steps) is not Callback.on_steps]
         if not asking:
             return NO_PAUSES
+        for c in asking:
+            if not whole(c.every, 0):
+                raise ConfigError(f"{type(c).__name__}.every must be a whole number of steps from 0, got {c.every!r}")
         tell = functools.partial(self._tell, fit, asking, lambda c: c.on_steps(self.step.t))
         return Pauses(tell, math.gcd(*(c.every for c in asking)))
 

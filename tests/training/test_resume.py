@@ -233,6 +233,13 @@ def test_callbacks_are_told_at_every_so_many_steps(every: int) -> None:
     assert not {20, 40} & set(count.at)
 
 
+@pytest.mark.parametrize("every", [-1, 2.5, None, True])
+def test_a_number_of_steps_that_is_none_is_refused(every: Any) -> None:
+    trainer = Trainer(DenseNet([2, 3, 1], device="cpu"), epochs=1, progress=False, callbacks=[Count(every)])
+    with pytest.raises(ConfigError, match=r"Count\.every must be a whole number of steps from 0"):
+        trainer.fit(*two_moons(40, seed=0))
+
+
 # --- what does not fit -----------------------------------------------------------------------------------------------
 
 
