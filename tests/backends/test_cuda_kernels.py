@@ -129,7 +129,8 @@ def test_the_reference_trains_alike(settings: dict[str, Any]) -> None:
         np.testing.assert_allclose(fast.run(epoch), plain.run(epoch), rtol=1e-4)
 
 
-def test_parity_finds_nothing() -> None:
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_parity_finds_nothing(batch_norm: bool) -> None:
     """Every tensor of a step within the bound of its operation, probes of the products and of the masks included."""
     rng = np.random.default_rng(4)
     X, y = rng.standard_normal((40, 12)), rng.integers(0, 5, 40)
@@ -137,6 +138,7 @@ def test_parity_finds_nothing() -> None:
         [12, 33, 9, 5],
         activation=["gelu", "elu"],
         dropout=[0.25, 0.0],
+        batch_norm=batch_norm,
         loss="categorical_cross_entropy",
         device=EmulatedBackend(),
         kernels="cuda",
