@@ -86,13 +86,14 @@ class Fitted(BaseEstimator):
         runtime = runtime_of(self)
         if runtime.fitting is not None:
             return runtime.fitting.net
-        check_is_fitted(self, "coefs_")  # they are not there while a preset is fitted
-        sizes, dtype = (self.coefs_[0].shape[0], *(c.shape[1] for c in self.coefs_)), str(self.coefs_[0].dtype)
+        if "coefs_" not in vars(self):  # as while a preset is fitted
+            check_is_fitted(self, "coefs_")
+        sizes, dtype = (self.coefs_[0].shape[0], *(c.shape[1] for c in self.coefs_)), self.coefs_[0].dtype
         given = (self.activation, self.dropout, self.batch_norm, self.loss, self.device, self.kernels)
         key = (sizes, dtype, *(tuple(x) if isinstance(x, list) else x for x in given))
 
         def make() -> DenseNet:
-            plan = plan_for(self, sizes, self._fitted_loss()[0], dtype, 1)
+            plan = plan_for(self, sizes, self._fitted_loss()[0], str(dtype), 1)
             return build_net(plan, getattr(self, "_seed", 0))
 
         net = runtime.network_for(key, make)

@@ -22,6 +22,7 @@ from ..maths.random import host_generator
 from .custom import Custom, check_custom, spec_of
 from .describe import layers_table, one_line
 from .memory import FlatParams, Workspace, must_fit
+from .prediction import RecordedForwards
 from .settings import check_sizes, per_layer_activations, per_layer_batch_norm, per_layer_dropout
 from .targets import check_rows, check_targets, check_weights
 
@@ -105,6 +106,7 @@ class DenseNet:
             self.kernels = self.backend.kernels(self.kernels_kind)
         else:
             self.backend, self.kernels, self.kernels_kind = beside.backend, beside.kernels, beside.kernels_kind
+        self._forwards = RecordedForwards(self)
         if dtype != "complex128":  # which someone's own functions need not take
             check_custom(self.backend, dtype, self.sizes[-1], self.activations, self.loss)
         with must_fit(self.backend, self.sizes, dtype, "parameters and gradients", 2), self.backend.activate():
@@ -153,12 +155,11 @@ class DenseNet:
             If a name is missing or unknown, a shape differs or a value holds no real numbers.
         """
         host, statistics = {}, self._statistics()
-        shapes = {name: shape for name, _, _, shape in self.params.spans}
-        shapes |= {name: tuple(x.shape) for name, x in statistics.items()}
+        held = self.params.tensors | statistics
         for name in named:
-            if name not in shapes:
-                raise ShapeError(f"the network has no parameter {name!r}; it has {', '.join(shapes)}")
-        for name, shape in shapes.items():
+            if name not in held:
+                raise ShapeError(f"the network has no parameter {name!r}; it has {', '.join(held)}")
+        for name, shape in ((name, tuple(x.shape)) for name, x in held.items()):
             value = np.asarray(named[name]) if name in named else None
             if value is None or value.shape != shape:
                 got = "nothing" if value is None else str(value.shape)
@@ -167,9 +168,11 @@ class DenseNet:
                 raise ShapeError(f"parameter {name} must hold real numbers, got {value.dtype}")
             host[name] = value
         with self.backend.activate():
-            self.params.theta[...] = self.backend.asarray(self.params.flat(host), self.dtype)
-            for name, x in statistics.items():
-                x[...] = self.backend.asarray(host[name], self.dtype)
+            if not isinstance(self.params.theta, np.ndarray):  # then at once
+                self.params.theta[...] = self.backend.asarray(self.params.flat(host), self.dtype)
+                held = statistics
+            for name, x in held.items():
+                self.backend.upload(host[name], x, self.dtype)
 
     @property
     def n_parameters(self) -> int:
@@ -330,6 +333,10 @@ class DenseNet:
         ws: Workspace | None = None
         for start in range(0, X.shape[0], BLOCK_ROWS):
             rows = slice(start, min(start + BLOCK_ROWS, X.shape[0]))
+            recorded = self._forwards.of(self, rows.stop - rows.start)
+            if recorded is not None:
+                yield rows, recorded(self, X[rows])
+                continue
             if ws is None or ws.m != rows.stop - rows.start:
                 ws = self.workspace(rows.stop - rows.start, train=False)
             ws.A[0] = self.backend.lent(X[rows], self.dtype).T

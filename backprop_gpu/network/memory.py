@@ -67,6 +67,8 @@ class FlatParams:
         ``W[l]`` (n_l, n_{l-1}) and ``b[l]`` (n_l, 1) for l = 1..L; index 0 is None.
     gamma, dgamma : lists
         (n_l, 1) where layer l is normalized (its beta is ``b[l]``), else None.
+    tensors : dict
+        The views of ``theta`` by name: ``W1``, ``b1``, ``gamma1``.
     """
 
     def __init__(self, backend: Backend, sizes: Sequence[int], dtype: str, normalized: Sequence[int] = ()) -> None:
@@ -86,6 +88,8 @@ class FlatParams:
                 self.n_weights = offset
         self.theta, self.grad = backend.zeros((offset,), dtype), backend.zeros((offset,), dtype)
         self.W, self.b, self.gamma = self._views(backend, self.theta, L)
+        kinds = {"W": self.W, "b": self.b, "gamma": self.gamma}
+        self.tensors = {name: kinds[name.rstrip("0123456789")][l] for name, l, _, _ in self.spans}
         self.dW, self.db, self.dgamma = self._views(backend, self.grad, L)
 
     def _views(self, backend: Backend, vector: Array, L: int) -> tuple[list[Array], list[Array], list[Array]]:
