@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -328,20 +328,6 @@ class DenseNet:
 
     # -- rows of examples ----------------------------------------------------------------------------------------
 
-    def _logits(self, X: np.ndarray) -> Iterator[tuple[slice, Array]]:
-        """Blocks of rows with their logits (n_L, rows), which live until the next block."""
-        ws: Workspace | None = None
-        for start in range(0, X.shape[0], BLOCK_ROWS):
-            rows = slice(start, min(start + BLOCK_ROWS, X.shape[0]))
-            recorded = self._forwards.of(self, rows.stop - rows.start)
-            if recorded is not None:
-                yield rows, recorded(self, X[rows])
-                continue
-            if ws is None or ws.m != rows.stop - rows.start:
-                ws = self.workspace(rows.stop - rows.start, train=False)
-            ws.A[0] = self.backend.lent(X[rows], self.dtype).T
-            yield rows, self.forward(ws)
-
     @in_turn
     def predict_proba(self, X: Any) -> np.ndarray:
         """AL, (n_samples, n_L): probabilities, or values for a regression loss.
@@ -353,7 +339,7 @@ class DenseNet:
         X = check_rows(self._on_host(X, "X"), self.sizes[0], dtype=self.dtype)
         out = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
         with self.backend.activate():
-            for rows, Z in self._logits(X):
+            for rows, Z in self._forwards.logits(self, X, BLOCK_ROWS):
                 out[rows] = self.backend.to_host(self.loss.link.forward(self.backend.xp, Z)).T
         return out
 
@@ -376,7 +362,7 @@ class DenseNet:
         total = 0.0
         with self.backend.activate():
             one = self.backend.asarray([1.0], self.dtype)
-            for rows, Z in self._logits(X):
+            for rows, Z in self._forwards.logits(self, X, BLOCK_ROWS):
                 value = self.backend.zeros((1,), self.dtype)
                 self.kernels.output_delta(
                     self.loss,

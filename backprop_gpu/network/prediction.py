@@ -1,8 +1,9 @@
-"""Forward passes over few rows, recorded: what Python does around the kernels costs more there than the kernels."""
+"""Forward passes for predictions. Over few rows they are recorded: there Python costs more than the kernels."""
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from .._typing import Array
 
 if TYPE_CHECKING:
     from .dense_net import DenseNet
+    from .memory import Workspace
 
 FEW_ROWS = 256  # at most: of more, the kernels are what takes the time, and buffers that are kept would be large
 KEPT = 2  # passes, those that were used last
@@ -39,10 +41,21 @@ class RecordedForwards:
     def __init__(self, net: DenseNet) -> None:
         self._kernels, self._made = net.kernels, dict[int, RecordedForward]()
 
-    def of(self, net: DenseNet, m: int) -> RecordedForward | None:
-        """The pass over m rows; None for many, and while something else stands in place of the kernels."""
-        if m > FEW_ROWS or net.kernels is not self._kernels:
-            return None
+    def logits(self, net: DenseNet, X: np.ndarray, block: int) -> Iterator[tuple[slice, Array]]:
+        """Blocks of rows of X (n, n_0) on the host with their logits (n_L, rows), which live until the next block."""
+        ws: Workspace | None = None
+        for start in range(0, X.shape[0], block):
+            rows = slice(start, min(start + block, X.shape[0]))
+            m = rows.stop - rows.start
+            if m <= FEW_ROWS and net.kernels is self._kernels:  # else something stands in their place, to look on
+                yield rows, self._recorded(net, m)(net, X[rows])
+                continue
+            if ws is None or ws.m != m:
+                ws = net.workspace(m, train=False)
+            ws.A[0] = net.backend.lent(X[rows], net.dtype).T
+            yield rows, net.forward(ws)
+
+    def _recorded(self, net: DenseNet, m: int) -> RecordedForward:
         found = self._made.pop(m, None) or RecordedForward(net, m)
         self._made[m] = found  # the one used last is last
         if len(self._made) > KEPT:
