@@ -69,9 +69,10 @@ class Model:
 
         Parameters
         ----------
-        rows : Table, path, DataFrame, mapping of columns, or array (n_samples, n_features)
-            A file or a built-in set (:meth:`read`); a data frame of pandas or polars, or a mapping, whose columns have
-            the training table's names (in any order, others are left out); or rows of its columns in its order.
+        rows : Table, path, DataFrame, mapping of columns, list of mappings, or array (n_samples, n_features)
+            A file or a built-in set (:meth:`read`); a data frame of pandas or polars, a mapping, or a mapping for each
+            row (a column that it lacks is a missing value there), whose columns have the training table's names (in any
+            order, others are left out); or rows of its columns in its order.
         labelled : bool, default False
             Whether the target columns are read too.
 

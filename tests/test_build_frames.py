@@ -48,6 +48,23 @@ def test_a_data_frame_is_its_file(shop: Model, frame: str) -> None:
     assert shop.evaluate(rows) == shop.evaluate("shop.csv") == shop.evaluate(Path("shop.csv")) == whole
 
 
+def test_a_mapping_for_each_row(shop: Model) -> None:
+    """As JSON has rows: a column that one lacks is a missing value there, one that all lack is named."""
+    frame = pd.read_csv("shop.csv")
+    records = frame.to_dict("records")
+    np.testing.assert_array_equal(shop.predict_proba(records), shop.predict_proba(frame))
+    assert shop.evaluate(records) == shop.evaluate(frame)
+    frame.loc[1, "höhe"] = np.nan
+    del records[1]["höhe"]
+    for missing in (None, np.nan):  # never a text of its own, also beside texts
+        with pytest.raises(DataError, match="column 'farbe': a missing value is not among"):
+            shop.predict([records[0], records[2] | {"farbe": missing}])
+    with pytest.raises(DataError, match="X lacks the column 'farbe'"):
+        shop.predict([{"größe": 1.0, "höhe": 0.5}])
+    with pytest.raises(DataError, match="row 0, column 'höhe': 'tall' is not a number"):
+        shop.predict([{"größe": 1.0, "höhe": "tall", "farbe": "rot"}])
+
+
 def test_a_path_and_a_built_in_name_are_read(shop: Model) -> None:
     want = shop.predict(shop.read("shop.csv"))
     for source in ("shop.csv", Path("shop.csv")):
@@ -67,7 +84,7 @@ def test_rows_of_a_numeric_table(tmp_path: Path) -> None:
         run(name, quick(data={"source": f"{name}.npz", "task": "regression"}))
         model, frame = load(name), pd.DataFrame(X, columns=["a", "b", "c"])
         want = model.predict(model.read(f"{name}.npz"))
-        for rows in (X, X.tolist(), frame, np.asfortranarray(X), pd.DataFrame(X)):
+        for rows in (X, X.tolist(), frame, np.asfortranarray(X), pd.DataFrame(X), X.astype(object)):
             np.testing.assert_array_equal(model.predict(rows), want)
         turned = model.predict(frame[["c", "b", "a"]])
         assert np.array_equal(turned, want) == (name == "named")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ def table_of(rows: Any, like: Schema, *, named: bool, labelled: bool = False) ->
 
     Parameters
     ----------
-    rows : DataFrame, mapping of columns, or array (n_samples, n_features)
+    rows : DataFrame, mapping of columns, list of mappings, or array (n_samples, n_features)
         Columns are found by their names where the training table had names and these have, else by position; further
         ones are left out, as those of a file are. None, NaN and pandas' NA are missing values.
     like : Schema
@@ -35,8 +36,10 @@ def table_of(rows: Any, like: Schema, *, named: bool, labelled: bool = False) ->
     DataError
         For a column that is missing, a number that is none, or another shape.
     """
+    if isinstance(rows, list | tuple) and rows and all(isinstance(row, Mapping) for row in rows):
+        rows = {name: [row.get(name) for row in rows] for name in dict.fromkeys(itertools.chain(*rows))}
     names = _names(rows)
-    if names is None and not like.categorical and not labelled:
+    if names is None and not like.categorical and not labelled and getattr(rows, "dtype", None) != np.dtype(object):
         return table_from_arrays(_matrix(rows, len(like.columns)), source=_SOURCE)
     columns = _by_name(rows, names, like, named) if names is not None else _by_position(rows, like)
     lengths = {len(column) for column in columns.values()}
@@ -104,7 +107,8 @@ def _target(rows: Any, names: Sequence[Any] | None, like: Schema) -> np.ndarray:
 
 
 def _column(values: Any, name: str) -> np.ndarray:
-    column = np.asarray(values)
+    # as objects, else NumPy makes texts of the numbers and the NaN that stand beside a text
+    column = np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
     if column.ndim == 2:
         raise DataError(f"{_SOURCE} has several columns {name!r}; each name must be there once")
     if column.ndim != 1:
