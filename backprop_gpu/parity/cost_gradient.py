@@ -92,6 +92,10 @@ class CostGradientReport:
             found.append(Finding(*head, got=t.got, want=t.want, verdict=verdicts.get(t.verdict, "wrong"), cause=cause))
         return found
 
+    def summary(self) -> str:
+        """The sentence, under the name that other reports give it."""
+        return self.sentence
+
     def __str__(self) -> str:
         return self.sentence
 

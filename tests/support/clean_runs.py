@@ -80,6 +80,7 @@ SCHEDULES: tuple[Any, ...] = (
 )
 
 
+NATIVE = "numpy native"
 ALWAYS = ("numpy reference", *(f"order {name}" for name in ORDERS), "fp16 emulated")
 # Name of a device -> what must be installed.
 OPTIONAL = {
@@ -91,7 +92,7 @@ FLOAT64 = ("numpy reference", "numpy native", "array_api_strict reference", "tor
 
 def devices() -> list[str]:
     """What can be had here: names that :func:`run` knows."""
-    native = [] if unavailable_reason() else ["numpy native"]
+    native = [] if unavailable_reason() else [NATIVE]
     return [*ALWAYS, *native, *(n for n, needs in OPTIONAL.items() if all(importlib.util.find_spec(m) for m in needs))]
 
 
@@ -141,7 +142,7 @@ class Run:
 def plan(i: int, seed: int = 0, only: Sequence[str] | None = None) -> Run:
     """Run number i of a seed."""
     rng = np.random.default_rng([seed, i])
-    device = str(rng.choice(list(only or [*ALWAYS, *OPTIONAL])))
+    device = str(rng.choice(list(only or [*ALWAYS, NATIVE, *OPTIONAL])))
     if device not in devices():  # the run stays the same, but for where it takes place
         device = "numpy reference"
 
