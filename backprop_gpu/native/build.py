@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
@@ -79,7 +79,13 @@ def sources_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def build(output: Path, command: Sequence[str] | None = None, extra: Sequence[str] = (), family: str = "") -> None:
+def build(
+    output: Path,
+    command: Sequence[str] | None = None,
+    extra: Sequence[str] = (),
+    family: str = "",
+    marches: Mapping[str, str] | None = None,
+) -> None:
     """Compile the library for this processor family into ``output``, both cores at work.
 
     Parameters
@@ -90,6 +96,8 @@ def build(output: Path, command: Sequence[str] | None = None, extra: Sequence[st
         Further flags, such as a sanitizer's.
     family : str
         A key of ``INSTRUCTION_SETS``, for a cross compiler; default this machine's.
+    marches : mapping of str to str, optional
+        What the compiler calls the family's instruction sets, if not what g++ and clang++ do.
 
     Raises
     ------
@@ -107,7 +115,7 @@ def build(output: Path, command: Sequence[str] | None = None, extra: Sequence[st
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
         jobs = {
             Path(scratch, f"{name}.o"): ["cpu/kernels.cpp", march, f"-DKERNELS=kernels_{name}"]
-            for name, march in INSTRUCTION_SETS[family].items()
+            for name, march in (marches or INSTRUCTION_SETS[family]).items()
         }
         jobs[Path(scratch, "c_api.o")] = ["cpu/c_api.cpp", f'-DSOURCES_DIGEST="{sources_digest()}"']
 
