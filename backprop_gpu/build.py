@@ -318,6 +318,10 @@ def run(
     except KeyboardInterrupt:
         if not trainer.history.epochs:
             raise
+        lines = JsonLines(run_dir / HISTORY_FILE)  # anew: that of the last epoch may be missing
+        lines.on_start(config.training.epochs)
+        lines.on_resume(trainer.history.epochs)
+        lines.on_end()
         model.save(run_dir / MODEL_FILE)
         raise KeyboardInterrupt(f"{run_dir} holds the weights of epoch {trainer.history.best_epoch}") from None
     except NonFiniteError as error:

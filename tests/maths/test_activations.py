@@ -298,8 +298,8 @@ def test_the_functions_own_defaults_are_the_registrys(name: str) -> None:
     ("spec", "words"),
     [
         ("rleu", "unknown activation 'rleu' (did you mean 'relu'?)"),
-        ({"slope": 0.1}, "unknown activation None"),
-        (None, "unknown activation None"),
+        ({"slope": 0.1}, "the activation must be a name, a mapping with a name"),
+        (None, "the activation must be a name, a mapping with a name"),
         ({"name": "relu", "slope": 0.1}, "'relu' has no parameter 'slope'; it takes none"),
         ({"name": "elu", "slope": 0.1}, "'elu' has no parameter 'slope'; it takes alpha"),
         ({"name": "elu", "alpha": "1"}, "alpha must be a finite number, got '1'"),
