@@ -95,11 +95,15 @@ def test_ctrl_c_while_it_is_waited_for_leaves_it_to_its_owner() -> None:
     held.wait(30.0)
     main = threading.main_thread().ident
     assert main is not None
-    threading.Timer(0.1, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt), turns.taken():
-        pass
-    done.set()
-    thread.join()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
+    try:
+        threading.Timer(0.1, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt), turns.taken():
+            pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+        done.set()
+        thread.join()
     assert can_be_taken(turns, 10.0)
     assert not turns._waiting
 
