@@ -1,20 +1,18 @@
 """Tensors and a description as one safetensors file with a SHA-256 digest over both, checked when it is read.
 
-Never pickle: reading a file runs no code. A file is put in place by a rename, so that a crash leaves the old one or the
-new one.
+Never pickle: reading a file runs no code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from .atomic_file import write_file
 from .errors import CheckpointError
 
 
@@ -30,17 +28,7 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], description: st
 
     metadata = {"format": form, "description": description, "sha256": digest(tensors, description)}
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(_in_order(save(dict(tensors), metadata)))
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_file(path, _in_order(save(dict(tensors), metadata)))
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror}") from error
 
@@ -91,10 +79,3 @@ def _in_order(blob: bytes) -> bytes:
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     return blob[:8] + text.ljust(n) + blob[8 + n :] if len(text) <= n else blob
-
-
-def _umask() -> int:
-    """The process's mask of permissions, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
