@@ -24,7 +24,7 @@ _NO_SUCH_OPERATION = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file to write to, which takes the place of ``path`` if the block ends without an error.
 
-    A link is followed. A file that was there keeps its permissions. What is no regular file, such as a pipe or
+    A link is followed. The new file has the permissions of a new file. What is no regular file, such as a pipe or
     ``/dev/stdout``, has nothing to keep and is written to directly.
 
     Raises
@@ -35,8 +35,7 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name[:_KEPT_OF_NAME]}.{uuid.uuid4().hex[:12]}{SUFFIX}")
     try:
-        mode = _mode(path)
-        if mode is not None and not stat.S_ISREG(mode):
+        if _is_special(path):
             with open(path, "wb") as file:
                 yield file
             return
@@ -45,8 +44,6 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            if mode is not None:
-                os.chmod(temporary, stat.S_IMODE(mode))
             os.replace(temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):  # it was never made, or the folder is gone
@@ -71,11 +68,11 @@ def write_file(path: str | os.PathLike[str], content: str | bytes) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def _mode(path: str | os.PathLike[str]) -> int | None:
+def _is_special(path: str | os.PathLike[str]) -> bool:
     try:
-        return os.stat(path).st_mode
+        return not stat.S_ISREG(os.stat(path).st_mode)
     except FileNotFoundError:
-        return None
+        return False
 
 
 def _flush_folder(folder: Path) -> None:
