@@ -82,16 +82,25 @@ _HIDDEN = tuple(name for name, a in ACTIVATIONS.items() if not a.output_only)
 _ActivationName = Literal[_HIDDEN]  # type: ignore[valid-type]
 
 
-class ActivationConfig(_Section):
-    """An activation with its parameter."""
+def _activation_parameters() -> dict[str, Any]:
+    """A field for each parameter of an activation of hidden layers, which says whose it is."""
+    owners: dict[str, list[str]] = {}
+    for name in _HIDDEN:
+        for parameter, _ in ACTIVATIONS[name].parameters:
+            owners.setdefault(parameter, []).append(name)
+    return {
+        parameter: (float | None, Field(None, description=f"{' and '.join(names)} only"))
+        for parameter, names in owners.items()
+    }
 
-    name: _ActivationName
-    slope: float | None = Field(None, description="leaky_relu only")
-    alpha: float | None = Field(None, description="elu only")
 
-    def spec(self) -> dict[str, Any]:
-        """What ``maths.activations.get_activation`` takes."""
-        return self.model_dump(exclude_none=True)
+_ActivationChoice: Any = create_model(
+    "ActivationConfig",
+    __base__=_Section,
+    __doc__="An activation with its parameter.",
+    name=(_ActivationName, ...),
+    **_activation_parameters(),
+)
 
 
 class DataConfig(_Section):
@@ -123,18 +132,14 @@ class ModelConfig(_Section):
     """The network between the inputs and outputs that the data gives it."""
 
     hidden: list[Annotated[int, Field(ge=1, le=2**20)]] = Field([16, 8], max_length=1000)
-    activation: _ActivationName | ActivationConfig | list[_ActivationName | ActivationConfig] = "relu"
+    activation: _ActivationName | _ActivationChoice | list[_ActivationName | _ActivationChoice] = "relu"
     initializer: Literal[("auto", *INITIALIZERS)] = "auto"  # type: ignore[valid-type]
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | list[Annotated[float, Field(ge=0.0, lt=1.0)]] = 0.0
     batch_norm: bool | list[bool] = Field(False, description="normalize hidden layers before their activation")
 
     def activation_spec(self) -> Any:
         """What DenseNet takes."""
-        plain = [a.spec() if isinstance(a, ActivationConfig) else a for a in self._activations()]
-        return plain if isinstance(self.activation, list) else plain[0]
-
-    def _activations(self) -> list[Any]:
-        return self.activation if isinstance(self.activation, list) else [self.activation]
+        return self.model_dump(exclude_none=True)["activation"]
 
 
 class RegularizationConfig(_Section):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .._typing import Array, Namespace
@@ -165,6 +165,9 @@ class Activation:
         ``slope`` of leaky_relu, ``alpha`` of elu; empty for the others.
     output_only : bool
         Whether it couples the units of a layer, or is meant for outputs only (softmax, exponential).
+    rectifier : bool
+        Whether initial weights are He's where ``initializer`` is ``"auto"``, as suits relu and its smooth kin; else
+        Glorot's.
     """
 
     name: str
@@ -172,6 +175,7 @@ class Activation:
     vjp_function: Callable[..., Array]
     parameters: tuple[tuple[str, float], ...] = ()
     output_only: bool = False
+    rectifier: bool = False
 
     def forward(self, xp: Namespace, Z: Array) -> Array:
         """g(Z), (n, m) -> (n, m)."""
@@ -192,13 +196,13 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("identity", identity, identity_vjp),
         Activation("sigmoid", sigmoid, sigmoid_vjp),
         Activation("tanh", tanh, tanh_vjp),
-        Activation("relu", relu, relu_vjp),
-        Activation("leaky_relu", leaky_relu, leaky_relu_vjp, (("slope", 0.01),)),
-        Activation("elu", elu, elu_vjp, (("alpha", 1.0),)),
-        Activation("gelu", gelu, gelu_vjp),
-        Activation("gelu_tanh", gelu_tanh, gelu_tanh_vjp),
-        Activation("silu", silu, silu_vjp),
-        Activation("softplus", softplus, softplus_vjp),
+        Activation("relu", relu, relu_vjp, rectifier=True),
+        Activation("leaky_relu", leaky_relu, leaky_relu_vjp, (("slope", 0.01),), rectifier=True),
+        Activation("elu", elu, elu_vjp, (("alpha", 1.0),), rectifier=True),
+        Activation("gelu", gelu, gelu_vjp, rectifier=True),
+        Activation("gelu_tanh", gelu_tanh, gelu_tanh_vjp, rectifier=True),
+        Activation("silu", silu, silu_vjp, rectifier=True),
+        Activation("softplus", softplus, softplus_vjp, rectifier=True),
         Activation("softmax", softmax, softmax_vjp, output_only=True),
         Activation("exponential", exponential, exponential_vjp, output_only=True),
     )
@@ -246,4 +250,4 @@ def get_activation(spec: str | dict[str, Any] | Activation) -> Activation:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ConfigError(f"activation {name!r}: {key} must be a finite number, got {value!r}")
         known[key] = float(value)
-    return Activation(base.name, base.forward_function, base.vjp_function, tuple(known.items()), base.output_only)
+    return replace(base, parameters=tuple(known.items()))

@@ -68,11 +68,9 @@ INITIALIZERS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] =
     "course_1/sqrt_n": _normal(_lecun),
 }
 
-_RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "softplus")
 
-
-def get_initializer(name: str, activation: str) -> Callable[[np.random.Generator, int, int], np.ndarray]:
-    """The initializer of that name; ``"auto"`` is He for rectifiers and their smooth kin, Glorot otherwise.
+def get_initializer(name: str, *, rectifier: bool) -> Callable[[np.random.Generator, int, int], np.ndarray]:
+    """The initializer of that name; ``"auto"`` is He before a ``rectifier`` (``Activation.rectifier``), else Glorot.
 
     Raises
     ------
@@ -80,7 +78,7 @@ def get_initializer(name: str, activation: str) -> Callable[[np.random.Generator
         For an unknown name.
     """
     if name == "auto":
-        name = "he_normal" if activation in _RECTIFIERS else "glorot_uniform"
+        name = "he_normal" if rectifier else "glorot_uniform"
     if not isinstance(name, str) or name not in INITIALIZERS:
         hint = did_you_mean(str(name), INITIALIZERS)
         raise ConfigError(f"unknown initializer {name!r}{hint}; known: auto, {', '.join(INITIALIZERS)}")

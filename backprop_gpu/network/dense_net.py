@@ -124,8 +124,8 @@ class DenseNet:
         named: dict[str, np.ndarray] = {}
         for l in range(1, self.L + 1):
             n, k = self.sizes[l], self.sizes[l - 1]
-            g = self.activations[l].name if l < self.L else self.loss.link_name
-            named[f"W{l}"] = get_initializer(self.initializer, g)(host_generator(self.seed, WEIGHT_STREAM, l), n, k)
+            draw = get_initializer(self.initializer, rectifier=l < self.L and self.activations[l].rectifier)
+            named[f"W{l}"] = draw(host_generator(self.seed, WEIGHT_STREAM, l), n, k)
             named[f"b{l}"] = np.zeros((n, 1))
             if self.batch_norm[l]:
                 named |= {f"gamma{l}": np.ones((n, 1)), f"mean{l}": np.zeros((n, 1)), f"variance{l}": np.ones((n, 1))}

@@ -93,7 +93,7 @@ def load_model(
         given["activation"] = [restored(a, "activation", custom, path) for a in given["activation"]]
         given["loss"] = restored(given["loss"], "loss", custom, path)
         net = DenseNet(**given, device=device, kernels=kernels)
-        get_initializer(spec["initializer"], "relu")  # says what is wrong with it
+        get_initializer(spec["initializer"], rectifier=False)  # says what is wrong with it
         net.initializer = spec["initializer"]
         own = set(net.parameters())
         net.set_parameters({name: value for name, value in tensors.items() if name in own})

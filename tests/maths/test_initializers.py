@@ -98,15 +98,18 @@ def test_a_seed_gives_these_weights_for_ever(name: str) -> None:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_auto_is_he_for_rectifiers_and_glorot_otherwise(activation: str) -> None:
-    flat = ("identity", "sigmoid", "tanh", "softmax", "exponential")
-    want = "glorot_uniform" if activation in flat else "he_normal"
-    assert get_initializer("auto", activation) is INITIALIZERS[want]
+    """A rectifier passes what is large and positive, and little of what is large and negative."""
+    g = ACTIVATIONS[activation]
+    left, right = np.abs(g.forward(np, np.array([[-100.0, 100.0]])))[0]
+    assert g.rectifier == (left < 50.0 <= right <= 100.0)
+    want = "he_normal" if g.rectifier else "glorot_uniform"
+    assert get_initializer("auto", rectifier=g.rectifier) is INITIALIZERS[want]
 
 
 def test_names() -> None:
     for name, function in INITIALIZERS.items():
-        assert get_initializer(name, "relu") is function
+        assert get_initializer(name, rectifier=True) is function
     with pytest.raises(
         ConfigError, match=r"unknown initializer 'he_norml' \(did you mean 'he_normal'\?\); known: auto,"
     ):
-        get_initializer("he_norml", "relu")
+        get_initializer("he_norml", rectifier=True)

@@ -361,5 +361,5 @@ class CudaKernels(RecordingKernels):
 
 
 def _parameter(activation: Activation) -> float:
-    """Slope of leaky_relu, alpha of elu."""
+    """The activation's parameter, 0 if it has none."""
     return next((value for _, value in activation.parameters), 0.0)

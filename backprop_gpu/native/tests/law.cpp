@@ -4,6 +4,7 @@
 //
 // law [instruction set]: prints the hash; 1 if it is another one.
 #include <initializer_list>
+#include "../formulas/formula_ids.h"
 #include "calls.h"
 
 namespace {
@@ -32,10 +33,10 @@ const Network NETWORKS[] = {
     {"relu", "gelu", "categorical_cross_entropy_labels", "lion_decaying", 5, 700, 549, true},
 };
 
+// Whether the derivative of an activation needs its input, so that the kernels save it.
 bool saves(const char* activation) {
-    for (const char* name : {"gelu", "gelu_tanh", "silu", "softplus"})
-        if (!strcmp(name, activation)) return true;
-    return false;
+#define IS(name, Struct) || !strcmp(activation, #name)
+    return false ACTIVATIONS_FROM_INPUT(IS);
 }
 
 constexpr Word INPUTS = 7, UNITS1 = 21, UNITS2 = 13, MOST_OUTPUTS = 5, MOST_ROWS = 700;
