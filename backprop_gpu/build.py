@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .atomic_file import write_file
 from .backends.base import Backend
 from .backends.select import Selection, select
 from .config import Config
@@ -25,7 +28,7 @@ from .network.dense_net import DenseNet
 from .network.model_file import Extras, load_model, save_model
 from .rows import fingerprint, read_rows
 from .rows import read_split as read_split
-from .run_folder import HISTORY_FILE, METRICS_FILE, MODEL_FILE, check_run_dir, make_run_dir
+from .run_folder import HISTORY_FILE, METRICS_FILE, MODEL_FILE, check_run_dir, complete_run_dir, make_run_dir
 from .training.callbacks import Callback, Epoch, JsonLines, to_json
 from .training.early_stopping import EarlyStopping
 from .training.history import History
@@ -318,26 +321,55 @@ def run(
     except KeyboardInterrupt:
         if not trainer.history.epochs:
             raise
-        lines = JsonLines(run_dir / HISTORY_FILE)  # anew: that of the last epoch may be missing
-        lines.on_start(config.training.epochs)
-        lines.on_resume(trainer.history.epochs)
-        lines.on_end()
-        model.save(run_dir / MODEL_FILE)
+        _save(experiment, run_dir)
         raise KeyboardInterrupt(f"{run_dir} holds the weights of epoch {trainer.history.best_epoch}") from None
     except NonFiniteError as error:
         epoch = trainer.history.best_epoch
         with np.errstate(all="ignore"):
             usable = epoch > 0 and bool(np.isfinite(model.net.predict_proba(X)).all())
         if usable:
-            model.save(run_dir / MODEL_FILE)
+            _save(experiment, run_dir)
         left = f"holds the weights of epoch {epoch}" if usable else "holds no model"
         raise NonFiniteError(f"{error}; {run_dir} {left}") from None
-    model.save(run_dir / MODEL_FILE)
+    _save(experiment, run_dir)
     metrics = _metrics(experiment, history)
     if config.verify:
         metrics["parity"] = [*verified, _verified(experiment, X, y)]
-    (run_dir / METRICS_FILE).write_text(to_json(metrics, indent=2) + "\n", encoding="utf-8")
+    with _beside_the_model(run_dir):
+        write_file(run_dir / METRICS_FILE, to_json(metrics, indent=2) + "\n")
     return Outcome(model, history, metrics, run_dir)
+
+
+def _save(experiment: Experiment, run_dir: Path) -> None:
+    """The model and what is missing in its run folder, which is made again if it is gone.
+
+    Raises
+    ------
+    CheckpointError
+        If something cannot be written; names the place where the model is then.
+    """
+    try:
+        with contextlib.suppress(OSError):  # the model's file says why
+            run_dir.mkdir(parents=True, exist_ok=True)
+        experiment.model.save(run_dir / MODEL_FILE)
+    except CheckpointError as error:
+        try:
+            elsewhere = Path(tempfile.mkdtemp(prefix="backprop_gpu-")) / MODEL_FILE
+            experiment.model.save(elsewhere)
+        except (CheckpointError, OSError):
+            raise error from None
+        raise CheckpointError(f"{error}; the model is in {elsewhere} instead") from None
+    with _beside_the_model(run_dir):
+        complete_run_dir(run_dir, experiment.config, experiment.trainer.history.epochs)
+
+
+@contextlib.contextmanager
+def _beside_the_model(run_dir: Path) -> Iterator[None]:
+    """Within it files are written to a run folder that holds its model already."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"cannot write {error.filename}: {error.strerror}; {run_dir} holds the model") from None
 
 
 def _verified(experiment: Experiment, X: np.ndarray, y: np.ndarray) -> str:

@@ -11,12 +11,13 @@ import json
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .cli_models import TAB, add_device, add_evaluate, add_predict, set_output
 from .cli_parity import add_parity
-from .errors import BackpropError, ConfigError
+from .errors import BackpropError, CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from .build import Outcome
@@ -27,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     set_output(errors="replace")  # letters that the terminal lacks
     try:
-        return _run(words)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
+            return _run(words)
     except BrokenPipeError:  # the reader of our output, such as head, has gone
         _drop_output()
         return 141
@@ -53,6 +56,10 @@ def _run(words: list[str]) -> int:
         code = int(done.code or 0)
     sys.stdout.flush()
     return code
+
+
+def _show_warning(message: Warning | str, *unused: Any) -> None:
+    print(f"backprop-gpu: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _one_line(error: Exception) -> str:
@@ -179,7 +186,10 @@ def _train(options: argparse.Namespace) -> int:
         print(f"device: {net.backend.name} ({_in_short(net.backend.reason)})")
     outcome = run(experiment, options.run_dir)
     history, picture = outcome.history, outcome.run_dir / "curve.png"
-    drawn = draw_curve(history.epochs, history.best_epoch, picture, f"{config.name}: {outcome.run_dir.name}")
+    try:
+        drawn = draw_curve(history.epochs, history.best_epoch, picture, f"{config.name}: {outcome.run_dir.name}")
+    except OSError as error:  # everything else is written
+        raise CheckpointError(f"cannot write {picture}: {error.strerror}; all the rest of the run is there") from None
     if options.quiet:
         print(outcome.run_dir)
     else:

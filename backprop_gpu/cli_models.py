@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .atomic_file import replace_file
 from .errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -126,8 +127,10 @@ def _predict(options: argparse.Namespace) -> int:
         csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
         return 0
     try:
-        with open(options.out, "w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([header, *rows])
+        with replace_file(options.out) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+            csv.writer(text, lineterminator="\n").writerows([header, *rows])
+            text.detach()
     except OSError as error:
         raise DataError(f"cannot write {options.out}: {error.strerror}") from None
     return 0

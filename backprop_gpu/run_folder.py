@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from .atomic_file import write_file
 from .config import Config
 from .data.sources import BUILTIN
 from .errors import ConfigError
+from .training.callbacks import Epoch, write_history
 
 MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE = (
     "model.safetensors",
@@ -45,13 +49,37 @@ def make_run_dir(config: Config, run_dir: str | os.PathLike[str] | None) -> Path
         path = Path(run_dir) if run_dir is not None else named if number == 1 else Path(f"{named}-{number}")
         try:
             path.mkdir(parents=True)  # which one alone of several processes can
-            (path / CONFIG_FILE).write_text(_anchored(config).to_yaml(), encoding="utf-8")
-            return path
         except FileExistsError:
             check_run_dir(run_dir)
+            continue
         except OSError as error:
             raise ConfigError(f"cannot make the run folder {path}: {error.strerror}") from None
+        try:
+            write_file(path / CONFIG_FILE, _anchored(config).to_yaml())
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                path.rmdir()  # so that the same command works when it can be written
+            raise ConfigError(f"cannot write {path / CONFIG_FILE}: {error.strerror}") from None
+        return path
     raise AssertionError("a folder is made or refused")
+
+
+def complete_run_dir(path: Path, config: Config, epochs: Sequence[Epoch]) -> None:
+    """Write configuration and history again where they are missing or cut short.
+
+    Raises
+    ------
+    OSError
+        If they cannot be written.
+    """
+    if not (path / CONFIG_FILE).exists():
+        write_file(path / CONFIG_FILE, _anchored(config).to_yaml())
+    try:
+        lines = (path / HISTORY_FILE).read_bytes().count(b"\n")
+    except FileNotFoundError:
+        lines = -1
+    if lines != len(epochs):
+        write_history(path / HISTORY_FILE, epochs)
 
 
 def _anchored(config: Config) -> Config:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from backprop_gpu.atomic_file import write_file
 from backprop_gpu.backends.cpu.blas import cpu_flags, usable_cores
 from backprop_gpu.errors import DataError, MissingDependencyError
 
@@ -180,7 +181,7 @@ def write_json(kind: str, rows: Sequence[Row], context: Row, path: str) -> None:
         If the file cannot be written.
     """
     try:
-        Path(path).write_text(json.dumps({"kind": kind, **context, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+        write_file(path, json.dumps({"kind": kind, **context, "rows": rows}, indent=2) + "\n")
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror}") from None
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..atomic_file import replace_file
 from ..errors import MissingDependencyError
 from .findings import Finding
 from .judge import Kept
@@ -39,7 +41,8 @@ def draw(
     figure.suptitle(title, fontsize=10)
     _ratios(left, findings)
     _heat(right, figure, shown, whole)
-    figure.savefig(path, dpi=120)
+    with replace_file(path) as file:
+        figure.savefig(file, format=Path(path).suffix[1:] or "png", dpi=120)
 
 
 def _ratios(axes: Any, findings: Sequence[Finding]) -> None:

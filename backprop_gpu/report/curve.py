@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ..atomic_file import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +39,8 @@ def draw_curve(
     ):
         _draw(axes, name, curves, [e.epoch for e in epochs], best_epoch if epochs[0].validation else None)
     axes.set_xlabel("epoch")
-    figure.savefig(path, dpi=120)
+    with replace_file(path) as file:
+        figure.savefig(file, format=Path(path).suffix[1:] or "png", dpi=120)
     return True
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
+
+from ..atomic_file import write_file
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -80,15 +85,20 @@ class Callback:
 
 
 class JsonLines(Callback):
-    """One JSON object per epoch, written and flushed as it ends, so that an interrupted run keeps what it had."""
+    """One JSON object per epoch, written as it ends, so that an interrupted run keeps what it had.
+
+    A line that cannot be written is kept, with one warning, and written with the next: a full disk ends no training.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._file: TextIO | None = None
+        self._file: FileIO | None = None
+        self._waiting = b""  # what is not in the file yet
+        self._warned = False
 
     def on_start(self, epochs: int) -> None:
         """Open the file anew."""
-        self._file = self.path.open("w", encoding="utf-8")
+        self._file, self._waiting, self._warned = self.path.open("wb", buffering=0), b"", False
 
     def on_resume(self, epochs: Sequence[Epoch]) -> None:
         """Write their lines again: the file may have some of epochs that were lost."""
@@ -97,14 +107,27 @@ class JsonLines(Callback):
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Append a line."""
-        assert self._file is not None, "on_start opens the file"
-        self._file.write(to_json(asdict(epoch)) + "\n")
-        self._file.flush()
+        self._waiting += (to_json(asdict(epoch)) + "\n").encode()
+        self._write()
 
     def on_end(self) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
+            self._write()
+            with contextlib.suppress(OSError):
+                self._file.close()
+
+    def _write(self) -> None:
+        """Write the lines that wait, from where the last attempt ended: perhaps within a line."""
+        assert self._file is not None, "on_start opens the file"
+        try:
+            while self._waiting:
+                self._waiting = self._waiting[self._file.write(self._waiting) :]
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                cause = f"cannot write {self.path}: {error.strerror}"
+                warnings.warn(f"{cause}; training goes on, and so does the file when it can be written", stacklevel=2)
 
 
 class Progress(Callback):
@@ -203,6 +226,11 @@ def to_json(value: Any, indent: int | None = None) -> str:
         return None if isinstance(x, float) and not math.isfinite(x) else x
 
     return json.dumps(finite(value), indent=indent, allow_nan=False)
+
+
+def write_history(path: str | os.PathLike[str], epochs: Sequence[Epoch]) -> None:
+    """The file that :class:`JsonLines` leaves after these epochs, in one piece."""
+    write_file(path, "".join(to_json(asdict(epoch)) + "\n" for epoch in epochs))
 
 
 def history_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { MAX_RULES = 16, MAX_TEXT = 4096 };
+enum { MAX_RULES = 64, MAX_TEXT = 8192 };
 enum { FAIL, KILL, SHORT, TERM };
 
 struct rule {

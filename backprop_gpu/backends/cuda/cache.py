@@ -7,12 +7,12 @@ is right: one that is damaged is made again, and a folder that cannot be written
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import uuid
 from collections.abc import Callable
 from pathlib import Path
+
+from ...atomic_file import write_file
 
 DIGEST = 32  # bytes in front of the code
 
@@ -45,13 +45,9 @@ def read(path: Path) -> bytes | None:
 
 def write(path: Path, code: bytes) -> bool:
     """Store the code; False if the folder cannot be made or written. Processes may write the same file at once."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:16]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(hashlib.sha256(code).digest() + code)
-        os.replace(temporary, path)
+        write_file(path, hashlib.sha256(code).digest() + code)
     except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         return False
     return True
