@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ from .network.dense_net import DenseNet
 from .network.model_file import Extras, load_model, save_model
 from .rows import fingerprint, read_rows
 from .rows import read_split as read_split
-from .run_folder import HISTORY_FILE, METRICS_FILE, MODEL_FILE, check_run_dir, complete_run_dir, make_run_dir
+from .run_folder import HISTORY_FILE, METRICS_FILE, MODEL_FILE, beside_the_model, check_run_dir, make_run_dir, save_run
 from .training.callbacks import Callback, Epoch, JsonLines, to_json
 from .training.early_stopping import EarlyStopping
 from .training.history import History
@@ -321,55 +319,23 @@ def run(
     except KeyboardInterrupt:
         if not trainer.history.epochs:
             raise
-        _save(experiment, run_dir)
+        save_run(run_dir, config, model.save, trainer.history.epochs)
         raise KeyboardInterrupt(f"{run_dir} holds the weights of epoch {trainer.history.best_epoch}") from None
     except NonFiniteError as error:
         epoch = trainer.history.best_epoch
         with np.errstate(all="ignore"):
             usable = epoch > 0 and bool(np.isfinite(model.net.predict_proba(X)).all())
         if usable:
-            _save(experiment, run_dir)
+            save_run(run_dir, config, model.save, trainer.history.epochs)
         left = f"holds the weights of epoch {epoch}" if usable else "holds no model"
         raise NonFiniteError(f"{error}; {run_dir} {left}") from None
-    _save(experiment, run_dir)
+    save_run(run_dir, config, model.save, trainer.history.epochs)
     metrics = _metrics(experiment, history)
     if config.verify:
         metrics["parity"] = [*verified, _verified(experiment, X, y)]
-    with _beside_the_model(run_dir):
+    with beside_the_model(run_dir):
         write_file(run_dir / METRICS_FILE, to_json(metrics, indent=2) + "\n")
     return Outcome(model, history, metrics, run_dir)
-
-
-def _save(experiment: Experiment, run_dir: Path) -> None:
-    """The model and what is missing in its run folder, which is made again if it is gone.
-
-    Raises
-    ------
-    CheckpointError
-        If something cannot be written; names the place where the model is then.
-    """
-    try:
-        with contextlib.suppress(OSError):  # the model's file says why
-            run_dir.mkdir(parents=True, exist_ok=True)
-        experiment.model.save(run_dir / MODEL_FILE)
-    except CheckpointError as error:
-        try:
-            elsewhere = Path(tempfile.mkdtemp(prefix="backprop_gpu-")) / MODEL_FILE
-            experiment.model.save(elsewhere)
-        except (CheckpointError, OSError):
-            raise error from None
-        raise CheckpointError(f"{error}; the model is in {elsewhere} instead") from None
-    with _beside_the_model(run_dir):
-        complete_run_dir(run_dir, experiment.config, experiment.trainer.history.epochs)
-
-
-@contextlib.contextmanager
-def _beside_the_model(run_dir: Path) -> Iterator[None]:
-    """Within it files are written to a run folder that holds its model already."""
-    try:
-        yield
-    except OSError as error:
-        raise CheckpointError(f"cannot write {error.filename}: {error.strerror}; {run_dir} holds the model") from None
 
 
 def _verified(experiment: Experiment, X: np.ndarray, y: np.ndarray) -> str:

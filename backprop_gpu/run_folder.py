@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from .atomic_file import write_file
 from .config import Config
 from .data.sources import BUILTIN
-from .errors import ConfigError
+from .errors import CheckpointError, ConfigError
 from .training.callbacks import Epoch, write_history
 
 MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE = (
@@ -64,22 +65,46 @@ def make_run_dir(config: Config, run_dir: str | os.PathLike[str] | None) -> Path
     raise AssertionError("a folder is made or refused")
 
 
-def complete_run_dir(path: Path, config: Config, epochs: Sequence[Epoch]) -> None:
-    """Write configuration and history again where they are missing or cut short.
+def save_run(path: Path, config: Config, save: Callable[[Path], object], epochs: Sequence[Epoch]) -> None:
+    """The model, by ``save``, and what is missing in its run folder, which is made again if it is gone.
 
     Raises
     ------
-    OSError
-        If they cannot be written.
+    CheckpointError
+        If something cannot be written; names the place where the model is then.
     """
-    if not (path / CONFIG_FILE).exists():
-        write_file(path / CONFIG_FILE, _anchored(config).to_yaml())
     try:
-        lines = (path / HISTORY_FILE).read_bytes().count(b"\n")
+        with contextlib.suppress(OSError):  # the model's file says why
+            path.mkdir(parents=True, exist_ok=True)
+        save(path / MODEL_FILE)
+    except CheckpointError as error:
+        try:
+            elsewhere = Path(tempfile.mkdtemp(prefix="backprop_gpu-")) / MODEL_FILE
+            save(elsewhere)
+        except (CheckpointError, OSError):
+            raise error from None
+        raise CheckpointError(f"{error}; the model is in {elsewhere} instead") from None
+    with beside_the_model(path):
+        if not (path / CONFIG_FILE).exists():
+            write_file(path / CONFIG_FILE, _anchored(config).to_yaml())
+        if _lines(path / HISTORY_FILE) != len(epochs):
+            write_history(path / HISTORY_FILE, epochs)
+
+
+@contextlib.contextmanager
+def beside_the_model(path: Path) -> Iterator[None]:
+    """Within it files are written to a run folder that holds its model already."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"cannot write {error.filename}: {error.strerror}; {path} holds the model") from None
+
+
+def _lines(path: Path) -> int | None:
+    try:
+        return path.read_bytes().count(b"\n")
     except FileNotFoundError:
-        lines = -1
-    if lines != len(epochs):
-        write_history(path / HISTORY_FILE, epochs)
+        return None
 
 
 def _anchored(config: Config) -> Config:
