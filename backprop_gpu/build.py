@@ -148,7 +148,7 @@ def load(
     """
     path = Path(run_or_file)
     path = path / MODEL_FILE if path.is_dir() else path
-    net, extras = load_model(path, device, kernels, custom=custom)
+    net, extras = load_model(DenseNet, path, device, kernels, custom=custom)
     if "preprocessor" not in extras.meta:
         raise CheckpointError(f"{path} holds a network without its preprocessing; load it with DenseNet.load")
     preprocessor = Preprocessor.from_state(extras.tensors, extras.meta["preprocessor"])

@@ -111,7 +111,7 @@ def test_training_and_judging(device: Backend, name: str, how: str, tmp_path: Pa
     assert np.isfinite(net.cost(X, y, weights))
     assert trainer.evaluate(X, y)["cost"] == net.cost(X, y)
     save_model(tmp_path / "model.safetensors", net)
-    again, _ = load_model(tmp_path / "model.safetensors", device)
+    again, _ = load_model(DenseNet, tmp_path / "model.safetensors", device)
     np.testing.assert_array_equal(again.predict_proba(X), net.predict_proba(X))
 
 

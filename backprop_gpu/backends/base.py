@@ -11,7 +11,6 @@ import numpy as np
 from .._typing import Array, Namespace
 from ..errors import DeviceError
 from .gate import gated
-from .locks import IMPORTS
 from .protocol import Kernels
 from .reference import ReferenceKernels
 from .transfers import Transfers
@@ -20,8 +19,8 @@ from .transfers import Transfers
 class Backend:
     """One device of one array namespace.
 
-    Subclasses override what the namespace's standard functions do not give: ``cuda.device.CudaBackend`` is the only
-    one that knows CuPy.
+    Subclasses override what the namespace's standard functions do not give: ``cpu.device.CpuBackend`` has the native
+    kernels, ``cuda.device.CudaBackend`` is the only one that knows CuPy.
 
     Attributes
     ----------
@@ -33,7 +32,11 @@ class Backend:
         The namespace's own device object, passed to its creation functions; None for its default device.
     reason : str
         One sentence: why this backend was taken (shown by ``backprop-gpu devices``).
+    kernel_sets : tuple of str
+        The names that :meth:`kernels` takes.
     """
+
+    kernel_sets: tuple[str, ...] = ("reference",)  # maths on any namespace
 
     def __init__(self, name: str, xp: Namespace, device: Any = None, reason: str = "") -> None:
         self.name, self.xp, self.device, self.reason = name, xp, device, reason
@@ -103,8 +106,7 @@ class Backend:
         return Transfers(self, outs, dtypes)
 
     def kernels(self, kind: str) -> Kernels:
-        """A kernel set by its name: ``"reference"`` (maths on any namespace), on NumPy ``"native"`` (C++). On CUDA
-        there is ``"cuda"`` as well. What ``"auto"`` means is said in ``select.py``.
+        """A kernel set by its name, one of ``kernel_sets``. What ``"auto"`` means is said in ``select.py``.
 
         Raises
         ------
@@ -113,11 +115,4 @@ class Backend:
         """
         if kind == "reference":
             return gated(ReferenceKernels)(self)
-        if self.xp is not np or kind != "native":
-            more = " or 'native'" if self.xp is np else ""
-            raise DeviceError(f"kernels {kind!r} do not run on {self.name}; use 'reference'{more}")
-        with IMPORTS:
-            from .cpu.kernels import NativeKernels
-            from .cpu.library import native_library
-
-        return gated(NativeKernels)(self, native_library())
+        raise DeviceError(f"kernels {kind!r} do not run on {self.name}; use {' or '.join(map(repr, self.kernel_sets))}")

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from .._typing import Array, Namespace
-from ..devices import FORMS, RENAMED_KERNEL_SETS, DeviceSpec, one_line, requested
-from ..errors import DeviceError, MissingDependencyError
+from ..devices import FORMS, RENAMED_KERNEL_SETS, DeviceSpec, requested
+from ..errors import DeviceError
 from .base import Backend
 from .cpu.blas import usable_cores
+from .cpu.device import CpuBackend
 from .cpu.library import unavailable_reason
-from .cpu.memory import CACHE_LINE, available_bytes
 from .locks import IMPORTS
-
-LITTLE = 2**20  # bytes
+from .namespaces import StrictBackend, TorchBackend
 
 _LOG = logging.getLogger("backprop_gpu.backends")  # to standard error, unless a program says otherwise
 
@@ -75,7 +70,7 @@ def select(
     """
     backend = get_backend(device, sizes=sizes, dtype=dtype)
     now = RENAMED_KERNEL_SETS.get(kernels, kernels)
-    if now != kernels and (now != "native" or backend.xp is np):
+    if now != kernels and (now != "native" or "native" in backend.kernel_sets):
         _LOG.warning("kernels: %s is now %r; write that, or 'auto'", kernels, now)
         # The old CPU sets ran without a compiler too, which 'native' does not.
         kernels = "auto" if now == "native" else now
@@ -86,7 +81,7 @@ def select(
 
 def fastest_kernels(backend: Backend) -> tuple[str, str]:
     """The kernel set that ``auto`` means on a device, and why not a faster one."""
-    if backend.xp is not np:
+    if "native" not in backend.kernel_sets:
         return "reference", "the formulas, for any device"
     reason = unavailable_reason()
     return ("reference", reason) if reason else ("native", "the fastest that is there")
@@ -155,7 +150,7 @@ def get_backend(
     if spec.namespace == "auto":
         return _automatic(sizes, dtype)
     if spec.namespace == "numpy":
-        return HostBackend("the CPU was asked for")
+        return CpuBackend("the CPU was asked for")
     if spec.namespace == "cupy":
         return _cuda(spec)
     if spec.namespace == "array_api_strict":
@@ -172,7 +167,7 @@ def _automatic(sizes: Sequence[int] | None, dtype: str) -> Backend:
 
     found = probe(0)
     if not found.ok:
-        return HostBackend(f"CUDA cannot be used: {found.reason}; {found.cure}")
+        return CpuBackend(f"CUDA cannot be used: {found.reason}; {found.cure}")
     if sizes is None:
         return CudaBackend(0, found.reason)
     there, here = predict_step_seconds(sizes, dtype, "cuda"), predict_step_seconds(sizes, dtype, "cpu")
@@ -182,7 +177,7 @@ def _automatic(sizes: Sequence[int] | None, dtype: str) -> Backend:
     )
     if there < here:
         return CudaBackend(0, f"{found.reason}; {figures}")
-    return HostBackend(f"CUDA works, but {figures}; use --device cuda to override")
+    return CpuBackend(f"CUDA works, but {figures}; use --device cuda to override")
 
 
 def _time(seconds: float) -> str:
@@ -200,90 +195,6 @@ def _cuda(spec: DeviceSpec) -> Backend:
     if not found.ok:
         raise DeviceError(f"{spec} cannot be used: {found.reason}; {found.cure}")
     return CudaBackend(index, f"{spec} was asked for; {found.reason}")
-
-
-def _namespace(module: str, packages: str) -> Namespace:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(f"{error.name} is not installed; pip install {packages}") from None
-    except Exception as error:  # an installed but broken package may raise anything
-        cure = f"reinstall it: pip install --force-reinstall {packages}"
-        raise MissingDependencyError(f"{module} cannot be imported ({one_line(error)}); {cure}") from None
-
-
-class HostBackend(Backend):
-    """The CPU through NumPy."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__("numpy", np, reason=reason)
-
-    def lent(self, host: np.ndarray, dtype: str) -> np.ndarray:
-        return np.require(host, dtype, ["C", "A"])
-
-    def zeros(self, shape: Sequence[int], dtype: str) -> np.ndarray:
-        """Buffers begin at a cache line: two cores that each write half of the columns never write to one line."""
-        size = math.prod(shape) * np.dtype(dtype).itemsize
-        room = np.zeros(size + CACHE_LINE, np.uint8)
-        first = -room.ctypes.data % CACHE_LINE
-        return room[first : first + size].view(dtype).reshape(tuple(shape))
-
-    def upload(self, host: Any, out: np.ndarray, dtype: str) -> None:
-        out[...] = host
-
-    def available(self) -> int | None:
-        return available_bytes()
-
-    def has_room(self, needed: int) -> bool:
-        """So little as LITTLE is there in any case: to ask the system takes longer than to have it."""
-        return needed <= LITTLE or super().has_room(needed)
-
-
-class StrictBackend(Backend):
-    """array_api_strict: NumPy that allows the standard alone, with make-believe devices that refuse to be mixed."""
-
-    def __init__(self, spec: DeviceSpec) -> None:
-        xp = _namespace("array_api_strict", "array-api-strict")
-        try:
-            device = xp.Device(spec.device)
-        except ValueError:
-            known = ", ".join(str(d).split("'")[1] for d in xp.__array_namespace_info__().devices())
-            raise DeviceError(f"array_api_strict has no device {spec.device!r}; it has {known}") from None
-        super().__init__(str(spec), xp, device, f"{spec} was asked for")
-
-    def to_host(self, x: Array) -> np.ndarray:
-        return np.array(x.to_device(self.xp.Device("CPU_DEVICE")), copy=True)
-
-    def owns(self, x: Array) -> bool:
-        return hasattr(x, "__array_namespace__") and x.__array_namespace__() is self.xp
-
-
-class TorchBackend(Backend):
-    """PyTorch's tensors through array-api-compat, which gives them the standard's names."""
-
-    def __init__(self, spec: DeviceSpec) -> None:
-        xp = _namespace("array_api_compat.torch", "array-api-compat torch")
-        try:
-            # A real operation: torch takes the name of a device that is not there.
-            device = (xp.zeros(1, device=spec.device) + 1).device
-        except Exception as error:
-            cure = "use torch:cpu, or install a torch built for that device"
-            raise DeviceError(f"{spec} cannot be used ({one_line(error)}); {cure}") from None
-        super().__init__(f"torch:{device}", xp, device, f"{spec} was asked for")
-
-    def to_host(self, x: Array) -> np.ndarray:
-        return np.array(x.numpy(force=True), copy=True)
-
-    def owns(self, x: Array) -> bool:
-        return isinstance(x, self.xp.Tensor)
-
-    def activate(self) -> contextlib.AbstractContextManager[Any]:
-        # As a context, torch.device makes every call slower: on the CPU, the default, it is not needed.
-        return contextlib.nullcontext() if self.device.type == "cpu" else self.device
-
-    def synchronize(self) -> None:
-        if self.device.type != "cpu":
-            getattr(self.xp, self.device.type).synchronize()
 
 
 def require_owned(backend: Backend, name: str, x: Any) -> None:

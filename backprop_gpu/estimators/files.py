@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..errors import CheckpointError
 from ..network.custom import Custom, Formula, restored, spec_of
+from ..network.dense_net import DenseNet
 from ..network.model_file import Extras, load_model, save_model
 from . import tabular
 from .engine import SolverState, fitted_of, named_of
@@ -121,7 +122,7 @@ def load(ours: type[Any], path: str | os.PathLike[str], changes: dict[str, Any],
     CheckpointError
         If the file is missing, damaged, or holds something else, or needs a formula that ``custom`` does not have.
     """
-    net, extras = load_model(path, "cpu", custom=custom)
+    net, extras = load_model(DenseNet, path, "cpu", custom=custom)
     name = extras.meta.get("estimator")
     if name != ours.__name__:
         raise CheckpointError(f"{path} holds {name or 'a network without an estimator'}, not {ours.__name__}")

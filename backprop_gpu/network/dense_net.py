@@ -219,7 +219,7 @@ class DenseNet:
         """
         from .model_file import load_model
 
-        return load_model(path, device, kernels, custom=custom)[0]
+        return load_model(DenseNet, path, device, kernels, custom=custom)[0]
 
     def __reduce__(self) -> Any:
         """Copies and pickles are networks of their own, on the same device, or where it is not there on another."""

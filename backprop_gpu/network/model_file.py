@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,9 @@ from ..errors import BackpropError, CheckpointError, ConfigError, DeviceError, M
 from ..maths.initializers import get_initializer
 from ..tensor_file import read_tensors, write_tensors
 from .custom import Custom, restored
-from .dense_net import DenseNet
+
+if TYPE_CHECKING:
+    from .dense_net import DenseNet
 
 FORMAT = "backprop_gpu/1"
 
@@ -54,11 +56,11 @@ def save_model(path: str | os.PathLike[str], net: DenseNet, extras: Extras | Non
     write_tensors(Path(path), tensors, description, FORMAT)
 
 
-def _spec_of(network: Any) -> dict[str, Any]:
-    """What ``DenseNet.spec`` gives, and nothing else that a network can be made with."""
+def _spec_of(network: Any, cls: type[DenseNet]) -> dict[str, Any]:
+    """What ``cls.spec`` gives, and nothing else that a network can be made with."""
     if not isinstance(network, dict):
         raise ConfigError(f"a network is described by its settings, got {type(network).__name__}")
-    known = inspect.signature(DenseNet).parameters.keys() - {"device", "kernels", "beside"}
+    known = inspect.signature(cls).parameters.keys() - {"device", "kernels", "beside"}
     unknown = sorted(network.keys() - known)
     if unknown:
         raise ConfigError(f"a network has no setting {unknown[0]!r}")
@@ -68,14 +70,16 @@ def _spec_of(network: Any) -> dict[str, Any]:
 
 
 def load_model(
+    cls: type[DenseNet],
     path: str | os.PathLike[str],
     device: str | Backend | None = None,
     kernels: str = "auto",
     *,
     custom: Custom = (),
 ) -> tuple[DenseNet, Extras]:
-    """Read what :func:`save_model` wrote, onto any device; ``device`` and ``kernels`` as ``DenseNet`` takes them.
+    """Read what :func:`save_model` wrote, onto any device; ``device`` and ``kernels`` as ``cls`` takes them.
 
+    ``cls``: ``DenseNet``, which imports this module and is not imported here.
     ``custom``: the activations and the loss of the user's own that the network has (``network.custom``).
 
     Raises
@@ -88,11 +92,11 @@ def load_model(
     tensors, description = read_tensors(Path(path), FORMAT, "model")
     try:
         content = json.loads(description)
-        spec = _spec_of(content["network"])
+        spec = _spec_of(content["network"], cls)
         given = spec | {"initializer": "zeros"}
         given["activation"] = [restored(a, "activation", custom, path) for a in given["activation"]]
         given["loss"] = restored(given["loss"], "loss", custom, path)
-        net = DenseNet(**given, device=device, kernels=kernels)
+        net = cls(**given, device=device, kernels=kernels)
         get_initializer(spec["initializer"], rectifier=False)  # says what is wrong with it
         net.initializer = spec["initializer"]
         own = set(net.parameters())

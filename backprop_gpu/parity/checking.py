@@ -153,7 +153,7 @@ def network_of(model: Any) -> DenseNet:
     """
     if isinstance(model, str | os.PathLike):
         path = Path(model)
-        return load_model(path / "model.safetensors" if path.is_dir() else path, "numpy")[0]
+        return load_model(DenseNet, path / "model.safetensors" if path.is_dir() else path, "numpy")[0]
     net = model.network() if hasattr(model, "network_targets") else getattr(model, "net", model)
     if not isinstance(net, DenseNet):
         kind = type(model).__name__

@@ -65,7 +65,7 @@ def test_a_network_comes_back_bit_for_bit_on_any_device(
 ) -> None:
     net = small_net(**({"dtype": "float32"} | settings), device=here)
     save_model(tmp_path / "m.safetensors", net)
-    loaded, extras = load_model(tmp_path / "m.safetensors", device=there)
+    loaded, extras = load_model(DenseNet, tmp_path / "m.safetensors", device=there)
     assert loaded.spec() == net.spec()
     for name in ("sizes", "activations", "loss", "dropout", "initializer", "dtype", "seed"):
         assert getattr(loaded, name) == getattr(net, name)
@@ -83,7 +83,7 @@ def test_special_numbers_come_back(tmp_path: Path) -> None:
     special = np.array([[-0.0, np.nan]], dtype=np.float32)
     net.set_parameters({"W1": special, "b1": np.array([[np.float32(1e-45)]])})
     save_model(tmp_path / "m", net)
-    assert_same_parameters(net, load_model(tmp_path / "m", device="cpu")[0])
+    assert_same_parameters(net, load_model(DenseNet, tmp_path / "m", device="cpu")[0])
 
 
 TENSORS = {
@@ -105,7 +105,7 @@ def test_extra_tensors_and_meta_come_back(name: str, tmp_path: Path) -> None:
     value = TENSORS[name]
     meta = {"columns": ["größe", "名"], "scale": [0.1, 1e-300, 3], "nested": {"yes": True, "nothing": None}}
     save_model(tmp_path / "m", tiny(), Extras({name: value, "other": np.ones(2)}, meta))
-    _, extras = load_model(tmp_path / "m", device="cpu")
+    _, extras = load_model(DenseNet, tmp_path / "m", device="cpu")
     assert list(extras.tensors) == sorted([name, "other"])
     found = extras.tensors[name]
     assert (found.dtype, found.shape) == (value.dtype.newbyteorder("="), value.shape)
@@ -151,7 +151,7 @@ def test_a_tensor_that_the_format_cannot_hold_is_one_line(value: np.ndarray, tmp
 def assert_rejected(path: Path, message: str = ".") -> None:
     """One line that names the file."""
     with pytest.raises(CheckpointError, match=message) as caught:
-        load_model(path, device="cpu")
+        load_model(DenseNet, path, device="cpu")
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -222,7 +222,9 @@ def test_a_file_of_another_version_is_named_as_such(tmp_path: Path) -> None:
     tensors = {k: np.ascontiguousarray(v) for k, v in net.parameters().items()}
     right = {"network": net.spec(), "extras": {}}
     whole_but_different(tmp_path / "m", right, tensors)
-    assert_same_parameters(net, load_model(tmp_path / "m", device="cpu")[0])  # the helper writes what is readable
+    assert_same_parameters(
+        net, load_model(DenseNet, tmp_path / "m", device="cpu")[0]
+    )  # the helper writes what is readable
     different: list[tuple[Any, dict[str, np.ndarray]]] = [
         ([1, 2], tensors),
         ({"network": net.spec()}, tensors),
@@ -241,18 +243,18 @@ def test_a_file_of_another_version_is_named_as_such(tmp_path: Path) -> None:
 def test_an_unknown_device_is_not_blamed_on_the_file(tmp_path: Path) -> None:
     save_model(tmp_path / "m", tiny())
     with pytest.raises(BackpropError, match="there is no device 'gpu9'") as caught:
-        load_model(tmp_path / "m", device="gpu9")
+        load_model(DenseNet, tmp_path / "m", device="gpu9")
     assert not isinstance(caught.value, CheckpointError)
 
 
 def test_the_kernels_may_be_chosen(tmp_path: Path) -> None:
     net = tiny()
     save_model(tmp_path / "m", net)
-    loaded, _ = load_model(tmp_path / "m", "cpu", kernels="reference")
+    loaded, _ = load_model(DenseNet, tmp_path / "m", "cpu", kernels="reference")
     assert (loaded.kernels_kind, type(loaded.kernels).__name__) == ("reference", "ReferenceKernels")
     assert_same_parameters(net, loaded)
     with pytest.raises(BackpropError, match="kernels 'fast' do not run on numpy") as caught:
-        load_model(tmp_path / "m", "cpu", kernels="fast")
+        load_model(DenseNet, tmp_path / "m", "cpu", kernels="fast")
     assert not isinstance(caught.value, CheckpointError)
 
 
@@ -340,7 +342,7 @@ def test_a_disk_that_is_full_leaves_the_old_file_and_nothing_else(tmp_path: Path
     assert process.returncode == 0
     assert output == f"cannot write {tmp_path / 'm'}: File too large\n"
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
-    assert np.all(load_model(tmp_path / "m", device="cpu")[0].params.W[1] == 1.0)
+    assert np.all(load_model(DenseNet, tmp_path / "m", device="cpu")[0].params.W[1] == 1.0)
 
 
 @posix
@@ -363,7 +365,7 @@ def test_a_process_that_is_killed_while_saving_leaves_a_whole_model(tmp_path: Pa
             process.kill()
             told = max([told, *(int(line) for line in process.stdout.read().split("\n")[:-1])])
         assert process.returncode == -signal.SIGKILL
-        net, extras = load_model(path, device="cpu")
+        net, extras = load_model(DenseNet, path, device="cpu")
         number = int(extras.tensors["number"][0])
         assert number in (told, told + 1)  # the last one that was announced, or the one after it
         assert all(np.all(value == number) for value in net.parameters().values())

@@ -143,14 +143,14 @@ def test_files_of_random_specifications_are_refused_or_right(tmp_path: Path) -> 
             spec["activation"] = [spec["activation"]] * (len(sizes) - 2)
         network: Any = spec if rng.random() < 0.95 else drawn(rng, [None, [], "net", {"sizes": sizes}])
         write_tensors(path, own, json.dumps({"network": network, "extras": {}}), FORMAT)
-        net, why = attempted(lambda: load_model(path, "cpu", KINDS[-1])[0])
+        net, why = attempted(lambda: load_model(DenseNet, path, "cpu", KINDS[-1])[0])
         if net is None:
             assert isinstance(why, CheckpointError) or spec["sizes"] == [2**21, 2**21], where
             assert "\n" not in str(why), where
             continue
         X, Y = rows_for(net, rng)
         got, right = outcome(net, X, Y), right + 1
-        reference, _ = load_model(path, "cpu", "reference")
+        reference, _ = load_model(DenseNet, path, "cpu", "reference")
         for ours, theirs in zip(got, outcome(reference, X, Y), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=1e-5, err_msg=where)
     assert right > FILES / 10

@@ -109,7 +109,7 @@ def test_what_is_saved_is_the_average(tmp_path: Path) -> None:
     trainer = trainer_of(net, D, epochs=2)
     trainer.fit(X, Y)
     save_model(tmp_path / "m.safetensors", net)
-    loaded, _ = load_model(tmp_path / "m.safetensors", "numpy")
+    loaded, _ = load_model(DenseNet, tmp_path / "m.safetensors", "numpy")
     wanted = net.params.named(trainer.step.slots[-1])
     for name, value in loaded.parameters().items():
         np.testing.assert_array_equal(value, wanted[name])

@@ -31,6 +31,8 @@ def device_count() -> int:
 class CudaBackend(Backend):
     """One CUDA device through CuPy. CuPy's creation functions take no ``device``: they use the current one."""
 
+    kernel_sets = ("reference", *CLAIM_OF)
+
     def __init__(self, index: int = 0, reason: str = "") -> None:
         import cupy
 
