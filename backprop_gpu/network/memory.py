@@ -18,6 +18,7 @@ from ..errors import DeviceError, ShapeError
 from ..maths.activations import Activation, get_activation
 
 ALIGNMENT = 256  # bytes; what CUDA's allocator and wide loads like
+SERIAL_DOT = 10_000  # numbers; OpenBLAS takes threads for the dot product of more
 
 
 @contextlib.contextmanager
@@ -144,14 +145,22 @@ def state_of(net: Any) -> list[Array]:
     return [net.params.theta, *net.mean.values(), *net.variance.values()]
 
 
+def surely_finite(x: np.ndarray) -> bool:
+    """Whether all numbers of a vector are finite, by one sum of them: False also where that overflows.
+
+    BLAS would take threads for a long one, which look out for more work on the cores that the next epoch needs.
+    """
+    with np.errstate(all="ignore"):
+        return math.isfinite(x.dot(x) if x.size <= SERIAL_DOT else x.sum())
+
+
 def all_finite(net: Any) -> bool:
     """Whether all parameters of a network, running statistics included, are finite numbers."""
     backend, buffers = net.backend, state_of(net)
     xp, one = backend.xp, buffers[0]
     if len(buffers) == 1 and isinstance(one, np.ndarray):
-        with np.errstate(all="ignore"):
-            if math.isfinite(one.dot(one)):
-                return True  # found out several times faster, which counts where an epoch takes some microseconds
+        if surely_finite(one):
+            return True  # found out several times faster, which counts where an epoch takes some microseconds
     with backend.activate():
         found = [xp.all(xp.isfinite(x)) for x in buffers]
     return all(bool(backend.to_host(x)) for x in found)

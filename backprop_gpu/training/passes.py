@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 from .._typing import Program, Replay
 from ..errors import ConfigError, DataError, DivergedError
 from ..maths.ledger import Denominator
-from ..network.memory import all_finite
+from ..network.memory import all_finite, surely_finite
 from ..network.step import TrainingStep
 from .batches import BatchBuffers, Batches
 
@@ -111,7 +110,7 @@ class Lap:
         """
         self.count(len(self.batches))
         costs = self.costs(len(self.batches))
-        if not (math.isfinite(costs.dot(costs)) and all_finite(self.step.net)):
+        if not (surely_finite(costs) and all_finite(self.step.net)):
             self._check(costs)
         return costs
 
