@@ -146,12 +146,11 @@ def state_of(net: Any) -> list[Array]:
 
 
 def surely_finite(x: np.ndarray) -> bool:
-    """Whether all numbers of a vector are finite, by one sum of them: False also where that overflows.
+    """Whether all numbers of a vector are finite, by one sum: False also where that overflows, of which NumPy warns.
 
-    BLAS would take threads for a long one, which look out for more work on the cores that the next epoch needs.
+    BLAS would take threads for a long dot product, which look out for more work on the cores that the next epoch needs.
     """
-    with np.errstate(all="ignore"):
-        return math.isfinite(x.dot(x) if x.size <= SERIAL_DOT else x.sum())
+    return math.isfinite(x.dot(x) if x.size <= SERIAL_DOT else x.sum())
 
 
 def all_finite(net: Any) -> bool:
@@ -159,7 +158,9 @@ def all_finite(net: Any) -> bool:
     backend, buffers = net.backend, state_of(net)
     xp, one = backend.xp, buffers[0]
     if len(buffers) == 1 and isinstance(one, np.ndarray):
-        if surely_finite(one):
+        with np.errstate(all="ignore"):
+            surely = surely_finite(one)
+        if surely:
             return True  # found out several times faster, which counts where an epoch takes some microseconds
     with backend.activate():
         found = [xp.all(xp.isfinite(x)) for x in buffers]

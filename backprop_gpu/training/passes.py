@@ -158,13 +158,15 @@ class Pass(Lap):
                         with self.step.turns.taken():
                             self._steps = played(play, first, now)
                             first += now
+                            if first == all_batches:
+                                return self.end()
                             self.count(first)
-                        if pauses.tell is not None and first < all_batches:
+                        if pauses.tell is not None:
                             pauses.tell()
             except KeyboardInterrupt:
                 self.give_up()
                 raise
-            with self.step.turns.taken():
+            with self.step.turns.taken():  # no batch was left
                 return self.end()
 
 

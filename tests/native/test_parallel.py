@@ -327,6 +327,32 @@ def test_one_thread_is_one_core(limit: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="this system does not list a process's threads")
+def test_epochs_wake_no_thread_of_blas() -> None:
+    """Such a thread looks out for more work, some 20 ms, on the core that the next epoch needs."""
+    script = textwrap.dedent(
+        """
+        import os
+        import numpy as np
+        blas = [task for task in os.listdir("/proc/self/task") if int(task) != os.getpid()]
+
+        def switches():
+            lines = [line for task in blas for line in open(f"/proc/self/task/{task}/status")]
+            return [line for line in lines if "ctxt_switches" in line]
+
+        from backprop_gpu import MLPClassifier
+        X = np.random.default_rng(0).standard_normal((300, 40))
+        before = switches()
+        net = MLPClassifier((300, 4), max_iter=3, tol=0.0, random_state=0, kernels="native").fit(X, X[:, 0] > 0)
+        assert sum(W.size for W in net.coefs_) > 10_000
+        assert switches() == before
+        """
+    )
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
 # -- regions, calls and stages ----------------------------------------------------------------------------------------
 
 

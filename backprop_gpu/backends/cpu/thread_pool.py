@@ -91,8 +91,10 @@ class Program:
         self._serial_steps = SERIAL_NANOSECONDS / max(1.0, sum(call.nanoseconds for call in calls))
         if pool.size == 1:
             self._serial_steps = math.inf
-        self._kernels = np.array([call.kernel for call in calls], np.int64)
-        self._rows = np.array([call.row_addresses[0] for call in calls], np.int64)
+        kernels = np.array([call.kernel for call in calls], np.int64)
+        rows = np.array([call.row_addresses[0] for call in calls], np.int64)
+        self._words = kernels, rows  # which the library reads: it is given their addresses
+        self._serial = int(kernels.ctypes.data), int(rows.ctypes.data), len(calls)
         self._schedule: Schedule | None = None
 
     def run(self, times: int, limit: Callable[[], int]) -> None:
@@ -108,11 +110,11 @@ class Program:
 
     def _run_serially(self, times: int) -> None:
         """A tenth of a second at a time; the first chunk is one step, which tells how long a step takes."""
-        chunk, program = 1, (self._kernels.ctypes.data, self._rows.ctypes.data, len(self.calls))
+        chunk = 1
         while times > 0:
             now = min(chunk, times)
             start = time.perf_counter()
-            checked(self._pool.library.run(*program, now))
+            checked(self._pool.library.run(*self._serial, now))
             seconds = (time.perf_counter() - start) / now
             times -= now
             chunk = max(1, int(CHUNK_SECONDS / max(seconds, 1e-7)))
