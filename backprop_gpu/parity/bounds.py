@@ -11,12 +11,15 @@ in its working precision, whatever its order of summation and whether or not it 
 
 The float64 evaluation rounds too, which is added to the device's roundings. This file and the formulas that use it
 share no code with ``maths``: a fault there cannot excuse itself here.
+
+The rules are stated here once. :class:`Bounded` keeps a bound as two numbers and an array, which is cheap for one
+operation of a step on large arrays; ``namespace.BoundedArray`` applies the same rules with a bound for each entry.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +27,8 @@ import numpy as np
 
 U64 = 2.0**-53
 Number = int | float
+Exact = Callable[[], tuple[np.ndarray, Any]]
+"""Where an operation rounds nothing on any device, and the error that is left there."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +109,6 @@ class Bounds:
             return True
         return math.frexp(x)[0] % self.u == 0.0 and (x == 0.0 or abs(x) >= self.eta)
 
-    def over(self, x: Bounded | Number, b: Bounded) -> Bounded:
-        """A Python number over an array."""
-        return self.lift(x) * (1.0 / b) if self.reciprocal_first else self.lift(x) / b
-
     def total(self, *terms: Bounded | Number, same_sign: bool = False) -> Bounded:
         """The sum of a few terms in any order. ``same_sign``: two that do not cancel, so that errors stay relative."""
         lifted = [self.lift(t) for t in terms]
@@ -132,25 +133,27 @@ class Mask:
 class Bounded:
     """v with |device - v| <= e + r |v| + a, and |v| <= top. ``e`` is an array, or None for 0; r and a are numbers.
 
-    ``zeros`` is False where e is known to be positive everywhere, which saves looking. Arithmetic is between two, or
-    with a Python number, which is rounded to the device's dtype.
+    ``k``: terms of the longest sum that led to it. ``zeros`` is False where e is known to be positive everywhere, which
+    saves looking. Arithmetic is between two, or with a Python number, which is rounded to the device's dtype.
     """
 
     __array_ufunc__ = None  # numpy arrays leave the operators to this class
-    __slots__ = ("a", "bounds", "e", "r", "top", "v", "zeros")
+    __slots__ = ("a", "bounds", "e", "k", "r", "top", "v", "zeros")
 
     def __init__(
         self,
         bounds: Bounds,
         v: Any,
-        top: float,
+        top: float = math.inf,
         *,
         r: float = 0.0,
         a: float = 0.0,
         e: np.ndarray | None = None,
+        k: int = 1,
         zeros: bool = True,
     ) -> None:
-        self.bounds, self.v, self.top, self.r, self.a, self.e, self.zeros = bounds, v, top, r, a, e, zeros
+        self.bounds, self.v, self.top, self.r, self.a, self.e = bounds, v, top, r, a, e
+        self.k, self.zeros = k, zeros
 
     def error(self) -> Any:
         """The whole bound, as an array or a number."""
@@ -161,6 +164,10 @@ class Bounded:
         total += self.a
         return total if self.e is None else np.add(total, self.e, out=total)
 
+    def errors(self) -> np.ndarray:
+        """The whole bound, entry by entry."""
+        return np.broadcast_to(self.error(), np.shape(self.v))
+
     @property
     def exact(self) -> bool:
         """Whether the device must have v bit for bit."""
@@ -168,11 +175,32 @@ class Bounded:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """As of any array."""
         return tuple(np.shape(self.v))
 
-    def __getitem__(self, part: Any) -> Bounded:
-        e = None if self.e is None else np.broadcast_to(self.e, self.v.shape)[part]
-        return Bounded(self.bounds, self.v[part], self.top, r=self.r, a=self.a, e=e)
+    # -- results ------------------------------------------------------------------------------------------------------
+
+    def like(
+        self, v: Any, top: float = math.inf, *, r: float = 0.0, a: float = 0.0, e: Any = None, k: int | None = None
+    ) -> Bounded:
+        """Another of this kind with the bound that is given; no operation of the device lies between."""
+        return Bounded(self.bounds, v, top, r=r, a=a, e=e, k=self.k if k is None else k)
+
+    def rounded(
+        self, v: Any, top: float, *, r: float, a: float, e: Any = None, k: int | None = None, exact: Exact | None = None
+    ) -> Bounded:
+        """The result of an operation whose own error is r |v| + a; e: what comes in. ``exact`` is not needed here."""
+        return self.like(v, top, r=r, a=a, e=e, k=k).checked()
+
+    def summed(self, v: Any, top: float, *, r: float, a: float, e: Any, k: int, total: Any, finite: bool) -> Bounded:
+        """The result of a sum; ``total``: of the sizes of its terms, which may overflow although the sum does not."""
+        if not top < self.bounds.largest:
+            e = np.where(total >= self.bounds.largest, np.inf, e)
+        return self.like(v, top, r=r, a=a, e=e, k=k).checked()
+
+    def lifted(self, other: Any) -> Bounded:
+        """The other operand."""
+        return self.bounds.lift(other)
 
     def checked(self) -> Bounded:
         """The same without a bound where a device that keeps this number in its own precision overflows."""
@@ -182,24 +210,42 @@ class Bounded:
         error = self.error()
         over = np.isfinite(self.v) & (np.abs(self.v) + error >= limit)
         top = float(np.max(np.abs(self.v), initial=0.0))
-        return Bounded(self.bounds, self.v, top, e=np.where(over, np.inf, error))
+        return self.like(self.v, top, e=np.where(over, np.inf, error))
+
+    def rearranged(self, function: Callable[[Any], Any]) -> Bounded:
+        """What only moves numbers, done to v and e alike."""
+        e = None if self.e is None else function(np.broadcast_to(self.e, np.shape(self.v)))
+        return self.like(function(self.v), self.top, r=self.r, a=self.a, e=e)
+
+    def __getitem__(self, part: Any) -> Bounded:
+        return self.rearranged(lambda x: x[part])
+
+    @property
+    def T(self) -> Bounded:
+        """The transpose."""
+        return self.rearranged(np.transpose)
+
+    # -- arithmetic ---------------------------------------------------------------------------------------------------
 
     def __neg__(self) -> Bounded:
-        return Bounded(self.bounds, -self.v, self.top, r=self.r, a=self.a, e=self.e)
+        return self.like(-self.v, self.top, r=self.r, a=self.a, e=self.e)
 
-    def __add__(self, other: Bounded | Number) -> Bounded:
-        return _add(self, self.bounds.lift(other), False)
+    def __abs__(self) -> Bounded:
+        return self.like(np.abs(self.v), self.top, r=self.r, a=self.a, e=self.e)
+
+    def __add__(self, other: Any) -> Bounded:
+        return _add(self, self.lifted(other), False)
 
     __radd__ = __add__
 
-    def __sub__(self, other: Bounded | Number) -> Bounded:
-        return _add(self, -self.bounds.lift(other), False)
+    def __sub__(self, other: Any) -> Bounded:
+        return _add(self, -self.lifted(other), False)
 
-    def __rsub__(self, other: Bounded | Number) -> Bounded:
-        return _add(self.bounds.lift(other), -self, False)
+    def __rsub__(self, other: Any) -> Bounded:
+        return _add(self.lifted(other), -self, False)
 
-    def __mul__(self, other: Bounded | Number) -> Bounded:
-        x, y, B = self, self.bounds.lift(other), self.bounds
+    def __mul__(self, other: Any) -> Bounded:
+        x, y, B = self, self.lifted(other), self.bounds
         r = (1.0 + x.r) * (1.0 + y.r) * (1.0 + B.rounding) - 1.0
         a = _times(x.a, y.top) + _times(y.a, x.top) + x.a * y.a + B.eta
         e = None
@@ -209,39 +255,53 @@ class Bounded:
                 e = part if e is None else e + part
         if e is not None and x.e is not None and y.e is not None:
             e = e + x.e * y.e
-        return Bounded(B, x.v * y.v, _times(x.top, y.top), r=r, a=a, e=e).checked()
+        top, k = _times(x.top, y.top), max(x.k, y.k)
+        return x.rounded(x.v * y.v, top, r=r, a=a, e=e, k=k, exact=lambda: (_zero(x) | _zero(y), 0.0))
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other: Bounded | Number) -> Bounded:
-        x, y, B = self, self.bounds.lift(other), self.bounds
-        q, size = x.v / y.v, np.abs(y.v)
-        least = float(np.min(size))
-        relative = y.r + (y.a / least if least > 0.0 else math.inf if y.a else 0.0)
-        if y.e is None and relative < 0.25 and least > 0.0:
-            rest = 1.0 - relative
-            r = (1.0 + x.r) / rest * (1.0 + B.rounding) - 1.0
-            e = None if x.e is None else x.e / size / rest
-            return Bounded(B, q, x.top / least, r=r, a=x.a / least / rest + B.eta, e=e).checked()
-        room = size - y.error()
-        spread = np.where(room > 0.0, (x.error() + np.abs(q) * y.error()) / np.where(room > 0.0, room, 1.0), np.inf)
-        spread = np.where(size == 0.0, 0.0, spread) if y.exact else spread
-        return Bounded(B, q, float(np.max(np.abs(q))), r=B.rounding, a=B.eta, e=spread).checked()
+    def __truediv__(self, other: Any) -> Bounded:
+        if self.bounds.reciprocal_first and isinstance(other, int | float):
+            return self * (self.lifted(1.0) / self.lifted(other))
+        return _divide(self, self.lifted(other))
 
-    def __rtruediv__(self, other: Bounded | Number) -> Bounded:
-        return self.bounds.lift(other) / self
+    def __rtruediv__(self, other: Any) -> Bounded:
+        if self.bounds.reciprocal_first and isinstance(other, int | float) and other != 1.0:
+            return self.lifted(other) * _divide(self.lifted(1.0), self)
+        return _divide(self.lifted(other), self)
 
-    def __gt__(self, other: Bounded | Number) -> Mask:
-        other = self.bounds.lift(other)
-        if self.exact and other.exact:
-            return Mask(self.v > other.v)
-        spread = self.error() + other.error()
-        return Mask(self.v > other.v, (np.abs(self.v - other.v) <= spread) & (spread > 0.0))
+    def __matmul__(self, other: Any) -> Bounded:
+        """Higham 3.5, any order of summation; a declared precision rounds the operands on the way in."""
+        x, y, n = _operand(self), _operand(self.lifted(other)), self.shape[-1]
+        sizes, others, e, f = np.abs(x.v), np.abs(y.v), x.errors(), y.errors()
+        spread, total = sizes @ f + e @ (others + f), (sizes + e) @ (others + f)
+        finite = bool(np.all(np.isfinite(x.v)) and np.all(np.isfinite(y.v)))
+        top, k = _times(x.top, y.top) * n, max(x.k, y.k, n)
+        return added_up(x, x.v @ y.v, spread, total, roundings=n, top=top, k=k, finite=finite)
+
+    # -- comparisons --------------------------------------------------------------------------------------------------
+
+    def compared(self, other: Any, relation: Callable[[Any, Any], Any]) -> Any:
+        """A mask, undetermined where the operands may lie on either side of each other."""
+        y = self.lifted(other)
+        value = np.asarray(relation(self.v, y.v))
+        if self.exact and y.exact:
+            return Mask(value)
+        spread = (self.error() + y.error()) * self.bounds.slack
+        return Mask(value, (np.abs(self.v - y.v) <= spread) & (spread > 0.0) | np.isnan(spread))
+
+    def __gt__(self, other: Any) -> Any:
+        return self.compared(other, np.greater)
 
 
 def _times(a: float, b: float) -> float:
     """a b, with 0 times infinity 0."""
     return a * b if a and b else 0.0
+
+
+def _zero(x: Bounded) -> Any:
+    """Where every device has 0."""
+    return (x.v == 0.0) & (x.error() == 0.0)
 
 
 def _add(x: Bounded, y: Bounded, same_sign: bool) -> Bounded:
@@ -252,36 +312,70 @@ def _add(x: Bounded, y: Bounded, same_sign: bool) -> Bounded:
     else:
         parts += [z.r * np.abs(z.v) for z in (x, y) if z.r]
     e = None if not parts else parts[0] if len(parts) == 1 else sum(parts[1:], start=parts[0])
-    return Bounded(B, x.v + y.v, x.top + y.top, r=r, a=x.a + y.a + B.eta, e=e).checked()
+    top, a, k = x.top + y.top, x.a + y.a + B.eta, max(x.k, y.k)
+    return x.rounded(x.v + y.v, top, r=r, a=a, e=e, k=k, exact=lambda: (_zero(x) | _zero(y), x.error() + y.error()))
+
+
+def _divide(x: Bounded, y: Bounded) -> Bounded:
+    """x / y; no bound where y may be 0."""
+    B, q, size, k = x.bounds, x.v / y.v, np.abs(y.v), max(x.k, y.k)
+    least = float(np.min(size)) if size.size else math.inf
+    relative = y.r + (y.a / least if least > 0.0 else math.inf if y.a else 0.0)
+    if y.e is None and relative < 0.25 and least > 0.0:
+        rest = 1.0 - relative
+        r = (1.0 + x.r) / rest * (1.0 + B.rounding) - 1.0
+        e = None if x.e is None else x.e / size / rest
+        top, a = x.top / least, x.a / least / rest + B.eta
+        return x.rounded(q, top, r=r, a=a, e=e, k=k, exact=lambda: (_zero(x), 0.0))
+    incoming, error = x.error(), y.error()
+    room = size - error
+    spread = np.where(room > 0.0, (incoming + np.abs(q) * error) / np.where(room > 0.0, room, 1.0), np.inf)
+    spread = np.where((size == 0.0) & (error == 0.0), 0.0, spread)  # infinity or NaN on every device
+    spread = np.where(np.isnan(incoming) | np.isnan(error), np.nan, spread)
+    top = float(np.max(np.abs(q), initial=0.0))
+    return x.rounded(q, top, r=B.rounding, a=B.eta, e=spread, k=k, exact=lambda: (_zero(x), 0.0))
+
+
+def _operand(x: Bounded) -> Bounded:
+    """x as a product of the declared precision takes it."""
+    B = x.bounds
+    if B.operand_bits:
+        unit = np.ldexp(1.0, np.frexp(x.v)[1] - abs(B.operand_bits))
+        shortened = np.rint(x.v / unit) if B.operand_bits > 0 else np.trunc(x.v / unit)
+        return x.like(shortened * unit, x.top, r=x.r, a=x.a, e=x.e)
+    if B.u_in == 0.0:
+        return x
+    error = x.error()
+    return x.like(x.v, x.top, e=np.where(_zero(x), 0.0, error + B.u_in * (np.abs(x.v) + error) + B.eta_in))
 
 
 # -- exact operations -------------------------------------------------------------------------------------------------
 
 
-def absolute(x: Bounded) -> Bounded:
-    """|x|."""
-    return Bounded(x.bounds, np.abs(x.v), x.top, r=x.r, a=x.a, e=x.e)
-
-
 def maximum(x: Bounded, y: Bounded | Number) -> Bounded:
-    """The larger: off by no more than the operand that is further off."""
-    y = x.bounds.lift(y)
-    v, top = np.maximum(x.v, y.v), max(x.top, y.top)
+    """The larger; where one is larger whatever the errors, the error of the other does not matter."""
+    y = x.lifted(y)
+    v, top, k = np.maximum(x.v, y.v), max(x.top, y.top), max(x.k, y.k)
     if x.exact and y.exact:
-        return Bounded(x.bounds, v, top)
-    e = x.error() if y.exact else np.maximum(x.error(), y.error())
-    return Bounded(x.bounds, v, top, a=e) if np.ndim(e) == 0 else Bounded(x.bounds, v, top, e=e)
+        return x.like(v, top, k=k)
+    one, two = x.error(), y.error()
+    gap, room = x.v - y.v, (one + two) * x.bounds.slack
+    e = np.where(gap > room, one, np.where(gap < -room, two, np.maximum(one, two)))
+    return x.like(v, top, e=e, k=k)
 
 
 def minimum(x: Bounded, y: Bounded | Number) -> Bounded:
     """The smaller."""
-    return -maximum(-x, -x.bounds.lift(y))
+    return -maximum(-x, -x.lifted(y))
 
 
 def sign(x: Bounded) -> Bounded:
     """-1, 0 or 1; either where x may be on either side of 0."""
-    e = None if x.exact else np.where(np.abs(x.v) <= x.error(), 2.0, 0.0)
-    return Bounded(x.bounds, np.sign(x.v), 1.0, e=e)
+    if x.exact:
+        return x.like(np.sign(x.v), 1.0)
+    error = x.error()
+    e = np.where((np.abs(x.v) <= error * x.bounds.slack) & (error > 0.0), 2.0, 0.0)
+    return x.like(np.sign(x.v), 1.0, e=np.where(np.isnan(error), np.nan, e))
 
 
 def where(mask: Mask | np.ndarray, x: Bounded | Number, y: Bounded | Number, bounds: Bounds) -> Bounded:
@@ -290,63 +384,86 @@ def where(mask: Mask | np.ndarray, x: Bounded | Number, y: Bounded | Number, bou
     x, y = bounds.lift(x), bounds.lift(y)
     if mask.undetermined is None and y.exact and y.top == 0.0 and x.shape == mask.value.shape:
         return _or_zero(mask.value, x)
-    v, top = np.where(mask.value, x.v, y.v), max(x.top, y.top)
+    v, top, k = np.where(mask.value, x.v, y.v), max(x.top, y.top), max(x.k, y.k)
     if mask.undetermined is None and x.exact and x.top == 0.0:
         e = None if y.e is None else np.where(mask.value, 0.0, y.e)
-        return Bounded(bounds, v, top, r=y.r, a=y.a, e=e)
+        return x.like(v, top, r=y.r, a=y.a, e=e, k=k)
     if mask.undetermined is None and x.r == y.r and x.e is None and y.e is None:
-        return Bounded(bounds, v, top, r=x.r, a=max(x.a, y.a))
+        return x.like(v, top, r=x.r, a=max(x.a, y.a), k=k)
     x_error, y_error = x.error(), y.error()
     e = np.where(mask.value, x_error, y_error)
     if mask.undetermined is not None:
         either = np.maximum(e, np.abs(x.v - y.v) + np.where(mask.value, y_error, x_error))
         e = np.where(mask.undetermined, either, e)
-    return Bounded(bounds, v, top, e=e)
+    return x.like(v, top, e=e, k=k)
 
 
 def _or_zero(mask: np.ndarray, x: Bounded) -> Bounded:
     """x where the mask is true, else exactly 0: by the bits, which is faster than a choice and keeps NaN out."""
     bits = -np.ascontiguousarray(mask).view(np.int8).astype(np.int64)
 
-    def kept(y: np.ndarray) -> np.ndarray:
+    def chosen(y: np.ndarray) -> np.ndarray:
         return np.bitwise_and(np.ascontiguousarray(y).view(np.int64), bits).view(np.float64)
 
-    e = None if x.e is None else kept(np.broadcast_to(x.e, x.shape))
-    return Bounded(x.bounds, kept(x.v), x.top, r=x.r, a=x.a, e=e)
+    e = None if x.e is None else chosen(np.broadcast_to(x.e, x.shape))
+    return x.like(chosen(x.v), x.top, r=x.r, a=x.a, e=e)
 
 
-def largest(x: Bounded, axis: int) -> Bounded:
-    """max over one axis, kept."""
-    e = None if x.exact else np.max(np.broadcast_to(x.error(), x.shape), axis=axis, keepdims=True)
-    return Bounded(x.bounds, x.v.max(axis=axis, keepdims=True), x.top, e=e)
+def largest(x: Bounded, axis: Any, *, keepdims: bool = True) -> Bounded:
+    """max over an axis."""
+    e = None if x.exact else np.max(x.errors(), axis=axis, keepdims=keepdims)
+    return x.like(np.max(x.v, axis=axis, keepdims=keepdims), x.top, e=e)
 
 
-def stacked(parts: Sequence[Bounded]) -> Bounded:
-    """Rows under rows."""
-    v = np.concatenate([x.v for x in parts])
-    e = None
-    if not all(x.exact for x in parts):
-        e = np.concatenate([np.broadcast_to(x.error(), x.shape) for x in parts])
-    return Bounded(parts[0].bounds, v, max(x.top for x in parts), e=e)
+def joined(function: Callable[..., Any], parts: Sequence[Bounded]) -> Bounded:
+    """Arrays put side by side or on top of each other, by ``function`` of a list."""
+    e = None if all(x.exact for x in parts) else function([x.errors() for x in parts])
+    top, k = max(x.top for x in parts), max(x.k for x in parts)
+    return parts[0].like(function([x.v for x in parts]), top, e=e, k=k)
 
 
-def weighed(factor: float, size: np.ndarray) -> np.ndarray:
+# -- sums -------------------------------------------------------------------------------------------------------------
+
+
+def weighed(factor: float, size: Any) -> Any:
     """factor size; an infinite factor of nothing is nothing."""
     return factor * size if math.isfinite(factor) else np.where(size > 0.0, np.inf, 0.0)
 
 
+def added_up(
+    x: Bounded, v: Any, spread: Any, total: Any, *, roundings: int, top: float, k: int, finite: bool = True
+) -> Bounded:
+    """A sum with so many roundings at each of its terms, in any order.
+
+    ``spread``: what the terms' errors make of it; ``total``: the sum of their sizes, errors included; ``finite``: all
+    terms are.
+    """
+    B = x.bounds
+    e = spread + weighed(B.gamma(roundings, B.u_sum + U64 if B.u else 0.0), total)
+    r = B.u if B.u > B.u_sum else 0.0  # a precision below that of the sum rounds its result once more
+    return x.summed(v, top, r=r, a=2.0 * roundings * B.eta, e=e, k=k, total=total, finite=finite)
+
+
 def sum_over(x: Bounded, axis: int | None = None) -> Bounded:
     """The sum over one axis, kept, or over all, giving shape (1,)."""
-    B, keep = x.bounds, axis is not None
-    n = x.v.size if axis is None else x.v.shape[axis]
-    v, size = np.sum(x.v, axis=axis, keepdims=keep), np.sum(np.abs(x.v), axis=axis, keepdims=keep)
-    gamma = B.gamma(n - 1, B.u_sum + U64 if B.u else 0.0)
-    e = weighed(gamma, size)
+    if axis is not None:
+        return reduced(x, axis, keepdims=True)
+    return reduced(x, None, keepdims=False).rearranged(lambda s: np.reshape(s, 1))
+
+
+def reduced(x: Bounded, axis: int | tuple[int, ...] | None, *, keepdims: bool) -> Bounded:
+    """The sum over one axis, several or all."""
+    n, v = count(x.shape, axis), np.sum(x.v, axis=axis, keepdims=keepdims)
+    total, spread = np.sum(np.abs(x.v), axis=axis, keepdims=keepdims), 0.0
     if not x.exact:
-        incoming = np.sum(np.broadcast_to(x.error(), x.shape), axis=axis, keepdims=keep)
-        e = e + weighed(1.0 + gamma, incoming)
-    if x.top * n >= B.largest:  # a part of the sum may overflow although the sum does not
-        e = np.where(size >= B.largest, np.inf, e)
-    v, e = (v.reshape(1), np.reshape(e, 1)) if axis is None else (v, e)
-    r = B.u if B.u > B.u_sum else 0.0  # a precision below that of the sum rounds its result once more
-    return Bounded(B, v, x.top * n, r=r, a=B.eta if n > 1 else 0.0, e=e).checked()
+        spread = np.sum(x.errors(), axis=axis, keepdims=keepdims)
+        total = total + spread
+    finite = math.isfinite(x.top) or bool(np.all(np.isfinite(x.v)))
+    return added_up(x, v, spread, total, roundings=max(n - 1, 0), top=x.top * n, k=max(x.k, n), finite=finite)
+
+
+def count(shape: tuple[int, ...], axis: int | tuple[int, ...] | None) -> int:
+    """Numbers that a reduction over an axis (None: all, or several) joins into one."""
+    if axis is None:
+        return math.prod(shape)
+    return math.prod(shape[i] for i in (axis if isinstance(axis, tuple) else (axis,)))

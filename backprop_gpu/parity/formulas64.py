@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .bounds import U64, Bounded, Bounds, absolute, largest, maximum, minimum, sign, stacked, sum_over, where
-from .elementary64 import erf, exp, expm1, log, log1p, sigmoid, tanh
+from .bounds import U64, Bounded, Bounds, joined, largest, maximum, minimum, sign, sum_over, where
+from .elementary import erf, exp, expm1, log, log1p, sigmoid, tanh
 
 Parameters = Mapping[str, Any]
 
@@ -57,7 +57,7 @@ def activation(B: Bounds, name: str, parameters: Parameters, z: Bounded) -> Boun
     if name == "silu":
         return z * sigmoid(z)
     if name == "softplus":
-        return maximum(z, 0.0) + log1p(exp(-absolute(z)))
+        return maximum(z, 0.0) + log1p(exp(-abs(z)))
     if name == "softmax":
         e = exp(z - largest(z, axis=0))
         return e / sum_over(e, axis=0)
@@ -182,7 +182,7 @@ def loss_value(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Boun
     """L (1, m): one number per example."""
     if name == "binary_cross_entropy":
         zt = z * _smoothed(B, parameters, y, 2)
-        return sum_over(B.total(maximum(z, 0.0), -zt, log1p(exp(-absolute(z)))), axis=0)
+        return sum_over(B.total(maximum(z, 0.0), -zt, log1p(exp(-abs(z)))), axis=0)
     if name == "categorical_cross_entropy":
         s = z - largest(z, axis=0)
         return sum_over(_smoothed(B, parameters, y, y.shape[0]) * (log(sum_over(exp(s), axis=0)) - s), axis=0)
@@ -194,13 +194,13 @@ def loss_value(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Boun
         d = z - y
         return sum_over(d * d, axis=0) * B.constant(0.5 / z.shape[0])
     if name == "absolute_error":
-        return sum_over(absolute(z - y), axis=0) * each
+        return sum_over(abs(z - y), axis=0) * each
     if name == "huber":
-        size = absolute(z - y)
+        size = abs(z - y)
         c = minimum(size, parameters["threshold"])
         return sum_over(c * (size - 0.5 * c), axis=0) * each
     if name == "quantile":
-        return sum_over(_tilted(B, parameters, z - y, absolute), axis=0) * each
+        return sum_over(_tilted(B, parameters, z - y, abs), axis=0) * each
     if name == "poisson":
         return sum_over(B.total(exp(z), -(y * z), y * log(maximum(y, B.eta)), -y), axis=0) * each
     raise LookupError(name)
@@ -214,8 +214,8 @@ def loss_delta(B: Bounds, name: str, parameters: Parameters, z: Bounded, y: Boun
         t = _smoothed(B, parameters, y, y.shape[0])
         return activation(B, "softmax", {}, z) * sum_over(t, axis=0) - t
     if name == "grouped_cross_entropy":
-        parts = _groups(parameters, z, y)
-        return stacked([loss_delta(B, "categorical_cross_entropy", parameters, *part) for part in parts])
+        one = "categorical_cross_entropy", parameters
+        return joined(np.concatenate, [loss_delta(B, *one, *part) for part in _groups(parameters, z, y)])
     each = B.constant(1.0 / z.shape[0])
     if name == "squared_error":
         return (z - y) * each
@@ -260,7 +260,10 @@ def literal_delta(
         return dZ
     if name == "grouped_cross_entropy":
         parts = _groups(parameters, z, y)
-        return stacked([literal_delta(B, "categorical_cross_entropy", parameters, *part, factors) for part in parts])
+        return joined(
+            np.concatenate,
+            [literal_delta(B, "categorical_cross_entropy", parameters, *part, factors) for part in parts],
+        )
     a = activation(B, LINKS.get(name, "identity"), {}, z)
     if name == "categorical_cross_entropy":
         dA = -_guarded(_smoothed(B, parameters, y, y.shape[0]), a, B.eta)

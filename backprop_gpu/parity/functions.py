@@ -16,18 +16,19 @@ from ..backends import get_backend
 from ..backends.base import Backend
 from ..devices import one_line
 from ..errors import BackpropError, CheckpointError, ConfigError, DataError, MissingDependencyError
-from .bounded_array import BoundedArray, MaskArray, Untraceable, received
-from .bounded_namespace import BoundedNamespace
-from .bounds import Bounds
+from .bounds import Bounded, Bounds
 from .claims import CLAIMS, arithmetic_of, claim_of
 from .findings import Finding
-from .judge import Kept
+from .judge import Kept, ratios
+from .namespace import BoundedArray, BoundedNamespace, MaskArray, Untraceable, as_mask, received
 from .operand_precision import operands_rounded
 from .products import LONG
 from .report import Report
 
 # A bound as large as this part of the largest number of an output decides little: the judgement says so.
 LOOSE = 1e-2
+
+EXACT = Bounds("float64", u=0.0, eta=0.0, largest=math.inf, u_sum=0.0)  # of labels, counts and comparisons
 
 Output = np.ndarray | BoundedArray | MaskArray
 
@@ -260,22 +261,20 @@ def _stated(
 
 def _judge(operation: str, tensor: str, k: int, got: np.ndarray, want: Output) -> tuple[Finding, Kept]:
     """One output of one device."""
-    if isinstance(want, BoundedArray):
-        v, e, bounds = want.v, want.e, want.bounds
-    else:  # labels, counts, comparisons: exact, where every device must find the same
-        mask = want if isinstance(want, MaskArray) else MaskArray(want, np.zeros(want.shape, bool))
-        v, e, bounds = mask.value.astype(np.float64), mask.open.astype(np.float64), None
+    v, e, bounds = _numbers(want)
     kept = Kept(got.astype(np.float64), v, e)
     if got.shape != v.shape:
         cause = f"its shape is {got.shape}"
         return Finding(operation, tensor, v.shape, k, math.inf, verdict="wrong", cause=cause), kept
     if v.size == 0:
         return Finding(operation, tensor, v.shape, k, 0.0), kept
-    ratios = _ratios(kept, math.inf if bounds is None else bounds.largest)
     untold = np.isnan(e)
-    worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratios)), v.shape))
+    reference = Bounded(bounds or EXACT, np.where(untold, 0.0, v), e=np.where(untold, np.inf, e))
+    with np.errstate(all="ignore"):
+        found, _ = ratios(np.asarray(np.abs(kept.got - reference.v)), kept.got, reference)
+    worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(found)), v.shape))
     numbers = float(kept.got[worst]), float(v[worst])
-    finding = Finding(operation, tensor, v.shape, k, float(ratios[worst]), None, worst, *numbers)
+    finding = Finding(operation, tensor, v.shape, k, float(found[worst]), None, worst, *numbers)
     other_dtype = bounds is not None and got.dtype != np.dtype(bounds.dtype)
     if other_dtype or finding.ratio > 1.0:
         told = f"it was computed in {got.dtype}, not in {bounds.dtype}" if bounds and other_dtype else _cause(kept)
@@ -292,14 +291,12 @@ def _judge(operation: str, tensor: str, k: int, got: np.ndarray, want: Output) -
     return finding, kept
 
 
-def _ratios(kept: Kept, largest: float) -> np.ndarray:
-    """|got - want| / bound entry by entry; infinite where NaN and infinities differ."""
-    x, v, e = kept.got, kept.want, kept.bound
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        ratios = np.abs(x - v) / e
-        overflow = np.isinf(x) & (np.sign(x) == np.sign(v)) & (np.abs(v) + e >= largest)
-        same = (np.isnan(x) & np.isnan(v)) | (x == v) | overflow | np.isnan(e)
-        return np.where(same, 0.0, np.where(np.isfinite(x) & np.isfinite(v), ratios, np.inf))
+def _numbers(want: Output) -> tuple[np.ndarray, np.ndarray, Bounds | None]:
+    """An output, its bound and its arithmetic: labels and comparisons are exact where every device must agree."""
+    if isinstance(want, BoundedArray):
+        return want.v, want.e, want.bounds
+    mask = as_mask(want)
+    return mask.value.astype(np.float64), mask.undetermined.astype(np.float64), None
 
 
 def _cause(kept: Kept) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from .bounds import Bounded, Bounds, sum_over, where
-from .elementary64 import sqrt
+from .elementary import sqrt
 
 EPSILON, MOMENTUM = 1e-5, 0.1
 

@@ -12,7 +12,7 @@ from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
 from . import formulas64 as f
 from . import norms64 as norms
-from .bounds import Bounded, Bounds, stacked
+from .bounds import Bounded, Bounds, joined
 from .claims import KINDS, bounds_of
 from .classify import classify
 from .findings import Finding
@@ -145,4 +145,6 @@ def _linked(B: Bounds, net: DenseNet, z: Bounded) -> Bounded:
     if groups is None:
         return f.activation(B, net.loss.link_name, {}, z)
     ends = np.cumsum(groups)
-    return stacked([f.activation(B, "softmax", {}, z[end - n : end]) for end, n in zip(ends, groups, strict=True)])
+    return joined(
+        np.concatenate, [f.activation(B, "softmax", {}, z[end - n : end]) for end, n in zip(ends, groups, strict=True)]
+    )

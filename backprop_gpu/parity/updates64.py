@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .bounds import Bounded, Bounds, absolute, maximum, sign, sum_over, where
-from .elementary64 import sqrt
+from .bounds import Bounded, Bounds, maximum, sign, sum_over, where
+from .elementary import sqrt
 from .formulas64 import Parameters
 
 State = Callable[[int], Bounded]
@@ -61,7 +61,7 @@ def penalized(B: Bounds, theta: Bounded, grad: Bounded, l1: Bounded | None, l2: 
 def penalty_cost(B: Bounds, theta: Bounded, value: Bounded, l1: Bounded | None, l2: Bounded | None) -> Bounded:
     """value + l2/2 |theta|^2 + l1 |theta|_1."""
     value = value if l2 is None else value + sum_over(theta * theta) * (0.5 * l2)
-    return value if l1 is None else value + sum_over(absolute(theta)) * l1
+    return value if l1 is None else value + sum_over(abs(theta)) * l1
 
 
 def global_norm(B: Bounds, grad: np.ndarray) -> Bounded:
@@ -80,7 +80,7 @@ def global_norm(B: Bounds, grad: np.ndarray) -> Bounded:
 
 def clip_factor(B: Bounds, norm: Bounded, max_norm: float) -> Bounded:
     """min(1, max_norm / norm)."""
-    return where(norm > max_norm, B.over(max_norm, maximum(norm, max_norm)), 1.0, B)
+    return where(norm > max_norm, max_norm / maximum(norm, max_norm), 1.0, B)
 
 
 def step_numbers(optimizer: str, p: Parameters, t: int, learning_rate: float) -> list[float]:

@@ -12,7 +12,7 @@ from backprop_gpu import parity
 FOLDER = Path(parity.__file__).parent
 REFERENCE = (
     "bounds",
-    "elementary64",
+    "elementary",
     "formulas64",
     "norms64",
     "updates64",
@@ -22,7 +22,7 @@ REFERENCE = (
     "step_replay",
     "hypotheses",
 )
-TEXT_ALONE = ("bounds", "elementary64", "formulas64", "norms64", "updates64", "products")
+TEXT_ALONE = ("bounds", "elementary", "formulas64", "norms64", "updates64", "products")
 
 
 def imported(name: str) -> set[str]:

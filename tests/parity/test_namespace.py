@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from backprop_gpu.maths.special import erf
-from backprop_gpu.parity.bounded_array import BoundedArray, MaskArray, as_mask, received
-from backprop_gpu.parity.bounded_namespace import BoundedNamespace
 from backprop_gpu.parity.claims import arithmetic_of
+from backprop_gpu.parity.namespace import BoundedArray, BoundedNamespace, MaskArray, as_mask, received
 
 BOUNDS = arithmetic_of("numpy", "fp64")
 XP = BoundedNamespace(BOUNDS)
@@ -153,7 +152,7 @@ def test_combined_masks_are_open_exactly_where_a_device_may_differ(combine: Any,
             for y in ({False, True} if ob else {vb})
         }
         assert bool(out.value[0]) == bool(plain(np.bool(va), np.bool(vb)))
-        assert bool(out.open[0]) == (len(possible) == 2)
+        assert bool(out.undetermined[0]) == (len(possible) == 2)
 
 
 @pytest.mark.parametrize("relation", ["greater", "greater_equal", "less", "less_equal", "equal", "not_equal"])
@@ -163,17 +162,17 @@ def test_a_comparison_is_open_where_the_operands_may_cross(relation: str) -> Non
     b = BoundedArray(BOUNDS, np.array([1.0, 1.0, 1.2, 1.3, 4.0]), np.array([0.0, 0.0, 0.3, 0.1, 0.1]))
     mask = as_mask(getattr(XP, relation)(a, b))
     np.testing.assert_array_equal(mask.value, getattr(np, relation)(a.v, b.v))
-    np.testing.assert_array_equal(mask.open, [False, True, True, False, False])
+    np.testing.assert_array_equal(mask.undetermined, [False, True, True, False, False])
     operators = {"greater": a > b, "greater_equal": a >= b, "less": a < b, "less_equal": a <= b, "equal": a == b}
     if relation in operators:
-        np.testing.assert_array_equal(as_mask(operators[relation]).open, mask.open)
+        np.testing.assert_array_equal(as_mask(operators[relation]).undetermined, mask.undetermined)
 
 
 def test_masks_move_with_their_doubt() -> None:
     mask = MaskArray(np.array([[True, False]]), np.array([[False, True]]))
-    np.testing.assert_array_equal(XP.reshape(mask, (2,)).open, [False, True])
-    np.testing.assert_array_equal(mask[0, ::-1].open, [True, False])
-    np.testing.assert_array_equal(XP.concat([mask, np.array([[True]])], axis=1).open, [[False, True, False]])
+    np.testing.assert_array_equal(XP.reshape(mask, (2,)).undetermined, [False, True])
+    np.testing.assert_array_equal(mask[0, ::-1].undetermined, [True, False])
+    np.testing.assert_array_equal(XP.concat([mask, np.array([[True]])], axis=1).undetermined, [[False, True, False]])
     np.testing.assert_array_equal(XP.astype(mask, XP.float64).e, [[0.0, 1.0]])
     assert mask.shape == (1, 2)
 

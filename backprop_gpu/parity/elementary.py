@@ -20,33 +20,45 @@ def _result(x: Bounded, name: str, v: Any, top: float, spread: Any) -> Bounded:
     """v with the spread of what came in and the function's own error; ``spread`` None: x is exact."""
     B = x.bounds
     r = 2.0 * B.ulps[name] * B.u + 2.0 * OWN_ULPS * U64
-    return Bounded(B, v, top, r=r, a=B.eta, e=spread).checked()
+    e = None if spread is None else np.where(x.error() == 0.0, 0.0, spread)
+    return x.rounded(v, top, r=r, a=B.eta, e=e)
+
+
+def _top(v: Any) -> float:
+    return float(np.max(np.abs(v), initial=0.0))
+
+
+def _exp_spread(x: Bounded) -> Any:
+    """e^v (e^e - 1); an e so large that this is 0 times infinity leaves e^(v + e)."""
+    if x.exact:
+        return None
+    e = x.error()
+    near = np.exp(x.v) * np.expm1(e)
+    return near if np.max(e, initial=0.0) < 700.0 else np.where(e < 700.0, near, np.exp(x.v + e))
 
 
 def exp(x: Bounded) -> Bounded:
     """e^x."""
     v = np.exp(x.v)
-    return _result(x, "exp", v, float(np.max(v)), None if x.exact else v * np.expm1(x.error()))
+    return _result(x, "exp", v, _top(v), _exp_spread(x))
 
 
 def expm1(x: Bounded) -> Bounded:
     """e^x - 1."""
     v = np.expm1(x.v)
-    return _result(x, "expm1", v, float(np.max(np.abs(v))), None if x.exact else (v + 1.0) * np.expm1(x.error()))
+    return _result(x, "expm1", v, _top(v), _exp_spread(x))
 
 
 def log(x: Bounded) -> Bounded:
     """The natural logarithm; its derivative is largest at the smallest number x may be."""
     v = np.log(x.v)
-    spread = None if x.exact else x.error() / np.maximum(x.v - x.error(), 0.0)
-    return _result(x, "log", v, float(np.max(np.abs(v))), spread)
+    return _result(x, "log", v, _top(v), None if x.exact else x.error() / np.maximum(x.v - x.error(), 0.0))
 
 
 def log1p(x: Bounded) -> Bounded:
     """log(1 + x)."""
     v = np.log1p(x.v)
-    spread = None if x.exact else x.error() / np.maximum(1.0 + x.v - x.error(), 0.0)
-    return _result(x, "log1p", v, float(np.max(np.abs(v))), spread)
+    return _result(x, "log1p", v, _top(v), None if x.exact else x.error() / np.maximum(1.0 + x.v - x.error(), 0.0))
 
 
 def tanh(x: Bounded) -> Bounded:
@@ -71,7 +83,7 @@ def sigmoid(x: Bounded) -> Bounded:
     if not x.exact:
         incoming = x.error()
         own = own + np.minimum(v * rest * incoming + 0.0482 * incoming * incoming, 1.0)
-    return Bounded(B, v, 1.0, r=3.0 * B.rounding, a=2.0 * B.eta, e=own)
+    return x.rounded(v, 1.0, r=3.0 * B.rounding, a=2.0 * B.eta, e=own)
 
 
 def erf(x: Bounded) -> Bounded:
@@ -83,16 +95,39 @@ def erf(x: Bounded) -> Bounded:
     return _result(x, "erf", erf64(x.v), 1.0, spread)
 
 
+def sin(x: Bounded) -> Bounded:
+    """sin x."""
+    return _result(x, "sin", np.sin(x.v), 1.0, None if x.exact else np.minimum(x.error(), 2.0))
+
+
+def cos(x: Bounded) -> Bounded:
+    """cos x."""
+    return _result(x, "cos", np.cos(x.v), 1.0, None if x.exact else np.minimum(x.error(), 2.0))
+
+
 def sqrt(x: Bounded) -> Bounded:
     """The square root: correctly rounded like an arithmetic operation, but for torch's."""
     B, v = x.bounds, np.sqrt(x.v)
     r, top = (2.0 * B.ulps["sqrt"] * B.u + U64 if B.u else 0.0), math.sqrt(x.top)
     if x.exact:
-        return Bounded(B, v, top, r=r)
+        return x.rounded(v, top, r=r, a=0.0)
     error = x.error()
-    low = np.sqrt(np.maximum(x.v - error, 0.0))
-    spread = np.where(v + low > 0.0, error / np.where(v + low > 0.0, v + low, 1.0), 0.0)
-    return Bounded(B, v, top, r=r, e=np.where(v == 0.0, np.sqrt(error), spread))
+    total = v + np.sqrt(np.maximum(x.v - error, 0.0))
+    spread = np.where(v > 0.0, error / np.where(total > 0.0, total, 1.0), np.sqrt(error))
+    return x.rounded(v, top, r=r, a=0.0, e=spread)
+
+
+def power(x: Bounded, p: float) -> Bounded:
+    """x^p for a number p: the slope is largest at one end of what x may be."""
+    if p == 0:
+        return x.like(np.ones_like(x.v), 1.0, k=1)  # whatever x is
+    if p == 1:
+        return x
+    error = x.error()
+    low, high = np.maximum(np.abs(x.v) - error, 0.0), np.abs(x.v) + error
+    slope = abs(p) * np.maximum(low ** (p - 1.0), high ** (p - 1.0))
+    v = x.v ** float(p)
+    return _result(x, "square" if p == 2 else "pow", v, _top(v), slope * error)
 
 
 _STEP, _LAST, _ORDER = 1.0 / 32.0, 6.0, 8  # erf(6) rounds to 1
