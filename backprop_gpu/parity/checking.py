@@ -24,10 +24,10 @@ from .class_weights import judge_class_weights, row_weights
 from .classify import classify
 from .findings import Finding
 from .judge import Judge
+from .oracle.products import LONG
 from .prediction import judge_prediction
 from .probe_sums import probe_sums
 from .probes import LayerShape, probe, shapes_of
-from .products import LONG
 from .recorded_epochs import EpochPlan, judge_epochs, rows_and_batch
 from .report import Drift, Report
 from .step_replay import Replayed, judge_step

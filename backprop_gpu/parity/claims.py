@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, did_you_mean
-from .bounds import Bounds
+from .oracle.bounds import Bounds
 
 # Units in the last place by which functions may miss, from each library's own documents.
 # numpy: at most 4 for its SIMD loops (the published figures are 2.52 for exp and 3.83 for log in float32); its square

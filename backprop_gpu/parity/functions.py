@@ -16,13 +16,14 @@ from ..backends import get_backend
 from ..backends.base import Backend
 from ..devices import one_line
 from ..errors import BackpropError, CheckpointError, ConfigError, DataError, MissingDependencyError
-from .bounds import Bounded, Bounds
+from .bounded_array import BoundedArray, MaskArray, Untraceable, as_mask, received
 from .claims import CLAIMS, arithmetic_of, claim_of
 from .findings import Finding
 from .judge import Kept, ratios
-from .namespace import BoundedArray, BoundedNamespace, MaskArray, Untraceable, as_mask, received
+from .namespace import BoundedNamespace
 from .operand_precision import operands_rounded
-from .products import LONG
+from .oracle.bounds import Bounded, Bounds
+from .oracle.products import LONG
 from .report import Report
 
 # A bound as large as this part of the largest number of an output decides little: the judgement says so.

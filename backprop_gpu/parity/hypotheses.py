@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from . import formulas64 as f
 from .findings import Finding
 from .hypotheses_layers import forward_of
 from .judge import Kept
-from .products import Product
+from .oracle import layers
+from .oracle.products import Product
 from .trace import StepTrace
 
 MOST_TERMS = 256  # that are tried one by one
@@ -203,7 +203,7 @@ def entering(finding: Finding, kept: Kept, trace: StepTrace) -> str:
     if g(p.v).shape != kept.got.shape:
         return ""
     rate = r.dropout[l - 1] if 0 < l <= len(r.dropout) else 0.0
-    mask = f.philox_mask(r.sizes[l], rate, r.seed, l, trace.t, np.arange(p.v.shape[1])) if rate else True
+    mask = layers.philox_mask(r.sizes[l], rate, r.seed, l, trace.t, np.arange(p.v.shape[1])) if rate else True
     b = 0.0 if p.plus is None else p.plus.astype(np.float64)
     for text, z in _products(p, b):
         a = np.where(mask, g(z) / (1.0 - rate), 0.0)

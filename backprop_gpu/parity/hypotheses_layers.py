@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from . import formulas64 as f
 from .claims import bounds_of
 from .findings import Finding
 from .judge import Kept
+from .oracle import layers, losses
 from .trace import Call, StepTrace, layer_calls
 
 PRECISIONS = {11: "tf32 or fp16", 8: "bf16"}
@@ -58,7 +58,7 @@ def other_activation(finding: Finding, kept: Kept, trace: StepTrace) -> str:
         return "g is missing: it is Z"
     B = bounds_of("numpy", "fp64")
     for name in OTHERS:
-        if name != own and explains(kept, f.activation(B, name, {}, B.given(z)).v):
+        if name != own and explains(kept, layers.activation(B, name, {}, B.given(z)).v):
             return f"it is {name} of Z, not {own}"
     return ""
 
@@ -98,7 +98,7 @@ def masks(finding: Finding, kept: Kept, trace: StepTrace) -> str:
     rate = r.dropout[l - 1] if 0 < l <= len(r.dropout) else 0.0
     if name not in ("A", "dZ", "dU") or not rate or call is None:
         return ""
-    mask = f.philox_mask(r.sizes[l], rate, r.seed, l, trace.t, np.arange(kept.got.shape[1]))
+    mask = layers.philox_mask(r.sizes[l], rate, r.seed, l, trace.t, np.arange(kept.got.shape[1]))
     scale = 1.0 / (1.0 - rate)
     if name == "A":
         whole = call.revealed["G"].astype(np.float64) if "G" in call.revealed else None
@@ -130,7 +130,7 @@ def _output(trace: StepTrace) -> tuple[np.ndarray, np.ndarray] | None:
     if call is None or not trace.Y.shape[0]:  # a prediction has no targets
         return None
     labels = trace.Y.shape[0] != r.sizes[-1]
-    Y = f.one_hot(trace.Y, r.sizes[-1]) if labels else trace.Y.astype(np.float64)
+    Y = losses.one_hot(trace.Y, r.sizes[-1]) if labels else trace.Y.astype(np.float64)
     return call.wrote["A"].astype(np.float64), Y
 
 
@@ -151,7 +151,7 @@ def output(finding: Finding, kept: Kept, trace: StepTrace) -> str:
     w = None if trace.weights is None else trace.weights.astype(np.float64)
 
     def delta(y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-        d = f.loss_delta(B, r.loss, r.loss_parameters, B.given(Z), B.given(y)).v * _scale(trace)
+        d = losses.loss_delta(B, r.loss, r.loss_parameters, B.given(Z), B.given(y)).v * _scale(trace)
         return d if weights is None else weights * d
 
     others = {"the labels are those of class + 1": (np.roll(Y, 1, axis=0), w)}
@@ -165,7 +165,7 @@ def output(finding: Finding, kept: Kept, trace: StepTrace) -> str:
     for text, (y, weights) in others.items():
         if explains(kept, delta(y, weights), 1e-5) and not explains(kept, kept.want, 0.0):
             return text
-    link = f.activation(B, f.LINKS.get(r.loss, "identity"), {}, B.given(Z)).v * _scale(trace)
+    link = layers.activation(B, losses.LINKS.get(r.loss, "identity"), {}, B.given(Z)).v * _scale(trace)
     link = link if w is None else w * link
     return "the targets are not subtracted: it is AL" if explains(kept, link, 1e-5) else ""
 
@@ -177,7 +177,7 @@ def one_loss(finding: Finding, kept: Kept, trace: StepTrace) -> str:
         return ""
     (Z, Y), B = found, bounds_of("numpy", "fp64")
     w = None if trace.weights is None else trace.weights.astype(np.float64)
-    each = f.weighted_loss(B, r.loss, r.loss_parameters, B.given(Z), B.given(Y), w).v.reshape(-1)
+    each = losses.weighted_loss(B, r.loss, r.loss_parameters, B.given(Z), B.given(Y), w).v.reshape(-1)
     D = float(Z.shape[1] if w is None else w.sum()) if r.reduction == "mean" else 1.0
     off = float(kept.got.reshape(-1)[0] - kept.want.reshape(-1)[0]) * D
     room = 1.1 * float(kept.bound.reshape(-1)[0]) * D

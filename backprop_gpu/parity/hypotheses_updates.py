@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from . import updates64 as u
 from .findings import Finding
 from .judge import Kept
+from .oracle import updates
 from .trace import Call, StepTrace
 
 NEAR = 1e-3  # relative, for a number that is worked out from many entries
@@ -32,9 +32,9 @@ def step_numbers(finding: Finding, kept: Kept, trace: StepTrace) -> str:
         return ""
     r, t = trace.recipe, trace.t + 1
     p = r.optimizer_parameters
-    rate = p["learning_rate"] * u.schedule_factor(r.schedule, r.schedule_parameters, trace.t, r.total_steps)
+    rate = p["learning_rate"] * updates.schedule_factor(r.schedule, r.schedule_parameters, trace.t, r.total_steps)
     for other in (t + 1, t - 1):
-        if other >= 1 and _close(kept, np.array(u.step_numbers(r.optimizer, p, other, rate)), 0.0):
+        if other >= 1 and _close(kept, np.array(updates.step_numbers(r.optimizer, p, other, rate)), 0.0):
             return f"the bias correction of step {other}, not of step {t}"
     return ""
 

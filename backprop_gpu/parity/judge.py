@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from .bounds import Bounded
 from .findings import Finding, Verdict
-from .products import Gate, Product
+from .oracle.bounds import Bounded
+from .oracle.products import Gate, Product
 
 BLOCK = 16_384  # entries: a dozen float64 arrays of them stay in a second-level cache
 

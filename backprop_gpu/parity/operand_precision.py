@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from .namespace import BoundedArray
+from .bounded_array import BoundedArray
 
 PRECISIONS = {11: "tf32 or fp16", 8: "bf16"}
 MANY = 100  # entries, from which on a correlation of 1/2 is no accident: five standard deviations

@@ -10,14 +10,14 @@ import numpy as np
 
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
-from . import formulas64 as f
-from . import norms64 as norms
-from .bounds import Bounded, Bounds, joined
 from .claims import KINDS, bounds_of
 from .classify import classify
 from .findings import Finding
 from .judge import Judge
-from .products import Product, Recorded
+from .oracle import layers
+from .oracle.bounds import Bounded, Bounds
+from .oracle.operations import joined
+from .oracle.products import Product, Recorded
 from .step_end import BrokenStep
 from .step_replay import Layer, Replayed, StepReplay
 from .trace import Call, Recorder, StepTrace, recipe_of
@@ -117,12 +117,12 @@ class _Prediction(StepReplay):
             "dense", f"Z{l}", Z.x, product.__getitem__, k=product.k, inputs=[before.name], product=product
         )
         call, own = self.calls.next("batch_norm"), {k: self.parameters[f"{k}{l}"] for k in ("mean", "variance")}
-        mean, r = B.given(own["mean"]), norms.inverse_std(B, B.given(own["variance"]))
+        mean, r = B.given(own["mean"]), layers.inverse_std(B, B.given(own["variance"]))
         gamma, beta = (self.theta[f"{name}{l}"] for name in ("gamma", "b"))
         scale = gamma.given(B) * r
         U = B.total(scale * Z.given(B), -(scale * mean), beta.given(B))
         z = Z.wide
-        spread = np.sqrt(z.var(axis=1, keepdims=True) + norms.EPSILON)
+        spread = np.sqrt(z.var(axis=1, keepdims=True) + layers.EPSILON)
         self.by_batch[l] = gamma.wide * (z - z.mean(axis=1, keepdims=True)) / spread + beta.wide
         return lambda rows: U[rows], [f"Z{l}"], call
 
@@ -134,7 +134,7 @@ class _Prediction(StepReplay):
             return ""
         name, parameters = self._activation(l)
         U = Bounded(self.B, self.by_batch[l], math.inf)
-        other = U.v if found.tensor[0] == "U" else f.activation(self.B, name, parameters, U).v
+        other = U.v if found.tensor[0] == "U" else layers.activation(self.B, name, parameters, U).v
         near = np.abs(kept.got - other) <= CLOSE * max(float(np.max(np.abs(other))), 1e-30)
         return "normalized by the statistics of these rows, not by the running ones" if near.all() else ""
 
@@ -143,8 +143,9 @@ def _linked(B: Bounds, net: DenseNet, z: Bounded) -> Bounded:
     """AL from the logits."""
     groups = getattr(net.loss, "groups", None)
     if groups is None:
-        return f.activation(B, net.loss.link_name, {}, z)
+        return layers.activation(B, net.loss.link_name, {}, z)
     ends = np.cumsum(groups)
     return joined(
-        np.concatenate, [f.activation(B, "softmax", {}, z[end - n : end]) for end, n in zip(ends, groups, strict=True)]
+        np.concatenate,
+        [layers.activation(B, "softmax", {}, z[end - n : end]) for end, n in zip(ends, groups, strict=True)],
     )

@@ -20,12 +20,12 @@ from ..maths.random import host_generator
 from ..network.step import TrainingStep
 from ..training.batches import SHUFFLE_STREAM, BatchBuffers, Batches, StreamedBatches
 from ..training.passes import Pass
-from . import updates64 as u
-from .bounds import U64, Bounded
 from .claims import bounds_of
 from .classify import classify
 from .findings import Finding
 from .judge import Judge
+from .oracle import updates
+from .oracle.bounds import U64, Bounded
 from .step_replay import judge_step
 from .trace import recipe_of, trace_step
 
@@ -248,8 +248,8 @@ class _Epochs:
         D = 1.0 if r.reduction == "sum" else float(m) if total is None else total
         over = 1.0 / D if r.penalty_over == "examples" else 1.0
         rate = r.optimizer_parameters["learning_rate"]
-        rate *= u.schedule_factor(r.schedule, r.schedule_parameters, t, r.total_steps)
-        own = u.step_numbers(r.optimizer, r.optimizer_parameters, t + 1, rate)
+        rate *= updates.schedule_factor(r.schedule, r.schedule_parameters, t, r.total_steps)
+        own = updates.step_numbers(r.optimizer, r.optimizer_parameters, t + 1, rate)
         return np.array([1.0 / D, r.l1 * over, r.l2 * over, *own])
 
     def _numbers(self, t: int, m: int, total: float | None, where: str) -> None:

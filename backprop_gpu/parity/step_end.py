@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from . import updates64 as u
-from .bounds import U64, Bounded, Bounds
 from .judge import Judge
-from .products import Recorded
+from .oracle import updates
+from .oracle.bounds import U64, Bounded, Bounds
+from .oracle.products import Recorded
 from .trace import Call, StepTrace
 
 TINY = 2.0**24
@@ -93,11 +93,11 @@ class StepEnd:
         theta, before = Recorded(trace.theta), Recorded(gradient)
 
         def penalized(rows: slice) -> Bounded:
-            return u.penalized(B, theta.given(B, rows), before.given(B, rows), *strengths)
+            return updates.penalized(B, theta.given(B, rows), before.given(B, rows), *strengths)
 
         judge.compare("penalty", "dW+penalty", trace.grad[:n], penalized, inputs=names)
         judge.same("penalty", "db applied", trace.grad[n:], gradient[n:], names)
-        cost = u.penalty_cost(B, theta.given(B, slice(n)), B.given(value), *strengths)
+        cost = updates.penalty_cost(B, theta.given(B, slice(n)), B.given(value), *strengths)
         judge.compare("penalty", "J", trace.value, cost, k=n, inputs=["value"])
 
     def _clip(self) -> np.ndarray | None:
@@ -106,11 +106,11 @@ class StepEnd:
             return None
         wrote, grad = self.calls.next("global_norm").wrote, self.trace.grad
         gradients = ["gradient", "dW+penalty", "db applied"]
-        norm = u.global_norm(B, grad)
+        norm = updates.global_norm(B, grad)
         self.judge.compare("global_norm", "norm", wrote["norm"], norm.checked(), k=grad.size, inputs=gradients)
         # Beyond what its dtype holds to full precision, the norm that was written is not the one of the factor.
         held = not np.isfinite(grad).all() or B.eta <= norm.v[0] <= B.largest
-        factor = u.clip_factor(B, B.given(wrote["norm"]) if held else norm, limit)
+        factor = updates.clip_factor(B, B.given(wrote["norm"]) if held else norm, limit)
         self.judge.compare("global_norm", "clip factor", wrote["factor"], factor, inputs=["norm"])
         return wrote["factor"]
 
@@ -118,8 +118,8 @@ class StepEnd:
         """The step's numbers as recorded, after they were judged."""
         r, B, t = self.recipe, self.B, self.trace.t
         p, calls = r.optimizer_parameters, self.calls.all("update")
-        rate = p["learning_rate"] * u.schedule_factor(r.schedule, r.schedule_parameters, t, r.total_steps)
-        numbers = np.array(u.step_numbers(r.optimizer, p, t + 1, rate))
+        rate = p["learning_rate"] * updates.schedule_factor(r.schedule, r.schedule_parameters, t, r.total_steps)
+        numbers = np.array(updates.step_numbers(r.optimizer, p, t + 1, rate))
         wanted = Bounded(B, numbers, float(np.abs(numbers).max()), r=B.u + 64.0 * U64 if B.u else 0.0, a=B.eta)
         for call in calls:
             recorded = call.numbers["scalars"]
@@ -149,14 +149,16 @@ class StepEnd:
         for k, after in enumerate(slots_after[:n_slots]):
 
             def slot(rows: slice, k: int = k) -> Bounded:
-                return u.new_slot(B, r.optimizer, p, k, gradient(rows), lambda i: slots[i].given(B, rows), numbers[0])
+                return updates.new_slot(
+                    B, r.optimizer, p, k, gradient(rows), lambda i: slots[i].given(B, rows), numbers[0]
+                )
 
             judge.compare("update", f"slot {k}", after.x, slot, inputs=inputs)
 
         def theta(rows: slice) -> Bounded:
             old, new = (lambda i: slots[i].given(B, rows)), (lambda i: slots_after[i].given(B, rows))
             decay = rows.stop <= n
-            return u.new_theta(B, r.optimizer, p, before.given(B, rows), gradient(rows), old, new, numbers, decay)
+            return updates.new_theta(B, r.optimizer, p, before.given(B, rows), gradient(rows), old, new, numbers, decay)
 
         names = [f"slot {k}" for k in range(n_slots)]
         judge.compare("update", "theta", trace.theta_after, theta, inputs=[*inputs, *names], cuts=(n,))
@@ -165,6 +167,6 @@ class StepEnd:
         moved = Recorded(trace.theta_after)
 
         def average(rows: slice) -> Bounded:
-            return u.new_average(B, slots[-1].given(B, rows), moved.given(B, rows), numbers[-1])
+            return updates.new_average(B, slots[-1].given(B, rows), moved.given(B, rows), numbers[-1])
 
         judge.compare("update", "average", slots_after[-1].x, average, inputs=["theta", "step numbers"])

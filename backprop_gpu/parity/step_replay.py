@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import formulas64 as f
-from . import norms64 as norms
-from .bounds import Bounded, sum_over
 from .claims import bounds_of, exact_bounds
 from .findings import Finding
 from .judge import Judge, Kept
-from .products import Gate, Product, Recorded, row_sums
+from .oracle import layers, losses
+from .oracle.bounds import Bounded
+from .oracle.operations import sum_over
+from .oracle.products import Gate, Product, Recorded, row_sums
 from .step_end import BrokenStep, Calls, StepEnd
 from .trace import Call, StepTrace
 
@@ -136,17 +136,17 @@ class StepReplay:
 
     def _micro_batch(self, start: int, X: np.ndarray, Y: np.ndarray, w: np.ndarray | None) -> None:
         r, m = self.recipe, X.shape[1]
-        layers = [Layer("X", Recorded(X))]
+        passed = [Layer("X", Recorded(X))]
         for l in range(1, self.L + 1):
             rate = r.dropout[l - 1] if l < self.L else 0.0
             examples = start + np.arange(m)
-            mask = f.philox_mask(r.sizes[l], rate, r.seed, l, self.trace.t, examples) if rate else None
-            layers.append(self._forward(l, layers[l - 1], mask, rate, w))
-        dZ, late = self._output(layers[self.L].A, Y, w)
+            mask = layers.philox_mask(r.sizes[l], rate, r.seed, l, self.trace.t, examples) if rate else None
+            passed.append(self._forward(l, passed[l - 1], mask, rate, w))
+        dZ, late = self._output(passed[self.L].A, Y, w)
         for l in range(self.L, 0, -1):
-            self._weights(l, dZ, layers[l - 1], late)
+            self._weights(l, dZ, passed[l - 1], late)
             if l > 1:
-                dZ = self._backward(l, dZ, layers[l - 1], late)
+                dZ = self._backward(l, dZ, passed[l - 1], late)
 
     def _forward(self, l: int, before: Layer, mask: np.ndarray | None, rate: float, w: np.ndarray | None) -> Layer:
         B, judge, entered, (name, parameters) = self.B, self.judge, [before.name], self._activation(l)
@@ -163,7 +163,7 @@ class StepReplay:
         if Z is not None:  # kept apart, judged apart
             judge.compare(own, f"{pre}{l}", Z.x, z, k=k, inputs=entered, gate=gate, product=product)
             entered = [f"{pre}{l}"]
-        elif name in f.NEEDS_Z or min(parameters.values(), default=0.0) < 0.0:
+        elif name in layers.NEEDS_Z or min(parameters.values(), default=0.0) < 0.0:
             layer.entering = z
         if mask is not None and "mask" in call.revealed:
             judge.same(own, f"mask{l}", call.revealed["mask"], mask)
@@ -171,7 +171,7 @@ class StepReplay:
         k = k if Z is None else 1
 
         def activated(rows: slice) -> Bounded:
-            return f.activation(B, name, parameters, z(rows) if Z is None else Z.given(B, rows))
+            return layers.activation(B, name, parameters, z(rows) if Z is None else Z.given(B, rows))
 
         if G is not None:
             judge.compare(own, f"G{l}", G.x, activated, k=k, inputs=entered)
@@ -179,14 +179,14 @@ class StepReplay:
 
         def surviving(rows: slice) -> Bounded:
             a = activated(rows) if G is None else G.given(B, rows)
-            return f.dropped(B, a, None if mask is None else mask[rows], rate)
+            return layers.dropped(B, a, None if mask is None else mask[rows], rate)
 
         if Z is not None:
             gate = None
         elif gate is not None and product is not None and (name not in LINEAR or mask is not None):
             gate = gate.after(layer.A.x, product.v)
         plain = name == "identity" and mask is None and Z is None
-        entering = None if plain or product is None or Z is not None else (product, f.activating(name, parameters))
+        entering = None if plain or product is None or Z is not None else (product, layers.activating(name, parameters))
         whole, given = product if plain else None, entered + masked
         judge.compare(
             own, f"A{l}", layer.A.x, surviving, k=k, inputs=given, gate=gate, product=whole, entering=entering
@@ -215,13 +215,13 @@ class StepReplay:
         call, w = self.calls.next("batch_norm"), None if w is None else w.astype(np.float64)
         X, r, m = Recorded(call.wrote["X"]), Recorded(call.wrote["inverse_std"]), Z.x.shape[1]
         judged = {"operation": "batch_norm", "k": m, "inputs": [f"Z{l}", "weights"]}
-        mean, variance, d = norms.moments(B, Z.given(B), w)
-        judge.compare(tensor=f"inverse_std{l}", got=r.x, reference=norms.inverse_std(B, variance), **judged)
+        mean, variance, d = layers.moments(B, Z.given(B), w)
+        judge.compare(tensor=f"inverse_std{l}", got=r.x, reference=layers.inverse_std(B, variance), **judged)
         for kind, new in (("mean", mean), ("variance", variance)):
             old = call.numbers[kind]
             if old is None:
                 raise BrokenStep("batch_norm was called without running statistics")
-            moved = norms.running(B, B.given(old), new, w)
+            moved = layers.running(B, B.given(old), new, w)
             judge.compare(tensor=f"running {kind}{l}", got=call.wrote[kind], reference=moved, **judged)
         judge.compare("batch_norm", f"X{l}", X.x, d * r.given(B), k=m, inputs=[f"Z{l}", f"inverse_std{l}"])
         gamma, beta = self.theta[f"gamma{l}"], self.theta[f"b{l}"]
@@ -238,19 +238,19 @@ class StepReplay:
         labels, L = Y.shape[0] != r.sizes[-1], self.L
 
         def targets(columns: slice) -> tuple[Bounded, Bounded, np.ndarray | None]:
-            y = f.one_hot(Y[:, columns], r.sizes[-1]) if labels else Y[:, columns]
+            y = losses.one_hot(Y[:, columns], r.sizes[-1]) if labels else Y[:, columns]
             weights = None if w is None else w[:, columns].astype(np.float64)
             return Z.given(B, (slice(None), columns)), B.given(y), weights
 
         def delta(columns: slice) -> Bounded:
             z, y, weights = targets(columns)
             factor = None if early is None else B.given(early)
-            return f.output_delta(B, r.loss, r.loss_parameters, r.form, z, y, weights, factor)
+            return losses.output_delta(B, r.loss, r.loss_parameters, r.form, z, y, weights, factor)
 
         inputs = [f"A{L}", "Y", "weights", "1/D"]
         judge.compare("output_delta", f"dZ{L}", call.wrote["dZ"], delta, inputs=inputs, axis=1)
-        loss = f.weighted_loss(B, r.loss, r.loss_parameters, *targets(slice(None)))
-        value = f.cost(loss, B.given(inverse), B.given(self.value))
+        loss = losses.weighted_loss(B, r.loss, r.loss_parameters, *targets(slice(None)))
+        value = losses.cost(loss, B.given(inverse), B.given(self.value))
         judge.compare("output_delta", "value", call.wrote["value"], value, k=Z.x.size, inputs=inputs)
         self.value = call.wrote["value"]
         dZ = Recorded(call.wrote["dZ"])
@@ -294,9 +294,11 @@ class StepReplay:
             z = z if before.Z is None else before.Z.given(B, rows)
             a = (before.A if before.G is None else before.G).given(B, rows)
             if before.G is None and mask is not None:
-                a = f.undropped(B, a, rate)
-            d = f.dropped(B, dA[rows], None if mask is None else mask[rows], rate)
-            return f.stopped(B, f.activation_vjp(B, name, parameters, d, z, a), None if mask is None else mask[rows])
+                a = layers.undropped(B, a, rate)
+            d = layers.dropped(B, dA[rows], None if mask is None else mask[rows], rate)
+            return layers.stopped(
+                B, layers.activation_vjp(B, name, parameters, d, z, a), None if mask is None else mask[rows]
+            )
 
         written = Recorded(call.wrote["dZ_prev"])
         if gate is not None and (name not in LINEAR or mask is not None):
@@ -313,7 +315,7 @@ class StepReplay:
         B, judge, wrote = self.B, self.judge, self.calls.next("batch_norm_vjp").wrote
         X, r = (B.given(layer.norm.wrote[key]) for key in ("X", "inverse_std"))
         w = None if layer.weights is None else layer.weights.astype(np.float64)
-        dZ, terms = norms.batch_norm_vjp(B, dU.given(B), X, r, self.theta[f"gamma{l}"].given(B), w)
+        dZ, terms = layers.batch_norm_vjp(B, dU.given(B), X, r, self.theta[f"gamma{l}"].given(B), w)
         m, inputs = dU.x.shape[1], [f"dU{l}", f"X{l}", f"inverse_std{l}", "weights"]
         judge.compare("batch_norm_vjp", f"dZ{l}", wrote["dZ"], dZ, k=m, inputs=inputs)
         total = sum_over(terms, axis=1)

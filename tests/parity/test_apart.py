@@ -10,25 +10,14 @@ import pytest
 from backprop_gpu import parity
 
 FOLDER = Path(parity.__file__).parent
-REFERENCE = (
-    "bounds",
-    "elementary",
-    "formulas64",
-    "norms64",
-    "updates64",
-    "products",
-    "judge",
-    "step_end",
-    "step_replay",
-    "hypotheses",
-)
-TEXT_ALONE = ("bounds", "elementary", "formulas64", "norms64", "updates64", "products")
+ORACLE = sorted((FOLDER / "oracle").glob("*.py"))
+JUDGES = [FOLDER / f"{name}.py" for name in ("judge", "step_end", "step_replay", "hypotheses")]
 
 
-def imported(name: str) -> set[str]:
-    """Modules that a file of the room imports, relative ones with their dots, wherever the import stands."""
+def imported(path: Path) -> set[str]:
+    """Modules that a file imports, relative ones with their dots, wherever the import stands."""
     found = set()
-    for node in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -37,17 +26,17 @@ def imported(name: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", REFERENCE)
-def test_the_reference_imports_nothing_of_maths(name: str) -> None:
-    assert not [module for module in imported(name) if "maths" in module]
+@pytest.mark.parametrize("path", [*ORACLE, *JUDGES], ids=lambda p: p.stem)
+def test_the_reference_imports_nothing_of_maths(path: Path) -> None:
+    assert not [module for module in imported(path) if "maths" in module]
 
 
-@pytest.mark.parametrize("name", TEXT_ALONE)
-def test_the_formulas_need_nothing_of_the_package(name: str) -> None:
-    """Only each other, NumPy and the standard library."""
-    assert not [module for module in imported(name) if module.startswith(("..", "backprop_gpu"))]
+@pytest.mark.parametrize("path", ORACLE, ids=lambda p: p.stem)
+def test_the_oracle_needs_nothing_of_the_package(path: Path) -> None:
+    """Only its own files, NumPy and the standard library."""
+    assert not [module for module in imported(path) if module.startswith(("..", "backprop_gpu"))]
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda p: p.stem)
 def test_cupy_is_not_imported_here(path: Path) -> None:
-    assert not [module for module in imported(path.stem) if module.startswith("cupy")]
+    assert not [module for module in imported(path) if module.startswith("cupy")]

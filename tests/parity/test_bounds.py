@@ -9,21 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backprop_gpu.parity import elementary as el
-from backprop_gpu.parity.bounds import (
-    Bounded,
-    Bounds,
-    Mask,
-    largest,
-    maximum,
-    minimum,
-    sign,
-    sum_over,
-    where,
-)
 from backprop_gpu.parity.claims import bounds_of
 from backprop_gpu.parity.judge import BLOCK, Judge, blocks, ratios
-from backprop_gpu.parity.products import LONG, Product, Recorded, row_sums
+from backprop_gpu.parity.oracle import elementary as el
+from backprop_gpu.parity.oracle.bounds import Bounded, Bounds, Mask
+from backprop_gpu.parity.oracle.operations import largest, maximum, minimum, sign, sum_over, where
+from backprop_gpu.parity.oracle.products import LONG, Product, Recorded, row_sums
 
 B = bounds_of("numpy", "fp32")
 F = np.float32

@@ -19,9 +19,9 @@ from support.backends import cases
 from backprop_gpu.backends.base import Backend
 from backprop_gpu.errors import CheckpointError, ConfigError, DataError, DeviceError, MissingDependencyError
 from backprop_gpu.maths.special import erf
+from backprop_gpu.parity.bounded_array import Untraceable
 from backprop_gpu.parity.claims import arithmetic_of
 from backprop_gpu.parity.functions import FunctionReport, check_step
-from backprop_gpu.parity.namespace import Untraceable
 from backprop_gpu.parity.report import Report
 
 # Every device there is, CuPy as a skip with its reason; jax where it is installed.

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from backprop_gpu.maths.special import erf
+from backprop_gpu.parity.bounded_array import BoundedArray, MaskArray, as_mask, received
 from backprop_gpu.parity.claims import arithmetic_of
-from backprop_gpu.parity.namespace import BoundedArray, BoundedNamespace, MaskArray, as_mask, received
+from backprop_gpu.parity.namespace import BoundedNamespace
 
 BOUNDS = arithmetic_of("numpy", "fp64")
 XP = BoundedNamespace(BOUNDS)

@@ -16,7 +16,7 @@ from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.parity.checking import check, replay
 from backprop_gpu.parity.claims import bounds_of
-from backprop_gpu.parity.formulas64 import loss_delta, loss_value
+from backprop_gpu.parity.oracle.losses import loss_delta, loss_value
 from backprop_gpu.parity.report import Report
 
 GROUPS = (3, 1, 2)

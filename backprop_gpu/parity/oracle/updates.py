@@ -1,6 +1,6 @@
 """What happens once per training step, in float64 with bounds: schedules, penalty, clipping, every optimizer's update.
 
-Written apart from ``maths``, as ``formulas64`` is; see there for what the arguments are.
+Written apart from ``maths``, as ``layers`` is; see there for what the arguments are.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .bounds import Bounded, Bounds, maximum, sign, sum_over, where
+from .bounds import Bounded, Bounds
 from .elementary import sqrt
-from .formulas64 import Parameters
+from .layers import Parameters
+from .operations import maximum, sign, sum_over, where
 
 State = Callable[[int], Bounded]
 """Vector k of an optimizer's state."""
