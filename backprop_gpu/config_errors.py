@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .errors import did_you_mean
+from .errors import did_you_mean, shown
 from .maths.losses import LOSSES
 from .maths.optimizers import OPTIMIZERS
 from .maths.schedules import SCHEDULES
-from .safe_yaml import shown
 
 
 @dataclass(frozen=True)

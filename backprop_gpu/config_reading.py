@@ -12,7 +12,8 @@ from .data.sources import SUFFIXES
 from .devices import ENVIRONMENT_VARIABLE, requested
 from .devices import parse as parse_device
 from .errors import ConfigError, did_you_mean
-from .safe_yaml import parse_yaml
+from .safe_files import is_absent, read_text
+from .safe_yaml import MAX_BYTES, parse_yaml
 
 
 def carried() -> dict[str, Path]:
@@ -42,7 +43,7 @@ def find(name_or_path: str | None) -> Path:
     path = Path(name_or_path)
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; give a .yaml file, or one of: {', '.join(known)}")
-    if not path.is_file():
+    if is_absent(path):
         raise ConfigError(f"no configuration at {path}{did_you_mean(path.stem, known)}; carried: {', '.join(known)}")
     return path
 
@@ -93,11 +94,10 @@ def load_config(
 def _read(path: Path) -> dict[str, Any]:
     if path.suffix.lower() in SUFFIXES:
         return {"data": {"source": str(path)}}
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
-    return parse_yaml(text, str(path))
+    settings = parse_yaml(read_text(path, ConfigError, MAX_BYTES), str(path))
+    if not settings:  # else the default data set would be trained on
+        raise ConfigError(f"{path} is empty; name the data at least, such as data: {{source: breast_cancer}}")
+    return settings
 
 
 def _overridden(data: dict[str, Any], text: str) -> dict[str, Any]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, Self
+
+_LONGEST = 80  # letters of a word that is compared with others
 
 
 class BackpropError(Exception):
@@ -70,7 +73,18 @@ class MissingDependencyError(BackpropError, ImportError):
     """An optional package is needed; the message names the command that installs it."""
 
 
+def shown(value: Any, most: int = 100, *, quoted: bool = True) -> str:
+    """A value for an error message: on one line, and cut short."""
+    text = repr(value) if quoted else " ".join(str(value).split())
+    return text if len(text) <= most else text[: most - 4] + " ..."
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the nearest known word, or an empty string."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    """Return `` (did you mean 'x'?)`` for the nearest known word, or an empty string.
+
+    Comparing takes time: only among the first thousand words, and only those that a person may have mistyped.
+    """
+    if len(word) > _LONGEST:
+        return ""
+    near = difflib.get_close_matches(word, (w for w in islice(known, 1000) if len(w) <= _LONGEST), n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -8,22 +8,18 @@ from typing import Any
 
 import yaml
 
-from .errors import ConfigError
+from .errors import ConfigError, shown
 
 MAX_DEPTH = 20
-MAX_BYTES = 1 << 20
-
-
-def shown(value: Any, most: int = 100, *, quoted: bool = True) -> str:
-    """A value for an error message: on one line, and cut short."""
-    text = repr(value) if quoted else " ".join(str(value).split())
-    return text if len(text) <= most else text[: most - 4] + " ..."
+MAX_BYTES = 1 << 18
+MAX_VALUES = 20_000  # PyYAML takes 20 microseconds and more for each
 
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader that rejects aliases, tags, duplicate keys and depth, and reads scalars as YAML 1.2 does."""
 
     depth = 0
+    values = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()
@@ -36,8 +32,11 @@ class _Loader(yaml.SafeLoader):
         if re.search("[\0\ud800-\udfff]", getattr(event, "value", None) or ""):
             raise ConfigError(f"{line}: \\0 and halves of surrogate pairs are no text; take them out")
         self.depth += 1
+        self.values += 1
         if self.depth > MAX_DEPTH:
             raise ConfigError(f"{line}: nested deeper than {MAX_DEPTH} levels")
+        if self.values > MAX_VALUES:
+            raise ConfigError(f"{line}: more than {MAX_VALUES} values; a configuration is a page or two")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from .atomic_file import write_file
-from .errors import CheckpointError
+from .errors import CheckpointError, shown
+from .safe_files import is_absent, open_regular
+
+MAX_HEADER, MAX_TENSORS = 64 << 20, 200_000
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], description: str, form: str) -> None:
@@ -43,17 +47,20 @@ def read_tensors(path: Path, form: str, what: str) -> tuple[dict[str, np.ndarray
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
+    if is_absent(path) or path.is_dir():
         raise CheckpointError(f"no {what} file at {path}")
+    _check_header(path)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: bfloat16 and such
-        reason = " ".join(str(error).split())
+        reason = shown(str(error), 200, quoted=False)
         raise CheckpointError(f"{path} is not a readable safetensors file: {reason}") from error
     if metadata.get("format") != form:
-        raise CheckpointError(f"{path} is not a backprop_gpu {what} (format {metadata.get('format')!r}, want {form!r})")
+        raise CheckpointError(
+            f"{path} is not a backprop_gpu {what} (format {shown(metadata.get('format'))}, want {form!r})"
+        )
     description = metadata.get("description", "")
     if metadata.get("sha256") != digest(tensors, description):
         raise CheckpointError(
@@ -68,8 +75,22 @@ def digest(tensors: Mapping[str, np.ndarray], description: str) -> str:
     for name in sorted(tensors):
         value = np.ascontiguousarray(tensors[name])
         sha.update(f"{name} {value.dtype.str} {tensors[name].shape}".encode())
-        sha.update(value.tobytes())
+        sha.update(value.reshape(-1).view(np.uint8).data)  # no copy
     return sha.hexdigest()
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a header that would take much more memory than it is long, before safetensors reads it."""
+    with open_regular(path, CheckpointError) as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise CheckpointError(f"{path} is not a readable safetensors file: its header does not fit in it")
+        if length > MAX_HEADER:
+            raise CheckpointError(f"{path}: its header has {length} bytes, more than the {MAX_HEADER} that are read")
+        found = file.read(length).count(b"{")  # the header is a mapping, and so is each tensor's entry
+    if found > MAX_TENSORS:
+        raise CheckpointError(f"{path}: its header has {found} entries, more than the {MAX_TENSORS} that are read")
 
 
 def _in_order(blob: bytes) -> bytes:

@@ -27,7 +27,7 @@ MODULES = frozenset(s.module for s in SOURCES)
 # What stands on which floor. A module imports only from floors below its own, or from its own folder; on the floors in
 # ONE_ROOM the modules may use each other.
 FLOORS: dict[int, tuple[str, ...]] = {
-    0: ("_notebook", "_typing", "errors", "devices", "atomic_file", "tensor_file", "native"),
+    0: ("_notebook", "_typing", "errors", "devices", "safe_files", "atomic_file", "tensor_file", "native"),
     1: ("maths",),
     2: ("backends", "textbook"),
     3: ("network",),

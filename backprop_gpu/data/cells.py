@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..errors import shown
+
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
 """Cells that count as missing, after stripping blanks and in any case."""
 
@@ -35,4 +37,6 @@ def is_number(cell: str) -> bool:
 
 def listed(names: Sequence[str], most: int = 10) -> str:
     """Names for an error message that stays on one line."""
-    return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")
+    return ", ".join(shown(name, 60, quoted=False) for name in names[:most]) + (
+        f", ... ({len(names)} in all)" if len(names) > most else ""
+    )

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..errors import CheckpointError, ConfigError, DataError, did_you_mean
+from ..errors import CheckpointError, ConfigError, DataError, did_you_mean, shown
 from .cells import listed
 from .column_checks import leave_out, mostly
 from .statistics import mean_and_scale, medians, survey
@@ -18,6 +18,7 @@ from .targets import TargetCodec
 MISSING_CHOICES = ("mean", "median", "indicator")
 UNKNOWN_CHOICES = ("error", "ignore")
 _MOST_CATEGORIES = 1000  # one-hot columns beyond this are names or identifiers, and would fill the memory
+_BLOCK_TEXTS = 1 << 16  # cells that are Python texts at the same time
 _MANY_CATEGORIES = 50  # more are likely to be names, of which new rows hold others
 _FORMAT = 1
 _PREFIX = "preprocessor."  # of the tensors' names: they travel beside the weights
@@ -149,7 +150,8 @@ class Preprocessor:
         """
         order = self._order(table)
         n_numeric, start = len(self.numeric), len(self.numeric) + len(self.indicators)
-        marked = [self.numeric.index(name) for name in self.indicators]
+        with_gaps = set(self.indicators)
+        marked = [j for j, name in enumerate(self.numeric) if name in with_gaps]
         out = np.empty((table.n_samples, len(self.feature_names)), dtype=dtype)
         for part, block in table.blocks():
             values = block if order is None else block[:, order]
@@ -167,7 +169,7 @@ class Preprocessor:
                 raise DataError(f"{cell}: {values[i, j]} does not fit {out.dtype}; correct it, or change its unit")
         out[:, start:] = 0.0
         for name, known in self.categories.items():
-            self._one_hot(table, name, np.array(known), out[:, start : start + len(known)])
+            self._one_hot(table, name, known, out[:, start : start + len(known)])
             start += len(known)
         return out
 
@@ -204,27 +206,31 @@ class Preprocessor:
             )
         if not by_name or table.numeric_names == self.numeric:
             return None
-        return [table.numeric_names.index(name) for name in self.numeric]
+        at = {name: j for j, name in enumerate(table.numeric_names)}
+        return [at[name] for name in self.numeric]
 
     def _compare_names(self, table: Table) -> None:
+        there, known = set(table.columns), set(self.columns)
         for name in self.columns:
-            if name not in table.columns:
+            if name not in there:
                 hint = did_you_mean(name, table.columns)
-                raise DataError(f"{table.source} lacks the column {name!r}, which the training data had{hint}")
+                raise DataError(f"{table.source} lacks the column {shown(name)}, which the training data had{hint}")
         for name in table.columns:
-            if name not in self.columns:
-                raise DataError(f"{table.source}: the training data had no column {name!r}; leave it out")
+            if name not in known:
+                raise DataError(f"{table.source}: the training data had no column {shown(name)}; leave it out")
 
-    def _one_hot(self, table: Table, name: str, known: np.ndarray, out: np.ndarray) -> None:
-        values = table.categorical[name]
-        at = np.minimum(np.searchsorted(known, values), len(known) - 1)
-        seen = known[at] == values
-        if self.unknown == "error" and not np.all(seen):
-            i = int(np.argmin(seen))
-            what = repr(str(values[i])) if values[i] else "a missing value"
-            problem = f"{table.where(i)}, column {name!r}: {what} is not among the training categories"
-            raise _unknown_category(f"{problem} ({listed(known.tolist())})", name, known.tolist(), table.ignored)
-        rows = np.flatnonzero(seen)
+    def _one_hot(self, table: Table, name: str, known: Sequence[str], out: np.ndarray) -> None:
+        values, number = table.categorical[name], {category: k for k, category in enumerate(known)}
+        at = np.empty(len(values), np.int64)
+        for start in range(0, len(values), _BLOCK_TEXTS):
+            block = values[start : start + _BLOCK_TEXTS].tolist()
+            at[start : start + len(block)] = [number.get(text, -1) for text in block]
+        rows = np.flatnonzero(at >= 0)
+        if self.unknown == "error" and len(rows) < len(values):
+            i = int(np.argmin(at >= 0))
+            what = shown(str(values[i])) if values[i] else "a missing value"
+            problem = f"{table.where(i)}, column {shown(name)}: {what} is not among the training categories"
+            raise _unknown_category(f"{problem} ({listed(known)})", name, list(known), table.ignored)
         out[rows, at[rows]] = 1.0
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -286,8 +292,8 @@ def _find_categories(table: Table, name: str, missing: str | None) -> tuple[str,
     found = np.unique(values)
     if len(found) > _MOST_CATEGORIES:
         raise DataError(
-            f"{table.source}: column {name!r} holds {len(found)} different texts, at most {_MOST_CATEGORIES} can be"
-            f" categories; leave it out with ignore: [{', '.join([*table.ignored, name])}]"
+            f"{table.source}: column {shown(name)} holds {len(found)} different texts, at most {_MOST_CATEGORIES} can"
+            f" be categories; leave it out with ignore: [{', '.join([*table.ignored, name])}]"
         ).with_option("ignore", [*table.ignored, name])
     return tuple(found.tolist())
 
@@ -303,7 +309,7 @@ def _refuse_gap(table: Table) -> NoReturn:
 
 def _refuse_cell(table: Table, sample: int, name: str) -> NoReturn:
     raise DataError(
-        f"{table.where(sample)}, column {name!r}: the value is missing;"
+        f"{table.where(sample)}, column {shown(name)}: the value is missing;"
         " fill it in, or set missing: mean | median | indicator for training"
     ).with_option("missing", "indicator")
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import inspect
 import logging
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from ..errors import ConfigError, DataError, did_you_mean
+from .array_files import map_array, read_archive
 from .cells import listed
 from .csv_files import column_names, read_cells, read_csv
 from .generated import friedman1, moons
@@ -176,16 +173,11 @@ def _target_columns(path: Path, target: str | int | Sequence[str | int] | None, 
 
 
 def _read_npz(path: Path, source: str, labelled: bool) -> Table:
-    wanted = ("X", "y") if labelled else ("X",)
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            names = list(archive.files)
-            arrays = {name: archive[name] for name in (*wanted, "feature_names", "classes") if name in names}
-    except _UNREADABLE as error:
-        raise _unreadable(source, error) from None
-    for name in wanted:
+    wanted = ("X", "y", "feature_names", "classes")
+    arrays, names = read_archive(path, [name for name in wanted if labelled or name != "y"], source)
+    for name in ("X", "y") if labelled else ("X",):
         if name not in arrays:
-            raise DataError(f"{source} has no array {name!r}; it holds {', '.join(names) or 'nothing'}")
+            raise DataError(f"{source} has no array {name!r}; it holds {listed(names) or 'nothing'}")
     return table_from_arrays(
         arrays["X"],
         arrays.get("y"),
@@ -197,25 +189,7 @@ def _read_npz(path: Path, source: str, labelled: bool) -> Table:
 
 def _read_npy(path: Path, target: Any, labelled: bool) -> Table:
     if not labelled:
-        return table_from_arrays(_mapped(path), source=str(path))
+        return table_from_arrays(map_array(path), source=str(path))
     if not isinstance(target, str | Path):
         raise ConfigError(f"{path}: give the file that holds y, e.g. target: y.npy")
-    return table_from_arrays(_mapped(path), _mapped(Path(target)), source=str(path))
-
-
-def _mapped(path: Path) -> np.ndarray:
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except _UNREADABLE as error:
-        raise _unreadable(str(path), error) from None
-
-
-# AttributeError: np.load returns a plain array, not an archive, for a .npy that is called .npz
-_UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error)
-
-
-def _unreadable(source: str, error: Exception) -> DataError:
-    if isinstance(error, FileNotFoundError):
-        return DataError(f"{source}: there is no such file")
-    kind = Path(source).suffix
-    return DataError(f"{source} is not a whole {kind} file of plain arrays (Python objects in it are never unpickled)")
+    return table_from_arrays(map_array(path), map_array(Path(target)), source=str(path))

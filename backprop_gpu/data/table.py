@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..safe_files import MAX_COLUMNS
 
 _BLOCK_VALUES = 1 << 20  # 8 MiB of float64: large enough to amortise a call, small beside any table worth blocking
 
@@ -37,7 +38,7 @@ class Table:
         Names of all feature columns, in the source's order.
     stored : ndarray, shape (n_stored, n_numeric)
         The numeric columns in ``columns`` order, NaN where missing; any real dtype, possibly memory-mapped.
-    categorical : mapping of str to ndarray of str, shape (n_samples,)
+    categorical : mapping of str to ndarray of str or StringDType, shape (n_samples,)
         The other columns; an empty string where missing.
     target : ndarray, shape (n_samples,) or (n_samples, n_outputs), or None
         Targets as read: integers, floats or strings.
@@ -158,18 +159,28 @@ def table_from_arrays(
         raise DataError(f"{source}: X has shape {X.shape}; it must be (n_samples, n_features): {cure}")
     if 0 in X.shape:
         raise DataError(f"{source}: X has shape {X.shape}: there is nothing in it")
+    if X.shape[1] > MAX_COLUMNS:
+        raise DataError(f"{source}: X has {X.shape[1]} columns; a table has at most {MAX_COLUMNS}: transpose it?")
     columns = tuple(f"x{j}" for j in range(X.shape[1]))
     if feature_names is not None:
-        columns = tuple(str(name) for name in feature_names)
+        columns = _names(feature_names, f"{source}: feature_names")
         if len(columns) != X.shape[1]:
             raise DataError(f"{source}: {len(columns)} feature names for {X.shape[1]} columns of X")
         if len(set(columns)) != len(columns):
             raise DataError(f"{source}: feature names must differ from each other")
-    names = () if class_names is None else tuple(str(name) for name in class_names)
+    names = () if class_names is None else _names(class_names, f"{source}: classes")
     target = None if y is None else _checked_target(np.asanyarray(y), X.shape[0], source, len(names))
     table = Table(source, columns, X, {}, target, class_names=names, named=feature_names is not None)
     k = table.n_outputs
     return replace(table, target_names=("y",) if k == 1 else tuple(f"y{j}" for j in range(k)))
+
+
+def _names(given: Any, what: str) -> tuple[str, ...]:
+    """Names that a source gives, of its columns or classes."""
+    found = np.asarray(given)
+    if found.ndim != 1 or found.dtype.kind not in "biufUO" or len(found) > MAX_COLUMNS:
+        raise DataError(f"{what} has shape {found.shape} and dtype {found.dtype}; it must be a list of names")
+    return tuple(str(name) for name in given)
 
 
 def _checked_target(y: np.ndarray, n_samples: int, source: str, n_classes: int) -> np.ndarray:

@@ -18,11 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..atomic_file import write_file
 
+from ..errors import CheckpointError
+from ..safe_files import json_memory, memory_limit, open_regular, parse_json
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
 
+_LONGEST_LINE = 1 << 20  # bytes of a line of history.jsonl
 _WIDE = 90  # columns of a terminal that have room for a bar beside the numbers
 
 
@@ -234,11 +238,39 @@ def write_history(path: str | os.PathLike[str], epochs: Sequence[Epoch]) -> None
 
 
 def history_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Read what :class:`JsonLines` wrote; a last line cut short by a crash is left out."""
-    lines = []
-    for text in Path(path).read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
+    """Read what :class:`JsonLines` wrote; a last line cut short by a crash is left out.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read, or a line before the last is not one of a history.
+    """
+    lines: list[dict[str, Any]] = []
+    with open_regular(path, CheckpointError) as file:
+        left = memory_limit(os.fstat(file.fileno()).st_size)
+        while line := file.readline(_LONGEST_LINE + 1):
+            try:
+                epoch, memory = _history_line(line, f"{path}, line {len(lines) + 1}")
+            except CheckpointError:
+                if line.endswith(b"\n") or len(line) > _LONGEST_LINE:
+                    raise
+                break
+            lines.append(epoch)
+            left -= memory
+            if left < 0:
+                raise CheckpointError(f"{path} holds more values than a history of its size; check the path")
     return lines
+
+
+def _history_line(line: bytes, where: str) -> tuple[dict[str, Any], int]:
+    """A line's epoch, and an estimate of its memory."""
+    if len(line) > _LONGEST_LINE:
+        raise CheckpointError(f"{where} is longer than {_LONGEST_LINE} bytes, so this is no history; check the path")
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        raise CheckpointError(f"{where} is not utf-8 text; take the line out, or copy the file again") from None
+    found = parse_json(text, where, CheckpointError)
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{where} is no epoch of a history but {type(found).__name__}; take the line out")
+    return found, json_memory(text)

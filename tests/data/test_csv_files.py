@@ -194,7 +194,7 @@ def test_faults_of_the_call(tmp_path: Path) -> None:
     path = write(tmp_path, MIXED)
     assert "name the target column" in refusal(path, ConfigError, target=None)
     assert "options does not apply" in refusal(path, ConfigError, options={"n": 3})
-    assert "No such file" in refusal(tmp_path / "absent.csv")
+    assert "there is no such file; check the path" in refusal(tmp_path / "absent.csv")
     assert "names a column twice" in refusal(path, ConfigError, target=["label", -1])
     for delimiter in ("::", "", "\n", '"'):
         with pytest.raises(ConfigError, match="one character"):
