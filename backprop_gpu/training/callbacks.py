@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..atomic_file import write_file
-
 from ..errors import CheckpointError
 from ..safe_files import json_memory, memory_limit, open_regular, parse_json
 
