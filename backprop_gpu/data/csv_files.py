@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -13,26 +12,15 @@ from typing import Literal
 import numpy as np
 
 from ..errors import ConfigError, DataError, did_you_mean, shown
-from ..safe_files import MAX_COLUMNS, memory_limit, open_regular
-from .cells import is_missing, is_number, listed, number
-from .column_checks import (
-    MOST_NUMBERS,
-    PLAIN_NUMBER,
-    first_code,
-    formatted_number,
-    leave_out,
-    mostly,
-    number_note,
-    text_note,
-)
+from ..safe_files import MAX_COLUMNS, open_regular
+from .cells import is_number, listed
+from .column_checks import number_note
+from .csv_columns import Column
+from .csv_targets import target_values
 from .table import Table
 
 _BLOCK_ROWS, _BLOCK_CELLS = 8192, 1 << 18  # of a block: a cell takes 60 bytes and more until it is a number
 _MAX_LINE = 16 << 20  # letters
-_MOST_DISTINCT = 100_000  # texts of a column that are told apart, many more than can be categories
-_FIRST_TEXTS = 2000  # that are kept with their lines, to say what is wrong with them
-_TEXT = np.dtypes.StringDType()  # one long text does not make room for as long a text in every row
-_STRAY_SHARE = 0.1  # fewer texts than this in a column of numbers look like typing errors, not like categories
 
 
 def read_csv(
@@ -62,15 +50,15 @@ def read_csv(
             return [header[j] for j in positions]
 
         listed_names = () if categorical == "auto" else _text_columns(path, of(features), of(targets), categorical)
-        read = [_Column(header[j], header[j] in listed_names, auto, trained, listed_names) for j in features]
-        answers = [_Column(header[j], True, False, trained, listed_names) for j in targets]
+        read = [Column(header[j], header[j] in listed_names, auto, trained, listed_names) for j in features]
+        answers = [Column(header[j], True, False, trained, listed_names) for j in targets]
         lines, stored = _read(path, delimiter, len(header), read + answers, features + targets)
     except (UnicodeDecodeError, OSError) as error:
         raise _unreadable(path, error) from None
     texts = [column.name for column in read if column.text]
     for column in read:
         column.refuse_numbers(path, texts, ignore)
-    answer, of_target = _target_values(path, answers, lines)
+    answer, of_target = target_values(path, answers, lines)
     notes = [] if trained else [note for note in (*_notes(read, stored, ignore), of_target) if note]
     return Table(
         source=str(path),
@@ -112,7 +100,7 @@ def _unreadable(path: Path, error: UnicodeDecodeError | OSError) -> DataError:
 
 
 def _read(
-    path: Path, delimiter: str, width: int, columns: list[_Column], positions: list[int]
+    path: Path, delimiter: str, width: int, columns: list[Column], positions: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fill the columns from the file; return the line on which each row starts, and the columns that hold numbers."""
     lines, blocks = _fill(path, delimiter, width, columns, positions)
@@ -130,7 +118,7 @@ def _read(
     return lines, stored
 
 
-def _notes(columns: list[_Column], stored: np.ndarray, ignored: Sequence[str]) -> Iterator[str]:
+def _notes(columns: list[Column], stored: np.ndarray, ignored: Sequence[str]) -> Iterator[str]:
     """What is surprising about how each column was read."""
     numbers = iter(stored.T)
     for column in columns:
@@ -205,7 +193,7 @@ def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _fill(
-    path: Path, delimiter: str, width: int, columns: list[_Column], positions: list[int]
+    path: Path, delimiter: str, width: int, columns: list[Column], positions: list[int]
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Add the file's cells to the columns, block by block.
 
@@ -279,209 +267,3 @@ def _text_columns(path: Path, features: list[str], targets: list[str], categoric
                 f"{path}: categorical column {shown(name)} is not a feature{hint}; they are {listed(features)}"
             )
     return tuple(categorical)
-
-
-@dataclass
-class _Column:
-    """One column while its blocks come in."""
-
-    name: str
-    text: bool
-    auto: bool = False  # its cells may turn it into text
-    trained: bool = False  # it must hold what it held in the training table
-    listed: Sequence[str] = ()  # the columns that are listed as categorical
-    turned_late: bool = False
-    parts: list[np.ndarray] = field(default_factory=list)
-    code: str | None = None  # a number with a leading zero
-    started: bool = False
-    n_numbers: int = 0
-    n_texts: int = 0
-    texts: dict[str, int] = field(default_factory=dict)  # the first ones, and the line of each
-
-    def add(self, path: Path, lines: list[int], cells: tuple[str, ...]) -> np.ndarray | None:
-        """Take the cells of some rows; the numbers that they are, or None if the column holds text."""
-        if not self.text:
-            try:
-                values = _numbers(cells)
-                self.code = self.code or first_code(cells)
-                self.started = True
-                return values
-            except ValueError:
-                self._turn(path, lines, cells)
-        kept = ["" if is_missing(cell) else cell for cell in cells]
-        self.parts.append(np.array(kept, dtype=_TEXT))
-        if self.auto:
-            texts = [(line, cell) for line, cell in zip(lines, kept, strict=True) if cell and not is_number(cell)]
-            self.n_numbers += sum(map(bool, kept)) - len(texts)
-            self.n_texts += len(texts)
-            for line, cell in texts if len(self.texts) < _FIRST_TEXTS else ():
-                self.texts.setdefault(cell, line)
-        return None
-
-    def _turn(self, path: Path, lines: list[int], cells: tuple[str, ...]) -> None:
-        """Become a column of text if that is allowed."""
-        if not self.auto:
-            at = next(i for i, cell in enumerate(cells) if not is_missing(cell) and not is_number(cell))
-            where = f"{path}, line {lines[at]}, column {shown(self.name)}: {shown(cells[at])} is not a number"
-            if self.trained:
-                how = _as_read(cells[at]) if formatted_number(cells[at]) else "correct it"
-                raise DataError(f"{where}, and in training the column held numbers; {how}")
-            raise self._categorical(f"{where}; correct it, or list the column under categorical", self.listed)
-        self.turned_late, self.text = self.started, True
-
-    def restart(self) -> None:
-        """Forget the cells, but not that they are text."""
-        self.parts, self.texts, self.n_texts, self.n_numbers, self.turned_late = [], {}, 0, 0, False
-
-    def joined(self) -> np.ndarray:
-        """All cells of a column of text."""
-        return np.concatenate(self.parts)
-
-    def distinct(self) -> list[str]:
-        """The different texts of a column of text, in the order of their first cells; missing ones left out."""
-        found: dict[str, None] = {}
-        for part in self.parts:
-            found |= dict.fromkeys(part.tolist())
-            if len(found) > _MOST_DISTINCT:
-                break
-        return [text for text in found if text]
-
-    def refuse_numbers(self, path: Path, texts: Sequence[str], ignore: Sequence[str]) -> None:
-        """Neither a typing error nor a way of writing numbers may quietly turn numbers into categories.
-
-        ``texts``: the columns that hold text; ``ignore``: those that are left out.
-        """
-        if not self.texts:
-            return
-        cell, line = next(iter(self.texts.items()))
-        strays = self.n_texts < _STRAY_SHARE * (self.n_texts + self.n_numbers)
-        distinct = self.distinct()
-        if strays or sum(map(is_number, distinct)) > MOST_NUMBERS:
-            cure = f"is not a number, but {self.n_numbers} other cells of the column are; {_as_read(cell)}"
-        elif mostly("numbers", list(self.texts)):
-            cell, line = next(pair for pair in self.texts.items() if formatted_number(pair[0]))
-            cure = f"is not read as a number; {_as_read(cell)}"
-        else:
-            return
-        problem = f"{path}, line {line}, column {shown(self.name)}: {shown(cell)} {cure}"
-        if len(distinct) <= MOST_NUMBERS:
-            raise self._categorical(f"{problem}; if the column names things, list it under categorical", texts)
-        # as categories these would be a trap: an input for each number, and for new numbers none
-        raise DataError(
-            f"{problem}; or {leave_out(self.name, ignore)}; list it under categorical only if its cells are names"
-        )
-
-    def _categorical(self, message: str, texts: Sequence[str]) -> DataError:
-        """An error with the option to list this column, too; the list is the whole list."""
-        return DataError(message).with_option("categorical", [*dict.fromkeys([*texts, self.name])])
-
-    def text_note(self, ignored: Sequence[str]) -> str:
-        """What is surprising about a column of text, if anything is."""
-        if not self.auto:
-            return ""  # it was listed
-        cells = sum(int(np.count_nonzero(part != "")) for part in self.parts)
-        return text_note(self.name, self.distinct(), cells, ignored)
-
-
-def _as_read(cell: str) -> str:
-    if formatted_number(cell):
-        return "write numbers like 1234.5: a point, no thousands mark, no % or currency"
-    return "correct it, or leave the cell empty if the value is missing"
-
-
-def _numbers(cells: tuple[str, ...]) -> np.ndarray:
-    """:func:`number` of each cell; by ``float`` alone if that will do, which is three times as fast."""
-    if "_" not in "".join(cells):
-        try:
-            return np.array(list(map(float, cells)))
-        except ValueError:
-            pass
-    return np.array([number(cell) for cell in cells])
-
-
-def _target_values(path: Path, answers: list[_Column], lines: np.ndarray) -> tuple[np.ndarray | None, str]:
-    """The targets, (n,) for one column, and what is surprising about them.
-
-    Integers if all cells are, else floats, else text; as text, too, what is listed as categorical, and whole numbers
-    that are written as codes are (007, +1), which may be the names of classes. Text that holds numbers is a target of
-    a regression all the same.
-    """
-    if not answers:
-        return None, ""
-    cells = np.stack([column.joined() for column in answers], axis=1)
-    if not np.all(present := cells != ""):
-        row, j = np.argwhere(~present)[0]
-        raise DataError(
-            f"{path}, line {lines[row]}: the target {shown(answers[j].name)} is missing; fill it in or delete the row"
-        )
-    if any(column.name in column.listed for column in answers):
-        values, note = cells, ""
-    else:
-        values = _as_numbers(cells)
-        note = _target_note(path, answers, lines, cells, values)
-    if values.dtype == _TEXT:
-        values = _of_one_width(path, values, lines)
-    return (values[:, 0] if len(answers) == 1 else values), note
-
-
-def _as_numbers(cells: np.ndarray) -> np.ndarray:
-    """Texts as int64 or float64 if that loses nothing that may be the name of a class; else as they are."""
-    flat, values, plain = cells.ravel(), np.empty(cells.size), True
-    blocks = [slice(start, start + _BLOCK_ROWS) for start in range(0, cells.size, _BLOCK_ROWS)]
-    for block in blocks:
-        texts = flat[block].tolist()
-        if any("_" in text for text in texts):
-            return cells
-        try:
-            values[block] = list(map(float, texts))
-        except ValueError:
-            return cells
-        plain = plain and all(map(PLAIN_NUMBER.fullmatch, texts))
-    if not np.all(values == np.rint(values)):
-        return values.reshape(cells.shape)
-    if not plain:
-        return cells if np.all(np.isfinite(values)) else values.reshape(cells.shape)
-    whole = np.empty(cells.size, np.int64)
-    try:
-        for block in blocks:
-            whole[block] = list(map(int, flat[block].tolist()))
-    except ValueError:
-        return values.reshape(cells.shape)
-    except OverflowError:
-        return cells
-    return whole.reshape(cells.shape)
-
-
-def _of_one_width(path: Path, cells: np.ndarray, lines: np.ndarray) -> np.ndarray:
-    """Texts as an array of texts of one width, which takes as much for each row as for the longest."""
-    lengths = np.strings.str_len(cells)
-    longest = int(lengths.max())
-    if 4 * longest * cells.size > memory_limit(path.stat().st_size):
-        row = int(np.argmax(lengths)) // cells.shape[1]
-        raise DataError(
-            f"{path}, line {lines[row]}: a target of {longest} letters is too long for the name of a class; shorten it,"
-            " or is another column the target?"
-        )
-    return cells.astype(f"U{max(1, longest)}")
-
-
-def _target_note(path: Path, answers: list[_Column], lines: np.ndarray, cells: np.ndarray, values: np.ndarray) -> str:
-    """Refuse a target whose numbers are written in a way that is not read; say which labels became one number."""
-    for j, column in enumerate(answers):
-        if values.dtype == _TEXT:
-            texts = [text for text in column.distinct() if not is_number(text)]
-            if mostly("numbers", texts):
-                row = next(i for i, text in enumerate(cells[:, j]) if formatted_number(text))
-                raise DataError(
-                    f"{path}, line {lines[row]}, target {shown(column.name)}: {shown(cells[row, j])} is not read as a"
-                    f" number; {_as_read(str(cells[row, j]))}; if it names a class, list the column under categorical"
-                ).with_option("categorical", [*dict.fromkeys([*column.listed, column.name])])
-        elif values.dtype.kind == "f" and np.all(values[:, j] == np.rint(values[:, j])):
-            first: dict[float, str] = {}
-            for text, value in zip(cells[:, j].tolist(), values[:, j].tolist(), strict=True):
-                if first.setdefault(value, text) != text:
-                    return (
-                        f"the target {column.name!r} holds {first[value]!r} and {text!r}, which are one number;"
-                        " list the column under categorical if they are two classes"
-                    )
-    return ""
