@@ -26,6 +26,7 @@ _HOMES = {
     "EarlyStopping": "training.early_stopping",
     "History": "training.history",
     "Callback": "training.callbacks",
+    "Checkpoint": "training.checkpoint",
     "Epoch": "training.callbacks",
     "Preprocessor": "data.preprocessing",
     "read_table": "data.sources",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from .network.step import TrainingStep as TrainingStep
     from .training.callbacks import Callback as Callback
     from .training.callbacks import Epoch as Epoch
+    from .training.checkpoint import Checkpoint as Checkpoint
     from .training.early_stopping import EarlyStopping as EarlyStopping
     from .training.history import History as History
     from .training.trainer import Trainer as Trainer

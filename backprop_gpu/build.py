@@ -283,13 +283,14 @@ def _trainer(config: Config, net: DenseNet, progress: bool, preprocessor: Prepro
 class _TrainingScores(Callback):
     """Scores training rows after each epoch as the validation rows are, so that the two can be compared."""
 
-    def __init__(self, trainer: Trainer, X: np.ndarray, y: np.ndarray, n_validation: int) -> None:
+    def __init__(self, X: np.ndarray, y: np.ndarray, n_validation: int) -> None:
         """Of many rows, as many as there are for validation, or a thousand: a curve needs no more."""
         rows = np.linspace(0, len(X) - 1, min(len(X), max(n_validation, 1000))).astype(np.int64)
-        self.trainer, self.X, self.y = trainer, X[rows], y[rows]
+        self.X, self.y = X[rows], y[rows]
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Add the scores to the epoch."""
+        assert self.trainer is not None, "the trainer sets it"
         with self.trainer.step.averaged():
             epoch.training = self.trainer.evaluate(self.X, self.y)
 
@@ -311,7 +312,7 @@ def run(
     verified = [] if not config.verify else [_verified(experiment, X, y)]
     run_dir = make_run_dir(config, run_dir)
     trainer = experiment.trainer
-    scored = [] if held_out is None else [_TrainingScores(trainer, X, y, len(held_out[0]))]
+    scored = [] if held_out is None else [_TrainingScores(X, y, len(held_out[0]))]
     trainer.callbacks = [*scored, JsonLines(run_dir / HISTORY_FILE), *callbacks, *trainer.callbacks]
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # the trainer says in one line that a run diverged

@@ -58,15 +58,20 @@ def read_tensors(path: Path, form: str, what: str) -> tuple[dict[str, np.ndarray
         reason = shown(str(error), 200, quoted=False)
         raise CheckpointError(f"{path} is not a readable safetensors file: {reason}") from error
     if metadata.get("format") != form:
-        raise CheckpointError(
-            f"{path} is not a backprop_gpu {what} (format {shown(metadata.get('format'))}, want {form!r})"
-        )
+        raise CheckpointError(f"{path} is {_of_another_format(metadata.get('format'), form, what)}")
     description = metadata.get("description", "")
     if metadata.get("sha256") != digest(tensors, description):
         raise CheckpointError(
             f"{path} is damaged: its contents do not match its SHA-256 digest; make it again, or copy it again"
         )
     return tensors, description
+
+
+def _of_another_format(found: object, form: str, what: str) -> str:
+    """Why a file is not read: another version of the format, or another format."""
+    if isinstance(found, str) and found.rpartition("/")[0] == form.rpartition("/")[0]:
+        return f"a {what} in format {shown(found)}, which this version of backprop_gpu cannot read; it reads {form!r}"
+    return f"not a backprop_gpu {what} (format {shown(found)}, want {form!r})"
 
 
 def digest(tensors: Mapping[str, np.ndarray], description: str) -> str:

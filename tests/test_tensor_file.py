@@ -49,7 +49,11 @@ def test_what_cannot_be_read_is_refused(path: Path) -> None:
     ):
         with pytest.raises(CheckpointError, match=message):
             read_tensors(wrong, "form/1", "thing")
-    with pytest.raises(CheckpointError, match=r"not a backprop_gpu thing \(format 'form/1', want 'form/2'\)"):
+    with pytest.raises(CheckpointError, match=r"not a backprop_gpu thing \(format 'form/1', want 'shape/1'\)"):
+        read_tensors(path, "shape/1", "thing")
+    with pytest.raises(
+        CheckpointError, match=r"a thing in format 'form/1', which this .* cannot read; it reads 'form/2'"
+    ):
         read_tensors(path, "form/2", "thing")
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
+    from .trainer import Trainer
+
 
 _LONGEST_LINE = 1 << 20  # bytes of a line of history.jsonl
 _WIDE = 90  # columns of a terminal that have room for a bar beside the numbers
@@ -67,9 +69,12 @@ class Callback:
     ----------
     every : int, default 0
         ``on_steps`` is called after each so many optimizer steps at the latest; 0 means any number of them.
+    trainer : Trainer or None
+        Whose fit it is; the trainer sets it before ``on_start``.
     """
 
     every: int = 0
+    trainer: Trainer | None = None
 
     def on_start(self, epochs: int) -> None:
         """Before the first epoch; ``epochs`` is the most there will be."""

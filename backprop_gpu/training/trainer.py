@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from ..network.step import TrainingStep
 from ..network.targets import check_rows, check_targets, check_weights
 from .callbacks import Callback, Epoch, Progress, Running
 from .capacity import DATA_ON, RoomyPass, place_data
+from .checkpoint import state_in
 from .early_stopping import COST, Best, EarlyStopping, whole
 from .fit import Fit
 from .history import History
@@ -128,7 +130,8 @@ class Trainer:
         self.turns = net.turns
         self.step = TrainingStep(net, optimizer, schedule=schedule, **settings)
         self.history = History()
-        self._told: Fit | None = None  # the fit of which callbacks are being told
+        self.current: Fit | None = None  # the fit under way
+        self._between_steps = False
 
     def fit(
         self,
@@ -137,7 +140,7 @@ class Trainer:
         *,
         sample_weight: Any = None,
         validation: tuple[Any, Any] | None = None,
-        resume: State | None = None,
+        resume: State | str | os.PathLike[str] | None = None,
         allow_change: bool = False,
     ) -> History:
         """Train.
@@ -151,13 +154,14 @@ class Trainer:
         y : (n_samples,) or (n_samples, n_outputs)
         sample_weight : (n_samples,), optional
         validation : (X, y), optional
-        resume : dict, optional
-            What :meth:`state_dict` gave in a fit of the same network, settings and data. It is gone on with: weights
+        resume : path or dict, optional
+            A checkpoint of a fit of the same network, settings and data (:class:`~backprop_gpu.Checkpoint`), or a
+            folder of them, of which the newest is taken; or what :meth:`state_dict` gave. It is gone on with: weights
             and history are in the end those of a fit that was never interrupted, bit for bit, or on another device or
             kernel set within rounding. A run that diverges falls back on weights of this state at the earliest.
         allow_change : bool, default False
-            Take up a state of other settings, such as more epochs or another learning rate; not of another network,
-            optimizer, order or number of rows.
+            Take up a state of other settings, such as more epochs or another learning rate, or of other data; not of
+            another network, optimizer, order or number of rows.
 
         Raises
         ------
@@ -180,6 +184,8 @@ class Trainer:
         if validation is not None:
             X_val = check_rows(validation[0], net.sizes[0], "validation X", net.dtype)
             validation = (X_val, check_targets(validation[1], net.loss, net.sizes[-1], X_val.shape[0]))
+        if isinstance(resume, str | os.PathLike):
+            resume = state_in(resume)
         history = self.history = History()
         self.step.release(scratch=False)  # the buffers of another fit's batches
         order = {"batch_size": self.batch_size, "shuffle": self.shuffle, "seed": self.seed}
@@ -189,8 +195,7 @@ class Trainer:
                 f"batch_size {self.batch_size} is larger than the {X.shape[0]} examples: one batch each epoch"
             )
         settings = {name: getattr(self, name) for name in ("epochs", "micro_batch", "metrics", "restore_best")}
-        settings["validation_rows"] = 0 if validation is None else len(validation[0])
-        fit = Fit(self.step, batches, history, self.early_stopping, settings)
+        fit = Fit(self.step, batches, history, self.early_stopping, settings, validation)
         if resume is not None:
             fit.load_state_dict(resume, allow_change)
         self.step.total_steps = fit.first_step + self.epochs * len(batches)
@@ -221,20 +226,20 @@ class Trainer:
         ConfigError
             Anywhere else, where a fit is not between two steps, or there is none.
         """
-        if self._told is None:
+        if self.current is None or not self._between_steps:
             raise ConfigError("a fit's state is there between two steps: call state_dict in a callback's on_epoch")
-        return self._told.state_dict()
+        return self.current.state_dict()
 
-    def _tell(self, fit: Fit, callbacks: Sequence[Callback], what: Callable[[Callback], None]) -> None:
+    def _tell(self, callbacks: Sequence[Callback], what: Callable[[Callback], None]) -> None:
         """Tell callbacks between two steps, when the state of the fit can be taken."""
-        self._told = fit
+        self._between_steps = True
         try:
             for callback in callbacks:
                 what(callback)
         finally:
-            self._told = None
+            self._between_steps = False
 
-    def _pauses(self, fit: Fit, callbacks: Sequence[Callback]) -> Pauses:
+    def _pauses(self, callbacks: Sequence[Callback]) -> Pauses:
         """Where within an epoch those callbacks are told that want to be."""
         asking = [c for c in callbacks if getattr(type(c), "on_steps", Callback.on_steps) is not Callback.on_steps]
         if not asking:
@@ -242,17 +247,20 @@ class Trainer:
         for c in asking:
             if not whole(c.every, 0):
                 raise ConfigError(f"{type(c).__name__}.every must be a whole number of steps from 0, got {c.every!r}")
-        tell = functools.partial(self._tell, fit, asking, lambda c: c.on_steps(self.step.t))
+        tell = functools.partial(self._tell, asking, lambda c: c.on_steps(self.step.t))
         return Pauses(tell, math.gcd(*(c.every for c in asking)))
 
     def _run(self, fit: Fit, validation: tuple[np.ndarray, np.ndarray] | None) -> None:
         first, history = self.net.parameters(), fit.history
         start = time.perf_counter() - (history.epochs[-1].seconds if history.epochs else 0.0)
+        self.current = fit
+        for callback in self.callbacks:
+            callback.trainer = self
         try:
             with Running(self.callbacks, self.epochs) as callbacks:
                 if history.epochs:
-                    self._tell(fit, callbacks, lambda c: c.on_resume(history.epochs))
-                pauses = self._pauses(fit, callbacks)
+                    self._tell(callbacks, lambda c: c.on_resume(history.epochs))
+                pauses = self._pauses(callbacks)
                 while not fit.over:
                     epoch = self._epoch(fit, pauses)
                     if validation is not None:
@@ -265,7 +273,7 @@ class Trainer:
                         self._check_outputs(fit.passes, epoch.epoch)
                     epoch.seconds = time.perf_counter() - start
                     history.epochs.append(epoch)
-                    self._tell(fit, callbacks, lambda c, epoch=epoch: c.on_epoch(epoch))  # type: ignore[misc]
+                    self._tell(callbacks, lambda c, epoch=epoch: c.on_epoch(epoch))  # type: ignore[misc]
                 history.stopped = "early stopping" if fit.stopped_early else "epochs"
         except KeyboardInterrupt:
             history.stopped = "interrupted"
@@ -278,6 +286,8 @@ class Trainer:
                 self.net.set_parameters(first)
                 history.best_epoch = 0
             raise
+        finally:
+            self.current = None
         self._finish(fit.best, history)
 
     def _note_of_no_number(self, epoch: Epoch, history: History) -> None:

@@ -1,0 +1,344 @@
+"""Checkpoints: the state of a fit in files, written as it goes, from which a run that was killed goes on.
+
+A checkpoint is one safetensors file (``tensor_file``): its tensors are the arrays of a state (``Trainer.state_dict``),
+its description the rest of it as JSON. It appears under its name when all of it is on the disk, so a file is whole or
+not there at all. One of which a bit has changed is refused, and the checkpoint before it is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..atomic_file import SUFFIX
+from ..errors import CheckpointError, ConfigError
+from ..maths.registry import is_number
+from ..network.state import State, take
+from ..tensor_file import read_tensors, write_tensors
+from .callbacks import Callback, Epoch
+from .early_stopping import whole
+
+if TYPE_CHECKING:
+    from .fit import Fit
+
+FORMAT = "backprop_gpu checkpoint/1"
+FOLDER = "checkpoints"  # in a run folder
+BEST_FILE = "best.safetensors"
+SECONDS = 60.0  # between two checkpoints, unless something else is asked for
+_NAME = re.compile(r"(\d{6,})-step-\d+\.safetensors")
+_TENSOR = "__tensor__"
+
+
+def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
+    """Write a tree of plain Python values and NumPy arrays.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be written; one that was there is as it was.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    write_tensors(Path(path), tensors, json.dumps(_without_arrays(state, "", tensors)), FORMAT)
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str], *, say: Callable[[str], None] = warnings.warn
+) -> tuple[dict[str, Any], Path]:
+    """The tree that :func:`save_checkpoint` wrote, and its file.
+
+    ``path``: the file; or a folder of checkpoints, or a run folder that has one, of which the newest is taken that can
+    be read. ``say`` is told of those that cannot.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or none that can be read.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return _read(path), path
+    folder = path / FOLDER if (path / FOLDER).is_dir() else path
+    files = checkpoints_in(folder)
+    files += [best for best in [folder / BEST_FILE] if best.is_file()]
+    if not files:
+        raise CheckpointError(f"no checkpoint in {folder}")
+    problems: list[str] = []
+    for file in files:
+        try:
+            tree = _read(file)
+        except CheckpointError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            say(f"{problem}; going on from {file.name}")
+        return tree, file
+    raise CheckpointError(f"no checkpoint of {folder} can be read: {problems[0]}")
+
+
+def state_in(path: str | os.PathLike[str]) -> State:
+    """The state of a fit in a checkpoint, or in the newest of a folder (:func:`load_checkpoint`)."""
+    return dict(take(load_checkpoint(path)[0], "checkpoint.fit", dict))
+
+
+def checkpoints_in(folder: str | os.PathLike[str]) -> list[Path]:
+    """The numbered checkpoints of a folder, the newest first."""
+    found = [(int(match[1]), path) for path in Path(folder).iterdir() if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    tensors, description = read_tensors(path, FORMAT, "checkpoint")
+    try:
+        tree = _with_arrays(json.loads(description), tensors)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} was written by another version of backprop_gpu ({reason})") from error
+    if not isinstance(tree, dict):
+        raise CheckpointError(f"{path} was written by another version of backprop_gpu (it holds no mapping)")
+    return tree
+
+
+def _without_arrays(value: Any, name: str, tensors: dict[str, np.ndarray]) -> Any:
+    """The tree with a reference in the place of each array, which is put into ``tensors`` under a name of its own."""
+    if isinstance(value, Mapping):
+        return {key: _without_arrays(part, f"{name}.{key}" if name else key, tensors) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without_arrays(part, f"{name}[{k}]", tensors) for k, part in enumerate(value)]
+    if not isinstance(value, np.ndarray):
+        return value
+    while name in tensors:  # parameters of someone's own may have dots in their names
+        name += "'"
+    tensors[name] = np.asarray(value, value.dtype.newbyteorder("="), order="C")
+    return {_TENSOR: name}
+
+
+def _with_arrays(value: Any, tensors: Mapping[str, np.ndarray]) -> Any:
+    if isinstance(value, list):
+        return [_with_arrays(part, tensors) for part in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {_TENSOR}:
+        return tensors[value[_TENSOR]]
+    return {key: _with_arrays(part, tensors) for key, part in value.items()}
+
+
+class Checkpoint(Callback):
+    """Writes the state of a fit to a folder as it goes; ``Trainer.fit(X, y, resume=folder)`` goes on from there.
+
+    A thread of its own writes while training goes on; only the copies of the state are made between two steps. A
+    checkpoint that cannot be written (the disk is full, say) is told of, and training goes on; those before it stay.
+    The last state of a fit is always written. What a fit has been given beside the data need not be repeated here: a
+    state that does not fit is refused, naming the setting.
+
+    Parameters
+    ----------
+    folder : path
+        Made if it is not there. One fit at a time may write to it.
+    every_steps, every_epochs : int, optional
+        Write after so many optimizer steps, or epochs.
+    every_seconds : float, optional
+        Write after so many seconds, at the next step. Left out, 60 if neither steps nor epochs are given.
+    keep : int, default 2
+        How many of the newest checkpoints are kept; more than one, so that there is another if one is damaged.
+    keep_best : bool, default False
+        Keep ``best.safetensors`` too, the state after the epoch that was best on the validation set. It is written
+        along with the next checkpoint.
+    more : mapping, optional
+        Plain values that are written along, such as the configuration; they are not read by ``fit``.
+    say : callable, default warnings.warn
+        Told in one line of a checkpoint that could not be written.
+
+    Raises
+    ------
+    ConfigError
+        For a setting out of its range; by ``fit``, for a folder that another fit writes to or has checkpoints in.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        every_steps: int | None = None,
+        every_epochs: int | None = None,
+        every_seconds: float | None = None,
+        keep: int = 2,
+        keep_best: bool = False,
+        more: Mapping[str, Any] | None = None,
+        say: Callable[[str], None] = warnings.warn,
+    ) -> None:
+        for name, number in (("every_steps", every_steps), ("every_epochs", every_epochs), ("keep", keep)):
+            if not whole(number, 1) and not (number is None and name != "keep"):
+                raise ConfigError(f"checkpoint: {name} must be a whole number from 1, got {number!r}")
+        if every_seconds is None:
+            every_seconds = SECONDS if every_steps is None and every_epochs is None else math.inf
+        elif not is_number(every_seconds) or not every_seconds > 0.0:
+            raise ConfigError(f"checkpoint: every_seconds must be above 0, got {every_seconds!r}")
+        self.folder, self.keep, self.keep_best = Path(folder), int(keep), keep_best
+        self.every, self.every_epochs, self.every_seconds = int(every_steps or 0), every_epochs, float(every_seconds)
+        self.more, self.say = dict(more or {}), say
+        self._lock: IO[bytes] | None = None
+        self._number, self._step, self._time, self._told = 1, 0, 0.0, False
+        self._writer: threading.Thread | None = None
+        self._problem: str | None = None
+        self._best: State | None = None  # of the best epoch, to be written with the next checkpoint
+        self._best_in_writing: State | None = None
+
+    # -- as a fit goes ------------------------------------------------------------------------------------------------
+
+    def on_start(self, epochs: int) -> None:
+        """Take the folder, and clear away what a killed process had half written."""
+        fit = self._fit()
+        if self.keep_best and fit.validation is None:
+            raise ConfigError("checkpoint: keep_best needs a validation set: it keeps what is best on one")
+        held = self._lock is not None
+        self.claim()
+        try:
+            there = checkpoints_in(self.folder)
+            if there and not fit.resumed:
+                raise ConfigError(
+                    f"{self.folder} has checkpoints of another fit: go on from them with "
+                    f"fit(resume={str(self.folder)!r}), give another folder, or remove it"
+                )
+            for stray in self.folder.glob(f".*{SUFFIX}"):
+                stray.unlink(missing_ok=True)
+        except BaseException:
+            if not held:
+                self.release()
+            raise
+        self._number = 1 + (int(there[0].name.partition("-")[0]) if there else 0)
+        self._step, self._time, self._told, self._best = fit.step.t, time.monotonic(), False, None
+
+    def on_steps(self, step: int) -> None:
+        """Write if it is time to."""
+        if self._writer is not None and not self._writer.is_alive():
+            self.wait()
+        enough_steps = self.every > 0 and step // self.every > self._step // self.every
+        if enough_steps or time.monotonic() - self._time >= self.every_seconds:
+            self.save()
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Write if it is time to, or the last epoch."""
+        fit = self._fit()
+        if self.keep_best and fit.best.epoch == epoch.epoch:
+            self._best = self._tree()
+        if fit.over or (self.every_epochs and epoch.epoch % self.every_epochs == 0):
+            self.save()
+        else:
+            self.on_steps(epoch.step)
+
+    def on_end(self) -> None:
+        """Wait for what is being written, and let go of the folder."""
+        self.wait()
+        self.release()
+
+    def save(self) -> None:
+        """Write a checkpoint of where the fit stands; returns when its state is copied (:meth:`wait` for the file).
+
+        To be called where ``Trainer.state_dict`` may be: from ``on_epoch`` or ``on_steps`` of a callback.
+        """
+        self.wait()
+        self._step, self._time = self._fit().step.t, time.monotonic()
+        try:
+            state = self._tree()
+        except MemoryError:
+            self._report("there is no memory for a copy of the state")
+            return
+        # The best goes first: a run that goes on from the numbered one would not make it again.
+        states = {} if self._best is None else {self.folder / BEST_FILE: self._best}
+        states[self.folder / f"{self._number:06d}-step-{self._step}.safetensors"] = state
+        self._number, self._best, self._best_in_writing = self._number + 1, None, self._best
+        self._writer = threading.Thread(target=self._write, args=(states,), name="checkpoint")
+        self._writer.start()
+
+    def wait(self) -> None:
+        """Until the last checkpoint is on the disk, or is known not to be; ``say`` is told then."""
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+            if self._problem is not None:
+                self._best = self._best or self._best_in_writing
+            self._report(self._problem)
+
+    def _report(self, problem: str | None) -> None:
+        """Of several failures in a row one is told, however long the disk stays full."""
+        if problem is not None and not self._told:
+            self.say(f"{problem}; the checkpoints before it stay, and training goes on")
+        self._told = problem is not None
+
+    def _write(self, states: Mapping[Path, State]) -> None:
+        """In the thread: the files, then no more of the old ones than are to be kept."""
+        self._problem = None
+        try:
+            for path, state in states.items():
+                save_checkpoint(path, state)
+            for old in checkpoints_in(self.folder)[self.keep :]:
+                old.unlink(missing_ok=True)
+        except CheckpointError as error:
+            self._problem = str(error)
+        except MemoryError:
+            self._problem = f"there is no memory to write {path} from"
+        except OSError as error:
+            self._problem = f"{self.folder}: {error.strerror}"
+
+    def _tree(self) -> State:
+        assert self.trainer is not None, "_fit was called"
+        return {**self.more, "fit": self.trainer.state_dict()}
+
+    def _fit(self) -> Fit:
+        if self.trainer is None or self.trainer.current is None:
+            raise ConfigError("a Checkpoint is a callback of a trainer: Trainer(net, callbacks=[Checkpoint(folder)])")
+        return self.trainer.current
+
+    # -- one fit at a time --------------------------------------------------------------------------------------------
+
+    def claim(self) -> None:
+        """Make the folder, and keep others from writing to it until :meth:`release`, or until the process ends.
+
+        Raises
+        ------
+        ConfigError
+            If another process, or another ``Checkpoint``, writes to it, or it cannot be made.
+        """
+        if self._lock is not None:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / ".lock").open("ab")
+        except OSError as error:
+            raise ConfigError(f"cannot make the checkpoint folder {self.folder}: {error.strerror}") from None
+        try:
+            _lock(lock)
+        except OSError:
+            lock.close()
+            raise ConfigError(
+                f"{self.folder} is in use by another run: wait until it has ended, or give another folder"
+            ) from None
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let others write to the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Lock a file for this open file alone, which the system undoes when it is closed, by a kill too."""
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+    else:
+        import fcntl
+
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
