@@ -30,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning  # type: ignore[assignment]
-            return _run(words)
+            options = _parse(words)
+            code = options if isinstance(options, int) else int(options.command(options))
+            sys.stdout.flush()
+            return code
     except BrokenPipeError:  # the reader of our output, such as head, has gone
         _drop_output()
         return 141
@@ -46,16 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _run(words: list[str]) -> int:
+def _parse(words: list[str]) -> argparse.Namespace | int:
+    """The options, or the exit code where argparse has done all, as for --help and --version."""
     if words[:1] == ["bench"]:  # a command of earlier versions
         raise ConfigError("the benchmarks run from a checkout of the repository now: python -m benchmarks --help")
     try:
-        options = _parser().parse_args(words)
-        code = int(options.command(options))
-    except SystemExit as done:  # argparse, after --help or --version
-        code = int(done.code or 0)
-    sys.stdout.flush()
-    return code
+        return _parser().parse_args(words)
+    except SystemExit as done:
+        return int(done.code or 0)
 
 
 def _show_warning(message: Warning | str, *unused: Any) -> None:
