@@ -8,7 +8,7 @@ from typing import Any
 
 from .backends.cpu.blas import blas
 from .backends.device_report import Row, Section
-from .backends.plan import Choice, StepSpec
+from .backends.plan import KernelChoice, StepSpec
 from .backends.protocol import Kernels
 from .build import Design, design, step_settings
 from .config import Config
@@ -25,7 +25,7 @@ class Plan:
     ----------
     spec : StepSpec
         The step, as its kernel set is asked about it.
-    choices : list of Choice
+    choices : list of KernelChoice
         What runs each operation; empty for a kernel set that does not say.
     memory : MemoryPlan
     resident : bool
@@ -35,14 +35,14 @@ class Plan:
     design: Design
     kernels: Kernels
     spec: StepSpec
-    choices: list[Choice]
+    choices: list[KernelChoice]
     memory: MemoryPlan
     resident: bool
 
     @property
     def recorded(self) -> str:
         """How an epoch is played."""
-        played = self.choices[-1] if self.choices else Choice("capture", None, "unknown")
+        played = self.choices[-1] if self.choices else KernelChoice("capture", None, "unknown")
         why = f" ({played.why})" if played.why else ""
         if played.by == "Python":
             return f"no: every operation is called by Python{why}"
@@ -95,7 +95,7 @@ def _fits(memory: MemoryPlan, there: int | None) -> bool | None:
     return None if there is None else memory.total <= there
 
 
-def _rows(choices: list[Choice]) -> list[Row]:
+def _rows(choices: list[KernelChoice]) -> list[Row]:
     """Operations in order; layers that take the same way share a line."""
     found = []
     same = sorted(choices[:-1], key=lambda c: (_order(choices, c.operation), c.by, c.why))
@@ -106,7 +106,7 @@ def _rows(choices: list[Choice]) -> list[Row]:
     return found or [Row("unknown", "this kernel set does not say")]
 
 
-def _order(choices: list[Choice], operation: str) -> int:
+def _order(choices: list[KernelChoice], operation: str) -> int:
     return next(i for i, c in enumerate(choices) if c.operation == operation)
 
 
@@ -148,8 +148,8 @@ def plan(config: Config) -> Plan:
     if not resident:
         memory = replace(memory, data=0)
     spec = step_spec(step, m, t.micro_batch)
-    choices = kernels.explain(spec) if hasattr(kernels, "explain") else []
+    choices = kernels.dispatch_report(spec) if hasattr(kernels, "dispatch_report") else []
     if not resident:
-        sent = Choice("gather", None, "the host, which sends each batch before its step")
+        sent = KernelChoice("gather", None, "the host, which sends each batch before its step")
         choices = [sent if choice.operation == "gather" else choice for choice in choices]
     return Plan(d, kernels, spec, choices, memory, resident)

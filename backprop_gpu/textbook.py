@@ -273,13 +273,13 @@ def array_namespace(**arrays: Array) -> Namespace:
         if yp is not xp:
             # What NumPy holds can always be moved; the way back needs an explicit copy in most libraries.
             mover, there = (first, yp) if xp is np else (name, xp)
-            cure = f"bring them together, for example {mover} = {there.__name__}.asarray({mover})"
+            fix = f"bring them together, for example {mover} = {there.__name__}.asarray({mover})"
         elif other.device != x.device:
-            cure = "copy one of them to the other's device"
+            fix = "copy one of them to the other's device"
         else:
             continue
         raise DeviceError(
-            f"{first} belongs to {xp.__name__} ({x.device}) and {name} to {yp.__name__} ({other.device}): {cure}"
+            f"{first} belongs to {xp.__name__} ({x.device}) and {name} to {yp.__name__} ({other.device}): {fix}"
         )
     return xp
 
@@ -340,5 +340,5 @@ def _check_shape(name: str, x: Array, shape: tuple[int, ...], meaning: str) -> N
     if x.shape == shape:
         return
     size = int(np.prod(shape))
-    cure = f"; reshape it: {name}.reshape{shape}" if len(x.shape) != 2 and int(np.prod(x.shape)) == size else ""
-    raise ShapeError(f"{name} has shape {x.shape}, but it must be {shape}, {meaning}{cure}")
+    fix = f"; reshape it: {name}.reshape{shape}" if len(x.shape) != 2 and int(np.prod(x.shape)) == size else ""
+    raise ShapeError(f"{name} has shape {x.shape}, but it must be {shape}, {meaning}{fix}")

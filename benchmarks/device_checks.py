@@ -45,10 +45,10 @@ def graph_against_eager(device: str, kernels: str, work: Workload, epochs: int =
     plain, plain_losses, _ = _trained(task, device, kernels, True, epochs)
     replay = peer.passes.replays[0][0]
     by_python = getattr(replay, "__qualname__", "").startswith("ReferenceKernels")
-    obstacle = "there is nothing to record" if by_python else getattr(replay, "obstacle", None)
+    unsupported_reason = "there is nothing to record" if by_python else getattr(replay, "unsupported_reason", None)
     return {
-        "recorded": obstacle is None,
-        "obstacle": obstacle,
+        "recorded": unsupported_reason is None,
+        "unsupported_reason": unsupported_reason,
         "equal": bool(np.array_equal(theta, plain) and np.array_equal(losses, plain_losses)),
         "largest difference": float(np.max(np.abs(theta - plain), initial=0.0)),
         "finite": bool(np.isfinite(theta).all()),

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._typing import Array, Namespace
 from ..errors import DeviceError
-from .gate import gated
+from .argument_checks import with_argument_checks
 from .protocol import Kernels
 from .reference import ReferenceKernels
 from .transfers import Transfers
@@ -114,5 +114,5 @@ class Backend:
             If the set does not run here.
         """
         if kind == "reference":
-            return gated(ReferenceKernels)(self)
+            return with_argument_checks(ReferenceKernels)(self)
         raise DeviceError(f"kernels {kind!r} do not run on {self.name}; use {' or '.join(map(repr, self.kernel_sets))}")

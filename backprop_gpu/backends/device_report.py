@@ -74,12 +74,12 @@ def _cuda_devices() -> list[Row]:
 
     first = probe(0)
     if not first.ok:
-        return [Row("cupy", f"{first.reason}; {first.cure}", ok=False)]
+        return [Row("cupy", f"{first.reason}; {first.fix}", ok=False)]
     rows = []
     for index in range(device_count()):
         found = probe(index)
         card = "; ".join(f"{key} {value}" for key, value in CudaBackend(index).describe().items()) if found.ok else ""
-        rows.append(Row(f"cupy:{index}", card or f"{found.reason}; {found.cure}", found.ok))
+        rows.append(Row(f"cupy:{index}", card or f"{found.reason}; {found.fix}", found.ok))
     return rows
 
 
@@ -151,5 +151,5 @@ def _hints() -> list[Row]:
         rows.append(Row("BLAS", "pip install threadpoolctl shows the BLAS core type and threads"))
     cuda = probe(0)
     if not cuda.ok:
-        rows.append(Row("CUDA", cuda.cure))
+        rows.append(Row("CUDA", cuda.fix))
     return rows

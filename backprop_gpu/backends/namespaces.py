@@ -20,8 +20,8 @@ def _namespace(module: str, packages: str) -> Namespace:
     except ModuleNotFoundError as error:
         raise MissingDependencyError(f"{error.name} is not installed; pip install {packages}") from None
     except Exception as error:  # an installed but broken package may raise anything
-        cure = f"reinstall it: pip install --force-reinstall {packages}"
-        raise MissingDependencyError(f"{module} cannot be imported ({one_line(error)}); {cure}") from None
+        fix = f"reinstall it: pip install --force-reinstall {packages}"
+        raise MissingDependencyError(f"{module} cannot be imported ({one_line(error)}); {fix}") from None
 
 
 class StrictBackend(Backend):
@@ -52,8 +52,8 @@ class TorchBackend(Backend):
             # A real operation: torch takes the name of a device that is not there.
             device = (xp.zeros(1, device=spec.device) + 1).device
         except Exception as error:
-            cure = "use torch:cpu, or install a torch built for that device"
-            raise DeviceError(f"{spec} cannot be used ({one_line(error)}); {cure}") from None
+            fix = "use torch:cpu, or install a torch built for that device"
+            raise DeviceError(f"{spec} cannot be used ({one_line(error)}); {fix}") from None
         super().__init__(f"torch:{device}", xp, device, f"{spec} was asked for")
 
     def to_host(self, x: Array) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""What a kernel set says of a step before it runs it: which implementation each operation takes, and what it allocates.
+"""What a kernel set reports about a step before running it: the implementation of each operation, and its workspace.
 
-The operations themselves are in ``protocol.py``. A set that does not follow :class:`Explained` still trains; its plan
-is then silent.
+The operations themselves are in ``protocol.py``. A set that does not implement :class:`ReportsDispatch` still trains;
+``devices --plan`` then lists no implementations for it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepSpec:
-    """What a training step is: the record that ``network.spec.step_spec`` reads off it, and all others read.
+    """All settings of a training step, made by ``network.spec.step_spec``.
 
-    It stands below the network because a kernel set chooses its implementations by it.
+    It is defined here, below the network, because kernel sets choose their implementations by it.
 
-    ``m`` is the number of examples of one pass, ``accumulating``: does a step have several? ``activations``,
-    ``dropout`` and ``batch_norm`` are from the input (0) to the logits (L), the last empty where none is normalized;
-    ``form`` is ``delta``, "fused" or "literal"; ``predicting``: the forward pass alone. Others as ``TrainingStep`` and
-    ``DenseNet`` take them.
+    ``m`` is the number of examples in one pass; ``accumulating``: whether a step consists of several passes.
+    ``activations``, ``dropout`` and ``batch_norm`` go from the input (0) to the logits (L); ``batch_norm`` is empty if
+    no layer is normalized. ``form`` is the step's ``delta``, "fused" or "literal"; ``predicting``: the forward pass
+    alone. The other fields are arguments of ``TrainingStep`` and ``DenseNet``.
     """
 
     sizes: tuple[int, ...]
@@ -85,9 +85,19 @@ class StepSpec:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """An operation, its layer (None: of the whole step), what runs it, and why nothing faster (empty: it is the set's
-    own)."""
+class KernelChoice:
+    """What runs an operation.
+
+    Attributes
+    ----------
+    operation : str
+    layer : int or None
+        None: an operation of the whole step.
+    by : str
+        What runs it.
+    why : str
+        Why no kernel of the set runs it; empty if one does.
+    """
 
     operation: str
     layer: int | None
@@ -95,25 +105,27 @@ class Choice:
     why: str = ""
 
 
-def choose(spec: StepSpec, by: str, reason: Callable[[str, int | None], str], fallback: str) -> list[Choice]:
-    """A choice for each operation: ``by``, or ``fallback`` where there is a ``reason``."""
+def choose_kernels(
+    spec: StepSpec, by: str, reason: Callable[[str, int | None], str], fallback: str
+) -> list[KernelChoice]:
+    """Choose ``by`` for each operation, or ``fallback`` where ``reason`` gives a reason."""
     found = []
     for operation, layer in spec.operations():
         why = reason(operation, layer)
-        found.append(Choice(operation, layer, fallback if why else by, why))
+        found.append(KernelChoice(operation, layer, fallback if why else by, why))
     return found
 
 
 def layer_of(operation: str, layer: int) -> int:
-    """The layer whose activation an operation deals with."""
+    """The layer whose activation an operation computes."""
     return layer - 1 if operation == "dense_vjp_input" else layer
 
 
-class Explained(Protocol):
-    """A kernel set that can say beforehand what it will do."""
+class ReportsDispatch(Protocol):
+    """A kernel set that can report beforehand what it will run and allocate."""
 
-    def explain(self, spec: StepSpec) -> list[Choice]:
-        """Every operation of ``spec.operations()``, and last ``capture``: how a recorded step is played."""
+    def dispatch_report(self, spec: StepSpec) -> list[KernelChoice]:
+        """What runs each operation of ``spec.operations()`` and, last, ``capture``: how a recorded step is run."""
 
-    def temporaries(self, spec: StepSpec) -> int | None:
-        """The most bytes allocated at once beyond the step's buffers; None: what ``maths`` allocates."""
+    def workspace_bytes(self, spec: StepSpec) -> int | None:
+        """Peak bytes allocated beyond the step's buffers; None: what the formulas of ``maths`` allocate."""

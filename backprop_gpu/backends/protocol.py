@@ -1,4 +1,4 @@
-"""The seam: what a kernel set does, as equations and laws, and what it is handed.
+"""The kernel interface: what each operation computes, as equations and laws, and the arguments it is given.
 
 The network loop (``network/``) is written once, against :class:`Kernels`. The laws stated there are tested for every
 kernel set in ``tests/laws``.
@@ -32,7 +32,7 @@ class Device(Protocol):
 
 @dataclass(frozen=True)
 class Dropout:
-    """Inverted dropout of one layer, and where its Philox counters live (``maths.regularization.dropout_mask``).
+    """Inverted dropout of one layer, and its Philox counters on the device (``maths.regularization.dropout_mask``).
 
     ``quads`` (ceil(n/4), 1) and ``examples`` (1, m) are constant; ``step`` (1,) moves on with every optimizer step;
     ``first`` (1,) is the position of the micro-batch's first example in its batch.
@@ -69,13 +69,13 @@ class Kernels(Protocol):
     claim: str
 
     def saved(self, n: int, k: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
-        """Buffers in which ``dense`` leaves what its backward needs; owned and read by this kernel set alone.
+        """Buffers in which ``dense`` saves what its backward pass needs; read by this kernel set alone.
 
-        They are asked for with all layers of a network, (n, k) times (k, m), before any is computed.
+        The network asks for those of all its layers before it computes the first one.
         """
 
-    def reveal(self, saved: Any) -> dict[str, Array]:
-        """What ``saved`` holds, by name (``Z``, ``mask``), where it exists: for tracing, never for computing."""
+    def debug_tensors(self, saved: Any) -> dict[str, Array]:
+        """The tensors in ``saved`` by name (``Z``, ``mask``), for traces and checks; nothing is computed from them."""
 
     def dense(
         self,
@@ -197,8 +197,8 @@ class Kernels(Protocol):
         """out[i] <- source[order[stride k + i]], k = counters[0]: batch k from example-contiguous storage."""
 
     def advance(self, counters: Array, table: Array, values: Array, *, hyper: Array, value: Array) -> None:
-        """On to the next batch: values[k] <- value if k = counters[0] >= 0;  counters += 1;  value <- 0;
-        hyper <- table[counters[0]].  ``counters`` (2,) int64 are the batch of this pass and the optimizer step."""
+        """Move on to the next batch: values[k] <- value if k = counters[0] >= 0;  counters += 1;  value <- 0;
+        hyper <- table[counters[0]].  ``counters`` (2,) int64 are the number of the batch and of the optimizer step."""
 
     def capture(self, program: Program) -> Replay:
         """Record a program that touches only fixed buffers; the replay runs it a given number of times."""

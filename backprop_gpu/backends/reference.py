@@ -15,7 +15,7 @@ from ..maths import ledger, normalization, regularization
 from ..maths.activations import Activation
 from ..maths.losses import Loss, one_hot
 from ..maths.optimizers import Optimizer
-from .plan import Choice, StepSpec
+from .plan import KernelChoice, StepSpec
 from .protocol import Device, Dropout
 
 
@@ -47,7 +47,7 @@ class ReferenceKernels:
         """Nothing is made beforehand: the forward leaves its own arrays."""
         return Saved()
 
-    def reveal(self, saved: Saved) -> dict[str, Array]:
+    def debug_tensors(self, saved: Saved) -> dict[str, Array]:
         """Z, G and, with dropout, the mask."""
         return {name: value for name, value in vars(saved).items() if value is not None}
 
@@ -248,12 +248,15 @@ class ReferenceKernels:
 
         return replay
 
-    def explain(self, spec: StepSpec) -> list[Choice]:
+    def dispatch_report(self, spec: StepSpec) -> list[KernelChoice]:
         """Everything by ``maths``."""
         by = f"maths on {self.xp.__name__}"
-        return [*(Choice(*operation, by) for operation in spec.operations()), Choice("capture", None, "Python")]
+        return [
+            *(KernelChoice(*operation, by) for operation in spec.operations()),
+            KernelChoice("capture", None, "Python"),
+        ]
 
-    def temporaries(self, spec: StepSpec) -> int | None:
+    def workspace_bytes(self, spec: StepSpec) -> int | None:
         """What ``maths`` allocates."""
         return None
 

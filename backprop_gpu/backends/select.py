@@ -167,7 +167,7 @@ def _automatic(sizes: Sequence[int] | None, dtype: str) -> Backend:
 
     found = probe(0)
     if not found.ok:
-        return CpuBackend(f"CUDA cannot be used: {found.reason}; {found.cure}")
+        return CpuBackend(f"CUDA cannot be used: {found.reason}; {found.fix}")
     if sizes is None:
         return CudaBackend(0, found.reason)
     there, here = predict_step_seconds(sizes, dtype, "cuda"), predict_step_seconds(sizes, dtype, "cpu")
@@ -193,7 +193,7 @@ def _cuda(spec: DeviceSpec) -> Backend:
     index = int(spec.device or 0)
     found = probe(index)
     if not found.ok:
-        raise DeviceError(f"{spec} cannot be used: {found.reason}; {found.cure}")
+        raise DeviceError(f"{spec} cannot be used: {found.reason}; {found.fix}")
     return CudaBackend(index, f"{spec} was asked for; {found.reason}")
 
 

@@ -155,8 +155,8 @@ def table_from_arrays(
     if X.dtype.kind not in "biuf":
         raise DataError(f"{source}: X has dtype {X.dtype}; it must hold real numbers")
     if X.ndim != 2:
-        cure = "X.reshape(-1, 1)" if X.ndim == 1 else "X.reshape(len(X), -1)"
-        raise DataError(f"{source}: X has shape {X.shape}; it must be (n_samples, n_features): {cure}")
+        fix = "X.reshape(-1, 1)" if X.ndim == 1 else "X.reshape(len(X), -1)"
+        raise DataError(f"{source}: X has shape {X.shape}; it must be (n_samples, n_features): {fix}")
     if 0 in X.shape:
         raise DataError(f"{source}: X has shape {X.shape}: there is nothing in it")
     if X.shape[1] > MAX_COLUMNS:

@@ -100,7 +100,7 @@ class CentralCost(_Cost):
         ws.A[0], ws.weights = self.X, self.weights
         Z_out = net.forward(ws)
         for l in range(1, net.L):
-            yield l, net.activations[l].forward, net.kernels.reveal(ws.saved[l])["Z"][:, heard]
+            yield l, net.activations[l].forward, net.kernels.debug_tensors(ws.saved[l])["Z"][:, heard]
         Y = self.Y[:, heard]
         if net.loss.labels == "classes" and Y.shape[0] != Z_out.shape[0]:
             Y = one_hot(np, Y, np.arange(Z_out.shape[0])[:, None], float)

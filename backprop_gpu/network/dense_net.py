@@ -10,8 +10,8 @@ import numpy as np
 
 from .._typing import Array
 from ..backends import require_owned
+from ..backends.argument_checks import check_loss
 from ..backends.base import Backend
-from ..backends.gate import check_loss
 from ..backends.locks import Turns, in_turn
 from ..backends.select import select
 from ..errors import ConfigError, ShapeError
@@ -21,7 +21,7 @@ from ..maths.losses import Loss, get_loss
 from ..maths.random import host_generator
 from .custom import Custom, check_custom, spec_of
 from .describe import layers_table, one_line
-from .memory import FlatParams, Workspace, must_fit
+from .memory import FlatParams, Workspace, allocate_or_raise
 from .prediction import RecordedForwards
 from .settings import check_sizes, per_layer_activations, per_layer_batch_norm, per_layer_dropout
 from .targets import check_rows, check_targets, check_weights
@@ -109,7 +109,7 @@ class DenseNet:
         self._forwards = RecordedForwards(self)
         if dtype != "complex128":  # which someone's own functions need not take
             check_custom(self.backend, dtype, self.sizes[-1], self.activations, self.loss)
-        with must_fit(self.backend, self.sizes, dtype, "parameters and gradients", 2), self.backend.activate():
+        with allocate_or_raise(self.backend, self.sizes, dtype, "parameters and gradients", 2), self.backend.activate():
             self.params = FlatParams(self.backend, self.sizes, dtype, normalized)
             # Running statistics, and the bias of an affine part that has none.
             per_unit = {l: (self.sizes[l], 1) for l in normalized}

@@ -22,7 +22,7 @@ SERIAL_DOT = 10_000  # numbers; OpenBLAS takes threads for the dot product of mo
 
 
 @contextlib.contextmanager
-def must_fit(backend: Backend, sizes: Sequence[int], dtype: str, what: str, vectors: int) -> Iterator[None]:
+def allocate_or_raise(backend: Backend, sizes: Sequence[int], dtype: str, what: str, vectors: int) -> Iterator[None]:
     """Allocate ``vectors`` vectors of the parameters' size, which no batch size can make smaller.
 
     Raises

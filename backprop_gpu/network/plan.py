@@ -160,7 +160,7 @@ def predict_memory(
         step.reserve(source.m, micro_batch)
     workspace = device.meter.live - before + sum(_kept(net, kernels, ws.m) for ws in step.workspaces)
     spec = step_spec(step, m, micro_batch, weighted)
-    own = kernels.temporaries(spec) if hasattr(kernels, "temporaries") else 0
+    own = kernels.workspace_bytes(spec) if hasattr(kernels, "workspace_bytes") else 0
     if own is None:
         programs = [step.program(table, values, source, micro_batch) for source in sources]
         own = device.passing(lambda: [program() for program in [*programs, *programs]])
@@ -195,7 +195,7 @@ def _evaluation(spec: StepSpec, net: DenseNet, kernels: Kernels, m: int) -> int:
         return 0
     device: Any = net.backend
     forward = replace(spec, m=m, dropout=(0.0,) * len(spec.sizes), predicting=True)
-    own = kernels.temporaries(forward) if hasattr(kernels, "temporaries") else 0
+    own = kernels.workspace_bytes(forward) if hasattr(kernels, "workspace_bytes") else 0
 
     def run() -> None:
         ws = net.workspace(m, train=False)

@@ -18,7 +18,7 @@ from ..maths.optimizers import Optimizer, get_optimizer
 from ..maths.schedules import Schedule, get_schedule
 from .custom import check_custom_rule
 from .dense_net import DenseNet
-from .memory import Snapshot, Workspace, Workspaces, must_fit, state_of
+from .memory import Snapshot, Workspace, Workspaces, allocate_or_raise, state_of
 from .settings import check_choice, check_penalties
 from .state import State, load_step_state, step_state
 from .targets import BatchSource, check_batch, columns_on_device
@@ -108,7 +108,7 @@ class TrainingStep:
             self._table, self._values = backend.zeros((1, n_numbers), dtype), backend.zeros((1,), dtype)
             self.norm, self._factor = backend.zeros((1,), dtype), backend.zeros((1,), dtype)
             vectors = len(self.optimizer.state) + bool(self.optimizer.average) + 1
-            with must_fit(backend, self.net.sizes, dtype, f"{self.optimizer.name} slots", vectors):
+            with allocate_or_raise(backend, self.net.sizes, dtype, f"{self.optimizer.name} slots", vectors):
                 self.slots = [backend.zeros(self.net.params.theta.shape, dtype) for _ in self.optimizer.state]
                 self._kept = backend.zeros(self.net.params.theta.shape if self.optimizer.average else (1,), dtype)
                 self._remembered = Snapshot(backend, state_of(self.net), dtype)

@@ -97,7 +97,7 @@ class Recipe:
 
 @dataclass
 class Call:
-    """One kernel call: copies of what it wrote, of its numbers, and of what ``reveal`` shows after a forward."""
+    """One kernel call: copies of what it wrote, of its numbers, and of what ``debug_tensors`` shows after a forward."""
 
     name: str
     wrote: dict[str, np.ndarray]
@@ -170,7 +170,7 @@ class Recorder:
                 return  # nothing was asked; whatever it wrote all the same shows in the gradient
             record = Call(name, {key: self.copy(given[key]) for key in WRITTEN[name]}, numbers)
             if name in ("dense", "batch_norm"):
-                found = self.kernels.reveal(given["saved"])
+                found = self.kernels.debug_tensors(given["saved"])
                 # A buffer that is A itself is not copied twice.
                 record.revealed = {
                     key: self.copy(found[key])

@@ -104,7 +104,7 @@ def test_a_graph_is_what_python_would_have_run(settings: dict[str, Any]) -> None
         np.testing.assert_array_equal(played.run(epoch), called.run(epoch))
     np.testing.assert_array_equal(played.step.net.params.theta, called.step.net.params.theta)
     assert kernels_of(played).reasons == {}
-    assert [replay.obstacle for replay, _ in played.replays] == [None, None]  # type: ignore[attr-defined]
+    assert [replay.unsupported_reason for replay, _ in played.replays] == [None, None]  # type: ignore[attr-defined]
     graphs = device(played).launcher.graphs
     launches = sorted(6 * times - WARM_UP for times in sizes.values())
     assert sorted(graph.launches for graph in graphs) == launches
@@ -178,7 +178,7 @@ def test_bias_gradients_over_many_blocks(bench: Bench, shape: tuple[int, int, in
     W, dZ = bench.normal(rng, k, n), bench.normal(rng, k, m)
     A_prev, saved = bench.forward(bench.normal(rng, n, 2), bench.normal(rng, 2, m), bench.normal(rng, n, 1), g, None)
     scale, old = np.array([0.3], bench.dtype), bench.normal(rng, n, 1)
-    z = bench.get(bench.kernels.reveal(saved)["Z"])
+    z = bench.get(bench.kernels.debug_tensors(saved)["Z"])
     wanted = f.activation_vjp(B, "silu", {}, B.given(W).T @ B.given(dZ), B.given(z), B.given(bench.get(A_prev)))
     bits = []
     for transposed in (False, True):
@@ -246,7 +246,7 @@ def test_a_dropout_mask_over_many_blocks(bench: Bench) -> None:
     ones = np.ones((n, 1), bench.dtype), np.ones((1, m), bench.dtype), np.zeros((n, 1), bench.dtype)
     A, saved = bench.forward(*ones, get_activation("identity"), dropout)
     mask = f.philox_mask(n, rate, 5, 2, 3, 2 + np.arange(m))
-    same_bits(bench.get(bench.kernels.reveal(saved)["mask"]), mask)
+    same_bits(bench.get(bench.kernels.debug_tensors(saved)["mask"]), mask)
     same_bits(bench.get(A), np.where(mask, 1.0 / (1.0 - rate), 0.0).astype(bench.dtype))
 
 
@@ -268,7 +268,7 @@ def test_the_literal_form_is_computed_by_the_reference_and_ends_a_recording() ->
         np.testing.assert_allclose(literal.run(epoch), plain.run(epoch), rtol=1e-4)
     assert set(kernels_of(literal).reasons) == {"output_delta"}
     for replay, _ in literal.replays:
-        assert "output_delta: delta: literal has no CUDA kernel, fused has" in replay.obstacle  # type: ignore[attr-defined]
+        assert "output_delta: delta: literal has no CUDA kernel, fused has" in replay.unsupported_reason  # type: ignore[attr-defined]
     assert device(literal).launcher.graphs == []
 
 
@@ -305,7 +305,7 @@ def test_a_product_that_cublaslt_refuses_is_the_references() -> None:
         np.testing.assert_allclose(picky.run(epoch), plain.run(epoch), rtol=1e-4)
     reason = "cublasLtMatmulAlgoGetHeuristic: not supported"
     assert kernels_of(picky).reasons == dict.fromkeys(("dense", "dense_vjp_input", "dense_vjp_params"), reason)
-    assert {replay.obstacle for replay, _ in picky.replays} == {f"dense: {reason}"}  # type: ignore[attr-defined]
+    assert {replay.unsupported_reason for replay, _ in picky.replays} == {f"dense: {reason}"}  # type: ignore[attr-defined]
 
 
 def test_the_complex_step_is_for_the_reference_alone() -> None:
@@ -352,7 +352,7 @@ def test_a_device_that_cannot_capture_runs_every_step_by_python() -> None:
     for epoch in range(6):
         np.testing.assert_array_equal(refused.run(epoch), plain.run(epoch))
     for replay, _ in refused.replays:
-        assert replay.obstacle == "the step cannot be captured: CUDARuntimeError"  # type: ignore[attr-defined]
+        assert replay.unsupported_reason == "the step cannot be captured: CUDARuntimeError"  # type: ignore[attr-defined]
 
 
 def test_long_replays_launch_several_steps_at_once() -> None:
@@ -442,10 +442,10 @@ def test_what_is_said_is_what_falls_back(settings: dict[str, Any]) -> None:
     epochs = build(settings)
     epochs.run(0)
     epochs.run(1)
-    *choices, capture = kernels_of(epochs).explain(spec_of(epochs))
+    *choices, capture = kernels_of(epochs).dispatch_report(spec_of(epochs))
     assert [(c.operation, c.layer) for c in choices] == spec_of(epochs).operations()
     assert {c.operation for c in choices if c.why} == set(kernels_of(epochs).reasons)
-    obstacles = [replay.obstacle for replay, _ in epochs.replays]  # type: ignore[attr-defined]
+    obstacles = [replay.unsupported_reason for replay, _ in epochs.replays]  # type: ignore[attr-defined]
     assert (capture.by == "a CUDA graph") == (obstacles == [None] * len(obstacles)) == (not capture.why)
 
 
@@ -458,13 +458,13 @@ def test_the_scratch_is_foretold(settings: dict[str, Any], claim: str) -> None:
     epochs.run(0)
     made = sum(x.nbytes for x in kernels._buffers.values())
     made += sum(x.nbytes for of_loss in kernels._of_losses.values() for x in of_loss[::2])
-    assert kernels.temporaries(spec_of(epochs)) == WORKSPACE + made
+    assert kernels.workspace_bytes(spec_of(epochs)) == WORKSPACE + made
     assert 0 < made < WORKSPACE
 
 
 def test_what_is_left_to_maths_takes_more() -> None:
     fine, literal = build({}), build({"delta": "literal"})
-    more = kernels_of(literal).temporaries(spec_of(literal)), kernels_of(fine).temporaries(spec_of(fine))
+    more = kernels_of(literal).workspace_bytes(spec_of(literal)), kernels_of(fine).workspace_bytes(spec_of(fine))
     assert more[0] > more[1]
 
 

@@ -60,7 +60,7 @@ def test_cupy_is_given_what_the_emulation_is_given(stand_ins: tuple[FakeCupy, Fa
     for epoch in range(5):
         np.testing.assert_array_equal(here.run(epoch), there.run(epoch))
     np.testing.assert_array_equal(here.step.net.params.theta, there.step.net.params.theta)
-    assert [replay.obstacle for replay, _ in here.replays] == [None, None]  # type: ignore[attr-defined]
+    assert [replay.unsupported_reason for replay, _ in here.replays] == [None, None]  # type: ignore[attr-defined]
     cupy, _ = stand_ins
     assert len(cupy.streams) == 3  # the current one, and one for each of two captures
     assert all("--gpu-architecture=sm_90" in options for options in cupy.compiled)
@@ -106,7 +106,7 @@ def test_a_failed_capture_is_one_line_of_ours(
     monkeypatch.setattr(Stream, "end_capture", lambda self: refuses())
     for epoch in range(1, 5):
         run.run(epoch)
-    reasons = {replay.obstacle for replay, _ in run.replays}  # type: ignore[attr-defined]
+    reasons = {replay.unsupported_reason for replay, _ in run.replays}  # type: ignore[attr-defined]
     assert reasons == {
         "the step cannot be captured: RuntimeError: cudaErrorStreamCaptureUnsupported: operation not permitted"
     }

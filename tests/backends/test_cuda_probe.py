@@ -233,29 +233,29 @@ FAULTS = {
 
 @pytest.mark.parametrize("case", FAULTS)
 def test_each_fault_is_told_apart(case):
-    changes, reason, cure = FAULTS[case]
+    changes, reason, fix = FAULTS[case]
     result = examine(stand_in(**changes))
     assert not result.ok
     assert reason in result.reason
-    assert cure.format(wheel=" ".join(installed_wheels()) or "cupy") in result.cure
-    assert "\n" not in result.reason + result.cure
+    assert fix.format(wheel=" ".join(installed_wheels()) or "cupy") in result.fix
+    assert "\n" not in result.reason + result.fix
 
 
 @pytest.mark.parametrize("case", FAULTS)
 def test_the_selector_passes_each_fault_on(monkeypatch, case):
-    changes, reason, cure = FAULTS[case]
+    changes, reason, fix = FAULTS[case]
     monkeypatch.setitem(sys.modules, "cupy", stand_in(**changes))
     chosen = get_backend("auto")
-    cure = cure.format(wheel=" ".join(installed_wheels()) or "cupy")
+    fix = fix.format(wheel=" ".join(installed_wheels()) or "cupy")
     assert chosen.name == "numpy"
     assert chosen.reason.startswith("CUDA cannot be used: ")
     assert reason in chosen.reason
-    assert cure in chosen.reason
+    assert fix in chosen.reason
     with pytest.raises(DeviceError) as caught:
         get_backend("cuda")
     assert str(caught.value).startswith("cupy:0 cannot be used: ")
     assert reason in str(caught.value)
-    assert cure in str(caught.value)
+    assert fix in str(caught.value)
     assert "\n" not in str(caught.value)
     (row,) = [row for section in device_report() for row in section.rows if row.name == "cupy"]
     assert row.ok is False
@@ -282,14 +282,14 @@ def test_the_first_fault_is_reported():
 def test_index_out_of_range(count, visible):
     result = examine(stand_in(count=count), 4)
     assert (result.ok, result.reason) == (False, f"there is no CUDA device 4: {visible}")
-    assert result.cure == "use cuda:0"
+    assert result.fix == "use cuda:0"
 
 
 def test_a_mask_is_named(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     result = examine(stand_in(count=NO_DEVICE))
     assert result.reason.endswith("(CUDA_VISIBLE_DEVICES='')")
-    assert result.cure.startswith("unset CUDA_VISIBLE_DEVICES")
+    assert result.fix.startswith("unset CUDA_VISIBLE_DEVICES")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
     assert examine(stand_in(), 2).reason.endswith("(CUDA_VISIBLE_DEVICES='2')")
 
@@ -297,7 +297,7 @@ def test_a_mask_is_named(monkeypatch):
 @pytest.mark.parametrize("capability", ["75", "90", "120"])
 def test_all_is_well(capability):
     result = examine(stand_in(capability=capability))
-    assert (result.ok, result.reason, result.cure) == (True, "CUDA works on Some Card (cuda:0)", "")
+    assert (result.ok, result.reason, result.fix) == (True, "CUDA works on Some Card (cuda:0)", "")
 
 
 def test_an_old_card_works_with_cuda_12():
@@ -334,7 +334,7 @@ def test_no_package():
     result = probe()
     assert not result.ok
     assert result.reason.startswith("CuPy is not installed")
-    assert 'pip install -U "cupy-cuda1' in result.cure
+    assert 'pip install -U "cupy-cuda1' in result.fix
 
 
 def test_several_wheels(monkeypatch, tmp_path, nothing_installed):
@@ -342,7 +342,7 @@ def test_several_wheels(monkeypatch, tmp_path, nothing_installed):
     result = probe()
     assert not result.ok
     assert result.reason == "2 CuPy packages are installed over each other (cupy-cuda12x, cupy-cuda13x)"
-    assert result.cure.startswith('pip uninstall -y cupy-cuda12x cupy-cuda13x, then pip install -U "cupy-cuda1')
+    assert result.fix.startswith('pip uninstall -y cupy-cuda12x cupy-cuda13x, then pip install -U "cupy-cuda1')
 
 
 def test_one_wheel_and_a_package_with_a_similar_name(monkeypatch, tmp_path, nothing_installed):
@@ -354,7 +354,7 @@ def test_a_wheel_whose_module_is_gone(monkeypatch, tmp_path, nothing_installed):
     distributions(monkeypatch, tmp_path, "cupy-cuda13x")
     result = probe()
     assert result.reason.startswith("CuPy is installed but cannot be imported (ModuleNotFoundError")
-    assert result.cure == "pip install --force-reinstall --no-deps cupy-cuda13x"
+    assert result.fix == "pip install --force-reinstall --no-deps cupy-cuda13x"
 
 
 def test_a_broken_module_is_one_line_and_silent(monkeypatch, tmp_path, no_cupy):
@@ -365,13 +365,13 @@ def test_a_broken_module_is_one_line_and_silent(monkeypatch, tmp_path, no_cupy):
     monkeypatch.syspath_prepend(tmp_path)
     result = probe()
     assert result.reason == "CuPy is installed but cannot be imported (AttributeError: two)"
-    assert "pip install" in result.cure
+    assert "pip install" in result.fix
 
 
 def test_a_leftover_folder(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "cupy", ModuleType("cupy"))
     assert probe().reason == "CuPy is installed incompletely"
-    assert "pip install" in probe().cure
+    assert "pip install" in probe().fix
 
 
 # -- the backend, on the stand-in module ------------------------------------------------------------------------------
@@ -431,7 +431,7 @@ def probe_in_a_process(folder, script="", **settings):
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     version, result = json.loads(done.stdout)
-    return version, result["reason"], result["cure"]
+    return version, result["reason"], result["fix"]
 
 
 @pytest.mark.parametrize(
@@ -440,10 +440,10 @@ def probe_in_a_process(folder, script="", **settings):
 def test_the_driver_says_which_cupy_to_install(driver, version, told, extra):
     # An environment that has CuPy is made to look as if it had none.
     hide = "import sys; sys.modules['cupy'] = None; from backprop_gpu.backends.cuda import probe as p; p._WHEELS = ()"
-    found, reason, cure = probe_in_a_process(driver, hide, STANDIN_CUDA_VERSION=str(version))
+    found, reason, fix = probe_in_a_process(driver, hide, STANDIN_CUDA_VERSION=str(version))
     assert found == version
     assert reason == f"CuPy is not installed (the NVIDIA driver is there, for CUDA up to {told})"
-    assert cure == f'pip install -U "cupy-{extra}[ctk]"'
+    assert fix == f'pip install -U "cupy-{extra}[ctk]"'
 
 
 @pytest.fixture(scope="module")
@@ -459,9 +459,9 @@ def real_cupy():
 
 
 def test_real_cupy_without_a_driver(real_cupy):
-    version, reason, cure = probe_in_a_process(None)
+    version, reason, fix = probe_in_a_process(None)
     assert (version, reason) == (0, "CuPy is installed but no NVIDIA driver was found")
-    assert cure.startswith("install the NVIDIA driver")
+    assert fix.startswith("install the NVIDIA driver")
 
 
 @pytest.mark.parametrize(
@@ -476,17 +476,17 @@ def test_real_cupy_without_a_driver(real_cupy):
     ],
 )  # fmt: skip
 def test_real_cupy_with_a_driver_that_fails(real_cupy, driver, settings, says, helps):
-    _, reason, cure = probe_in_a_process(driver, **settings)
+    _, reason, fix = probe_in_a_process(driver, **settings)
     assert says in reason
-    assert helps in cure
+    assert helps in fix
 
 
 def test_real_cupy_for_cuda_13_with_a_driver_for_12(real_cupy, driver):
     if real_cupy.cuda.runtime.runtimeGetVersion() < 13000:
         pytest.skip("this CuPy is for CUDA 12")
-    _, reason, cure = probe_in_a_process(driver, STANDIN_CUDA_VERSION="12080")
+    _, reason, fix = probe_in_a_process(driver, STANDIN_CUDA_VERSION="12080")
     assert "it supports CUDA up to 12.8, CuPy needs CUDA 13" in reason
-    assert 'then pip install -U "cupy-cuda12x[ctk]"' in cure
+    assert 'then pip install -U "cupy-cuda12x[ctk]"' in fix
 
 
 def test_real_cupy_nvrtc(real_cupy):
@@ -496,13 +496,13 @@ def test_real_cupy_nvrtc(real_cupy):
     result = check_nvrtc(real_cupy)
     assert (result is None) is loads  # it needs no driver, only the library
     if result is not None:
-        assert 'pip install -U "cupy-cuda1' in result.cure
+        assert 'pip install -U "cupy-cuda1' in result.fix
 
 
 def test_real_cupy_cublas_without_a_device(real_cupy):
     result = check_cublas(real_cupy)
     assert result.reason.startswith("cuBLAS, CUDA's matrix product, cannot be used (")
-    assert 'pip install -U "cupy-cuda1' in result.cure
+    assert 'pip install -U "cupy-cuda1' in result.fix
     assert "\n" not in result.reason
 
 

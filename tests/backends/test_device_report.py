@@ -37,10 +37,10 @@ def test_why_there_is_no_cuda():
     if result.ok:
         pytest.skip("CUDA works here")
     found = rows(device_report())
-    assert found["Devices", "cupy"].text == f"{result.reason}; {result.cure}"
+    assert found["Devices", "cupy"].text == f"{result.reason}; {result.fix}"
     assert found["Devices", "cupy"].ok is False
     assert result.reason in found["Used", "because"].text
-    assert found["Hints", "CUDA"].text == result.cure
+    assert found["Hints", "CUDA"].text == result.fix
 
 
 def test_nothing_optional_is_installed(monkeypatch):

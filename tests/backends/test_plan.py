@@ -71,7 +71,7 @@ def test_native_kernels_do_what_they_say(network: Any, settings: Any, micro: int
     net = DenseNet([4, 8, 6, 3], device=watching(found), **({"loss": "squared_error"} | network))
     step = TrainingStep(net, **settings)
     spec = step_spec(step, 20, micro)
-    *choices, capture = net.kernels.explain(spec)
+    *choices, capture = net.kernels.dispatch_report(spec)
     assert [(c.operation, c.layer) for c in choices] == spec.operations()
     assert {(c.operation, c.layer) for c in choices if c.why} == expected
     assert all(c.by == ("maths on numpy" if c.why else "native") for c in choices)
@@ -95,7 +95,7 @@ def test_native_kernels_do_what_they_say(network: Any, settings: Any, micro: int
 def test_every_operation_is_explained(kind: str) -> None:
     net = DenseNet([4, 8, 6, 3], activation=["tanh", "silu"], device="cpu", kernels=kind)
     spec = step_spec(TrainingStep(net, "adamw", l1=0.1, clip_norm=2.0), 20, 6)
-    choices: Any = net.kernels.explain(spec)
+    choices: Any = net.kernels.dispatch_report(spec)
     assert [(c.operation, c.layer) for c in choices] == [*spec.operations(), ("capture", None)]
     expected = {"maths on numpy", "Python"} if kind == "reference" else {"native", "one native program"}
     assert {c.by for c in choices} == expected

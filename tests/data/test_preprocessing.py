@@ -206,20 +206,20 @@ def test_unknown_categories_can_be_zeros(tmp_path: Path) -> None:
 
 
 def test_a_missing_value_names_its_cell_and_the_cure(tmp_path: Path) -> None:
-    cure = r"the value is missing; .* missing: mean \| median \| indicator"
+    fix = r"the value is missing; .* missing: mean \| median \| indicator"
     rows = read(tmp_path)
-    with pytest.raises(DataError, match=rf"train.csv, line 3, column 'size': {cure}"):
+    with pytest.raises(DataError, match=rf"train.csv, line 3, column 'size': {fix}"):
         Preprocessor.fit(rows)
-    with pytest.raises(DataError, match=rf"line 4, column 'age': {cure}"):
+    with pytest.raises(DataError, match=rf"line 4, column 'age': {fix}"):
         Preprocessor.fit(rows.take(np.array([3, 2, 0])))
-    with pytest.raises(DataError, match=rf"line 5, column 'colour': {cure}"):
+    with pytest.raises(DataError, match=rf"line 5, column 'colour': {fix}"):
         Preprocessor.fit(rows.take(np.array([0, 3])))
     whole = rows.take(np.array([0]))
-    with pytest.raises(DataError, match=rf"line 3, column 'size': {cure}"):
+    with pytest.raises(DataError, match=rf"line 3, column 'size': {fix}"):
         Preprocessor.fit(whole).transform(rows)
     X = np.ones((4, 2), dtype=np.float32)
     X[2, 1] = np.nan
-    with pytest.raises(DataError, match=rf"X, row 2, column 'x1': {cure}"):
+    with pytest.raises(DataError, match=rf"X, row 2, column 'x1': {fix}"):
         Preprocessor.fit(table_from_arrays(X))
 
 

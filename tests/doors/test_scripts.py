@@ -345,7 +345,7 @@ def test_gpu_check_says_why_there_is_no_device(tmp_path: Path) -> None:
     written = json.loads(report.read_text())
     assert written["exit_code"] == 2
     assert [step["status"] for step in written["steps"]] == ["passed", "no device", *["not run"] * 3]
-    assert written["steps"][1]["data"]["cure"]
+    assert written["steps"][1]["data"]["fix"]
     assert written["steps"][1]["detail"] in answer.stdout
 
 

@@ -53,7 +53,7 @@ def test_dense(bench: Bench, g: Activation, rate: float) -> None:
         dropout = bench.dropout(rate, n, m)
         saved = bench.kernels.saved(n, k, m, bench.dtype, g, dropout)
         out = bench.run("dense", given, {"A": bench.blank(n, m)}, activation=g, dropout=dropout, saved=saved)
-        seen = {key: bench.get(x) for key, x in bench.kernels.reveal(saved).items()}
+        seen = {key: bench.get(x) for key, x in bench.kernels.debug_tensors(saved).items()}
         z = f.affine(*(B.given(given[key]) for key in ("W", "A_prev", "b")))
         if "Z" in seen:
             assert ratio(seen["Z"], z) <= 1.0
@@ -76,7 +76,7 @@ def test_dense_vjp_input(bench: Bench, g: Activation, rate: float) -> None:
         below = layer(bench, k, n + 2, m)
         dropout = bench.dropout(rate, k, m)
         A_prev, saved = bench.forward(*below.values(), g, dropout)
-        seen = {key: bench.get(x) for key, x in bench.kernels.reveal(saved).items()}
+        seen = {key: bench.get(x) for key, x in bench.kernels.debug_tensors(saved).items()}
         W, dZ, scale = bench.normal(rng, n, k), bench.normal(rng, n, m), np.array([1.0 / 3.0], bench.dtype)
         mask = f.philox_mask(k, rate, 5, 2, 3, 2 + np.arange(m)) if rate else None
         dA = f.dropped(B, B.given(W).T @ B.given(dZ), mask, rate)
@@ -232,7 +232,7 @@ def test_dropout_masks_have_the_same_bits_everywhere(bench: Bench) -> None:
         for start, size in ((0, m), (7, 5)):
             dropout = bench.dropout(rate, n, size, seed=seed, step=step, first=first + start)
             _, saved = bench.forward(np.ones((n, 1)), np.ones((1, size)), np.ones((n, 1)), g, dropout)
-            same_bits(bench.get(bench.kernels.reveal(saved)["mask"]), whole[:, start : start + size])
+            same_bits(bench.get(bench.kernels.debug_tensors(saved)["mask"]), whole[:, start : start + size])
 
 
 @pytest.mark.parametrize("case", cases())

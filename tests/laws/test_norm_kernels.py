@@ -105,7 +105,7 @@ def test_inference(bench: Bench, g: Activation, rate: float) -> None:
 def activated(bench: Bench, g: Activation, rate: float, U: Bounded, A: np.ndarray, saved: Any) -> None:
     """A is the layer's output from U, within its bound; what is kept of U is too."""
     B, (n, m) = bench.B, A.shape
-    seen = {key: bench.get(x) for key, x in bench.kernels.reveal(saved).items()}
+    seen = {key: bench.get(x) for key, x in bench.kernels.debug_tensors(saved).items()}
     if "Z" in seen:
         assert ratio(seen["Z"], U) <= 1.0
         U = B.given(seen["Z"])
@@ -141,7 +141,7 @@ def test_what_is_saved_serves_the_layer_above(bench: Bench, g: Activation) -> No
         accumulate=False,
     )
     U = B.given(given["gamma"]) * B.given(bench.get(X)) + B.given(given["beta"])
-    seen = {key: bench.get(x) for key, x in bench.kernels.reveal(saved).items()}
+    seen = {key: bench.get(x) for key, x in bench.kernels.debug_tensors(saved).items()}
     U = B.given(seen["Z"]) if "Z" in seen else U
     mask = f.philox_mask(n, 0.3, 5, 2, 3, 2 + np.arange(m))
     a = B.given(seen["G"]) if "G" in seen else f.activation(B, g.name, dict(g.parameters), U)

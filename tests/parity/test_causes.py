@@ -47,7 +47,7 @@ def test_the_kind_of_fault_is_told(name: str) -> None:
 def test_most_causes_tell_the_kind(reveals: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The count, over both lists; also of a kernel set that keeps nothing of a layer but A."""
     if not reveals:
-        monkeypatch.setattr(Faulty, "reveal", lambda self, saved: {})
+        monkeypatch.setattr(Faulty, "debug_tensors", lambda self, saved: {})
     said = CAUSES | {name: told.said for name, told in TOLD.items()}
     found = {name: first_of(name) for name in said}
     assert None not in found.values(), "every fault is caught"

@@ -122,7 +122,7 @@ def _marks(case: Case) -> list[pytest.MarkDecorator]:
         return []
     found = probe(int(case.device.partition(":")[2] or 0))
     marks = [pytest.mark.gpu]
-    return marks if found.ok else [*marks, pytest.mark.skip(reason=f"{found.reason}; {found.cure}")]
+    return marks if found.ok else [*marks, pytest.mark.skip(reason=f"{found.reason}; {found.fix}")]
 
 
 CASES: tuple[Case, ...] = tuple(case for name in _names() for case in _cases(name))

@@ -26,12 +26,12 @@ from typing import Any
 
 import numpy as np
 
+from backprop_gpu.backends.argument_checks import with_argument_checks
 from backprop_gpu.backends.base import Backend
 from backprop_gpu.backends.cuda import compile
 from backprop_gpu.backends.cuda.gemm import Product
 from backprop_gpu.backends.cuda.kernels import CudaKernels
 from backprop_gpu.backends.cuda.launch import Call, packed
-from backprop_gpu.backends.gate import gated
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 FLAGS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-w", "-ffp-contract=off", "-fno-math-errno")
@@ -189,4 +189,4 @@ class EmulatedBackend(Backend):
         return len(alive)
 
     def kernels(self, kind: str) -> Any:
-        return gated(CudaKernels)(self, self.launcher) if kind == "cuda" else super().kernels(kind)
+        return with_argument_checks(CudaKernels)(self, self.launcher) if kind == "cuda" else super().kernels(kind)

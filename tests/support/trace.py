@@ -37,7 +37,7 @@ NUMBERS = {
 
 @dataclass
 class Call:
-    """One kernel call: host copies of what it wrote, of its numbers, and of what ``reveal`` shows after a forward."""
+    """One kernel call: host copies of what it wrote, of its numbers, and of ``debug_tensors`` after a forward."""
 
     name: str
     wrote: dict[str, Any]
@@ -77,7 +77,7 @@ class Recorder:
             operation(*args, **kwargs)
             record = Call(name, {key: self.copy(given[key]) for key in WRITTEN[name]}, numbers)
             if name == "dense":
-                record.revealed = {k: self.copy(x) for k, x in self.kernels.reveal(given["saved"]).items()}
+                record.revealed = {k: self.copy(x) for k, x in self.kernels.debug_tensors(given["saved"]).items()}
             self.calls.append(record)
 
         return call

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..argument_checks import with_argument_checks
 from ..base import Backend
-from ..gate import gated
 from ..locks import IMPORTS
 from ..protocol import Kernels
 from .memory import CACHE_LINE, available_bytes
@@ -53,4 +53,4 @@ class CpuBackend(Backend):
             from .kernels import NativeKernels
             from .library import native_library
 
-        return gated(NativeKernels)(self, native_library())
+        return with_argument_checks(NativeKernels)(self, native_library())

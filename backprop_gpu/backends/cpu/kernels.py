@@ -16,7 +16,7 @@ from ...maths.activations import Activation
 from ...maths.losses import Loss
 from ...maths.optimizers import Optimizer
 from .. import formula_ids
-from ..plan import Choice, StepSpec
+from ..plan import KernelChoice, StepSpec
 from ..protocol import Dropout
 from . import supports
 from .calls import Argument, ArgumentSlice, Columns, FirstUnit, Units, columns, pass_time, product_time, rows, whole
@@ -40,13 +40,13 @@ class NativeSaved:
 class NativeKernels(RecordingKernels):
     """See ``protocol.Kernels`` for each operation's equation."""
 
-    def explain(self, spec: StepSpec) -> list[Choice]:
+    def dispatch_report(self, spec: StepSpec) -> list[KernelChoice]:
         """Native, or the formulas."""
-        return supports.choices(spec)
+        return supports.dispatch_report(spec)
 
-    def temporaries(self, spec: StepSpec) -> int | None:
+    def workspace_bytes(self, spec: StepSpec) -> int | None:
         """The examples' losses, and what is left to the formulas."""
-        return supports.temporaries(spec)
+        return supports.workspace_bytes(spec)
 
     # -- layers --------------------------------------------------------------------------------------------------
 
@@ -64,10 +64,10 @@ class NativeKernels(RecordingKernels):
             saved.key = np.array([seed & 0xFFFFFFFF, seed >> 32, dropout.layer, threshold], np.int64)
         return saved
 
-    def reveal(self, saved: Any) -> dict[str, np.ndarray]:
+    def debug_tensors(self, saved: Any) -> dict[str, np.ndarray]:
         """The surviving units as ``mask``; Z is not kept."""
         if not isinstance(saved, NativeSaved):
-            return super().reveal(saved)
+            return super().debug_tensors(saved)
         return {} if saved.kept is None else {"mask": saved.kept}
 
     def dense(

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..._typing import Array
 from ...errors import DeviceError
+from ..argument_checks import with_argument_checks
 from ..base import Backend
-from ..gate import gated
 from ..protocol import Kernels
 from ..transfers import Transfers
 from .probe import card_name, dotted
@@ -96,7 +96,7 @@ class CudaBackend(Backend):
         from .launch import CupyLauncher
 
         with self.activate():
-            return gated(CudaKernels)(self, CupyLauncher(self, CLAIM_OF[kind]))
+            return with_argument_checks(CudaKernels)(self, CupyLauncher(self, CLAIM_OF[kind]))
 
     def describe(self) -> dict[str, str]:
         """The card and its software: name, compute capability, memory, driver and runtime version."""

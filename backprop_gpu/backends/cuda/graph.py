@@ -33,13 +33,13 @@ class Captured:
 
     Attributes
     ----------
-    obstacle : str or None
+    unsupported_reason : str or None
         Why there is no graph: every replay then is the Python itself.
     """
 
     def __init__(self, program: Program, trace: Callable[[Program], Calls], launcher: Launcher) -> None:
         self.program, self.trace, self.launcher = program, trace, launcher
-        self.obstacle: str | None = None
+        self.unsupported_reason: str | None = None
         self._graphs: dict[int, Graph] = {}  # by how many steps they hold
         self._calls: tuple[Call | Product, ...] = ()
         self._warm = 0
@@ -52,7 +52,7 @@ class Captured:
         DeviceError
             If a buffer is no longer where it was when the graph was recorded.
         """
-        while times > 0 and (self._warm < WARM_UP or self.obstacle is not None):
+        while times > 0 and (self._warm < WARM_UP or self.unsupported_reason is not None):
             if before is not None:
                 before()
             self.program()
@@ -88,6 +88,6 @@ class Captured:
         except BufferMovedError:
             raise
         except (NotRecordableError, DeviceError) as reason:
-            self.obstacle = str(reason)
+            self.unsupported_reason = str(reason)
             return False
         return True

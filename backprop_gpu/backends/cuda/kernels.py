@@ -15,7 +15,7 @@ from ...maths.activations import Activation
 from ...maths.losses import Loss
 from ...maths.optimizers import Optimizer
 from .. import formula_ids
-from ..plan import Choice, StepSpec
+from ..plan import KernelChoice, StepSpec
 from ..protocol import Dropout
 from . import plan
 from .compile import THREADS
@@ -42,13 +42,13 @@ class CudaKernels(RecordingKernels):
 
     # -- beforehand ----------------------------------------------------------------------------------------------
 
-    def explain(self, spec: StepSpec) -> list[Choice]:
+    def dispatch_report(self, spec: StepSpec) -> list[KernelChoice]:
         """Own kernels and cuBLASLt, or CuPy; one operation left to CuPy keeps the step from being a graph."""
-        return plan.choices(spec)
+        return plan.dispatch_report(spec)
 
-    def temporaries(self, spec: StepSpec) -> int | None:
+    def workspace_bytes(self, spec: StepSpec) -> int | None:
         """Scratch, what is left to CuPy, and cuBLASLt's workspace."""
-        return plan.temporaries(CudaKernels, self.claim, spec)
+        return plan.workspace_bytes(CudaKernels, self.claim, spec)
 
     # -- layers --------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..abstract_evaluation import estimate_memory
 from ..formula_ids import Support
-from ..plan import Choice, StepSpec, choose
+from ..plan import KernelChoice, StepSpec, choose_kernels
 from ..shapes import ShapeBackend
 from .gemm import WORKSPACE, Product
 from .launch import Call, Graph
@@ -17,15 +17,17 @@ PRODUCTS = "cuBLASLt and CUDA kernels"
 CUDA = Support("CUDA")
 
 
-def choices(spec: StepSpec) -> list[Choice]:
+def dispatch_report(spec: StepSpec) -> list[KernelChoice]:
     """Every operation, and whether the step is a CUDA graph; what cuBLASLt refuses is known only when it is asked."""
-    found = choose(spec, "CUDA kernels", lambda *operation: CUDA.reason(spec, *operation), "CuPy, through maths")
+    found = choose_kernels(
+        spec, "CUDA kernels", lambda *operation: CUDA.reason(spec, *operation), "CuPy, through maths"
+    )
     found = [replace(c, by=PRODUCTS) if c.operation.startswith("dense") and not c.why else c for c in found]
     first = next((c for c in found if c.why), None)
     if first is None:
-        return [*found, Choice("capture", None, "a CUDA graph")]
+        return [*found, KernelChoice("capture", None, "a CUDA graph")]
     where = "" if first.layer is None else f" of layer {first.layer}"
-    return [*found, Choice("capture", None, "Python", f"{first.operation}{where}: {first.why}")]
+    return [*found, KernelChoice("capture", None, "Python", f"{first.operation}{where}: {first.why}")]
 
 
 class _NoDevice:
@@ -44,6 +46,6 @@ class _NoDevice:
         raise NotImplementedError("a rehearsal records nothing")
 
 
-def temporaries(kernels: Callable[..., Any], claim: str, spec: StepSpec) -> int:
+def workspace_bytes(kernels: Callable[..., Any], claim: str, spec: StepSpec) -> int:
     """Scratch, what is left to ``maths``, and cuBLASLt's workspace."""
     return WORKSPACE + estimate_memory(kernels(ShapeBackend(), _NoDevice(claim)), spec, spec.operations())

@@ -36,11 +36,11 @@ _ASK_NVIDIA_SMI = "run nvidia-smi; if it fails too, restart the machine or reins
 
 @dataclass(frozen=True)
 class Probe:
-    """What was found: ``ok``, else the first thing that fails (``reason``) and what to do about it (``cure``)."""
+    """What was found: ``ok``, else the first thing that fails (``reason``) and what to do about it (``fix``)."""
 
     ok: bool
     reason: str
-    cure: str = ""
+    fix: str = ""
 
 
 def probe(device: int = 0) -> Probe:
@@ -150,8 +150,8 @@ def _import_failed(error: Exception, wheels: Sequence[str]) -> Probe:
     if driver:
         reason = f"CuPy is not installed (the NVIDIA driver is there, for CUDA up to {dotted(driver)})"
         return Probe(False, reason, _install(driver))
-    cure = f"with an NVIDIA GPU, install its driver and then {_install(0)}"
-    return Probe(False, "CuPy is not installed and there is no NVIDIA driver", cure)
+    fix = f"with an NVIDIA GPU, install its driver and then {_install(0)}"
+    return Probe(False, "CuPy is not installed and there is no NVIDIA driver", fix)
 
 
 def _check_version(cp: Any, device: int) -> Probe | None:
@@ -160,8 +160,8 @@ def _check_version(cp: Any, device: int) -> Probe | None:
         return Probe(False, "CuPy is installed incompletely", _reinstall(installed_wheels(), driver_version()))
     if int(version.partition(".")[0]) >= _OLDEST:
         return None
-    cure = _swap(cp.cuda.runtime.runtimeGetVersion())
-    return Probe(False, f"CuPy {version} is too old; {_OLDEST}.0 or newer is needed", cure)
+    fix = _swap(cp.cuda.runtime.runtimeGetVersion())
+    return Probe(False, f"CuPy {version} is too old; {_OLDEST}.0 or newer is needed", fix)
 
 
 def _check_driver(cp: Any, device: int) -> Probe | None:
@@ -183,23 +183,23 @@ def _no_devices(cp: Any, error: Exception) -> Probe:
         return _hidden()
     driver, built = cp.cuda.runtime.driverGetVersion(), cp.cuda.runtime.runtimeGetVersion()
     if status == _INSUFFICIENT_DRIVER and driver == 0:
-        cure = "install the NVIDIA driver (a container must be started with its GPUs, as with --gpus all)"
-        return Probe(False, "CuPy is installed but no NVIDIA driver was found", cure)
+        fix = "install the NVIDIA driver (a container must be started with its GPUs, as with --gpus all)"
+        return Probe(False, "CuPy is installed but no NVIDIA driver was found", fix)
     if status == _INSUFFICIENT_DRIVER and driver // 1000 < built // 1000:
         reason = (
             f"the NVIDIA driver is too old: it supports CUDA up to {dotted(driver)}, CuPy needs CUDA {built // 1000}"
         )
         other = f", or {_swap(driver)}" if driver // 1000 == 12 else ""
         return Probe(False, reason, f"update the NVIDIA driver{other}")
-    cure = _memory_cure(error) or _ASK_NVIDIA_SMI
-    return Probe(False, f"the NVIDIA driver does not start CUDA ({one_line(error)})", cure)
+    fix = _memory_fix(error) or _ASK_NVIDIA_SMI
+    return Probe(False, f"the NVIDIA driver does not start CUDA ({one_line(error)})", fix)
 
 
 def _hidden() -> Probe:
-    cure = "check that nvidia-smi lists a GPU; a container must be started with its GPUs (--gpus all)"
+    fix = "check that nvidia-smi lists a GPU; a container must be started with its GPUs (--gpus all)"
     if _masked():
-        cure = "unset CUDA_VISIBLE_DEVICES, or let it name a GPU that nvidia-smi lists"
-    return Probe(False, f"the NVIDIA driver is there but no CUDA device is visible{_masked()}", cure)
+        fix = "unset CUDA_VISIBLE_DEVICES, or let it name a GPU that nvidia-smi lists"
+    return Probe(False, f"the NVIDIA driver is there but no CUDA device is visible{_masked()}", fix)
 
 
 def _masked() -> str:
@@ -212,13 +212,13 @@ def _check_card(cp: Any, device: int) -> Probe | None:
     try:
         capability = int(cp.cuda.Device(device).compute_capability)
     except Exception as error:
-        cure = _memory_cure(error) or _ASK_NVIDIA_SMI
-        return Probe(False, f"CUDA device {device} cannot be opened ({one_line(error)})", cure)
+        fix = _memory_fix(error) or _ASK_NVIDIA_SMI
+        return Probe(False, f"CUDA device {device} cannot be opened ({one_line(error)})", fix)
     if capability >= 75 or cp.cuda.runtime.runtimeGetVersion() < 13000:
         return None
     card = f"{card_name(cp, device)} (compute capability {capability // 10}.{capability % 10})"
-    cure = _swap(12000)
-    return Probe(False, f"{card} is older than what CUDA 13 supports", cure)
+    fix = _swap(12000)
+    return Probe(False, f"{card} is older than what CUDA 13 supports", fix)
 
 
 def check_nvrtc(cp: Any, device: int = 0) -> Probe | None:
@@ -226,8 +226,8 @@ def check_nvrtc(cp: Any, device: int = 0) -> Probe | None:
     try:
         cp.cuda.nvrtc.getVersion()
     except Exception as error:
-        cure = _install(cp.cuda.runtime.runtimeGetVersion())
-        return Probe(False, f"NVRTC, CUDA's run-time compiler, cannot be loaded ({one_line(error)})", cure)
+        fix = _install(cp.cuda.runtime.runtimeGetVersion())
+        return Probe(False, f"NVRTC, CUDA's run-time compiler, cannot be loaded ({one_line(error)})", fix)
     return None
 
 
@@ -236,8 +236,8 @@ def check_cublas(cp: Any, device: int = 0) -> Probe | None:
     try:
         _ = cp.cuda.Device(device).cublas_handle
     except Exception as error:
-        cure = _memory_cure(error) or _install(cp.cuda.runtime.runtimeGetVersion())
-        return Probe(False, f"cuBLAS, CUDA's matrix product, cannot be used ({one_line(error)})", cure)
+        fix = _memory_fix(error) or _install(cp.cuda.runtime.runtimeGetVersion())
+        return Probe(False, f"cuBLAS, CUDA's matrix product, cannot be used ({one_line(error)})", fix)
     return None
 
 
@@ -248,15 +248,15 @@ def _check_numbers(cp: Any, device: int) -> Probe | None:
             A = cp.asarray(np.array([[1, 2], [3, 4]], dtype=np.float32))
             got = [float(x) for x in cp.asnumpy(cp.sum(cp.exp(cp.matmul(A, A) * 0) + cp.matmul(A, A), axis=0))]
     except Exception as error:
-        cure = _memory_cure(error) or "python -c 'import cupy; cupy.show_config()' shows what CuPy found"
-        return Probe(False, f"a first operation on CUDA device {device} fails ({one_line(error)})", cure)
+        fix = _memory_fix(error) or "python -c 'import cupy; cupy.show_config()' shows what CuPy found"
+        return Probe(False, f"a first operation on CUDA device {device} fails ({one_line(error)})", fix)
     if got != [24.0, 34.0]:
         reason = f"CUDA device {device} computes wrong numbers ({got} where [24.0, 34.0] is right)"
         return Probe(False, reason, "reinstall the NVIDIA driver and CuPy; if that does not help, the card is faulty")
     return None
 
 
-def _memory_cure(error: Exception) -> str:
+def _memory_fix(error: Exception) -> str:
     """What helps if the card has no memory left; empty for another error. A context needs some hundred MB itself, and
     its failure is no MemoryError: the runtime gives its number, cuBLAS a text.
     """

@@ -1,8 +1,8 @@
-"""The one gate before every kernel: buffers whose shapes or types do not fit together are refused, nothing is written.
+"""Checks of a kernel's arguments: buffers whose shapes or dtypes do not fit together are refused, nothing is written.
 
-A kernel may be machine code that knows addresses and sizes alone: there a wrong shape is memory that is not its own.
-``gated`` puts the checks before the operations of a kernel set's class, whatever it is; each check has the parameters
-of its operation. A recorded step is checked while it is recorded, so that its replay costs nothing more.
+Compiled kernels get addresses and sizes only, so a wrong shape would make them write into other memory.
+``with_argument_checks`` adds the checks to the operations of a kernel set's class; each check has the parameters of its
+operation. A recorded step is checked while it is recorded, so its replay costs nothing more.
 """
 
 from __future__ import annotations
@@ -41,43 +41,45 @@ def check_loss(loss: Loss, n: int) -> None:
         raise ConfigError(f"{loss.name}: groups {list(groups)} are {sum(groups)} outputs, the network has {n}")
 
 
-def _fit(operation: str, dtype: Any, **expected: Expected) -> None:
-    """That each array that is there has its shape and ``dtype``."""
+def _check_arrays(operation: str, dtype: Any, **expected: Expected) -> None:
+    """Check the shape and the dtype of each array that is not None."""
     for name, (x, shape) in expected.items():
         if x is not None and (x.shape != shape or x.dtype != dtype):
             raise ShapeError(f"{operation}: {name} must be {shape} in {dtype}, got {tuple(x.shape)} in {x.dtype}")
 
 
-def _extent(operation: str, name: str, x: Array, dimensions: int) -> tuple[int, ...]:
+def _shape_of(operation: str, name: str, x: Array, dimensions: int) -> tuple[int, ...]:
     """The shape of an array that says what the others must be."""
     if len(x.shape) != dimensions or 0 in x.shape:
         raise ShapeError(f"{operation}: {name} must have {dimensions} dimensions and entries, got {tuple(x.shape)}")
     return tuple(x.shape)
 
 
-def _kept(operation: str, saved: Any, n: int, m: int) -> None:
-    """That what a forward pass has left is of a layer of n units and m examples; words of random bits come by fours."""
+def _check_saved(operation: str, saved: Any, n: int, m: int) -> None:
+    """That what a forward pass saved is of n units and m examples; Philox words have 4 rows."""
     for name, x in vars(saved).items():
         if hasattr(x, "shape") and len(x.shape) == 2 and (x.shape[1] != m or x.shape[0] not in (n, 4)):
             raise ShapeError(f"{operation}: saved {name} must be ({n}, {m}), got {tuple(x.shape)}")
 
 
-def _dropped(operation: str, xp: Namespace, dropout: Dropout | None, n: int, m: int) -> None:
+def _check_dropout(operation: str, xp: Namespace, dropout: Dropout | None, n: int, m: int) -> None:
     if dropout is not None:
         if not 0.0 <= dropout.rate < 1.0:
             raise ConfigError(f"dropout must be at least 0 and below 1, got {dropout.rate!r}")
         quads, examples = (dropout.quads, (-(-n // 4), 1)), (dropout.examples, (1, m))
-        _fit(operation, xp.int64, quads=quads, examples=examples, step=(dropout.step, ONE), first=(dropout.first, ONE))
+        _check_arrays(
+            operation, xp.int64, quads=quads, examples=examples, step=(dropout.step, ONE), first=(dropout.first, ONE)
+        )
 
 
 def dense(
     xp: Namespace, W: Array, A_prev: Array, b: Array, activation: Any, dropout: Any, *, A: Array, saved: Any
 ) -> None:
     """W (n, k), A_prev (k, m), b (n, 1), A (n, m)."""
-    (n, k), (_, m) = _extent("dense", "W", W, 2), _extent("dense", "A_prev", A_prev, 2)
-    _fit("dense", W.dtype, A_prev=(A_prev, (k, m)), b=(b, (n, 1)), A=(A, (n, m)))
-    _kept("dense", saved, n, m)
-    _dropped("dense", xp, dropout, n, m)
+    (n, k), (_, m) = _shape_of("dense", "W", W, 2), _shape_of("dense", "A_prev", A_prev, 2)
+    _check_arrays("dense", W.dtype, A_prev=(A_prev, (k, m)), b=(b, (n, 1)), A=(A, (n, m)))
+    _check_saved("dense", saved, n, m)
+    _check_dropout("dense", xp, dropout, n, m)
 
 
 def dense_vjp_input(
@@ -96,22 +98,22 @@ def dense_vjp_input(
 ) -> None:
     """W (n, k), dZ (n, m), A_prev and dZ_prev (k, m), db_prev (k, 1), scale (1,)."""
     name = "dense_vjp_input"
-    (n, k), (_, m) = _extent(name, "W", W, 2), _extent(name, "dZ", dZ, 2)
+    (n, k), (_, m) = _shape_of(name, "W", W, 2), _shape_of(name, "dZ", dZ, 2)
     layer: dict[str, Expected] = {
         "A_prev": (A_prev, (k, m)),
         "dZ_prev": (dZ_prev, (k, m)),
         "db_prev": (db_prev, (k, 1)),
     }
-    _fit(name, W.dtype, dZ=(dZ, (n, m)), **layer, scale=(scale, ONE))
-    _dropped(name, xp, dropout_prev, k, m)
-    _kept(name, saved_prev, k, m)
+    _check_arrays(name, W.dtype, dZ=(dZ, (n, m)), **layer, scale=(scale, ONE))
+    _check_dropout(name, xp, dropout_prev, k, m)
+    _check_saved(name, saved_prev, k, m)
 
 
 def dense_vjp_params(xp: Namespace, dZ: Array, A_prev: Array, *, scale: Array, dW: Array, accumulate: bool) -> None:
     """dZ (n, m), A_prev (k, m), dW (n, k), scale (1,)."""
     name = "dense_vjp_params"
-    (n, m), (k, _) = _extent(name, "dZ", dZ, 2), _extent(name, "A_prev", A_prev, 2)
-    _fit(name, dZ.dtype, A_prev=(A_prev, (k, m)), dW=(dW, (n, k)), scale=(scale, ONE))
+    (n, m), (k, _) = _shape_of(name, "dZ", dZ, 2), _shape_of(name, "A_prev", A_prev, 2)
+    _check_arrays(name, dZ.dtype, A_prev=(A_prev, (k, m)), dW=(dW, (n, k)), scale=(scale, ONE))
 
 
 def batch_norm(
@@ -131,12 +133,12 @@ def batch_norm(
     inverse_std: Array,
 ) -> None:
     """Z, X, A (n, m); gamma, beta, mean, variance, inverse_std (n, 1); weights (1, m)."""
-    n, m = _extent("batch_norm", "Z", Z, 2)
+    n, m = _shape_of("batch_norm", "Z", Z, 2)
     units = {"gamma": gamma, "beta": beta, "mean": mean, "variance": variance, "inverse_std": inverse_std}
     of_units: dict[str, Expected] = {name: (x, (n, 1)) for name, x in units.items()}
-    _fit("batch_norm", Z.dtype, X=(X, (n, m)), A=(A, (n, m)), weights=(weights, (1, m)), **of_units)
-    _dropped("batch_norm", xp, dropout, n, m)
-    _kept("batch_norm", saved, n, m)
+    _check_arrays("batch_norm", Z.dtype, X=(X, (n, m)), A=(A, (n, m)), weights=(weights, (1, m)), **of_units)
+    _check_dropout("batch_norm", xp, dropout, n, m)
+    _check_saved("batch_norm", saved, n, m)
 
 
 def batch_norm_vjp(
@@ -153,10 +155,10 @@ def batch_norm_vjp(
     accumulate: bool,
 ) -> None:
     """dU, X, dZ (n, m); inverse_std, gamma, dgamma (n, 1); weights (1, m); scale (1,)."""
-    n, m = _extent("batch_norm_vjp", "dU", dU, 2)
+    n, m = _shape_of("batch_norm_vjp", "dU", dU, 2)
     units: dict[str, Expected] = {"inverse_std": (inverse_std, (n, 1)), "gamma": (gamma, (n, 1))}
     layer: dict[str, Expected] = {"X": (X, (n, m)), "dZ": (dZ, (n, m)), "dgamma": (dgamma, (n, 1))}
-    _fit("batch_norm_vjp", dU.dtype, **layer, **units, weights=(weights, (1, m)), scale=(scale, ONE))
+    _check_arrays("batch_norm_vjp", dU.dtype, **layer, **units, weights=(weights, (1, m)), scale=(scale, ONE))
 
 
 def output_delta(
@@ -176,25 +178,25 @@ def output_delta(
 ) -> None:
     """Z, dZ (n, m); Y likewise, or (1, m) class labels; weights (1, m); db (n, 1); 1/D, value (1,); n fits the loss."""
     name = "output_delta"
-    n, m = _extent(name, "Z", Z, 2)
+    n, m = _shape_of(name, "Z", Z, 2)
     check_loss(loss, n)
     labels = loss.labels == "classes" and tuple(Y.shape) == (1, m)
     if not labels or Y.dtype != xp.int64:
-        _fit(name, Z.dtype, Y=(Y, (1, m) if labels else (n, m)))
+        _check_arrays(name, Z.dtype, Y=(Y, (1, m) if labels else (n, m)))
     ones: dict[str, Expected] = {"inverse_denominator": (inverse_denominator, ONE), "value": (value, ONE)}
-    _fit(name, Z.dtype, weights=(weights, (1, m)), dZ=(dZ, (n, m)), db=(db, (n, 1)), **ones)
+    _check_arrays(name, Z.dtype, weights=(weights, (1, m)), dZ=(dZ, (n, m)), db=(db, (n, 1)), **ones)
 
 
 def penalty(xp: Namespace, theta: Array, grad: Array, *, l1: Array, l2: Array, value: Array) -> None:
     """theta, grad (size,); l1, l2, value (1,)."""
-    size = _extent("penalty", "theta", theta, 1)
-    _fit("penalty", theta.dtype, grad=(grad, size), l1=(l1, ONE), l2=(l2, ONE), value=(value, ONE))
+    size = _shape_of("penalty", "theta", theta, 1)
+    _check_arrays("penalty", theta.dtype, grad=(grad, size), l1=(l1, ONE), l2=(l2, ONE), value=(value, ONE))
 
 
 def global_norm(xp: Namespace, grad: Array, max_norm: float, *, norm: Array, factor: Array) -> None:
     """grad (size,); norm, factor (1,)."""
-    _extent("global_norm", "grad", grad, 1)
-    _fit("global_norm", grad.dtype, norm=(norm, ONE), factor=(factor, ONE))
+    _shape_of("global_norm", "grad", grad, 1)
+    _check_arrays("global_norm", grad.dtype, norm=(norm, ONE), factor=(factor, ONE))
 
 
 def update(
@@ -209,29 +211,29 @@ def update(
     decay: bool,
 ) -> None:
     """theta, grad and each slot (size,); a scalar for each of the optimizer's numbers; factor (1,)."""
-    size = _extent("update", "theta", theta, 1)
+    size = _shape_of("update", "theta", theta, 1)
     if len(slots) != len(optimizer.state):
         raise ShapeError(f"update: {optimizer.name} has {len(optimizer.state)} slots, got {len(slots)}")
     numbers = (len(optimizer.numbers(1, optimizer.learning_rate)),)
     named: dict[str, Expected] = {f"slot {i}": (slot, size) for i, slot in enumerate(slots)}
-    _fit("update", theta.dtype, grad=(grad, size), scalars=(scalars, numbers), factor=(factor, ONE), **named)
+    _check_arrays("update", theta.dtype, grad=(grad, size), scalars=(scalars, numbers), factor=(factor, ONE), **named)
 
 
 def gather(xp: Namespace, source: Array, order: Array, counters: Array, stride: int, *, out: Array) -> None:
     """source (n, width); out (m, width), m at most ``stride``; order (k,) and counters (2,), int64."""
-    (_, width), (m, _) = _extent("gather", "source", source, 2), _extent("gather", "out", out, 2)
-    (k,) = _extent("gather", "order", order, 1)
-    _fit("gather", source.dtype, out=(out, (m, width)))
-    _fit("gather", xp.int64, order=(order, (k,)), counters=(counters, (2,)))
+    (_, width), (m, _) = _shape_of("gather", "source", source, 2), _shape_of("gather", "out", out, 2)
+    (k,) = _shape_of("gather", "order", order, 1)
+    _check_arrays("gather", source.dtype, out=(out, (m, width)))
+    _check_arrays("gather", xp.int64, order=(order, (k,)), counters=(counters, (2,)))
     if not m <= stride or m > k:
         raise ShapeError(f"gather: {m} rows do not fit into a stride of {stride} and an order of {k}")
 
 
 def advance(xp: Namespace, counters: Array, table: Array, values: Array, *, hyper: Array, value: Array) -> None:
     """counters (2,) int64; table (steps, numbers), values (steps,), hyper (numbers,), value (1,)."""
-    steps, numbers = _extent("advance", "table", table, 2)
-    _fit("advance", table.dtype, values=(values, (steps,)), hyper=(hyper, (numbers,)), value=(value, ONE))
-    _fit("advance", xp.int64, counters=(counters, (2,)))
+    steps, numbers = _shape_of("advance", "table", table, 2)
+    _check_arrays("advance", table.dtype, values=(values, (steps,)), hyper=(hyper, (numbers,)), value=(value, ONE))
+    _check_arrays("advance", xp.int64, counters=(counters, (2,)))
 
 
 CHECKS: dict[str, Callable[..., None]] = {
@@ -244,13 +246,13 @@ CHECKS: dict[str, Callable[..., None]] = {
 
 
 @functools.cache
-def gated(kind: type[T]) -> type[T]:
+def with_argument_checks(kind: type[T]) -> type[T]:
     """The class of a kernel set with the checks before its operations."""
-    members = {name: _checked_first(check, kind, name) for name, check in CHECKS.items()}
+    members = {name: _checked(check, kind, name) for name, check in CHECKS.items()}
     return type(kind.__name__, (kind,), members | {"__module__": kind.__module__, "__doc__": kind.__doc__})
 
 
-def _checked_first(check: Callable[..., None], kind: type[Any], name: str) -> Callable[..., None]:
+def _checked(check: Callable[..., None], kind: type[Any], name: str) -> Callable[..., None]:
     @functools.wraps(getattr(kind, name))
     def checked(self: Any, *given: Any, **named: Any) -> None:
         check(self.xp, *given, **named)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.backends import Case, cases
 
-from backprop_gpu.backends.gate import CHECKS
+from backprop_gpu.backends.argument_checks import CHECKS
 from backprop_gpu.backends.protocol import Dropout
 from backprop_gpu.errors import BackpropError, ConfigError, ShapeError
 from backprop_gpu.maths.activations import get_activation
