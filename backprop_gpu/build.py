@@ -17,6 +17,7 @@ from .config import Config
 from .config_reading import load_config
 from .data.frames import table_of
 from .data.preprocessing import Preprocessor
+from .data.saved import check_fit
 from .data.sources import read_table
 from .data.table import Table
 from .errors import CheckpointError, NonFiniteError, ParityError
@@ -151,7 +152,11 @@ def load(
     net, extras = load_model(DenseNet, path, device, kernels, custom=custom)
     if "preprocessor" not in extras.meta:
         raise CheckpointError(f"{path} holds a network without its preprocessing; load it with DenseNet.load")
-    preprocessor = Preprocessor.from_state(extras.tensors, extras.meta["preprocessor"])
+    try:
+        preprocessor = Preprocessor.from_state(extras.tensors, extras.meta["preprocessor"])
+        check_fit(preprocessor, net.sizes, net.loss.per_target, extras.meta.get("test_rows"))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     return Model(net, preprocessor, extras.meta.get("test_rows"))
 
 

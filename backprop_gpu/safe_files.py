@@ -11,7 +11,6 @@ import io
 import json
 import os
 import stat
-from pathlib import Path
 from typing import Any
 
 from .errors import BackpropError, shown
@@ -110,7 +109,7 @@ def json_memory(text: str) -> int:
     return sum(text.count(mark) * each for mark, each in _JSON_BYTES.items())
 
 
-def parse_json(text: str, source: str | Path, error: type[BackpropError], size: int | None = None) -> Any:
+def parse_json(text: str, source: str | os.PathLike[str], error: type[BackpropError], size: int | None = None) -> Any:
     """A value from JSON text whose memory stays within that of its file; ``size`` is the file's, if the text is a part.
 
     Raises

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import CheckpointError, ConfigError, DataError, did_you_mean, shown
 from .cells import listed
 from .column_checks import leave_out, mostly
+from .saved import check_preprocessor
 from .statistics import mean_and_scale, medians, survey
 from .table import Schema, Table
 from .targets import TargetCodec
@@ -257,12 +258,13 @@ class Preprocessor:
     @classmethod
     def from_state(cls, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Preprocessor:
         """Undo :meth:`state`; other tensors may lie beside its own. Raises CheckpointError if something is missing."""
-        if meta.get("format") != _FORMAT:
-            raise CheckpointError(f"the preprocessor has format {meta.get('format')}, this version reads {_FORMAT}")
+        if not isinstance(meta, Mapping) or meta.get("format") != _FORMAT:
+            found = shown(meta.get("format") if isinstance(meta, Mapping) else meta)
+            raise CheckpointError(f"the preprocessor has format {found}, this version reads {_FORMAT}")
         own = {key.removeprefix(_PREFIX): tensor for key, tensor in tensors.items() if key.startswith(_PREFIX)}
         of_target = {key.removeprefix("target."): own.pop(key) for key in list(own) if key.startswith("target.")}
         try:
-            return cls(
+            made = cls(
                 columns=tuple(meta["columns"]),
                 numeric=tuple(meta["numeric"]),
                 categories={name: tuple(found) for name, found in meta["categories"]},
@@ -275,8 +277,13 @@ class Preprocessor:
                 target=None if meta["target"] is None else TargetCodec.from_state(of_target, meta["target"]),
                 delimiter=meta["delimiter"],
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"the saved preprocessor is damaged: {type(error).__name__} {error}") from None
+            check_preprocessor(made, UNKNOWN_CHOICES)
+        except CheckpointError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            problem = shown(f"{type(error).__name__} {error}", quoted=False)
+            raise CheckpointError(f"the saved preprocessor is damaged: {problem}; make the file again") from None
+        return made
 
 
 def _check_choice(setting: str, value: str, choices: tuple[str, ...]) -> None:

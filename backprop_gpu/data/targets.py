@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, did_you_mean
 from .cells import is_number, listed
+from .saved import check_codec
 from .statistics import mean_and_scale, survey
 from .table import Table, table_from_arrays
 
@@ -190,7 +191,9 @@ class TargetCodec:
     def from_state(cls, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> TargetCodec:
         """Undo :meth:`state`."""
         saved: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in meta.items()}
-        return cls(**saved, mean=tensors.get("mean"), scale=tensors.get("scale"))
+        made = cls(**saved, mean=tensors.get("mean"), scale=tensors.get("scale"))
+        check_codec(made, TASKS)
+        return made
 
     def _indices(self, table: Table) -> np.ndarray:
         texts, _ = _label_texts(table)

@@ -15,7 +15,7 @@ from sklearn.base import is_classifier
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shown
 from ..network.custom import Custom, Formula, restored, spec_of
 from ..network.dense_net import DenseNet
 from ..network.model_file import Extras, load_model, save_model
@@ -126,7 +126,23 @@ def load(ours: type[Any], path: str | os.PathLike[str], changes: dict[str, Any],
     name = extras.meta.get("estimator")
     if name != ours.__name__:
         raise CheckpointError(f"{path} holds {name or 'a network without an estimator'}, not {ours.__name__}")
+    ours(**changes)  # what the caller misspelt is no fault of the file
+    try:
+        return _restored(ours, net, extras, path, changes, custom)
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = shown(str(error), 300, quoted=False)
+        raise CheckpointError(f"{path} was written by another version of backprop_gpu ({reason})") from error
+
+
+def _restored(
+    ours: type[Any], net: DenseNet, extras: Extras, path: Any, changes: dict[str, Any], custom: Custom
+) -> Any:
+    """The estimator that a file describes."""
     fitted, tensors = dict(extras.meta["fitted"]), extras.tensors
+    for numbers in (fitted, *fitted.get("members", ())):
+        _check_numbers(numbers, net)
     params = _given(extras.meta["params"])
     for key, kind in FORMULAS.items():
         if key in params and key not in changes:
@@ -142,6 +158,9 @@ def load(ours: type[Any], path: str | os.PathLike[str], changes: dict[str, Any],
         if key in fitted:
             setattr(made, key, fitted[key])
     if "feature_names_in_" in fitted:
+        names = fitted["feature_names_in_"]
+        if len(names) != net.sizes[0] or not all(isinstance(name, str) for name in names):
+            raise CheckpointError(f"{path} does not name the {net.sizes[0]} features of its network")
         made.feature_names_in_ = np.array(fitted["feature_names_in_"], dtype=object)
     if "labels" in fitted:
         made._take_labels(_labels(**fitted["labels"]))
@@ -165,11 +184,40 @@ def load(ours: type[Any], path: str | os.PathLike[str], changes: dict[str, Any],
     return made
 
 
+def _check_numbers(numbers: dict[str, Any], net: DenseNet) -> None:
+    """That fitted attributes have their types, and sizes are the network's; else a TypeError or ValueError."""
+    kinds = {
+        list: ("loss_curve_", "validation_scores_", "validation_loss_curve_"),
+        dict: ("validation_metric_curves_",),
+    }
+    kinds |= {str: ("out_activation_", "_fitted_on")}
+    kind_of = {name: kind for kind, names in kinds.items() for name in names}
+    for name in NUMBERS:
+        value = numbers.get(name)
+        if value is not None and not isinstance(value, kind_of.get(name, int | float)):
+            raise TypeError(f"{name} is {type(value).__name__}")
+    here = {"n_layers_": len(net.sizes), "n_features_in_": net.sizes[0]}
+    for name, wanted in here.items():
+        if numbers.get(name, wanted) != wanted:
+            raise ValueError(f"{name} is {numbers[name]}, and the network says {wanted}")
+
+
 def _labels(y_type: str, classes: list[list[Any]], dtypes: list[str]) -> Any:
     """The encoder of these labels."""
-    columns = [np.array(c, dtype) for c, dtype in zip(classes, dtypes, strict=True)]
+    columns = [_column(c, np.dtype(dtype)) for c, dtype in zip(classes, dtypes, strict=True)]
     if y_type == SEVERAL:
         return MultiOutputLabels().of(columns)
     if y_type.startswith("multilabel"):
         return LabelBinarizer().fit(np.array([[0] * len(columns[0]), [1] * len(columns[0])]))
     return LabelBinarizer().fit(columns[0])
+
+
+def _column(values: list[Any], dtype: np.dtype[Any]) -> np.ndarray:
+    """The labels of one column, all different; a file's dtype must not ask for more room than they need."""
+    width = max(map(len, map(str, values)))
+    if dtype.kind not in "biufUO" or dtype.itemsize > max(8, 4 * width):
+        raise TypeError(f"labels of {len(values)} values as {dtype}")
+    found = np.array(values, dtype)
+    if found.ndim != 1 or len(set(found.tolist())) != len(found):
+        raise ValueError("labels are not different values")
+    return found

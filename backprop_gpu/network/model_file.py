@@ -6,14 +6,16 @@ import inspect
 import json
 import os
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..backends.base import Backend
-from ..errors import BackpropError, CheckpointError, ConfigError, DeviceError, MissingDependencyError
+from ..errors import BackpropError, CheckpointError, ConfigError, DeviceError, MissingDependencyError, shown
 from ..maths.initializers import get_initializer
+from ..safe_files import parse_json
 from ..tensor_file import read_tensors, write_tensors
 from .custom import Custom, restored
 
@@ -69,6 +71,15 @@ def _spec_of(network: Any, cls: type[DenseNet]) -> dict[str, Any]:
     return network
 
 
+def _check_sizes(sizes: Any, tensors: dict[str, np.ndarray]) -> None:
+    """That the file has the weights of a network of these sizes, before one is made."""
+    if not isinstance(sizes, list) or not all(type(n) is int and n > 0 for n in sizes):
+        raise ConfigError(f"sizes must be a list of whole numbers, got {shown(sizes)}")
+    for l, (inputs, outputs) in enumerate(pairwise(sizes), 1):
+        if tensors[f"W{l}"].shape != (outputs, inputs):
+            raise ConfigError(f"W{l} has shape {tensors[f'W{l}'].shape}, and the sizes say {(outputs, inputs)}")
+
+
 def load_model(
     cls: type[DenseNet],
     path: str | os.PathLike[str],
@@ -91,8 +102,11 @@ def load_model(
     """
     tensors, description = read_tensors(Path(path), FORMAT, "model")
     try:
-        content = json.loads(description)
-        spec = _spec_of(content["network"], cls)
+        content = parse_json(description, path, CheckpointError, os.stat(path).st_size)
+        spec, meta = _spec_of(content["network"], cls), content["extras"]
+        if not isinstance(meta, dict):
+            raise ConfigError(f"what travels along must be a mapping, got {type(meta).__name__}")
+        _check_sizes(spec["sizes"], tensors)
         given = spec | {"initializer": "zeros"}
         given["activation"] = [restored(a, "activation", custom, path) for a in given["activation"]]
         given["loss"] = restored(given["loss"], "loss", custom, path)
@@ -101,11 +115,10 @@ def load_model(
         net.initializer = spec["initializer"]
         own = set(net.parameters())
         net.set_parameters({name: value for name, value in tensors.items() if name in own})
-        meta = content["extras"]
     except (DeviceError, MissingDependencyError, CheckpointError):
         raise
-    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError, BackpropError) as error:
-        reason = " ".join(str(error).split())
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, BackpropError) as error:
+        reason = shown(str(error), 300, quoted=False)
         raise CheckpointError(f"{path} was written by another version of backprop_gpu ({reason})") from error
     return net, Extras({k: v for k, v in tensors.items() if k not in own}, meta)
 

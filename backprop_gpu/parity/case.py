@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CheckpointError
+from ..errors import BackpropError, CheckpointError, shown
+from ..safe_files import parse_json
 from ..tensor_file import read_tensors, write_tensors
 from .trace import Call, Recipe, StepTrace
 
@@ -50,7 +51,7 @@ def read_case(path: str | os.PathLike[str]) -> tuple[StepTrace, dict[str, Any]]:
     """
     tensors, description = read_tensors(Path(path), FORMAT, "parity case")
     with of_another_version(path):
-        content = json.loads(description)
+        content = parse_json(description, path, CheckpointError, os.stat(path).st_size)
         return _unpack(content, tensors), content["about"]
 
 
@@ -59,8 +60,11 @@ def of_another_version(path: str | os.PathLike[str]) -> Iterator[None]:
     """What does not fit together in an undamaged case was written by other code."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, IndexError, LookupError) as error:
-        raise CheckpointError(f"{path} was written by another version of backprop_gpu ({error!r})") from error
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, BackpropError) as error:
+        found = shown(error, 300)
+        raise CheckpointError(f"{path} was written by another version of backprop_gpu ({found})") from error
 
 
 def _pack(trace: StepTrace) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
