@@ -259,13 +259,13 @@ def test_the_threads_of_blas_are_as_before(pool: ThreadPool) -> None:
 def test_a_limit_of_the_users_holds_and_changes_no_bit(pool: ThreadPool, monkeypatch: pytest.MonkeyPatch) -> None:
     threadpoolctl = pytest.importorskip("threadpoolctl", reason="pip install threadpoolctl")
     wanted, found = trained(build({})), list[int]()
-    run = ThreadPool._run
+    run = pool.library.run_schedule
 
-    def noted(self: ThreadPool, schedule: Schedule, steps: int, threads: int) -> None:
+    def noted(schedule: int, steps: int, threads: int) -> int:
         found.append(threads)
-        run(self, schedule, steps, threads)
+        return int(run(schedule, steps, threads))
 
-    monkeypatch.setattr(ThreadPool, "_run", noted)
+    monkeypatch.setattr(pool.library, "run_schedule", noted)
     with threadpoolctl.threadpool_limits(1):
         assert same_bits(trained(build({})), wanted)
     assert set(found) == {1}

@@ -206,7 +206,8 @@ def use_threads(count: int, patch: Callable[[object, str, Any], None] = setattr)
     """Every step in as many chunks as there are units for, on so many threads; 1: serially."""
     pool = thread_pool.ThreadPool(library.native_library(), count)
     patch(recording, "thread_pool", lambda: pool)
-    patch(recording, "thread_limit", lambda: count)
+    for module in (recording, thread_pool):
+        patch(module, "thread_limit", lambda: count)
     patch(thread_pool, "SERIAL_NANOSECONDS", 0)
     for name in ("CHUNK_FLOPS", "MORE_FLOPS", "CHUNK_PARAMETERS"):
         patch(schedule, name, 1)

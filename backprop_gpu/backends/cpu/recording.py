@@ -70,18 +70,16 @@ class RecordingKernels(ReferenceKernels):
             NativeProgram(piece, self._pool) if isinstance(piece, list) else piece
             for piece in _pieces(self._recorded(program))
         ]
-        native = pieces[0] if len(pieces) == 1 else None
+        if len(pieces) == 1 and isinstance(pieces[0], NativeProgram):
+            return pieces[0]
 
         def replay(times: int, before: Before | None = None) -> None:
-            if before is None and isinstance(native, NativeProgram):
-                native.run(times, thread_limit)
-                return
             for _ in range(times):
                 if before is not None:
                     before()
                 for piece in pieces:
                     if isinstance(piece, NativeProgram):
-                        piece.run(1, thread_limit)
+                        piece(1)
                     else:
                         piece()
 

@@ -6,14 +6,15 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable
 
 import numpy as np
 
+from ..._typing import Before
 from .autotuner import Autotuner
 from .blas import usable_cores
 from .calls import Call
 from .library import Library, native_library
+from .openblas import thread_limit
 from .schedule import MAX_TASKS, Schedule, split
 
 CHUNK_SECONDS = 0.1  # Python looks at signals between chunks, so Ctrl-C is answered within this
@@ -54,13 +55,10 @@ class ThreadPool:
                 wake = follows or steps * schedule.seconds > SHORT_SECONDS
                 parallel = bool(self.library.call_workers(threads, wake))
                 threads = threads if parallel else 1
-            self._run(schedule, steps, threads)
+            checked(self.library.run_schedule(schedule.address, steps, threads))
             self._last_ended = time.perf_counter()
             tuner.record(parallel, steps, self._last_ended - start)
             times -= steps
-
-    def _run(self, schedule: Schedule, steps: int, threads: int) -> None:
-        checked(self.library.run_schedule(schedule.address, steps, threads))
 
 
 def checked(status: int) -> None:
@@ -81,9 +79,9 @@ def thread_pool() -> ThreadPool:
 
 
 class Program:
-    """The calls of a recorded program: in order on one core, and on all once it has run for so long that it pays.
+    """A recorded program without Python calls: runs serially at first, and in parallel once that pays.
 
-    Both have the same bits.
+    The results have the same bits. See ``_typing.Replay``.
     """
 
     def __init__(self, calls: list[Call], pool: ThreadPool) -> None:
@@ -97,20 +95,21 @@ class Program:
         self._serial = int(kernels.ctypes.data), int(rows.ctypes.data), len(calls)
         self._schedule: Schedule | None = None
 
-    def run(self, times: int, limit: Callable[[], int]) -> None:
-        """Run so many times, on ``limit()`` cores at most."""
+    def __call__(self, times: int, before: Before | None = None) -> None:
+        """Run so many times, each after ``before``, on as many cores as the process is allowed at the moment."""
+        if before is not None:
+            for _ in range(times):
+                before()
+                self(1)
+            return
         if self._schedule is None and times > self._serial_steps:
             self._schedule = Schedule(split(self.calls, self._pool.size), self._pool.size)
             self._serial_steps = math.inf if self._schedule.cores == 1 else 0.0
         if self._schedule is not None and times > self._serial_steps:
-            self._pool.run(self._schedule, times, limit())
+            self._pool.run(self._schedule, times, thread_limit())
             return
-        self._run_serially(times)
         self._serial_steps -= times
-
-    def _run_serially(self, times: int) -> None:
-        """A tenth of a second at a time; the first chunk is one step, which tells how long a step takes."""
-        chunk = 1
+        chunk = 1  # the first one tells how long a step takes
         while times > 0:
             now = min(chunk, times)
             start = time.perf_counter()
