@@ -18,7 +18,7 @@ from backprop_gpu.backends.select import select
 from backprop_gpu.build import prepare, run
 from backprop_gpu.config import Config, validate
 from backprop_gpu.estimators import MLPClassifier, MLPRegressor
-from backprop_gpu.estimators.engine import runtime_of
+from backprop_gpu.estimators.fitted_network import runtime_of
 from backprop_gpu.training.callbacks import Callback, Epoch
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -16,19 +16,19 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ..errors import BackpropError, ConfigError, NonFiniteError
 from ..maths.losses import Loss
-from ..training.capacity import LOOKED_AT
+from ..training.loop import ROWS_CHECKED
+from ..training.validation import HeldOut, Validation
 from . import tabular
 from .arrays import on_host, origin_of
-from .engine import LIVE, Plan, SolverState, batch_rows, build_net, fitted_of, plan_for, runtime_of
+from .fit import StochasticFit, advance
 from .fitted import Fitted
+from .fitted_network import LIVE, Plan, SolverState, batch_rows, build_net, fitted_of, plan_for, runtime_of
 from .given import check_given
+from .initialization import sklearn_start
 from .lbfgs import fit_lbfgs
 from .params import SKLEARN_START, hidden_sizes, invalid, is_logistic, per_layer
 from .rows import Rows, dense, split_off
 from .sklearn_callbacks import Listeners
-from .start import sklearn_start
-from .stochastic import StochasticFit, advance
-from .validation import HeldOut, Validation
 
 FLOATS = (np.float64, np.float32)
 
@@ -204,12 +204,12 @@ class MultilayerPerceptron(CallbackSupportMixin, Fitted):
         fit = self._open(plan, validation, listeners, incremental=incremental)
         try:
             epochs = fit.engine.epochs(train.X, train.Y, train.weights, self.shuffle, again=incremental)
-            fit.begin(epochs)
+            fit.begin(epochs.batches)
             advance([fit], lambda _, epoch: [(epochs.run(epoch), fit.judge())])
             if not incremental:
-                fit.engine.check_outputs(dense(train.X[:LOOKED_AT]))
+                fit.engine.check_outputs(dense(train.X[:ROWS_CHECKED]))
         except NonFiniteError as error:
-            if not fit.engine.outputs_are_finite(dense(train.X[:LOOKED_AT])):  # then those of before the fit
+            if not fit.engine.outputs_are_finite(dense(train.X[:ROWS_CHECKED])):  # then those of before the fit
                 fit.engine.load((self.coefs_, self.intercepts_), vars(self).get("norms_", {}))
             if not self.early_stopping:
                 raise

@@ -17,7 +17,7 @@ from sklearn.utils.validation import validate_data
 from ..maths.losses import Loss
 from .arrays import in_kind, on_host, origin_of
 from .base import FLOATS, MultilayerPerceptron
-from .engine import in_turn, one_fit
+from .fitted_network import in_turn, one_fit
 from .labels import (
     MultiOutputLabels,
     class_weights,

@@ -15,13 +15,14 @@ import numpy as np
 
 from ..maths.losses import Loss
 from ..network.dense_net import DenseNet
-from ..training.passes import JointPass, Lap
-from .engine import SolverState, plan_for
-from .order import OrderedBatches
+from ..training.batches import Batches
+from ..training.epoch import EpochProgram, JointEpoch
+from ..training.validation import HeldOut, Judgement
+from .fit import Played, StochasticFit, advance
+from .fitted_network import SolverState, plan_for
 from .rows import Rows
+from .sampler import batches_over
 from .sklearn_callbacks import Listeners
-from .stochastic import Played, StochasticFit, advance
-from .validation import HeldOut, Judgement
 
 
 @dataclass(eq=False)
@@ -54,17 +55,17 @@ class Entrant:
 class OneProgram:
     """Epochs of several fits; the program is recorded anew when one of them has ended."""
 
-    def __init__(self, laps: dict[StochasticFit, Lap]) -> None:
+    def __init__(self, laps: dict[StochasticFit, EpochProgram]) -> None:
         self._laps = laps
         self._fits: Sequence[StochasticFit] = ()
 
     def __call__(self, fits: Sequence[StochasticFit], epoch: int) -> list[Played]:
         """Train an epoch (from 0) of each fit, and judge; J of each batch and what was found, for each."""
         if self._fits != fits:
-            self._fits, self._pass = fits, JointPass([self._laps[fit] for fit in fits])
+            self._fits, self._pass = fits, JointEpoch([self._laps[fit] for fit in fits])
             validations = [fit.validation for fit in fits if fit.validation is not None]
             self._judgement = Judgement(validations) if validations else None
-        costs = self._pass.run(epoch)
+        costs = self._pass.train(epoch)
         if self._judgement is None:
             return [(J, {}) for J in costs]
         with contextlib.ExitStack() as stack:
@@ -92,9 +93,9 @@ def fit_together(entrants: Sequence[Entrant], rows: Rows, loss: Loss) -> list[En
 
 def _fit_group(group: Sequence[tuple[str, Entrant]], rows: Rows, loss: Loss) -> bool:
     """Fit in one program; False if interrupted."""
-    laps: dict[StochasticFit, Lap] = {}
+    laps: dict[StochasticFit, EpochProgram] = {}
     net: DenseNet | None = None
-    batches: OrderedBatches | None = None
+    batches: Batches | None = None
     with contextlib.ExitStack() as stack:
         for title, entrant in group:
             member = entrant.member
@@ -106,15 +107,15 @@ def _fit_group(group: Sequence[tuple[str, Entrant]], rows: Rows, loss: Loss) -> 
             fit = member._open(plan, entrant.held_out, listeners, beside=net, **how)
             stack.callback(member._close, fit)
             net = fit.engine.net
-            batches = OrderedBatches(
+            batches = batches_over(
                 fit.engine.net,
                 *(rows.X, rows.Y, rows.weights),
                 batch_size=plan.batch_size,
                 shuffle=member.shuffle,
                 chosen=entrant.inside,
-                beside=batches,
-                lent=True,
+                share_with=batches,
+                copy=False,
             )
-            laps[fit] = Lap(fit.engine.step, batches, None)
+            laps[fit] = EpochProgram(fit.engine.step, batches, None)
             fit.begin(batches)
         return advance(list(laps), OneProgram(laps))

@@ -20,7 +20,7 @@ from ..network.custom import Custom, Formula, restored, spec_of
 from ..network.dense_net import DenseNet
 from ..network.model_file import Extras, load_model, save_model
 from . import tabular
-from .engine import SolverState, fitted_of, named_of
+from .fitted_network import SolverState, fitted_of, named_of
 from .labels import SEVERAL, MultiOutputLabels
 
 NUMBERS = (

@@ -16,10 +16,10 @@ from ..network.custom import Custom
 from ..network.dense_net import BLOCK_ROWS, DenseNet
 from . import files, interop, tabular
 from .arrays import check_origin, on_host, origin_of
-from .engine import Engine, as_named, as_parameters, build_net, in_turn, plan_for, runtime_of
+from .fitted_network import Engine, as_named, as_parameters, build_net, in_turn, plan_for, runtime_of
+from .initialization import Parameters
 from .lbfgs import Objective
 from .rows import dense
-from .start import Parameters
 
 
 class Fitted(BaseEstimator):

@@ -14,7 +14,7 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOpti
 from sklearn.utils.validation import check_is_fitted
 
 from ..errors import ConfigError
-from .engine import SolverState, as_named, as_parameters
+from .fitted_network import SolverState, as_named, as_parameters
 from .labels import SEVERAL
 from .params import activations_of
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,8 @@ from .._typing import Array
 from ..errors import NonFiniteError
 from ..maths.ledger import Denominator
 from ..network.memory import all_finite
-from ..training.callbacks import Callback, Epoch, Running
-from .engine import Engine
+from ..training.callbacks import Callback, Epoch, StartedCallbacks
+from .fitted_network import Engine
 from .sklearn_callbacks import Listeners, tell
 
 MICRO_BATCH = 16_384  # examples per pass: the gradient does not depend on it, memory does
@@ -68,7 +69,7 @@ class Objective:
 class Watch:
     """What hears of every iteration, and keeps where it ended: for Ctrl-C, for our callbacks and scikit-learn's."""
 
-    def __init__(self, estimator: Any, engine: Engine, callbacks: list[Callback], listeners: Listeners) -> None:
+    def __init__(self, estimator: Any, engine: Engine, callbacks: Sequence[Callback], listeners: Listeners) -> None:
         self.estimator, self.engine, self.callbacks, self.listeners = estimator, engine, callbacks, listeners
         self.iteration, self.stopped, self.start = 0, False, time.perf_counter()
         self.reached: OptimizeResult | None = None
@@ -117,7 +118,7 @@ def fit_lbfgs(
     interrupted = False
     options = {"maxfun": e.max_fun, "maxiter": e.max_iter, "gtol": e.tol}
     options |= _get_additional_lbfgs_options_dict("iprint", verbose)
-    with Running(list(e.callbacks), e.max_iter) as callbacks:
+    with StartedCallbacks(list(e.callbacks), e.max_iter) as callbacks:
         watch = Watch(e, engine, callbacks, listeners)
         objective = Objective(engine, X, Y, weights)
         try:

@@ -15,7 +15,7 @@ from sklearn.utils.validation import validate_data
 from ..maths.losses import Loss, get_loss
 from .arrays import in_kind, on_host, origin_of
 from .base import FLOATS, MultilayerPerceptron
-from .engine import in_turn, one_fit
+from .fitted_network import in_turn, one_fit
 from .params import REGRESSOR_CONSTRAINTS, invalid, read, store
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.model_selection import train_test_split
 
-from .validation import HeldOut
+from ..training.validation import HeldOut
 
 
 @dataclass

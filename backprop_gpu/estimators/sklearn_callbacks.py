@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..training.callbacks import Callback, Epoch
-from .engine import runtime_of
+from .fitted_network import runtime_of
 
 
 def tell(estimator: Any, callbacks: Sequence[Callback], epoch: Epoch) -> None:

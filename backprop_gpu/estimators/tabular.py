@@ -20,11 +20,11 @@ from ..errors import CheckpointError, ConfigError
 from ..maths.losses import Loss
 from ..network.dense_net import BLOCK_ROWS
 from ..training.callbacks import Callback, Epoch
-from .engine import fitted_of, named_of, runtime_of
+from ..training.validation import HeldOut
 from .ensemble import Entrant, fit_together
+from .fitted_network import fitted_of, named_of, runtime_of
 from .params import hidden_sizes, is_given
 from .rows import Rows, dense, split_apart
-from .validation import HeldOut
 
 CLIP = 3.0
 LEAST_ROWS = 20  # of fewer, none are held out

@@ -57,6 +57,8 @@ class TrainingStep:
         For a setting out of its range.
     """
 
+    report_divisor: int = 1  # what J is divided by before it is reported
+
     def __init__(
         self,
         net: DenseNet,

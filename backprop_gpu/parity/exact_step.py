@@ -20,7 +20,7 @@ from ..maths.random import host_generator
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
 from ..training.batches import Batches
-from ..training.passes import Pass
+from ..training.epoch import CapturedEpoch
 from .checking import STREAM, network_of, place_of
 from .claims import claim_of
 from .classify import classify
@@ -128,7 +128,7 @@ def _epochs(net: DenseNet, backend: Backend, kernels: str, one_over_m: str, seed
 
 def _recorded(net: DenseNet, X: np.ndarray, Y: np.ndarray, one_over_m: str, trace: StepTrace) -> list[Finding]:
     """The same step as training plays it, gathered and recorded: the bits of the one that was called outright."""
-    epoch = Pass(_step(net, one_over_m), Batches(net, X, Y, None, batch_size=M, shuffle=False, seed=0), None)
+    epoch = CapturedEpoch(_step(net, one_over_m), Batches(net, X, Y, None, batch_size=M, shuffle=False, seed=0), None)
     judge, cost = Judge(), epoch.run(0)
     judge.same("recorded step", "J recorded", cost, trace.value)
     judge.same("recorded step", "theta recorded", net.backend.to_host(net.params.theta), trace.theta_after)

@@ -19,7 +19,7 @@ from ..errors import NonFiniteError
 from ..maths.random import host_generator
 from ..network.step import TrainingStep
 from ..training.batches import SHUFFLE_STREAM, BatchBuffers, Batches, StreamedBatches
-from ..training.passes import Pass
+from ..training.epoch import CapturedEpoch
 from .claims import bounds_of
 from .classify import classify
 from .findings import Finding
@@ -117,7 +117,7 @@ class _Epochs:
         kind = StreamedBatches if plan.streamed else Batches
         size, shuffle, seed = plan.batch_size, plan.shuffle, plan.seed
         self.batches = kind(step.net, X, Y, weights, batch_size=size, shuffle=shuffle, seed=seed)
-        self.run = Pass(step, self.batches, plan.micro_batch)
+        self.run = CapturedEpoch(step, self.batches, plan.micro_batch)
         self.judge, self.n, self.previous = Judge(), len(X), np.arange(0)
 
     @property
@@ -155,19 +155,20 @@ class _Epochs:
 
     def _step_by_step(self, epoch: int, order: np.ndarray) -> np.ndarray:
         """J of each batch, from what each step left; stops after a step that is wrong."""
-        self.run.begin(epoch)
+        self.run.program.begin(epoch)
         backend, at = self.step.net.backend, 0
         costs: list[np.floating] = []
         for (replay, times), (_, buffers, _) in zip(self.run.replays, self.run.parts, strict=True):
             for _ in range(times):
                 before = _State.of(self.step)
-                buffers.play(replay, len(costs), 1)
+                fill = buffers.filler(len(costs), 1)
+                replay(1) if fill is None else replay(1, fill)
                 costs.append(backend.to_host(self.step.value)[0])
                 self._judge_batch(epoch, len(costs) - 1, buffers, order, at, before)
                 at += buffers.m
                 if self.wrong:
                     return np.array(costs)
-        told, right = self.run.end(), np.array(costs)
+        told, right = self.run.program.end(), np.array(costs)
         self._same("J by batch", told, right, f"epoch {epoch + 1}", _moved(told, right))
         return right
 

@@ -1,19 +1,45 @@
-"""Mini-batches in an order that depends on seed and epoch alone, from a data set on the device or on the host."""
+"""Mini-batches of a data set on the device or on the host, by default in an order of seed and epoch alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
-from .._typing import Array, Replay
-from ..errors import CheckpointError, ConfigError, DataError, ShapeError
+from .._typing import Array, Before
+from ..errors import CheckpointError, ConfigError, DataError, DeviceError, ShapeError
 from ..maths.normalization import part_sizes
 from ..maths.random import host_generator
 from ..network.dense_net import DenseNet
+from ..network.plan import amount
 from ..network.state import State, check_same, take
 
 SHUFFLE_STREAM = 2  # the part of the seed's randomness that shuffles use; initial weights have their own
+DATA_ON = ("auto", "device", "host")
+SHARE = 0.5  # of the memory that is available, which `auto` gives to the data set
+
+
+class Sampler(Protocol):
+    """Orders of the rows, one for each epoch, other than those of seed and epoch."""
+
+    def set_weights(self, weights: np.ndarray | None) -> None:
+        """Take the weights (n, 1) of the rows."""
+
+    def restart(self, random_state: np.random.RandomState) -> None:
+        """A fit begins: rows as they come, shuffles from ``random_state``."""
+
+    def next_order(self) -> np.ndarray:
+        """The order of the rows in the next epoch, int64."""
+
+    def current_order(self) -> np.ndarray:
+        """The order that was given last."""
+
+    def state_dict(self) -> State:
+        """What an exact resume needs."""
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from what :meth:`state_dict` gave."""
 
 
 class BatchBuffers:
@@ -40,9 +66,9 @@ class BatchBuffers:
             if source is not None:
                 b.net.kernels.gather(source, b.order[self._from :], counters, self.m, out=rows)
 
-    def play(self, replay: Replay, first: int, times: int) -> None:
-        """Train on so many batches from the ``first`` of the epoch on."""
-        replay(times)
+    def filler(self, first: int, times: int) -> Before | None:
+        """What has to run before each of so many steps from batch ``first`` of the epoch on; None: nothing."""
+        return None
 
 
 class StreamedBuffers(BatchBuffers):
@@ -56,8 +82,8 @@ class StreamedBuffers(BatchBuffers):
     def gather(self, counters: Array) -> None:
         """The batch is there."""
 
-    def play(self, replay: Replay, first: int, times: int) -> None:
-        """Send a batch, ask for its step, and gather the next one while the device is at it."""
+    def filler(self, first: int, times: int) -> Before | None:
+        """Sends the next batch: it is gathered on the host while the device is at the step before."""
         orders = (self.batches.order_of(k) for k in range(first, first + times))
         sources = [source for source in self.batches.rows if source is not None]
 
@@ -67,12 +93,14 @@ class StreamedBuffers(BatchBuffers):
                 _take(source, order, out)
             self._transfers.send()
 
-        replay(times, send)
+        return send
 
 
-def _take(source: np.ndarray, order: np.ndarray, out: np.ndarray) -> None:
+def _take(source: Any, order: np.ndarray, out: np.ndarray) -> None:
     """out[i] <- source[order[i]], rounded to out's dtype; of a memory-mapped source, only these rows are read."""
-    if source.dtype == out.dtype and source.flags.c_contiguous:
+    if hasattr(source, "toarray"):
+        out[...] = source[order].toarray()
+    elif source.dtype == out.dtype and source.flags.c_contiguous:
         np.take(source, order, axis=0, out=out, mode="clip")  # nothing is out of range; "clip" writes straight into out
     else:
         out[...] = source[order]
@@ -95,12 +123,12 @@ class Batches:
     seed : int
     chosen : (k,) int, optional
         The rows that take part; left out, all do.
-    beside : Batches, optional
-        Of the same rows on the same device, in the same dtype, where they lie for both.
-    lent : bool
-        Rows that are on the device already, in its dtype, are read where they lie: they must not change meanwhile.
-    sizes : sequence of int, optional
-        Of the batches, two at most, the larger first, in place of what ``batch_size`` makes.
+    share_with : Batches, optional
+        Of the same rows on the same device, in the same dtype, which are stored once for both.
+    copy : bool, default True
+        False: rows that are on the device already, in its dtype, are read where they lie and must not change meanwhile.
+    sampler : Sampler, optional
+        Gives the orders in place of ``shuffle`` and ``seed``.
 
     Attributes
     ----------
@@ -127,18 +155,18 @@ class Batches:
         shuffle: bool,
         seed: int,
         chosen: np.ndarray | None = None,
-        beside: Batches | None = None,
-        lent: bool = False,
-        sizes: Sequence[int] | None = None,
+        share_with: Batches | None = None,
+        copy: bool = True,
+        sampler: Sampler | None = None,
     ) -> None:
-        _check_table((X, Y, weights), beside)
+        _check_table((X, Y, weights), share_with)
         if chosen is not None:
             chosen = _check_chosen(chosen, X.shape[0])
-        self.net, self.chosen, self.beside, self.lent = net, chosen, beside, lent
+        self.net, self.chosen, self.share_with, self.copy = net, chosen, share_with, copy
         self.n = X.shape[0] if chosen is None else len(chosen)
-        self.sizes = list(sizes or self._cut(min(batch_size, self.n)))
+        self.sizes = batch_sizes(net, self.n, batch_size)
         self.batch_size = self.sizes[0]
-        self.shuffle, self.seed = shuffle, seed
+        self.shuffle, self.seed, self.sampler = shuffle, seed, sampler
         self.rows: Sequence[np.ndarray | None] = (X, Y, weights)
         self.dtypes = [
             "int64" if rows is not None and rows.dtype == np.int64 else net.dtype for rows in (X, Y, weights)
@@ -150,26 +178,26 @@ class Batches:
     def _place(self) -> None:
         """Put the rows where batches are gathered from."""
         backend = self.net.backend
-        if self.beside is None:
-            place = backend.lent if self.lent else backend.asarray
+        if self.share_with is None:
+            place = backend.asarray if self.copy else backend.lent
             self.sources = [
                 None if rows is None else place(rows, dtype) for rows, dtype in zip(self.rows, self.dtypes, strict=True)
             ]
         else:
-            self.sources = self.beside.sources
+            self.sources = self.share_with.sources
         self.order = backend.zeros((self.n,), "int64")
 
-    def _cut(self, batch_size: int) -> list[int]:
-        """The sizes of an epoch's batches."""
-        normalized = any(self.net.batch_norm)
-        if normalized and self.n < 2:
-            raise DataError(
-                f"batch normalization needs at least 2 rows to train on, got {self.n}: pass more rows at a time, or "
-                "leave batch_norm out"
-            )
-        if normalized and batch_size < 2:
-            raise ConfigError("batch_size must be at least 2 with batch_norm, which normalizes one row to 0")
-        return part_sizes(self.n, batch_size, even=normalized)
+    def refill(self, X: Any, Y: np.ndarray, weights: np.ndarray | None) -> None:
+        """Take other rows of the same shapes into the buffers that a captured epoch reads, for a fit that begins."""
+        assert self.copy, "these are not ours to be written"
+        self.rows, self.epoch, self.batch = (X, Y, weights), 0, 0  # a batch's weights are summed on the host
+        if self.on == "host":
+            return
+        backend = self.net.backend
+        with backend.activate():
+            for source, host in zip(self.sources, self.rows, strict=True):
+                if source is not None and host is not None:
+                    source[...] = backend.asarray(host, "int64" if host.dtype == np.int64 else self.net.dtype)
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -181,6 +209,9 @@ class Batches:
 
     def permutation(self, epoch: int) -> np.ndarray:
         """The order of the rows that take part, counted among themselves, in this epoch (from 0), int64."""
+        if self.sampler is not None:  # whose orders follow each other; that of a resumed epoch is already there
+            resumed = self.batch > 0
+            return self.sampler.current_order() if resumed else self.sampler.next_order()
         if not self.shuffle:
             return np.arange(self.n)
         return host_generator(self.seed, SHUFFLE_STREAM, epoch).permutation(self.n)
@@ -190,7 +221,8 @@ class Batches:
 
         Never an order itself, which seed and epoch give again; the rows are the caller's to keep.
         """
-        return self._settings() | {"epoch": self.epoch, "batch": self.batch}
+        sampler = {} if self.sampler is None else {"sampler": self.sampler.state_dict()}
+        return self._settings() | {"epoch": self.epoch, "batch": self.batch} | sampler
 
     def load_state_dict(self, state: State) -> None:
         """Go on from what :meth:`state_dict` gave, of batches in the same order; where they lie does not matter.
@@ -207,6 +239,8 @@ class Batches:
         epoch, batch = take(state, "batches.epoch", int), take(state, "batches.batch", int)
         if batch >= len(self):
             raise CheckpointError(f"batches.batch of the state is {batch}, of an epoch of {len(self)}")
+        if self.sampler is not None:
+            self.sampler.load_state_dict(take(state, "batches.sampler", dict))
         self.epoch, self.batch = epoch, batch
 
     def _settings(self) -> State:
@@ -231,23 +265,48 @@ class Batches:
     def _upload(self, order: np.ndarray) -> None:
         self.net.backend.upload(order, self.order, "int64")
 
+    def first_rows(self, n: int) -> np.ndarray:
+        """At most n rows (., n_0) of those that take part, on the host."""
+        rows: Any = self.rows[0]
+        rows = rows[:n] if self.chosen is None else rows[self.chosen[:n]]
+        return np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows)
+
     def order_of(self, k: int) -> np.ndarray:
         """The rows of batch k of the epoch."""
         return self._order[self._starts[k] : self._starts[k + 1]]
 
 
-def _check_table(rows: Sequence[np.ndarray | None], beside: Batches | None) -> None:
+def batch_sizes(net: DenseNet, n: int, batch_size: int) -> list[int]:
+    """The sizes of an epoch's batches over n rows.
+
+    Raises
+    ------
+    DataError, ConfigError
+        For batches of one row, which batch normalization cannot take.
+    """
+    normalized = any(net.batch_norm)
+    if normalized and n < 2:
+        raise DataError(
+            f"batch normalization needs at least 2 rows to train on, got {n}: pass more rows at a time, or "
+            "leave batch_norm out"
+        )
+    if normalized and min(batch_size, n) < 2:
+        raise ConfigError("batch_size must be at least 2 with batch_norm, which normalizes one row to 0")
+    return part_sizes(n, min(batch_size, n), even=normalized)
+
+
+def _check_table(rows: Sequence[np.ndarray | None], share_with: Batches | None) -> None:
     """That rows are one table: what gathers them knows addresses alone. Their widths are the network's affair."""
     shapes = [x.shape for x in rows if x is not None]
     if any(len(shape) != 2 for shape in shapes) or len({shape[0] for shape in shapes}) > 1:
         raise ShapeError(f"X, Y and weights must be rows of one table, got {', '.join(map(str, shapes))}")
     if not shapes[0][0]:
         raise DataError("a data set needs at least one example")
-    if beside is not None and any(
+    if share_with is not None and any(
         (x is None) != (other is None) or (x is not None and other is not None and x.shape != other.shape)
-        for x, other in zip(rows, beside.rows, strict=True)
+        for x, other in zip(rows, share_with.rows, strict=True)
     ):
-        raise ShapeError("batches beside others are of the same rows")
+        raise ShapeError("batches that share rows are of the same rows")
 
 
 def _check_chosen(chosen: np.ndarray, n: int) -> np.ndarray:
@@ -260,7 +319,10 @@ def _check_chosen(chosen: np.ndarray, n: int) -> np.ndarray:
 
 
 class StreamedBatches(Batches):
-    """The same batches of a data set that stays on the host, where it may be larger than memory (``numpy.memmap``)."""
+    """The same batches of a data set that stays on the host, where it may be larger than memory (``numpy.memmap``).
+
+    X may be a sparse matrix in CSR form, whose batches are made dense one by one.
+    """
 
     on = "host"
 
@@ -273,3 +335,38 @@ class StreamedBatches(Batches):
 
     def _upload(self, order: np.ndarray) -> None:
         """The host alone reads it."""
+
+
+def place_data(
+    net: DenseNet,
+    rows: tuple[np.ndarray, np.ndarray, np.ndarray | None],
+    data_on: str,
+    notes: list[str],
+    **settings: Any,
+) -> Batches:
+    """Batches of a data set on the device, or on the host if ``data_on`` says so or, for ``auto``, if it does not fit.
+
+    Raises
+    ------
+    DeviceError
+        If it has to be on the device and does not fit.
+    """
+    backend, itemsize = net.backend, np.dtype(net.dtype).itemsize
+    needed = sum(x.size * (8 if x.dtype == np.int64 else itemsize) for x in rows if x is not None) + 8 * len(rows[0])
+    if on_device(data_on, needed, backend.available()):
+        try:
+            return Batches(net, *rows, **settings)
+        except MemoryError:
+            if data_on == "device":
+                raise DeviceError(
+                    f"the data set ({amount(needed)}) does not fit on {backend.name}; set training.data_on: host"
+                ) from None
+        backend.free()
+    if data_on == "auto":
+        notes.append(f"the data set ({amount(needed)}) stays on the host; each batch is copied to {backend.name}")
+    return StreamedBatches(net, *rows, **settings)
+
+
+def on_device(data_on: str, needed: int, available: int | None) -> bool:
+    """Whether a data set of ``needed`` bytes is to be uploaded."""
+    return data_on == "device" or (data_on == "auto" and (available is None or needed <= SHARE * available))

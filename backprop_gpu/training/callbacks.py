@@ -1,4 +1,4 @@
-"""What may listen to a training run. Every method does nothing unless overridden."""
+"""Callbacks of a training run. Every method does nothing unless overridden."""
 
 from __future__ import annotations
 
@@ -193,14 +193,14 @@ class Progress(Callback):
             self._bar.stop()
 
 
-class Running:
+class StartedCallbacks:
     """Start callbacks on entry, end them on exit whatever happened."""
 
-    def __init__(self, callbacks: list[Callback], epochs: int) -> None:
+    def __init__(self, callbacks: Sequence[Callback], epochs: int) -> None:
         self.callbacks, self.epochs = callbacks, epochs
         self._started: list[Callback] = []
 
-    def __enter__(self) -> list[Callback]:
+    def __enter__(self) -> Sequence[Callback]:
         try:
             for callback in self.callbacks:
                 callback.on_start(self.epochs)

@@ -29,7 +29,7 @@ from .callbacks import Callback, Epoch
 from .early_stopping import whole
 
 if TYPE_CHECKING:
-    from .fit import Fit
+    from .loop import FitState
 
 FORMAT = "backprop_gpu checkpoint/1"
 FOLDER = "checkpoints"  # in a run folder
@@ -229,7 +229,7 @@ class Checkpoint(Callback):
     def on_epoch(self, epoch: Epoch) -> None:
         """Write if it is time to, or the last epoch."""
         fit = self._fit()
-        if self.keep_best and fit.best.epoch == epoch.epoch:
+        if self.keep_best and fit.rule.epoch == epoch.epoch:
             self._best = self._tree()
         if fit.over or (self.every_epochs and epoch.epoch % self.every_epochs == 0):
             self.save()
@@ -294,7 +294,7 @@ class Checkpoint(Callback):
         assert self.trainer is not None, "_fit was called"
         return {**self.more, "fit": self.trainer.state_dict()}
 
-    def _fit(self) -> Fit:
+    def _fit(self) -> FitState:
         if self.trainer is None or self.trainer.current is None:
             raise ConfigError("a Checkpoint is a callback of a trainer: Trainer(net, callbacks=[Checkpoint(folder)])")
         return self.trainer.current

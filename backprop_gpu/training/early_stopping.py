@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from ..network.dense_net import DenseNet
 from ..network.state import State, take, take_tensors
 from .callbacks import Epoch
 from .metrics import METRICS
+
+if TYPE_CHECKING:
+    from .loop import FitState
 
 COST = "cost"
 
@@ -55,7 +58,14 @@ class EarlyStopping:
 
 
 class Best:
-    """The best epoch so far, with its parameters kept on the host.
+    """The best epoch so far, with its parameters kept on the host; a fit's stopping rule.
+
+    Parameters
+    ----------
+    rule : EarlyStopping or None
+        None: the fit ends with its last epoch, and the best is that of the least cost.
+    epochs : int
+        The most there may be.
 
     Attributes
     ----------
@@ -64,27 +74,51 @@ class Best:
     score : float
         Of that epoch, by the rule's metric.
     parameters : dict or None
-        As ``DenseNet.parameters`` gives them.
+        As ``DenseNet.parameters`` gives them; None too if the best is not to be restored.
     out_of_patience : bool
         Whether as many epochs as the rule allows have passed since the best.
     """
 
-    def __init__(self, rule: EarlyStopping) -> None:
-        self.rule, self.epoch, self.out_of_patience = rule, 0, False
-        self.score = -math.inf if rule.greater_is_better else math.inf
+    def __init__(self, rule: EarlyStopping | None, epochs: int, *, restore: bool = True) -> None:
+        self.stops, self.rule, self.restores = rule is not None, rule or EarlyStopping(patience=epochs), restore
+        self.epoch, self.out_of_patience = 0, False
+        self.score = -math.inf if self.rule.greater_is_better else math.inf
         self.parameters: dict[str, np.ndarray] | None = None
 
-    def judge(self, epoch: Epoch, net: DenseNet) -> None:
-        """Take note of an epoch."""
+    @property
+    def stopped(self) -> bool:
+        """Whether patience has run out."""
+        return self.stops and self.out_of_patience
+
+    @property
+    def settings(self) -> State:
+        """What a state must have been made with."""
+        return {"early_stopping": asdict(self.rule) if self.stops else None, "restore_best": self.restores}
+
+    def begin_epoch(self) -> None:
+        """There is nothing to do."""
+
+    def end_epoch(self, epoch: Epoch, fit: FitState) -> None:
+        """Take note of an epoch that was evaluated."""
+        if not epoch.validation:
+            return
         now = epoch.validation[self.rule.metric]
+        if epoch.epoch == 1 and math.isnan(now) and math.isfinite(epoch.validation[COST]):
+            fit.history.notes.append(
+                f"early stopping watches {self.rule.metric}, which is not a number on this validation set: no epoch is "
+                "the best. Hold out more rows (r2 needs two, roc_auc both classes), or watch cost"
+            )
         gain = now - self.score if self.rule.greater_is_better else self.score - now
         if gain > self.rule.min_delta:
-            self.score, self.epoch, self.parameters = now, epoch.epoch, net.parameters()
+            self.score, self.epoch = now, epoch.epoch
+            if self.restores:
+                with fit.step.averaged():  # which was evaluated
+                    self.parameters = fit.step.net.parameters()
         self.out_of_patience = epoch.epoch - self.epoch >= self.rule.patience
 
     def restore(self, net: DenseNet) -> None:
         """Put the best parameters back."""
-        assert self.parameters is not None, "judge was called"
+        assert self.parameters is not None, "an epoch was evaluated"
         net.set_parameters(self.parameters)
 
     def state_dict(self) -> State:
@@ -97,7 +131,7 @@ class Best:
             "parameters": kept,
         }
 
-    def load_state_dict(self, state: State, net: DenseNet) -> None:
+    def load_state_dict(self, state: State, fit: FitState) -> None:
         """Go on from what :meth:`state_dict` gave for this network.
 
         Raises
@@ -105,7 +139,7 @@ class Best:
         CheckpointError
             Names what is missing in the state, or is not what it should be.
         """
-        kept = take(state, "best.parameters", dict, optional=True)
+        kept, net = take(state, "best.parameters", dict, optional=True), fit.step.net
         if kept is not None:
             shapes = {name: x.shape for name, x in net.parameters().items()}
             kept = {n: x.copy() for n, x in take_tensors(state, "best.parameters", shapes, net.dtype).items()}

@@ -1,12 +1,10 @@
-"""The training loop: epochs over batches, validation, early stopping, the best weights."""
+"""The trainer: rows, a validation set and settings in; a trained network and the history of its epochs out."""
 
 from __future__ import annotations
 
-import functools
-import math
+import contextlib
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,15 +17,14 @@ from ..network.dense_net import DenseNet
 from ..network.state import State
 from ..network.step import TrainingStep
 from ..network.targets import check_rows, check_targets, check_weights
-from .callbacks import Callback, Epoch, Progress, Running
-from .capacity import DATA_ON, RoomyPass, place_data
+from .batches import DATA_ON, place_data
+from .callbacks import Callback, Progress
 from .checkpoint import state_in
 from .early_stopping import COST, Best, EarlyStopping, whole
-from .fit import Fit
 from .history import History
 from .keywords import check_settings
+from .loop import FitState, run_epochs
 from .metrics import check_metrics, evaluate
-from .passes import NO_PAUSES, Pauses
 
 
 class Trainer:
@@ -130,8 +127,8 @@ class Trainer:
         self.turns = net.turns
         self.step = TrainingStep(net, optimizer, schedule=schedule, **settings)
         self.history = History()
-        self.current: Fit | None = None  # the fit under way
-        self._between_steps = False
+        self.current: FitState | None = None  # the fit under way
+        self._between = False  # whether it is between two steps
 
     def fit(
         self,
@@ -173,34 +170,87 @@ class Trainer:
             If the cost or a parameter becomes NaN or infinite. The finished epochs are in ``history``, and the network
             holds the best of them, or without a validation set the weights with which the last epoch began.
         """
-        net = self.net
         self._check_validation(validation)
+        rows, validation = self._checked(X, y, sample_weight), validation and self._checked_validation(*validation)
+        if isinstance(resume, str | os.PathLike):
+            resume = state_in(resume)
+        self.history = History()
+        fit = self._fit_state(rows, validation)
+        if resume is not None:
+            fit.load_state_dict(resume, allow_change)
+        for callback in self.callbacks:
+            callback.trainer = self
+        with self._finishing(fit):
+            run_epochs([fit], validation and (lambda _: [self.evaluate(*validation)]))
+        return self.history
+
+    def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Rows, targets and weights as batches take them."""
+        net = self.net
         X = check_rows(X, net.sizes[0], dtype=net.dtype)
         Y = check_targets(y, net.loss, net.sizes[-1], X.shape[0])
         weights = None if sample_weight is None else check_weights(sample_weight, X.shape[0])
         if weights is not None and not weights.all():  # a row of weight 0 is no row: it must not fill up batches
             kept = weights[:, 0] > 0.0
             X, Y, weights = X[kept], Y[kept], weights[kept]
-        if validation is not None:
-            X_val = check_rows(validation[0], net.sizes[0], "validation X", net.dtype)
-            validation = (X_val, check_targets(validation[1], net.loss, net.sizes[-1], X_val.shape[0]))
-        if isinstance(resume, str | os.PathLike):
-            resume = state_in(resume)
-        history = self.history = History()
-        self.step.release(scratch=False)  # the buffers of another fit's batches
+        return X, Y, weights
+
+    def _checked_validation(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        X = check_rows(X, self.net.sizes[0], "validation X", self.net.dtype)
+        return X, check_targets(y, self.net.loss, self.net.sizes[-1], X.shape[0])
+
+    def _fit_state(self, rows: Any, validation: tuple[np.ndarray, np.ndarray] | None) -> FitState:
+        """A fit to these rows that has not begun."""
+        notes, step = self.history.notes, self.step
+        step.release(scratch=False)  # the buffers of another fit's batches
         order = {"batch_size": self.batch_size, "shuffle": self.shuffle, "seed": self.seed}
-        batches = place_data(self.step, (X, Y, weights), self.data_on, history.notes, **order)
-        if self.batch_size > X.shape[0]:
-            history.notes.append(
-                f"batch_size {self.batch_size} is larger than the {X.shape[0]} examples: one batch each epoch"
-            )
-        settings = {name: getattr(self, name) for name in ("epochs", "micro_batch", "metrics", "restore_best")}
-        fit = Fit(self.step, batches, history, self.early_stopping, settings, validation)
-        if resume is not None:
-            fit.load_state_dict(resume, allow_change)
-        self.step.total_steps = fit.first_step + self.epochs * len(batches)
-        self._run(fit, validation)
-        return history
+        batches = place_data(self.net, rows, self.data_on, notes, **order)
+        if self.batch_size > batches.n:
+            notes.append(f"batch_size {self.batch_size} is larger than the {batches.n} examples: one batch each epoch")
+        best = Best(self.early_stopping, self.epochs, restore=self.restore_best)
+        settings = {name: getattr(self, name) for name in ("epochs", "micro_batch", "metrics")}
+        return FitState(
+            *(step, batches, best),
+            epochs=self.epochs,
+            settings=best.settings | settings,
+            validation=validation,
+            history=self.history,
+            callbacks=self.callbacks,
+            micro_batch=self.micro_batch,
+            between_steps=self._between_steps,
+        )
+
+    @contextlib.contextmanager
+    def _finishing(self, fit: FitState) -> Iterator[None]:
+        """Within it a fit is under way; however it ends, the network has the weights that it is to hold."""
+        first, history = self.net.parameters(), self.history
+        self.current = fit
+        try:
+            yield
+            history.stopped = "early stopping" if fit.rule.stopped else "epochs"
+        except KeyboardInterrupt:
+            history.stopped = "interrupted"
+            self._finish(fit)
+            raise
+        except NonFiniteError as error:
+            history.stopped = "diverged"
+            fit.release()
+            if not self._finish(fit) and not fit.outputs_are_finite():
+                self.net.set_parameters(first)
+                history.best_epoch = 0
+            raise NonFiniteError(self._advice(error, len(history.epochs) + 1)) from None
+        finally:
+            self.current = None
+        self._finish(fit)
+
+    @contextlib.contextmanager
+    def _between_steps(self, fit: FitState) -> Iterator[None]:
+        """Within it the state of the fit can be taken."""
+        self._between = True
+        try:
+            yield
+        finally:
+            self._between = False
 
     def _check_validation(self, validation: Any) -> None:
         """That there is a validation set if one is needed, and that it is a pair."""
@@ -226,114 +276,29 @@ class Trainer:
         ConfigError
             Anywhere else, where a fit is not between two steps, or there is none.
         """
-        if self.current is None or not self._between_steps:
+        if self.current is None or not self._between:
             raise ConfigError("a fit's state is there between two steps: call state_dict in a callback's on_epoch")
         return self.current.state_dict()
 
-    def _tell(self, callbacks: Sequence[Callback], what: Callable[[Callback], None]) -> None:
-        """Tell callbacks between two steps, when the state of the fit can be taken."""
-        self._between_steps = True
-        try:
-            for callback in callbacks:
-                what(callback)
-        finally:
-            self._between_steps = False
-
-    def _pauses(self, callbacks: Sequence[Callback]) -> Pauses:
-        """Where within an epoch those callbacks are told that want to be."""
-        asking = [c for c in callbacks if getattr(type(c), "on_steps", Callback.on_steps) is not Callback.on_steps]
-        if not asking:
-            return NO_PAUSES
-        for c in asking:
-            if not whole(c.every, 0):
-                raise ConfigError(f"{type(c).__name__}.every must be a whole number of steps from 0, got {c.every!r}")
-        tell = functools.partial(self._tell, asking, lambda c: c.on_steps(self.step.t))
-        return Pauses(tell, math.gcd(*(c.every for c in asking)))
-
-    def _run(self, fit: Fit, validation: tuple[np.ndarray, np.ndarray] | None) -> None:
-        first, history = self.net.parameters(), fit.history
-        start = time.perf_counter() - (history.epochs[-1].seconds if history.epochs else 0.0)
-        self.current = fit
-        for callback in self.callbacks:
-            callback.trainer = self
-        try:
-            with Running(self.callbacks, self.epochs) as callbacks:
-                if history.epochs:
-                    self._tell(callbacks, lambda c: c.on_resume(history.epochs))
-                pauses = self._pauses(callbacks)
-                while not fit.over:
-                    epoch = self._epoch(fit, pauses)
-                    if validation is not None:
-                        with self.step.averaged(), np.errstate(all="ignore"):  # as while training
-                            epoch.validation = self.evaluate(*validation)
-                            fit.best.judge(epoch, self.net)
-                        self._note_of_no_number(epoch, history)
-                    if epoch.epoch == self.epochs and not (self.restore_best and fit.best.parameters):
-                        fit.passes.close()  # so that looking at outputs takes no more memory than training did
-                        self._check_outputs(fit.passes, epoch.epoch)
-                    epoch.seconds = time.perf_counter() - start
-                    history.epochs.append(epoch)
-                    self._tell(callbacks, lambda c, epoch=epoch: c.on_epoch(epoch))  # type: ignore[misc]
-                history.stopped = "early stopping" if fit.stopped_early else "epochs"
-        except KeyboardInterrupt:
-            history.stopped = "interrupted"
-            self._finish(fit.best, history)
-            raise
-        except NonFiniteError:
-            history.stopped = "diverged"
-            fit.passes.close()
-            if not self._finish(fit.best, history) and not fit.passes.outputs_are_finite():
-                self.net.set_parameters(first)
-                history.best_epoch = 0
-            raise
-        finally:
-            self.current = None
-        self._finish(fit.best, history)
-
-    def _note_of_no_number(self, epoch: Epoch, history: History) -> None:
-        """Say after the first epoch that the validation set cannot be judged by what early stopping watches."""
-        metric = COST if self.early_stopping is None else self.early_stopping.metric
-        if epoch.epoch == 1 and math.isnan(epoch.validation[metric]) and math.isfinite(epoch.validation[COST]):
-            history.notes.append(
-                f"early stopping watches {metric}, which is not a number on this validation set: no epoch is the best. "
-                "Hold out more rows (r2 needs two, roc_auc both classes), or watch cost"
-            )
-
     @in_turn
-    def _finish(self, best: Best, history: History) -> bool:
+    def _finish(self, fit: FitState) -> bool:
         """Give the network the weights that it is to hold in the end; whether they are the best of a validation set."""
-        history.best_epoch = len(history.epochs)
+        fit.history.best_epoch = len(fit.history.epochs)
         self.step.adopt_average()
-        if not self.restore_best or best.parameters is None:
+        if fit.rule.parameters is None:
             return False
-        best.restore(self.net)
-        history.best_epoch = best.epoch
+        self.net.set_parameters(fit.rule.parameters)
+        fit.history.best_epoch = fit.rule.epoch
         return True
 
-    def _check_outputs(self, epochs: RoomyPass, number: int) -> None:
-        """That what the last step made, which no cost has seen, gives numbers; the epoch's first weights did."""
-        with self.step.averaged():
-            if epochs.outputs_are_finite():
-                return
-        self.step.recover()
-        raise NonFiniteError(f"the outputs became infinite or NaN in epoch {number}; {self._cure()}")
-
-    def _cure(self) -> str:
+    def _advice(self, error: NonFiniteError, epoch: int) -> str:
+        """What diverged, and what to change."""
+        if isinstance(error, DivergedError) and error.from_start:
+            fix = "scale inputs and targets (data.standardize, data.standardize_target), or use dtype float64"
+            return f"{error} before the first step; {fix}"
         clip = ", or set clip_norm" if self.step.clip_norm is None else ""
-        return f"lower optimizer.learning_rate (now {self.step.optimizer.learning_rate:g}){clip}"
-
-    def _epoch(self, fit: Fit, pauses: Pauses) -> Epoch:
-        """One pass over the data, or what is left of it; its cost is the mean of J over its examples."""
-        number, batches = fit.batches.epoch + 1, fit.batches
-        taken, fit.costs = fit.costs, fit.costs[:0]
-        try:
-            costs = fit.passes.run(number - 1, taken, pauses)
-        except DivergedError as error:
-            if error.from_start:
-                cure = "scale inputs and targets (data.standardize, data.standardize_target), or use dtype float64"
-                raise NonFiniteError(f"{error} before the first step; {cure}") from None
-            raise NonFiniteError(f"{error} in epoch {number}; {self._cure()}") from None
-        return Epoch(number, self.step.t, float(np.dot(costs, batches.sizes) / batches.n), self.step.learning_rate)
+        fix = f"lower optimizer.learning_rate (now {self.step.optimizer.learning_rate:g}){clip}"
+        return f"{error} in epoch {epoch}; {fix}" if isinstance(error, DivergedError) else str(error)
 
     @in_turn
     def evaluate(self, X: np.ndarray, y: np.ndarray) -> dict[str, float]:

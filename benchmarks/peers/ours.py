@@ -11,7 +11,7 @@ from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import Batches
-from backprop_gpu.training.passes import Pass
+from backprop_gpu.training.epoch import CapturedEpoch
 from backprop_gpu.training.trainer import Trainer
 
 from ..workloads import BETA1, BETA2, EPSILON, RATE, Task
@@ -50,10 +50,10 @@ class Ours(Peer):
         self.net = self._net(task)
         y = task.y if task.y.ndim == 2 else task.y[:, None]
         self.batches = _Ordered(self.net, task.X, y, None, batch_size=task.work.batch_size, shuffle=True, seed=0)
-        self.passes = Pass(TrainingStep(self.net, ADAM), self.batches, None)
+        self.passes = CapturedEpoch(TrainingStep(self.net, ADAM), self.batches, None)
 
     def epoch(self, order: np.ndarray) -> np.ndarray:
-        """``Pass.run``."""
+        """``CapturedEpoch.run``."""
         self.batches.order_now = order
         return self.passes.run(0)
 

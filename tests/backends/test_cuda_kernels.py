@@ -32,9 +32,9 @@ from backprop_gpu.maths.normalization import part_sizes
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.spec import step_spec
 from backprop_gpu.network.step import TrainingStep
-from backprop_gpu.training import passes
+from backprop_gpu.training import epoch as epochs_module
 from backprop_gpu.training.batches import BatchBuffers, Batches, StreamedBatches
-from backprop_gpu.training.passes import Pass
+from backprop_gpu.training.epoch import CapturedEpoch
 
 OBSTACLE = obstacle()
 pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=str(OBSTACLE))
@@ -50,7 +50,7 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
-def build(settings: dict[str, Any], *, kernels: str = "cuda", backwards: bool = False, n: int = 53) -> Pass:
+def build(settings: dict[str, Any], *, kernels: str = "cuda", backwards: bool = False, n: int = 53) -> CapturedEpoch:
     """An epoch of batches of 16 with a ragged tail, on the emulated device."""
     s = dict(settings)
     rng, dtype = np.random.default_rng(3), s.pop("dtype", "float32")
@@ -69,16 +69,16 @@ def build(settings: dict[str, Any], *, kernels: str = "cuda", backwards: bool = 
         dtype=dtype,
     )
     step = TrainingStep(net, s.pop("optimizer", "adam"), total_steps=40, **s)
-    return Pass(step, Batches(net, X, y, weights, batch_size=16, shuffle=True, seed=1), micro_batch)
+    return CapturedEpoch(step, Batches(net, X, y, weights, batch_size=16, shuffle=True, seed=1), micro_batch)
 
 
-def device(epochs: Pass) -> EmulatedBackend:
+def device(epochs: CapturedEpoch) -> EmulatedBackend:
     backend = epochs.step.net.backend
     assert isinstance(backend, EmulatedBackend)
     return backend
 
 
-def kernels_of(epochs: Pass) -> CudaKernels:
+def kernels_of(epochs: CapturedEpoch) -> CudaKernels:
     kernels = epochs.step.net.kernels
     assert isinstance(kernels, CudaKernels)
     return kernels
@@ -93,7 +93,9 @@ def test_a_graph_is_what_python_would_have_run(settings: dict[str, Any]) -> None
     played, called = build(settings), build(settings)
     sizes = Counter(part_sizes(53, 16, even="batch_norm" in settings))  # of batches, and how many there are of each
     programs = [
-        called.step.program(called.table, called.values, BatchBuffers(called.batches, m), settings.get("micro_batch"))
+        called.step.program(
+            called.program.table, called.program.values, BatchBuffers(called.batches, m), settings.get("micro_batch")
+        )
         for m in sizes
     ]
     called.replays = [
@@ -358,12 +360,12 @@ def test_a_device_that_cannot_capture_runs_every_step_by_python() -> None:
 def test_long_replays_launch_several_steps_at_once() -> None:
     epochs = build({}, n=16 * 21)
     ((replay, times),) = epochs.replays
-    epochs.begin(0)
+    epochs.program.begin(0)
     replay(times)  # 3 by Python, 18 as 2 graphs of 8 and 2 of 1
     one, eight = device(epochs).launcher.graphs
     assert len(eight.work) == UNROLLED * len(one.work)
     assert (one.launches, eight.launches) == (2, 2)
-    epochs.begin(1)
+    epochs.program.begin(1)
     replay(times)
     assert (one.launches, eight.launches) == (2 + 5, 2 + 2)
 
@@ -427,7 +429,7 @@ def test_the_emulation_sees_a_barrier_that_is_not_reached() -> None:
 # -- said beforehand -------------------------------------------------------------------------------------------------
 
 
-def spec_of(epochs: Pass) -> StepSpec:
+def spec_of(epochs: CapturedEpoch) -> StepSpec:
     return step_spec(epochs.step, epochs.batches.batch_size, None)
 
 
@@ -454,7 +456,7 @@ def test_what_is_said_is_what_falls_back(settings: dict[str, Any]) -> None:
 def test_the_scratch_is_foretold(settings: dict[str, Any], claim: str) -> None:
     epochs = build(settings, n=48)
     kernels = epochs.step.net.kernels = CudaKernels(epochs.step.net.backend, EmulatedLauncher(claim=claim))
-    epochs = Pass(epochs.step, epochs.batches, None)
+    epochs = CapturedEpoch(epochs.step, epochs.batches, None)
     epochs.run(0)
     made = sum(x.nbytes for x in kernels._buffers.values())
     made += sum(x.nbytes for of_loss in kernels._of_losses.values() for x in of_loss[::2])
@@ -472,13 +474,13 @@ def test_what_is_left_to_maths_takes_more() -> None:
 
 
 def test_a_streamed_epoch_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "SLICE_SECONDS", 1e9)  # a slice is an epoch, whatever else the machine is doing
+    monkeypatch.setattr(epochs_module, "SLICE_SECONDS", 1e9)  # a slice is an epoch, whatever else the machine is doing
     resident, other = build(SETTINGS[1]), build(SETTINGS[1])
     traced: list[int] = []
     trace = CudaKernels.trace
     monkeypatch.setattr(CudaKernels, "trace", lambda self, program: (traced.append(1), trace(self, program))[1])
     X, Y, weights = other.batches.rows
-    streamed = Pass(
+    streamed = CapturedEpoch(
         other.step, StreamedBatches(other.step.net, X, Y, weights, batch_size=16, shuffle=True, seed=1), None
     )
     for epoch in range(3):

@@ -24,7 +24,7 @@ from backprop_gpu.errors import DeviceError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import Batches
-from backprop_gpu.training.passes import Pass
+from backprop_gpu.training.epoch import CapturedEpoch
 
 OBSTACLE = obstacle()
 pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=str(OBSTACLE))
@@ -37,7 +37,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple
         yield both
 
 
-def epochs(launcher: str, dtype: str, kernels: str = "cuda") -> Pass:
+def epochs(launcher: str, dtype: str, kernels: str = "cuda") -> CapturedEpoch:
     rng = np.random.default_rng(3)
     X, y = rng.standard_normal((53, 6)).astype(dtype), rng.integers(0, 4, (53, 1))
     net = DenseNet(
@@ -50,7 +50,7 @@ def epochs(launcher: str, dtype: str, kernels: str = "cuda") -> Pass:
         dtype=dtype,
     )
     step = TrainingStep(net, "adam", total_steps=40, clip_norm=1.0, l2=0.01, one_over_m="late")
-    return Pass(step, Batches(net, X, y, None, batch_size=16, shuffle=True, seed=1), 10)
+    return CapturedEpoch(step, Batches(net, X, y, None, batch_size=16, shuffle=True, seed=1), 10)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

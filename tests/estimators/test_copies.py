@@ -50,7 +50,7 @@ def by_deepcopy(model: Any, path: Path) -> Any:
     return copy.deepcopy(model)
 
 
-TRUSTED = [f"backprop_gpu.estimators.{name}" for name in ("engine.SolverState", "labels.MultiOutputLabels")]
+TRUSTED = [f"backprop_gpu.estimators.{name}" for name in ("fitted_network.SolverState", "labels.MultiOutputLabels")]
 
 
 def by_skops(model: Any, path: Path) -> Any:

@@ -19,7 +19,7 @@ from backprop_gpu.estimators import ensemble, tabular
 from backprop_gpu.maths.optimizers import SGD
 from backprop_gpu.network.dense_net import BLOCK_ROWS
 from backprop_gpu.training.callbacks import Callback
-from backprop_gpu.training.passes import JointPass, Lap
+from backprop_gpu.training.epoch import EpochProgram, JointEpoch
 
 SHORT: dict[str, Any] = {
     "preset": "tabular",
@@ -42,16 +42,16 @@ KERNELS = ["reference", pytest.param("native", marks=needs_native)]
 
 
 @pytest.fixture
-def programs(monkeypatch: pytest.MonkeyPatch) -> list[JointPass]:
+def programs(monkeypatch: pytest.MonkeyPatch) -> list[JointEpoch]:
     """The programs that are made from now on."""
-    made: list[JointPass] = []
+    made: list[JointEpoch] = []
 
-    class Noted(JointPass):
-        def __init__(self, laps: Sequence[Lap]) -> None:
+    class Noted(JointEpoch):
+        def __init__(self, laps: Sequence[EpochProgram]) -> None:
             super().__init__(laps)
             made.append(self)
 
-    monkeypatch.setattr(ensemble, "JointPass", Noted)
+    monkeypatch.setattr(ensemble, "JointEpoch", Noted)
     return made
 
 
@@ -62,14 +62,14 @@ def same_members(one: Any, two: Any) -> bool:
     )
 
 
-def sizes(programs: Sequence[JointPass]) -> list[int]:
-    return [len(program.laps) for program in programs]
+def sizes(programs: Sequence[JointEpoch]) -> list[int]:
+    return [len(program.programs) for program in programs]
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_nets_in_one_program_have_the_bits_of_nets_fitted_one_by_one(
-    settings: dict[str, Any], kernels: str, programs: list[JointPass]
+    settings: dict[str, Any], kernels: str, programs: list[JointEpoch]
 ) -> None:
     for kind, (X, y) in {
         MLPClassifier: load_iris(return_X_y=True),
@@ -91,29 +91,29 @@ def test_nets_in_one_program_have_the_bits_of_nets_fitted_one_by_one(
         assert not same_bits(together.members_[1], together.members_[0])
 
 
-def test_a_net_that_stops_leaves_and_the_others_go_on(programs: list[JointPass]) -> None:
+def test_a_net_that_stops_leaves_and_the_others_go_on(programs: list[JointEpoch]) -> None:
     X, y = load_diabetes(return_X_y=True)
     net = MLPRegressor(**{**SHORT, "max_iter": 60, "random_state": 1}).fit(X, y)
     ends = [member.n_iter_ for member in net.members_]
     assert len(set(ends)) == 3, "the test needs nets that stop at different epochs"
     assert sizes(programs) == [3, 2, 1]
-    steps = [lap.step.t for lap in programs[0].laps]
-    assert steps == [n * len(lap.batches) for n, lap in zip(ends, programs[0].laps, strict=True)]
+    steps = [lap.step.t for lap in programs[0].programs]
+    assert steps == [n * len(lap.batches) for n, lap in zip(ends, programs[0].programs, strict=True)]
 
 
 @needs_native
-def test_the_program_is_one_native_program_over_rows_that_lie_there_once(programs: list[JointPass]) -> None:
+def test_the_program_is_one_native_program_over_rows_that_lie_there_once(programs: list[JointEpoch]) -> None:
     X, y = load_iris(return_X_y=True)
     MLPClassifier(**SHORT, kernels="native").fit(X, y)
     assert [replay.__qualname__ for replay, _ in programs[0].replays] == [
         "RecordingKernels.capture.<locals>.replay"
-    ] * len(programs[0].laps[0].parts)
-    first, *others = programs[0].laps
+    ] * len(programs[0].programs[0].parts)
+    first, *others = programs[0].programs
     for lap in others:
         assert lap.step.net.kernels is first.step.net.kernels
         for mine, shared in zip(lap.batches.sources, first.batches.sources, strict=True):
             assert mine is shared
-    chosen = [tuple(lap.batches.chosen) for lap in programs[0].laps]
+    chosen = [tuple(lap.batches.chosen) for lap in programs[0].programs]
     assert len(set(chosen)) == 3  # each holds out others
 
 
@@ -132,21 +132,21 @@ class Uneven:
         yield at[at % 10 > self.times // 2], at[at % 10 <= self.times // 2]
 
 
-def test_nets_with_other_numbers_of_rows_have_other_programs(programs: list[JointPass]) -> None:
+def test_nets_with_other_numbers_of_rows_have_other_programs(programs: list[JointEpoch]) -> None:
     X, y = load_diabetes(return_X_y=True)
     net = MLPRegressor(**SHORT, validation_fraction=Uneven()).fit(X, y)  # the second and the third hold out as many
     assert sorted(sizes(programs), reverse=True)[0] == 2
-    found = {lap.batches.n for program in programs for lap in program.laps}
+    found = {lap.batches.n for program in programs for lap in program.programs}
     assert len(found) == 2
     one_by_one = MLPRegressor(**SHORT, validation_fraction=Uneven(), callbacks=[Callback()]).fit(X, y)
     assert same_members(net, one_by_one)
 
 
-def test_all_are_judged_on_a_given_set_which_lies_there_once(programs: list[JointPass]) -> None:
+def test_all_are_judged_on_a_given_set_which_lies_there_once(programs: list[JointEpoch]) -> None:
     X, y = load_diabetes(return_X_y=True)
     given = {"X_val": X[300:], "y_val": y[300:]}
     net = MLPRegressor(**SHORT).fit(X[:300], y[:300], **given)
-    assert all(lap.batches.chosen is None for lap in programs[0].laps)
+    assert all(lap.batches.chosen is None for lap in programs[0].programs)
     one_by_one = MLPRegressor(**SHORT, callbacks=[Callback()]).fit(X[:300], y[:300], **given)
     assert same_members(net, one_by_one)
 

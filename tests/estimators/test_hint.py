@@ -9,7 +9,7 @@ import pytest
 
 from backprop_gpu import MLPRegressor
 from backprop_gpu.backends.base import Backend
-from backprop_gpu.estimators import engine
+from backprop_gpu.estimators import fitted_network
 
 X = np.random.default_rng(0).standard_normal((40, 3))
 
@@ -24,7 +24,7 @@ def fit(X: np.ndarray) -> list[str]:
 
 @pytest.fixture
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_hinted", set())
+    monkeypatch.setattr(fitted_network, "_hinted", set())
 
 
 @pytest.mark.usefixtures("nothing_said")

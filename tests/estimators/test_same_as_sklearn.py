@@ -18,9 +18,9 @@ from sklearn.utils import shuffle
 from support.estimators import SETS, distance, fitted, rows
 
 import backprop_gpu
+from backprop_gpu.estimators.initialization import sklearn_start
 from backprop_gpu.estimators.labels import binarizer_of
-from backprop_gpu.estimators.order import Order
-from backprop_gpu.estimators.start import sklearn_start
+from backprop_gpu.estimators.sampler import ReshufflingSampler
 
 SLACK = 10.0  # the few perturbed runs are a sample of what rounding can do
 
@@ -136,12 +136,12 @@ def test_the_start_is_scikit_learns_bit_for_bit() -> None:
 
 def test_the_order_of_the_rows_is_scikit_learns() -> None:
     for n in (1, 2, 120, 3000):
-        ours, random_state, expected = Order(n, [n], True), np.random.RandomState(5), np.arange(n)
-        ours.begin(np.random.RandomState(5))
+        ours, random_state, expected = ReshufflingSampler(n, [n], True), np.random.RandomState(5), np.arange(n)
+        ours.restart(np.random.RandomState(5))
         for _ in range(4):
             expected = shuffle(expected, random_state=random_state)
-            assert np.array_equal(ours.next(), expected)
-        assert ours.next().dtype == np.int64
+            assert np.array_equal(ours.next_order(), expected)
+        assert ours.next_order().dtype == np.int64
 
 
 @pytest.mark.parametrize("kind", ["int64", "int8", "uint16", "bool", ">i4", "<U3", "float64"])
@@ -180,7 +180,7 @@ def test_sparse_rows_give_the_bits_of_dense_rows(container: Any, monkeypatch: py
     settings: dict[str, Any] = {"max_iter": 6, "batch_size": 16, "random_state": 1, "early_stopping": True}
     dense = fitted(backprop_gpu.MLPClassifier(**settings), X, y)
     small = fitted(backprop_gpu.MLPClassifier(**settings), container(X), y)
-    monkeypatch.setattr("backprop_gpu.estimators.order.WINDOW_BYTES", 3 * 16 * 6 * 8)  # three batches at a time
+    monkeypatch.setattr("backprop_gpu.estimators.sampler.DENSE_BYTES", 0)
     large = fitted(backprop_gpu.MLPClassifier(**settings), container(X), y)
     for other in (small, large):
         assert distance(dense, other) == 0.0

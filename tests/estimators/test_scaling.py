@@ -10,7 +10,7 @@ import sklearn.neural_network as theirs
 from support.estimators import distance, fitted, rows
 
 from backprop_gpu import MLPClassifier, MLPRegressor, parity
-from backprop_gpu.estimators.engine import Engine, build_net, plan_for
+from backprop_gpu.estimators.fitted_network import Engine, build_net, plan_for
 from backprop_gpu.estimators.lbfgs import Objective
 from backprop_gpu.maths.losses import get_loss
 

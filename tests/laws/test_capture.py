@@ -12,7 +12,7 @@ from support.backends import Case, cases
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import BatchBuffers, Batches
-from backprop_gpu.training.passes import Pass
+from backprop_gpu.training.epoch import CapturedEpoch
 
 SETTINGS: list[dict[str, Any]] = [
     {"optimizer": "adamw", "activation": ["gelu", "relu"], "dropout": 0.3, "l2": 0.1, "clip_norm": 0.5},
@@ -24,7 +24,7 @@ EPOCHS = 5  # a CUDA graph is recorded after three steps: the ragged tail's, one
 ROWS = 16 * 11 + 5  # eleven steps and a ragged tail: more than what a CUDA graph may hold at once
 
 
-def epochs(case: Case, settings: dict[str, Any]) -> tuple[Pass, int | None]:
+def epochs(case: Case, settings: dict[str, Any]) -> tuple[CapturedEpoch, int | None]:
     s = dict(settings)
     rng = np.random.default_rng(3)
     X, y = rng.standard_normal((ROWS, 6)).astype("f4"), rng.integers(0, 4, (ROWS, 1))
@@ -38,7 +38,7 @@ def epochs(case: Case, settings: dict[str, Any]) -> tuple[Pass, int | None]:
         kernels=case.kind,
     )
     step = TrainingStep(net, s.pop("optimizer"), total_steps=40, **s)
-    return Pass(step, Batches(net, X, y, None, batch_size=16, shuffle=True, seed=1), micro_batch), micro_batch
+    return CapturedEpoch(step, Batches(net, X, y, None, batch_size=16, shuffle=True, seed=1), micro_batch), micro_batch
 
 
 def called(program: Callable[[], None]) -> Callable[[int], None]:
@@ -57,7 +57,9 @@ def test_a_replayed_epoch_is_what_python_would_have_run(case: Case, settings: di
     (replayed, _), (python, micro_batch) = epochs(case, settings), epochs(case, settings)
     with case.backend.activate():
         programs = [
-            python.step.program(python.table, python.values, BatchBuffers(python.batches, m), micro_batch)
+            python.step.program(
+                python.program.table, python.program.values, BatchBuffers(python.batches, m), micro_batch
+            )
             for m in (16, ROWS % 16)
         ]
     python.replays = [(called(p), times) for p, (_, times) in zip(programs, python.replays, strict=True)]

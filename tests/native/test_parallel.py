@@ -30,7 +30,7 @@ from backprop_gpu.backends.cpu.thread_pool import ThreadPool
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import Batches
-from backprop_gpu.training.passes import Pass
+from backprop_gpu.training.epoch import CapturedEpoch
 
 # Layers wider than the batch are cut by units, narrower ones by examples; batches of 72 float32 share cache lines.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -59,7 +59,7 @@ def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     return made
 
 
-def build(settings: dict[str, Any], kernels: str = "native", dtype: str = "float32", n: int = 400) -> Pass:
+def build(settings: dict[str, Any], kernels: str = "native", dtype: str = "float32", n: int = 400) -> CapturedEpoch:
     s = dict(settings)
     rng = np.random.default_rng(3)
     sizes, batch_size = s.pop("sizes", [40, 96, 64, 5]), s.pop("batch_size", 128)
@@ -72,7 +72,7 @@ def build(settings: dict[str, Any], kernels: str = "native", dtype: str = "float
     net = DenseNet(sizes, loss=loss, dtype=dtype, device="numpy", kernels=kernels, seed=5, **net_settings)
     step = TrainingStep(net, s.pop("optimizer", "adam"), total_steps=40, **s)
     y = y if loss == "squared_error" else targets_of(loss, y)
-    return Pass(step, Batches(net, X, y, weights, batch_size=batch_size, shuffle=True, seed=1), micro_batch)
+    return CapturedEpoch(step, Batches(net, X, y, weights, batch_size=batch_size, shuffle=True, seed=1), micro_batch)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def schedules(pool: ThreadPool, monkeypatch: pytest.MonkeyPatch) -> list[Schedul
     return found
 
 
-def trained(made: Pass, epochs: int = 3) -> list[np.ndarray]:
+def trained(made: CapturedEpoch, epochs: int = 3) -> list[np.ndarray]:
     costs = [made.run(epoch) for epoch in range(epochs)]
     return [*costs, made.step.net.params.theta.copy(), made.step.net.params.grad.copy()]
 

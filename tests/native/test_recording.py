@@ -25,7 +25,7 @@ from backprop_gpu.maths.optimizers import SGD
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import BatchBuffers, Batches
-from backprop_gpu.training.passes import Pass
+from backprop_gpu.training.epoch import CapturedEpoch
 
 pytestmark = pytest.mark.skipif(bool(unavailable_reason()), reason=unavailable_reason())
 
@@ -44,7 +44,9 @@ SETTINGS: list[dict[str, Any]] = [
 DTYPES = ("float32", "float64")
 
 
-def build(kernels: str, settings: dict[str, Any], n: int = 53, batch_size: int = 16, dtype: str = "float32") -> Pass:
+def build(
+    kernels: str, settings: dict[str, Any], n: int = 53, batch_size: int = 16, dtype: str = "float32"
+) -> CapturedEpoch:
     s = dict(settings)
     rng = np.random.default_rng(3)
     X, y = rng.standard_normal((n, 6)), rng.integers(0, 4, (n, 1))
@@ -63,7 +65,7 @@ def build(kernels: str, settings: dict[str, Any], n: int = 53, batch_size: int =
     )
     step = TrainingStep(net, s.pop("optimizer", "adam"), total_steps=40, **s)
     batches = Batches(net, X, targets_of(loss, y), weights, batch_size=batch_size, shuffle=True, seed=1)
-    return Pass(step, batches, micro_batch)
+    return CapturedEpoch(step, batches, micro_batch)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -84,7 +86,9 @@ def test_the_replay_is_what_python_would_have_run(settings: dict[str, Any], dtyp
     """Bit for bit: the same kernels, called one by one by Python."""
     played, called = build("native", settings, dtype=dtype), build("native", settings, dtype=dtype)
     programs = [
-        called.step.program(called.table, called.values, BatchBuffers(called.batches, m), settings.get("micro_batch"))
+        called.step.program(
+            called.program.table, called.program.values, BatchBuffers(called.batches, m), settings.get("micro_batch")
+        )
         for m in (16, 53 % 16)
     ]
     counts = [times for _, times in called.replays]
@@ -126,11 +130,11 @@ def test_a_steady_step_allocates_nothing(dtype: str) -> None:
     steady = build("native", SETTINGS[1], n=512, dtype=dtype)
     steady.run(0)
     replay, times = steady.replays[0]
-    steady.step.load(steady.table, _denominators(steady))
+    steady.step.load(steady.program.table, _denominators(steady))
     tracemalloc.start()
     try:
         replay(times)  # once inside, so that what is traced has been made
-        steady.step.load(steady.table, _denominators(steady))
+        steady.step.load(steady.program.table, _denominators(steady))
         before = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()
         replay(times)
@@ -142,7 +146,7 @@ def test_a_steady_step_allocates_nothing(dtype: str) -> None:
     assert peak - before < 8192  # a few Python numbers, whatever the network and the number of steps
 
 
-def _denominators(epochs: Pass) -> list[Any]:
+def _denominators(epochs: CapturedEpoch) -> list[Any]:
     from backprop_gpu.maths.ledger import Denominator
 
     return [Denominator(float(m)) for m in epochs.batches.sizes]
@@ -187,7 +191,7 @@ def test_a_step_of_mixed_kernels_is_played_too() -> None:
     """A negative slope has no native kernel: its layer is the reference's, between native calls."""
     settings = {"activation": [{"name": "leaky_relu", "slope": -0.1}, "tanh"], "weighted": True}
     played, called = build("native", settings), build("native", settings)
-    program = called.step.program(called.table, called.values, BatchBuffers(called.batches, 16), None)
+    program = called.step.program(called.program.table, called.program.values, BatchBuffers(called.batches, 16), None)
     called.replays[0] = (lambda times: [program() for _ in range(times)], called.replays[0][1])  # type: ignore[assignment]
     for epoch in range(3):
         np.testing.assert_array_equal(played.run(epoch), called.run(epoch))

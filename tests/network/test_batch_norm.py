@@ -18,7 +18,7 @@ from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.model_file import load_model, save_model
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import BatchBuffers, Batches
-from backprop_gpu.training.passes import Pass
+from backprop_gpu.training.epoch import CapturedEpoch
 from backprop_gpu.training.trainer import Trainer
 
 SIZES = (3, 6, 5, 2)
@@ -282,11 +282,14 @@ def test_native_kernels_record_it_and_play_what_python_would_run(dtype: str) -> 
         net = net_of(case, dtype, dropout=[0.2, 0.0])
         step = TrainingStep(net, "adam")
         w = np.random.default_rng(5).random((12, 1)) + 0.5
-        epochs = Pass(step, Batches(net, X[1:], Y[1:], w[1:], batch_size=5, shuffle=True, seed=0), 3)
+        epochs = CapturedEpoch(step, Batches(net, X[1:], Y[1:], w[1:], batch_size=5, shuffle=True, seed=0), 3)
         recorded = [replay.__qualname__ for replay, _ in epochs.replays]
         assert all(name.startswith("RecordingKernels.") for name in recorded)
         if not played:
-            programs = [step.program(epochs.table, epochs.values, BatchBuffers(epochs.batches, m), 3) for m in (4, 3)]
+            programs = [
+                step.program(epochs.program.table, epochs.program.values, BatchBuffers(epochs.batches, m), 3)
+                for m in (4, 3)
+            ]
             counts = [times for _, times in epochs.replays]
             epochs.replays = [
                 (lambda times, program=program: [program() for _ in range(times)], times)  # type: ignore[misc]

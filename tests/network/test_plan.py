@@ -20,7 +20,7 @@ from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.plan import MemoryPlan, amount
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import Batches
-from backprop_gpu.training.passes import Pass
+from backprop_gpu.training.epoch import CapturedEpoch
 
 KERNELS = ["reference"] + ([] if unavailable_reason() else ["native"])
 WIDE = [50, 300, 200, 10]
@@ -50,14 +50,14 @@ def rows_of(case: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     return np.zeros((rows, sizes[0]), dtype), Y, np.ones((rows, 1)) if weighted else None
 
 
-def trained(backend: Backend | str, kernels: str, case: str, rows: Any) -> tuple[DenseNet, Pass]:
+def trained(backend: Backend | str, kernels: str, case: str, rows: Any) -> tuple[DenseNet, CapturedEpoch]:
     """A network and two epochs of its pass over the data."""
     sizes, m, _, micro, dtype, _, step, network = CASES[case]
     net = DenseNet(sizes, dtype=dtype, device=backend, kernels=kernels, **({"loss": "squared_error"} | network))
     if tracemalloc.is_tracing():
         tracemalloc.reset_peak()  # what building a network takes on the host is no part of a step
     batches = Batches(net, *rows, batch_size=m, shuffle=False, seed=0)
-    passes = Pass(TrainingStep(net, **step), batches, micro)
+    passes = CapturedEpoch(TrainingStep(net, **step), batches, micro)
     for epoch in range(2):
         passes.run(epoch)
     return net, passes
@@ -108,8 +108,8 @@ def test_every_optimizer_and_loss(loss: str, optimizer: str) -> None:
     device = StandInBackend()
     net = DenseNet([30, 40, 20], loss=loss, device=device)
     Y = np.zeros((64, 1), np.int64) if loss == "categorical_cross_entropy" else np.zeros((64, 20))
-    Pass(TrainingStep(net, optimizer), Batches(net, np.zeros((64, 30)), Y, None, batch_size=64, shuffle=False, seed=0),
-         None).run(0)  # fmt: skip
+    batches = Batches(net, np.zeros((64, 30)), Y, None, batch_size=64, shuffle=False, seed=0)
+    CapturedEpoch(TrainingStep(net, optimizer), batches, None).run(0)
     plan = memory_of(net.sizes, 64, "float32", optimizer, kernels=net.kernels, loss=loss)
     assert plan.total == pytest.approx(device.memory.peak, rel=0.02)
 
@@ -119,7 +119,7 @@ def test_every_activation(activation: str) -> None:
     device = StandInBackend()
     net = DenseNet([30, 40, 20], loss="squared_error", activation=activation, device=device)
     batches = Batches(net, np.zeros((999, 30)), np.zeros((999, 20)), None, batch_size=999, shuffle=False, seed=0)
-    passes = Pass(TrainingStep(net, "sgd"), batches, None)
+    passes = CapturedEpoch(TrainingStep(net, "sgd"), batches, None)
     passes.run(0)
     passes.run(1)  # what the first step has left is there when the second begins
     plan = memory_of(net.sizes, 999, "float32", "sgd", kernels=net.kernels, loss="squared_error", activation=activation)

@@ -24,7 +24,7 @@ from backprop_gpu.parity.exact_step import exact
 from backprop_gpu.parity.recorded_epochs import EpochPlan, rows_and_batch
 from backprop_gpu.parity.report import Report
 from backprop_gpu.training.batches import Batches
-from backprop_gpu.training.passes import Lap
+from backprop_gpu.training.epoch import EpochProgram
 
 EPOCHS = 4
 RNG = np.random.default_rng(0)
@@ -216,7 +216,7 @@ def a_row_twice() -> Iterator[None]:
 
 @contextlib.contextmanager
 def tail_divided_by_the_full_size() -> Iterator[None]:
-    with patched(Lap, "_denominators", lambda self, totals: self._plain[:1] * len(self._plain)):
+    with patched(EpochProgram, "_denominators", lambda self, totals: self._plain[:1] * len(self._plain)):
         yield
 
 

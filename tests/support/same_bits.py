@@ -21,7 +21,7 @@ from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.network.targets import check_targets
 from backprop_gpu.training.batches import Batches
-from backprop_gpu.training.passes import Pass
+from backprop_gpu.training.epoch import CapturedEpoch
 
 STEPS = 1000
 # Who changes a formula on purpose changes these: a run of the tests shows the new ones (as of native/tests/law.cpp).
@@ -150,7 +150,7 @@ def targets(words: Words, loss: Any, n: int, outputs: int) -> np.ndarray:
     return words.numbers(n, outputs)
 
 
-def make(case: dict[str, Any], dtype: str, micro_batch: int | None = None) -> Pass:
+def make(case: dict[str, Any], dtype: str, micro_batch: int | None = None) -> CapturedEpoch:
     """An epoch of a case, not begun."""
     words = Words(sum(map(ord, str(case))))
     loss, outputs = case.get("loss", "categorical_cross_entropy"), case.get("outputs", 5)
@@ -179,10 +179,10 @@ def make(case: dict[str, Any], dtype: str, micro_batch: int | None = None) -> Pa
     named = {name: case[name] for name in ("clip_norm", "schedule", "one_over_m") if name in case}
     step = TrainingStep(net, case["optimizer"], total_steps=STEPS, l1=l1, l2=l2, **named)
     batches = Batches(net, X, Y, weights, batch_size=case.get("batch_size", 37), shuffle=False, seed=0)
-    return Pass(step, batches, micro_batch or case.get("micro_batch"))
+    return CapturedEpoch(step, batches, micro_batch or case.get("micro_batch"))
 
 
-def results(made: Pass, steps: int) -> list[np.ndarray]:
+def results(made: CapturedEpoch, steps: int) -> list[np.ndarray]:
     """Parameters, the optimizer's vectors, the last epoch's costs and the logits, after so many steps or a few more."""
     costs = [made.run(epoch) for epoch in range(-(-steps // len(made.batches)))]
     net = made.step.net

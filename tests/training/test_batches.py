@@ -178,7 +178,7 @@ def test_chosen_rows_are_the_only_ones_and_lie_where_those_of_others_lie(device:
         shuffle=True,
         seed=3,
         chosen=chosen,
-        beside=whole,
+        share_with=whole,
     )
     assert (some.n, some.sizes) == (5, [4, 1])
     assert all(a is b for a, b in zip(some.sources, whole.sources, strict=True))

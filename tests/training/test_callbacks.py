@@ -17,7 +17,7 @@ import pytest
 from support.small_nets import two_moons
 
 from backprop_gpu.network.dense_net import DenseNet
-from backprop_gpu.training.callbacks import Callback, Epoch, JsonLines, Progress, Running, history_lines
+from backprop_gpu.training.callbacks import Callback, Epoch, JsonLines, Progress, StartedCallbacks, history_lines
 from backprop_gpu.training.trainer import Trainer
 
 EPOCHS = [
@@ -144,7 +144,7 @@ def interrupt() -> None:
 
 def test_callbacks_end_in_the_opposite_order() -> None:
     calls: list[str] = []
-    with Running([Recorder(calls, "a"), Recorder(calls, "b")], 1):
+    with StartedCallbacks([Recorder(calls, "a"), Recorder(calls, "b")], 1):
         calls.append("body")
     assert calls == ["a start", "b start", "body", "b end", "a end"]
 
@@ -153,7 +153,7 @@ def test_a_callback_that_does_not_start_ends_those_that_did() -> None:
     calls: list[str] = []
     with (
         pytest.raises(RuntimeError, match="b fails in start"),
-        Running([Recorder(calls, "a"), Recorder(calls, "b", "start"), Recorder(calls, "c")], 1),
+        StartedCallbacks([Recorder(calls, "a"), Recorder(calls, "b", "start"), Recorder(calls, "c")], 1),
     ):
         calls.append("never")
     assert calls == ["a start", "b start", "a end"]
@@ -164,7 +164,7 @@ def test_a_callback_that_does_not_end_does_not_keep_the_others_from_it(body: Cal
     calls: list[str] = []
     with (
         pytest.raises(RuntimeError, match="b fails in end") as caught,
-        Running([Recorder(calls, "a"), Recorder(calls, "b", "end"), Recorder(calls, "c")], 1),
+        StartedCallbacks([Recorder(calls, "a"), Recorder(calls, "b", "end"), Recorder(calls, "c")], 1),
     ):
         body()
     assert calls == ["a start", "b start", "c start", "c end", "b end", "a end"]

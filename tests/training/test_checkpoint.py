@@ -28,7 +28,7 @@ from backprop_gpu.training.checkpoint import (
     state_in,
 )
 from backprop_gpu.training.early_stopping import EarlyStopping
-from backprop_gpu.training.fit import fingerprint
+from backprop_gpu.training.fingerprint import fingerprint
 from backprop_gpu.training.trainer import Trainer
 
 NUMPY = Case("numpy")

@@ -17,7 +17,7 @@ from backprop_gpu.network.memory import all_finite
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import Batches
 from backprop_gpu.training.callbacks import Callback, Epoch
-from backprop_gpu.training.passes import JointPass, Lap, Pass
+from backprop_gpu.training.epoch import CapturedEpoch, EpochProgram, JointEpoch
 from backprop_gpu.training.trainer import Trainer
 
 RNG = np.random.default_rng(0)
@@ -147,22 +147,24 @@ def test_of_several_steps_in_one_program_each_stays_finite() -> None:
     one = DenseNet([4, 6, 1], loss="squared_error", device="cpu")
     nets = [one, *(DenseNet([4, 6, 1], loss="squared_error", beside=one, seed=s) for s in (1, 2))]
     rates = (1e-12, 1e38, 1e38)
-    laps = []
+    programs = []
     for net, rate in zip(nets, rates, strict=True):
         step = TrainingStep(net, {"name": "sgd", "learning_rate": rate})
-        laps.append(Lap(step, Batches(net, X, Y[:, None], None, batch_size=60, shuffle=False, seed=0), None))
+        programs.append(
+            EpochProgram(step, Batches(net, X, Y[:, None], None, batch_size=60, shuffle=False, seed=0), None)
+        )
     with pytest.raises(DivergedError, match="the parameters became infinite or NaN"):
-        JointPass(laps).run(0)
+        JointEpoch(programs).train(0)
     assert all(finite(net) for net in nets)
-    assert laps[0].step.t == 1
-    assert laps[1].step.t == laps[2].step.t == 0
+    assert programs[0].step.t == 1
+    assert programs[1].step.t == programs[2].step.t == 0
 
 
 @pytest.mark.parametrize("case", cases())
 def test_ctrl_c_leaves_no_weights_that_are_not_numbers(case: Case) -> None:
     net = net_of(case)
     step = TrainingStep(net, {"name": "sgd", "learning_rate": 1e38})
-    epochs = Pass(step, Batches(net, X, Y[:, None], None, batch_size=60, shuffle=False, seed=0), None)
+    epochs = CapturedEpoch(step, Batches(net, X, Y[:, None], None, batch_size=60, shuffle=False, seed=0), None)
     played, start = epochs.replays[0][0], net.parameters()
 
     def stopped(times: int, before: Any = None) -> None:

@@ -17,7 +17,7 @@ from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import Batches
 from backprop_gpu.training.callbacks import Callback, Epoch
-from backprop_gpu.training.passes import JointPass, Lap
+from backprop_gpu.training.epoch import EpochProgram, JointEpoch
 from backprop_gpu.training.trainer import Trainer
 
 RNG = np.random.default_rng(0)
@@ -133,11 +133,12 @@ def test_a_joint_pass_while_others_predict(case: Case) -> None:
     nets.append(DenseNet(**nets[0].spec(), beside=nets[0]))
     wanted = nets[1].predict_proba(X)
     rows = X, Y[:, None], None
-    laps = [
-        Lap(TrainingStep(net, STILL), Batches(net, *rows, batch_size=32, shuffle=True, seed=0), None) for net in nets
+    programs = [
+        EpochProgram(TrainingStep(net, STILL), Batches(net, *rows, batch_size=32, shuffle=True, seed=0), None)
+        for net in nets
     ]
-    joint = JointPass(laps)
-    with meanwhile(lambda: joint.run(0)) as epochs:
+    joint = JointEpoch(programs)
+    with meanwhile(lambda: joint.train(0)) as epochs:
         for _ in range(1000):
             np.testing.assert_allclose(nets[1].predict_proba(X), wanted, rtol=1e-6)
             if epochs[0] > 5:

@@ -22,10 +22,11 @@ from ..maths.optimizers import Optimizer
 from ..maths.schedules import Schedule
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
-from .order import Epochs, epochs_over
+from ..training.epoch import CapturedEpoch
+from .initialization import Parameters
 from .params import activations_of, batch_norm_of, dropout_of, invalid, optimizer_of, read, schedule_of
+from .sampler import batches_over
 from .scaled import ScaledStep
-from .start import Parameters
 
 SLOW_DOUBLE = 4  # from here on a device's float64 is worth a word
 LIVE = "live"
@@ -135,28 +136,30 @@ class Engine:
             self.step = TrainingStep(self.net, plan.optimizer, **settings)
         else:
             self.step = ScaledStep(self.net, plan.optimizer, report_mean=plan.report_mean, **settings)
-        self._epochs: tuple[tuple[Any, ...], Epochs] | None = None
+        self._epochs: tuple[tuple[Any, ...], CapturedEpoch] | None = None
 
     @property
     def report_divisor(self) -> float:
         """What J is divided by before it is told to the user."""
         return float(getattr(self.step, "report_divisor", 1))
 
-    def epochs(self, X: Any, Y: np.ndarray, weights: np.ndarray | None, shuffle: bool, *, again: bool) -> Epochs:
+    def epochs(self, X: Any, Y: np.ndarray, weights: np.ndarray | None, shuffle: bool, *, again: bool) -> CapturedEpoch:
         """Passes over these rows; programs recorded for rows of the same shapes are used again.
 
         ``again``: other rows may follow, else these are read where they lie if they can be.
         """
+        how: dict[str, Any] = {"batch_size": self.plan.batch_size, "shuffle": shuffle}
         if not again:
-            return epochs_over(self.step, X, Y, weights, batch_size=self.plan.batch_size, shuffle=shuffle, lent=True)
+            return CapturedEpoch(self.step, batches_over(self.net, X, Y, weights, **how, copy=False), None)
         key = (X.shape, issparse(X), Y.shape, weights is None, self.plan.batch_size, shuffle)
         if self._epochs is not None and self._epochs[0] == key:
-            self._epochs[1].refill(X, Y, weights)
+            batches = self._epochs[1].batches
+            batches.refill(X.toarray() if issparse(X) and batches.on == "device" else X, Y, weights)
+            batches.sampler.set_weights(weights)  # type: ignore[union-attr]
         else:
             self._epochs = None
             self.step.release(scratch=False)  # or every number of rows would leave its buffers behind
-            made = epochs_over(self.step, X, Y, weights, batch_size=self.plan.batch_size, shuffle=shuffle)
-            self._epochs = key, made
+            self._epochs = key, CapturedEpoch(self.step, batches_over(self.net, X, Y, weights, **how), None)
         return self._epochs[1]
 
     # -- parameters, in scikit-learn's shapes ------------------------------------------------------------------------

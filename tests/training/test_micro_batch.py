@@ -18,8 +18,10 @@ from backprop_gpu.errors import ConfigError, DeviceError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import Batches
-from backprop_gpu.training.capacity import RoomyPass
+from backprop_gpu.training.callbacks import Callback, Epoch
+from backprop_gpu.training.early_stopping import Best
 from backprop_gpu.training.history import History
+from backprop_gpu.training.loop import FitState, run_epochs
 from backprop_gpu.training.trainer import Trainer
 
 M = 64
@@ -101,11 +103,11 @@ def test_every_tensor_of_the_halved_step_is_within_its_bound(plan: str) -> None:
         activation=list(recipe.activations), loss=recipe.loss, dropout=list(recipe.dropout), weighted=recipe.weighted,
     )  # fmt: skip
     case.backend.memory.limit = int(whole.model + 0.75 * (whole.total - whole.model))
-    notes: list[str] = []
-    passes = RoomyPass(step, batches, None, notes)
-    passes.run(0)
-    assert passes.micro_batch < recipe.m
-    assert len(notes) == 1
+    fit_state = FitState(step, batches, Best(None, 1), epochs=1, settings={})
+    run_epochs([fit_state])
+    micro_batch = fit_state.micro_batch.size
+    assert micro_batch < recipe.m
+    assert len(fit_state.history.notes) == 1
     halved = case.backend.to_host(step.net.params.theta)
 
     case.backend.memory.limit = None
@@ -113,11 +115,11 @@ def test_every_tensor_of_the_halved_step_is_within_its_bound(plan: str) -> None:
     rate = again.learning_rate
     np.testing.assert_array_equal(case.backend.to_host(again.net.params.theta), before)
     on_device = [None if x is None else case.put(x) for x in (X, Y, w)]
-    trace = traced(again, *on_device, micro_batch=passes.micro_batch)
+    trace = traced(again, *on_device, micro_batch=micro_batch)
     np.testing.assert_array_equal(trace.theta_after, halved)  # the very step that was taken in little memory
     plain = Case("numpy", "reference")
     judged = PLANS[plan].recipe(again)
-    object.__setattr__(judged, "micro_batch", passes.micro_batch)
+    object.__setattr__(judged, "micro_batch", micro_batch)
     verdict = Replay(judged, plain.bounds("float32"))(trace, 0, rate, X, Y, w)
     assert verdict.first is None, str(verdict)
 
@@ -158,11 +160,14 @@ def test_memory_that_runs_out_later_is_not_hidden() -> None:
     device = StandInBackend()
     net, X, y = problem(device)
     step = TrainingStep(net, "adam")
-    passes = RoomyPass(step, Batches(net, X, y, None, batch_size=16, shuffle=False, seed=0), None, [])
-    passes.run(0)
-    device.memory.limit = device.memory.live
+    batches = Batches(net, X, y, None, batch_size=16, shuffle=False, seed=0)
+
+    class Fill(Callback):
+        def on_epoch(self, epoch: Epoch) -> None:
+            device.memory.limit = device.memory.live
+
     with pytest.raises(DeviceError, match=r"out of memory on standin:0 in the middle of training; lower training"):
-        passes.run(1)
+        run_epochs([FitState(step, batches, Best(None, 2), epochs=2, settings={}, callbacks=[Fill()])])
 
 
 @pytest.mark.parametrize("device", ["cpu", "array_api_strict:device1", None])

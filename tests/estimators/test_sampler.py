@@ -13,7 +13,8 @@ from support.estimators import SETS, distance, fitted, rows, same_bits
 
 import backprop_gpu
 from backprop_gpu import MLPClassifier, MLPRegressor
-from backprop_gpu.estimators import order
+from backprop_gpu.estimators import sampler
+from backprop_gpu.training.batches import Batches
 
 VALUES = ("regression", "counts", "outputs")
 
@@ -27,13 +28,13 @@ def model_for(target: str, **settings: Any) -> Any:
 def sources(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
     """Filled with what batches are gathered from, as it is placed."""
     found: list[list[Any]] = []
-    place = order.OrderedBatches._place
+    place = Batches._place
 
-    def noted(self: order.OrderedBatches) -> None:
+    def noted(self: Batches) -> None:
         place(self)
         found.append(self.sources)
 
-    monkeypatch.setattr(order.OrderedBatches, "_place", noted)
+    monkeypatch.setattr(Batches, "_place", noted)
     return found
 
 
@@ -81,7 +82,7 @@ def test_lent_rows_are_not_replaced() -> None:
     X, y = rows("regression")
     model = fitted(model_for("regression"), X, y)
     net = model.network()
-    batches = order.OrderedBatches(net, X, y[:, None], None, batch_size=50, shuffle=True, lent=True)
+    batches = sampler.batches_over(net, X, y[:, None], None, batch_size=50, shuffle=True, copy=False)
     before = X.copy()
     with pytest.raises(AssertionError, match="not ours"):
         batches.refill(X + 1.0, y[:, None], None)
@@ -109,16 +110,16 @@ def test_other_rows_come_with_their_own_weights() -> None:
 
 
 def test_a_sparse_table_has_the_even_batches_of_a_dense_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a normalized layer 117 rows, 20 at a time, are 3 batches of 20 and 3 of 19: in windows of two here."""
+    """With a normalized layer 117 rows, 20 at a time, are 3 batches of 20 and 3 of 19."""
     X, y = (a[:117] for a in rows("regression"))
-    monkeypatch.setattr(order, "WINDOW_BYTES", 2 * 20 * X.shape[1] * X.itemsize)
+    monkeypatch.setattr(sampler, "DENSE_BYTES", 0)
     a, b = (fitted(model_for("regression", batch_norm=True, batch_size=20), x, y) for x in (X, sparse.csr_matrix(X)))
     assert a._optimizer.t == b._optimizer.t == 3 * 6
     assert same_bits(a, b)
 
 
-def test_every_window_of_a_sparse_table_has_its_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order, "WINDOW_BYTES", 2**11)  # of 120 rows a third
+def test_every_batch_of_a_large_sparse_table_has_its_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler, "DENSE_BYTES", 0)
     X, y = rows("multiclass")
     weights = np.linspace(0.5, 9.0, len(X))
     given: dict[str, Any] = {"hidden_layer_sizes": (5,), "batch_size": 20, "max_iter": 3, "random_state": 0}
@@ -133,13 +134,13 @@ def test_every_batch_gets_a_row_that_counts_and_other_orders_stay() -> None:
         weights = np.zeros((n, 1))
         weights[rng.permutation(n)[:counting]] = 2.0
         sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
-        ours, plain = order.Order(n, sizes, True), order.Order(n, sizes, True)
-        ours.weigh(weights)
+        ours, plain = sampler.ReshufflingSampler(n, sizes, True), sampler.ReshufflingSampler(n, sizes, True)
+        ours.set_weights(weights)
         for o in (ours, plain):
-            o.begin(np.random.RandomState(3))
+            o.restart(np.random.RandomState(3))
         same = True  # until the first time that something had to be swapped
         for _ in range(50):
-            got, wanted = ours.next(), plain.next()
+            got, wanted = ours.next_order(), plain.next_order()
             assert np.array_equal(np.sort(got), np.arange(n))
             assert all(weights[got[k : k + batch_size]].any() for k in range(0, n, batch_size))
             same = same and all(weights[wanted[k : k + batch_size]].any() for k in range(0, n, batch_size))

@@ -12,7 +12,7 @@ from backprop_gpu.errors import DataError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import Batches
-from backprop_gpu.training.passes import JointPass, Lap, Pass
+from backprop_gpu.training.epoch import CapturedEpoch, EpochProgram, JointEpoch
 
 ROWS = 16 * 10 + 5  # ten steps and a ragged tail
 EPOCHS = 5  # a CUDA graph is recorded after three steps: the ragged tail's, one a pass, in the fourth
@@ -49,24 +49,24 @@ def parts(
 def test_steps_in_one_program_have_the_bits_of_a_pass_each(
     case: Case, settings: dict[str, Any], weighted: bool
 ) -> None:
-    alone = [Pass(*parts(case, seed, settings, weighted)) for seed in range(3)]
+    alone = [CapturedEpoch(*parts(case, seed, settings, weighted)) for seed in range(3)]
     beside = DenseNet([1, 1], device=case.backend, kernels=case.kind)
-    laps = [Lap(*parts(case, seed, settings, weighted, beside)) for seed in range(3)]
-    joint = JointPass(laps)
+    programs = [EpochProgram(*parts(case, seed, settings, weighted, beside)) for seed in range(3)]
+    joint = JointEpoch(programs)
     for epoch in range(EPOCHS):
         if epoch == 2:  # one of them leaves
-            gone, alone, laps = laps[1], [alone[0], alone[2]], [laps[0], laps[2]]
+            gone, alone, programs = programs[1], [alone[0], alone[2]], [programs[0], programs[2]]
             kept = gone.step.net.parameters()
-            joint = JointPass(laps)
-        costs = joint.run(epoch)
-        for lap, own, cost in zip(laps, alone, costs, strict=True):
+            joint = JointEpoch(programs)
+        costs = joint.train(epoch)
+        for program, own, cost in zip(programs, alone, costs, strict=True):
             np.testing.assert_array_equal(cost, own.run(epoch))
-            assert lap.step.t == own.step.t
+            assert program.step.t == own.step.t
             for name, value in own.step.net.parameters().items():
-                np.testing.assert_array_equal(lap.step.net.parameters()[name], value)
+                np.testing.assert_array_equal(program.step.net.parameters()[name], value)
     for name, value in kept.items():
         np.testing.assert_array_equal(gone.step.net.parameters()[name], value)
-    first, last = (lap.step.net.parameters()["W1"] for lap in laps)
+    first, last = (program.step.net.parameters()["W1"] for program in programs)
     assert not np.array_equal(first, last)
 
 
@@ -84,7 +84,7 @@ def test_steps_in_one_program_have_the_bits_of_a_pass_each(
     ids=str,
 )
 def test_steps_that_need_other_numbers_have_their_own(change: dict[str, Any]) -> None:
-    def lap(beside: DenseNet | None, settings: dict[str, Any]) -> tuple[TrainingStep, Batches, None]:
+    def program(beside: DenseNet | None, settings: dict[str, Any]) -> tuple[TrainingStep, Batches, None]:
         rng = np.random.default_rng(0)
         net = DenseNet([3, 2], loss="squared_error", device="cpu", beside=beside)
         rows = rng.normal(size=(10, 3)), rng.normal(size=(10, 2)), None
@@ -93,14 +93,14 @@ def test_steps_that_need_other_numbers_have_their_own(change: dict[str, Any]) ->
         )
         return step, Batches(net, *rows, batch_size=4, shuffle=False, seed=0), None
 
-    alone = [Pass(*lap(None, settings)) for settings in ({}, change)]
-    plain = lap(None, {})
-    laps = [Lap(*plain), Lap(*lap(plain[0].net, change))]
-    joint = JointPass(laps)
+    alone = [CapturedEpoch(*program(None, settings)) for settings in ({}, change)]
+    plain = program(None, {})
+    programs = [EpochProgram(*plain), EpochProgram(*program(plain[0].net, change))]
+    joint = JointEpoch(programs)
     for epoch in range(2):
-        for own, cost in zip(alone, joint.run(epoch), strict=True):
+        for own, cost in zip(alone, joint.train(epoch), strict=True):
             np.testing.assert_array_equal(cost, own.run(epoch))
-    one, two = (lap.step.net.params.theta for lap in laps)
+    one, two = (program.step.net.params.theta for program in programs)
     assert not np.array_equal(one, two)
     for own, theta in zip(alone, (one, two), strict=True):
         np.testing.assert_array_equal(own.step.net.params.theta, theta)
@@ -113,12 +113,12 @@ def test_networks_beside_another_have_its_device_and_kernel_set() -> None:
 
 
 def test_batches_of_other_sizes_are_refused() -> None:
-    def lap(n: int) -> Lap:
+    def program(n: int) -> EpochProgram:
         net = DenseNet([2, 1], beside=first)
         batches = Batches(net, np.zeros((n, 2)), np.zeros((n, 1)), None, batch_size=4, shuffle=False, seed=0)
-        return Lap(TrainingStep(net), batches, None)
+        return EpochProgram(TrainingStep(net), batches, None)
 
     first = DenseNet([2, 1], device="cpu")
     for n in (10, 12):
         with pytest.raises(DataError, match="same sizes"):
-            JointPass([lap(8), lap(n)])
+            JointEpoch([program(8), program(n)])

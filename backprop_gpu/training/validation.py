@@ -14,9 +14,9 @@ from ..maths.ledger import Denominator, weigh
 from ..maths.losses import GroupedCrossEntropy
 from ..network.dense_net import BLOCK_ROWS, DenseNet
 from ..network.memory import Workspace
-from ..training.metrics import SEVERAL, check_metrics, evaluate, evaluate_several
-from ..training.passes import in_turn
-from ..training.trainer import task_of
+from .epoch import sequence
+from .metrics import SEVERAL, check_metrics, evaluate, evaluate_several
+from .trainer import task_of
 
 Block: TypeAlias = tuple[slice, Any, Any, Any]
 
@@ -127,7 +127,7 @@ class Judgement:
         capture = self._net.kernels.capture
         with self._net.turns.taken(), self._net.backend.activate():
             blocks = range(len(validations[0].blocks))
-            self._replays = [capture(in_turn([v.program(b) for v in validations])) for b in blocks]
+            self._replays = [capture(sequence([v.program(b) for v in validations])) for b in blocks]
 
     def run(self) -> list[dict[str, float]]:
         """``cost`` (without penalty) and the metrics of each network as it is."""

@@ -16,12 +16,12 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ..errors import NonFiniteError
-from ..training.callbacks import Callback, Epoch, Running
-from .engine import Engine, SolverState
-from .order import Course
+from ..training.batches import Batches
+from ..training.callbacks import Callback, Epoch, StartedCallbacks
+from ..training.validation import Judgement, Validation
+from .fitted_network import Engine, SolverState
 from .progress import say
 from .sklearn_callbacks import Listeners, tell
-from .validation import Judgement, Validation
 
 SMALLEST_RATE = 1e-6  # "adaptive" does not divide a rate any further
 
@@ -65,14 +65,14 @@ class StochasticFit:
         self.best: dict[str, np.ndarray] | None = None
         self._judgement: Judgement | None = None
 
-    def begin(self, course: Course) -> None:
-        """Get ready for passes over the rows of ``course``."""
+    def begin(self, batches: Batches) -> None:
+        """Get ready for passes over the rows of ``batches``."""
         e, step = self.e, self.engine.step
         self.state.to(self.engine)
-        course.begin(e._random_state)
-        self._n = sum(course.sizes)
-        self._shares = np.array(course.sizes, np.float64) / (self._n * self.engine.report_divisor)
-        step.total_steps = step.t + e.max_iter * len(course.sizes)
+        batches.sampler.restart(e._random_state)  # type: ignore[union-attr]
+        self._n = sum(batches.sizes)
+        self._shares = np.array(batches.sizes, np.float64) / (self._n * self.engine.report_divisor)
+        step.total_steps = step.t + e.max_iter * len(batches.sizes)
         self._start = time.perf_counter()
         e.n_iter_ = 0
 
@@ -178,7 +178,9 @@ def advance(fits: Sequence[StochasticFit], play: Play) -> bool:
     interrupted = False
     try:
         with contextlib.ExitStack() as stack:
-            callbacks = {id(fit): stack.enter_context(Running(list(fit.e.callbacks), fit.e.max_iter)) for fit in fits}
+            callbacks = {
+                id(fit): stack.enter_context(StartedCallbacks(list(fit.e.callbacks), fit.e.max_iter)) for fit in fits
+            }
             epoch, going = 0, list(fits)
             while going:
                 for fit in going:

@@ -1,0 +1,248 @@
+"""One pass over the data as captured programs: the whole epoch without returning to Python where the kernels can."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._typing import Before, Program, Replay
+from ..errors import ConfigError, DataError, DivergedError
+from ..maths.ledger import Denominator
+from ..network.memory import all_finite, surely_finite
+from ..network.step import TrainingStep
+from .batches import BatchBuffers, Batches
+
+SLICE_SECONDS = 0.1  # of steps; between two slices callbacks are called, and another thread may predict
+
+
+@dataclass(frozen=True)
+class Pauses:
+    """Whom to call between two steps of an epoch: after a tenth of a second of them, or ``every`` so many (0: any)."""
+
+    call: Callable[[], None] | None = None
+    every: int = 0
+
+    def until(self, t: int) -> int:
+        """The most steps from optimizer step ``t`` to the next pause."""
+        return self.every - t % self.every if self.every else sys.maxsize
+
+
+NO_PAUSES = Pauses()
+
+
+class EpochProgram:
+    """The programs of one network's epoch and the buffers that they touch; an epoch uploads its order and its scalars.
+
+    Attributes
+    ----------
+    parts : list of (Program, BatchBuffers, int)
+        One for full batches, another for the ragged tail: a step, the buffers of its batch, and how often an epoch
+        takes it.
+    """
+
+    def __init__(self, step: TrainingStep, batches: Batches, micro_batch: int | None) -> None:
+        self.step, self.batches = step, batches
+        backend, dtype = step.net.backend, step.net.dtype
+        with backend.activate():
+            self.table = backend.zeros((len(batches), step.n_numbers), dtype)
+            self.values = backend.zeros((len(batches),), dtype)
+            plain = {m: Denominator.of(step.reduction, m) for m in set(batches.sizes)}
+            self._plain = [plain[m] for m in batches.sizes]  # where no example has a weight
+            self.parts: list[tuple[Program, BatchBuffers, int]] = []
+            full = batches.sizes.count(batches.batch_size)
+            for m, times in ((batches.batch_size, full), (batches.sizes[-1], len(batches) - full)):
+                if times:
+                    buffers = batches.buffers(m)
+                    step.reserve(m, micro_batch)
+                    self.parts.append((step.program(self.table, self.values, buffers, micro_batch), buffers, times))
+
+    def begin(self, epoch: int, like: EpochProgram | None = None, costs: Sequence[float] | np.ndarray = ()) -> None:
+        """Send the order and the scalars of an epoch (from 0) to the device.
+
+        ``like``: a program that has begun its epoch, whose scalars are copied if this one needs the same. ``costs``: J
+        of each batch that has been trained on already, where an epoch is resumed.
+        """
+        self.step.remember()
+        self._epoch, self._begun, taken = epoch, self.step.t - len(costs), len(costs)
+        step, denominators = self.step, self._denominators(self.batches.start_epoch(epoch))
+        self._begun_with = denominators
+        if like is not None and (like.step.terms, like._begun_with) == (step.terms, denominators):
+            step.rewind()
+            self.table[...] = like.table
+        else:
+            step.load(self.table, denominators, taken)
+        if taken:
+            upload, dtype = step.net.backend.upload, step.net.dtype
+            upload(costs, self.values[:taken], dtype)
+            upload(costs[-1:], step.value, dtype)
+
+    def count(self, batches: int) -> None:
+        """So many batches of the epoch have been trained on."""
+        self.step.t = self._begun + batches
+        self.batches.taken(self._epoch, batches)
+
+    def costs(self, batches: int) -> np.ndarray:
+        """J of the first batches of the epoch, the last of which is the one that was trained on last."""
+        backend = self.step.net.backend
+        costs = backend.to_host(self.values)[:batches]
+        costs[-1:] = backend.to_host(self.step.value)  # the next step stores it among the others
+        return costs
+
+    def _denominators(self, totals: Sequence[float | None]) -> Sequence[Denominator]:
+        """Of each batch, whose weights sum to ``totals``."""
+        if self.batches.rows[2] is None:
+            return self._plain
+        sizes = zip(self.batches.sizes, totals, strict=True)
+        return [Denominator.of(self.step.reduction, m, total) for m, total in sizes]
+
+    def end(self) -> np.ndarray:
+        """Count the steps that were taken; J of each batch, as it was before that batch's update.
+
+        Raises
+        ------
+        DivergedError
+            If a cost or a parameter is not finite; the parameters are those of before the epoch then.
+        """
+        self.count(len(self.batches))
+        costs = self.costs(len(self.batches))
+        if not (surely_finite(costs) and all_finite(self.step.net)):
+            self._check(costs)
+        return costs
+
+    def _check(self, costs: np.ndarray) -> None:
+        """Raise if something is not finite: that the squares' sum is not may come of a cost that is merely large."""
+        wrong = np.flatnonzero(~np.isfinite(costs))
+        if wrong.size or not all_finite(self.step.net):
+            self.step.recover()
+            what = f"the cost became {costs[wrong[0]]}" if wrong.size else "the parameters became infinite or NaN"
+            raise DivergedError(what, from_start=self._begun == 0 and wrong[:1].tolist() == [0])
+
+    def abort(self) -> None:
+        """The epoch is interrupted: no parameters are left that are not finite."""
+        if not all_finite(self.step.net):
+            self.step.recover()
+
+
+class JointEpoch:
+    """The captured epoch of one network, or of several that know nothing of each other, in turn: a step each.
+
+    Full batches are one replay, the ragged tail another; of batches that stay on the host every step is a replay of its
+    own, its batch sent before it. Each network gets the bits that it gets alone, since a program's calls run in order
+    and what a kernel set keeps does not outlive an operation.
+
+    Parameters
+    ----------
+    programs : sequence of EpochProgram
+        Of networks that share one kernel set, over batches of the same sizes.
+
+    Raises
+    ------
+    DataError, ConfigError
+        For batches of different sizes, or networks that do not share a kernel set.
+    """
+
+    def __init__(self, programs: Sequence[EpochProgram]) -> None:
+        self.programs, first = programs, programs[0]
+        self._net, self._sizes = first.step.net, first.batches.sizes
+        if any(p.step.net.kernels is not self._net.kernels for p in programs):
+            raise ConfigError("steps in one program need networks of one kernel set: DenseNet(beside=...)")
+        if any(p.batches.sizes != self._sizes for p in programs):
+            raise DataError("steps in one program need batches of the same sizes; give them as many rows each")
+        self._slice = 1  # steps of a tenth of a second
+        self.replays: list[tuple[Replay, int]] = []
+        self._buffers: list[list[BatchBuffers]] = []
+        with self._net.turns.taken(), self._net.backend.activate():
+            for parts in zip(*(p.parts for p in programs), strict=True):
+                program = sequence([program for program, _, _ in parts])
+                self.replays.append((self._net.kernels.capture(program), parts[0][2]))
+                self._buffers.append([buffers for _, buffers, _ in parts])
+
+    def train(
+        self, epoch: int | None = None, costs: Sequence[np.ndarray] = (), pauses: Pauses = NO_PAUSES
+    ) -> list[np.ndarray]:
+        """Train one epoch of each; J of each batch, as it was before that batch's update, for each.
+
+        Parameters
+        ----------
+        epoch : int, optional
+            From 0; left out, the one at which the batches of each are.
+        costs : sequence of (k,)
+            For each, J of the k batches that have been trained on already, where an epoch is resumed.
+        """
+        turns, all_batches, end = self._net.turns, len(self._sizes), 0
+        with self._net.backend.activate(), np.errstate(all="ignore"):  # what diverges is raised as an error
+            first, like = len(costs[0]) if len(costs) else 0, None
+            for k, program in enumerate(self.programs):
+                program.begin(program.batches.epoch if epoch is None else epoch, like, costs[k] if first else ())
+                like = None if first else program
+            try:
+                for (replay, times), buffers in zip(self.replays, self._buffers, strict=True):
+                    end += times
+                    while first < end:
+                        now = min(self._slice, end - first, pauses.until(self.programs[0].step.t))
+                        with turns.taken():
+                            start = time.perf_counter()
+                            before = fillers(buffers, first, now)
+                            replay(now) if before is None else replay(now, before)
+                            seconds = (time.perf_counter() - start) / now
+                            self._slice = max(1, int(SLICE_SECONDS / max(seconds, 1e-7)))
+                            first += now
+                            if first == all_batches:
+                                return self._end()
+                            for program in self.programs:
+                                program.count(first)
+                        if pauses.call is not None:
+                            pauses.call()
+            except KeyboardInterrupt:
+                for program in self.programs:
+                    program.abort()
+                raise
+            with turns.taken():  # no batch was left
+                return self._end()
+
+    def _end(self) -> list[np.ndarray]:
+        """End the epoch of each, also where that of an earlier one has diverged."""
+        costs, diverged = list[np.ndarray](), list[DivergedError]()
+        for program in self.programs:
+            try:
+                costs.append(program.end())
+            except DivergedError as error:
+                diverged.append(error)
+        if diverged:
+            raise diverged[0]
+        return costs
+
+
+class CapturedEpoch(JointEpoch):
+    """The epoch of one step over batches."""
+
+    def __init__(self, step: TrainingStep, batches: Batches, micro_batch: int | None) -> None:
+        self.program = EpochProgram(step, batches, micro_batch)
+        self.step, self.batches, self.parts = step, batches, self.program.parts
+        super().__init__([self.program])
+
+    def run(self, epoch: int) -> np.ndarray:
+        """Train one epoch (from 0); J of each batch, as it was before that batch's update."""
+        return self.train(epoch)[0]
+
+
+def fillers(buffers: Sequence[BatchBuffers], first: int, times: int) -> Before | None:
+    """What fills buffers from the host before each of so many steps; None if all are filled on the device."""
+    found = [fill for fill in (b.filler(first, times) for b in buffers) if fill is not None]
+    return found[0] if len(found) == 1 else sequence(found) if found else None
+
+
+def sequence(programs: Sequence[Program]) -> Program:
+    """One program of several."""
+    if len(programs) == 1:
+        return programs[0]
+
+    def program() -> None:
+        for each in programs:
+            each()
+
+    return program
