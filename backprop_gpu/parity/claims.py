@@ -85,7 +85,7 @@ def claim_of(dtype: str, claim: str | None = None) -> str:
 
 def kind_of(backend: Any, kernels: Any) -> str:
     """Whose elementary functions a kernel set calls: a key of ``ULPS``."""
-    if type(kernels).__name__ == "NativeKernels":
+    if type(kernels).__name__ in ("NativeKernels", "CudaKernels"):  # one set of formulas, native/formulas
         return "native"
     return KINDS.get(backend.name.partition(":")[0], "numpy")
 

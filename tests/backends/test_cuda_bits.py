@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import formulas as f
 from support.backends import Case, cases
 from support.bench import Bench, same_bits
 
@@ -19,6 +18,7 @@ from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.maths.activations import get_activation
 from backprop_gpu.maths.losses import get_loss
 from backprop_gpu.maths.optimizers import get_optimizer
+from backprop_gpu.parity.oracle import losses
 
 if unavailable_reason():
     pytest.skip(unavailable_reason(), allow_module_level=True)
@@ -107,7 +107,7 @@ def test_losses(pair: tuple[Bench, Bench], loss: Any, early: bool) -> None:
             Z, w = bench.normal(rng, n, m, scale=3.0), np.maximum(bench.normal(rng, 1, m), 0) if weighted else None
             Y = bench.normal(rng, n, m)
             if chosen.labels in ("classes", "groups"):
-                Y = f.one_hot(rng.integers(0, 2, (1, m)), n).astype(bench.dtype)
+                Y = losses.one_hot(rng.integers(0, 2, (1, m)), n).astype(bench.dtype)
             elif chosen.name in ("binary_cross_entropy", "poisson"):
                 Y = np.round(np.abs(Y).clip(0, 1)).astype(bench.dtype)
             results.append(bench.output_delta(chosen, "fused", Z, Y, w, inverse=1.0 / m, early=early))

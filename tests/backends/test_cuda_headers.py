@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import formulas as f
-from support.backends import ULPS
-from support.bounds import Bounded, Bounds, ratio
 from support.emulated_cuda import compiled, host_text, obstacle
+from support.judging import ratio
 
 from backprop_gpu.backends import formula_ids
 from backprop_gpu.maths import regularization
@@ -20,6 +18,9 @@ from backprop_gpu.maths.activations import Activation, get_activation
 from backprop_gpu.maths.losses import Loss, get_loss
 from backprop_gpu.maths.optimizers import Optimizer, get_optimizer
 from backprop_gpu.maths.random import philox_words
+from backprop_gpu.parity.claims import bounds_of
+from backprop_gpu.parity.oracle import layers, losses
+from backprop_gpu.parity.oracle.bounds import Bounded
 
 OBSTACLE = obstacle()
 pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=str(OBSTACLE))
@@ -157,7 +158,7 @@ GIVEN_ACTIVATIONS = [
 @pytest.mark.parametrize("g", GIVEN_ACTIVATIONS, ids=lambda g: str(g.spec()))
 def test_activations(g: Activation, dtype: str) -> None:
     """Value and vjp against maths in float64, within the bounds derived for their operations."""
-    B, z = Bounds(dtype, ULPS["emulated"]), numbers(dtype)
+    B, z = bounds_of("native", "fp64" if dtype == "float64" else "fp32"), numbers(dtype)
     dA = np.random.default_rng(2).standard_normal(z.size).astype(dtype)
     p = next((value for _, value in g.parameters), 0.0)
     a, d = over(dtype, "activation", formula_ids.ACTIVATION_IDS[g.name], p, z, dA)
@@ -165,16 +166,16 @@ def test_activations(g: Activation, dtype: str) -> None:
     exactly = get_activation(rounded)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for got, bound, exact in (
-            (a, f.activation(B, g.name, dict(g.parameters), B.given(z)), exactly.forward(np, wide)),
+            (a, layers.activation(B, g.name, dict(g.parameters), B.given(z)), exactly.forward(np, wide)),
             (
                 d,
-                f.activation_vjp(B, g.name, dict(g.parameters), B.given(dA), B.given(z), B.given(a)),
+                layers.activation_vjp(B, g.name, dict(g.parameters), B.given(dA), B.given(z), B.given(a)),
                 exactly.vjp(np, dA.astype(np.float64), wide, a.astype(np.float64)),
             ),
         ):
             assert ratio(got, bound) <= 1.0
             within = np.isfinite(bound.v)  # where float32 overflows, float64 does not
-            assert ratio(got[within], Bounded(exact[within], bound.e[within], B)) <= 1.0
+            assert ratio(got[within], Bounded(B, exact[within], e=bound.errors()[within])) <= 1.0
 
 
 @pytest.mark.parametrize("dtype", formula_ids.DTYPES)
@@ -198,7 +199,7 @@ def test_losses(loss: str, dtype: str) -> None:
     """One output's term and slope: with one output they are the loss itself."""
     name, _, threshold = loss.partition("-")
     chosen: Loss = get_loss({"name": name, "threshold": float(threshold)} if threshold else name)
-    B, z = Bounds(dtype, ULPS["emulated"]), numbers(dtype)
+    B, z = bounds_of("native", "fp64" if dtype == "float64" else "fp32"), numbers(dtype)
     rng = np.random.default_rng(3)
     y = {"binary_cross_entropy": rng.random(z.size), "poisson": rng.poisson(2.0, z.size)}.get(name, rng.normal(z))
     y = np.asarray(y, dtype)
@@ -210,12 +211,12 @@ def test_losses(loss: str, dtype: str) -> None:
     exactly: Loss = get_loss(as_given(chosen.spec(), dtype))
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for got, bound, exact in (
-            (term, f.loss_value(B, name, vars(chosen), zs, ys), exactly.value(np, *wide)),
-            (slope, f.loss_delta(B, name, vars(chosen), zs, ys), exactly.delta(np, *wide)),
+            (term, losses.loss_value(B, name, vars(chosen), zs, ys), exactly.value(np, *wide)),
+            (slope, losses.loss_delta(B, name, vars(chosen), zs, ys), exactly.delta(np, *wide)),
         ):
             assert ratio(got[None, :], bound) <= 1.0
             within = np.isfinite(bound.v)
-            assert ratio(got[None, :][within], Bounded(exact[within], bound.e[within], B)) <= 1.0
+            assert ratio(got[None, :][within], Bounded(B, exact[within], e=bound.errors()[within])) <= 1.0
 
 
 # --- optimizers ----------------------------------------------------------------------------------------------------

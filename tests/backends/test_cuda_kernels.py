@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import formulas as f
-from support import update_formulas as uf
 from support.backends import Case
 from support.bench import Bench, same_bits
-from support.bounds import ratio
 from support.emulated_cuda import EmulatedBackend, EmulatedLauncher, compiled, host_text, obstacle
+from support.judging import product, ratio, summed
 
 from backprop_gpu import parity
 from backprop_gpu.backends.base import Backend
@@ -32,6 +30,7 @@ from backprop_gpu.maths.normalization import part_sizes
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.spec import step_spec
 from backprop_gpu.network.step import TrainingStep
+from backprop_gpu.parity.oracle import layers, losses, updates
 from backprop_gpu.training import epoch as epochs_module
 from backprop_gpu.training.batches import BatchBuffers, Batches, StreamedBatches
 from backprop_gpu.training.epoch import CapturedEpoch
@@ -181,7 +180,7 @@ def test_bias_gradients_over_many_blocks(bench: Bench, shape: tuple[int, int, in
     A_prev, saved = bench.forward(bench.normal(rng, n, 2), bench.normal(rng, 2, m), bench.normal(rng, n, 1), g, None)
     scale, old = np.array([0.3], bench.dtype), bench.normal(rng, n, 1)
     z = bench.get(bench.kernels.debug_tensors(saved)["Z"])
-    wanted = f.activation_vjp(B, "silu", {}, B.given(W).T @ B.given(dZ), B.given(z), B.given(bench.get(A_prev)))
+    wanted = layers.activation_vjp(B, "silu", {}, product(B, W.T, dZ), B.given(z), B.given(bench.get(A_prev)))
     bits = []
     for transposed in (False, True):
         start = bench.put(bench.blank(m, n)).T if transposed else bench.put(bench.blank(n, m))
@@ -194,7 +193,7 @@ def test_bias_gradients_over_many_blocks(bench: Bench, shape: tuple[int, int, in
             accumulate=True,
         )
         assert ratio(bench.get(start), wanted) <= 1.0
-        bias = f.summed(B, B.given(bench.get(start)), B.given(scale), B.given(old))
+        bias = summed(B, bench.get(start), scale, old)
         assert ratio(bench.get(db), bias) <= 1.0
         bits.append(bench.get(db))
     same_bits(*bits)  # the layout of dZ does not change the order of its sum
@@ -213,18 +212,17 @@ def test_costs_over_many_blocks(bench: Bench, loss: str, n_outputs: int) -> None
     Z, w = bench.normal(rng, n_outputs, m), bench.normal(rng, 1, m) ** 2
     w[:, ::5] = 0.0
     Y = {
-        "categorical_cross_entropy": f.one_hot(rng.integers(0, n_outputs, (1, m)), n_outputs),
+        "categorical_cross_entropy": losses.one_hot(rng.integers(0, n_outputs, (1, m)), n_outputs),
         "squared_error": bench.normal(rng, n_outputs, m),
         "binary_cross_entropy": rng.integers(0, 2, (n_outputs, m)).astype(float),
     }[loss].astype(bench.dtype)
     out = bench.output_delta(get_loss(loss), "fused", Z, Y, w, inverse=1.0 / m, early=False)
     s = B.given(np.array([1.0 / m], bench.dtype))
-    assert (
-        ratio(out["dZ"], f.output_delta(B, loss, vars(get_loss(loss)), "fused", B.given(Z), B.given(Y), w, None)) <= 1
-    )
-    assert ratio(out["db"], f.summed(B, B.given(out["dZ"]), s, None)) <= 1.0
-    zero = B.given(np.zeros(1))
-    assert ratio(out["value"], f.cost(B, loss, vars(get_loss(loss)), B.given(Z), B.given(Y), w, s, zero)) <= 1.0
+    dZ = losses.output_delta(B, loss, vars(get_loss(loss)), "fused", B.given(Z), B.given(Y), w, None)
+    assert ratio(out["dZ"], dZ) <= 1.0
+    assert ratio(out["db"], summed(B, out["dZ"], s.v)) <= 1.0
+    each = losses.weighted_loss(B, loss, vars(get_loss(loss)), B.given(Z), B.given(Y), w)
+    assert ratio(out["value"], losses.cost(each, s, B.given(np.zeros(1)))) <= 1.0
 
 
 @pytest.mark.parametrize("size", [2048, 2049, 50_000])
@@ -235,11 +233,11 @@ def test_penalty_and_norm_over_many_blocks(bench: Bench, size: int) -> None:
     given = {"theta": theta, "l1": l1, "l2": l2}
     out = bench.run("penalty", given, {"grad": grad, "value": np.ones(1)})
     strengths = B.given(l1), B.given(l2)
-    assert ratio(out["grad"], uf.penalized(B, B.given(theta), B.given(grad), *strengths)) <= 1.0
-    assert ratio(out["value"], uf.penalty_cost(B, B.given(theta), B.given(np.ones(1)), *strengths)) <= 1.0
+    assert ratio(out["grad"], updates.penalized(B, B.given(theta), B.given(grad), *strengths)) <= 1.0
+    assert ratio(out["value"], updates.penalty_cost(B, B.given(theta), B.given(np.ones(1)), *strengths)) <= 1.0
     start = {"norm": bench.blank(1), "factor": bench.blank(1)}
     out = bench.run("global_norm", {"grad": grad}, start, max_norm=1)
-    assert ratio(out["norm"], uf.global_norm(B, B.given(grad))) <= 1.0
+    assert ratio(out["norm"], updates.global_norm(B, grad)) <= 1.0
 
 
 def test_a_dropout_mask_over_many_blocks(bench: Bench) -> None:
@@ -247,7 +245,7 @@ def test_a_dropout_mask_over_many_blocks(bench: Bench) -> None:
     dropout = bench.dropout(rate, n, m)
     ones = np.ones((n, 1), bench.dtype), np.ones((1, m), bench.dtype), np.zeros((n, 1), bench.dtype)
     A, saved = bench.forward(*ones, get_activation("identity"), dropout)
-    mask = f.philox_mask(n, rate, 5, 2, 3, 2 + np.arange(m))
+    mask = layers.philox_mask(n, rate, 5, 2, 3, 2 + np.arange(m))
     same_bits(bench.get(bench.kernels.debug_tensors(saved)["mask"]), mask)
     same_bits(bench.get(A), np.where(mask, 1.0 / (1.0 - rate), 0.0).astype(bench.dtype))
 

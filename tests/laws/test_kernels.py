@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import formulas as f
 from support.backends import Case, cases
 from support.bench import SHAPES, Bench, same_bits
-from support.bounds import ratio
+from support.judging import product, ratio, state_of, summed
 
 from backprop_gpu.maths.activations import ACTIVATIONS, Activation, get_activation
+from backprop_gpu.parity.oracle import layers
 
 HIDDEN = [
     *(a for a in ACTIVATIONS.values() if not a.output_only),
@@ -54,15 +54,15 @@ def test_dense(bench: Bench, g: Activation, rate: float) -> None:
         saved = bench.kernels.saved(n, k, m, bench.dtype, g, dropout)
         out = bench.run("dense", given, {"A": bench.blank(n, m)}, activation=g, dropout=dropout, saved=saved)
         seen = {key: bench.get(x) for key, x in bench.kernels.debug_tensors(saved).items()}
-        z = f.affine(*(B.given(given[key]) for key in ("W", "A_prev", "b")))
+        z = product(B, *given.values())
         if "Z" in seen:
             assert ratio(seen["Z"], z) <= 1.0
             z = B.given(seen["Z"])
-        mask = f.philox_mask(n, rate, 5, 2, 3, 2 + np.arange(m)) if rate else None
+        mask = layers.philox_mask(n, rate, 5, 2, 3, 2 + np.arange(m)) if rate else None
         if mask is not None:
             same_bits(seen["mask"], mask)
-        a = f.activation(B, g.name, dict(g.parameters), z)
-        assert ratio(out["A"], f.dropped(B, a, mask, rate)) <= 1.0, (n, k, m)
+        a = layers.activation(B, g.name, dict(g.parameters), z)
+        assert ratio(out["A"], layers.dropped(B, a, mask, rate)) <= 1.0, (n, k, m)
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -78,12 +78,10 @@ def test_dense_vjp_input(bench: Bench, g: Activation, rate: float) -> None:
         A_prev, saved = bench.forward(*below.values(), g, dropout)
         seen = {key: bench.get(x) for key, x in bench.kernels.debug_tensors(saved).items()}
         W, dZ, scale = bench.normal(rng, n, k), bench.normal(rng, n, m), np.array([1.0 / 3.0], bench.dtype)
-        mask = f.philox_mask(k, rate, 5, 2, 3, 2 + np.arange(m)) if rate else None
-        dA = f.dropped(B, B.given(W).T @ B.given(dZ), mask, rate)
-        z, a = f.revealed_state(
-            B, g.name, dict(g.parameters), seen, bench.get(A_prev), rate, *map(B.given, below.values())
-        )
-        wanted = f.activation_vjp(B, g.name, dict(g.parameters), dA, z, a)
+        mask = layers.philox_mask(k, rate, 5, 2, 3, 2 + np.arange(m)) if rate else None
+        dA = layers.dropped(B, product(B, W.T, dZ), mask, rate)
+        z, a = state_of(B, g, seen, bench.get(A_prev), rate, product(B, *below.values()))
+        wanted = layers.activation_vjp(B, g.name, dict(g.parameters), dA, z, a)
         for s in (None, scale):
             for old in (None, bench.normal(rng, k, 1)):
                 start = bench.blank(k, 1) if old is None else old
@@ -98,8 +96,7 @@ def test_dense_vjp_input(bench: Bench, g: Activation, rate: float) -> None:
                     accumulate=old is not None,
                 )
                 assert ratio(out["dZ_prev"], wanted) <= 1.0, (n, k, m)
-                bias = f.summed(B, B.given(out["dZ_prev"]), *(None if x is None else B.given(x) for x in (s, old)))
-                assert ratio(out["db_prev"], bias) <= 1.0, (n, k, m)
+                assert ratio(out["db_prev"], summed(B, out["dZ_prev"], s, old)) <= 1.0, (n, k, m)
 
 
 @pytest.mark.parametrize("g", HIDDEN, ids=name_of)
@@ -110,7 +107,7 @@ def test_pre_activations_far_out(bench: Bench, g: Activation) -> None:
     size = np.array([0.0, 1e-40, 1e-12, 1e-3, 8.0, 17.0, 88.5, 104.0, 710.0, 746.0, 1e4], bench.dtype)
     z = np.concatenate([size, -size])[None, :]
     A, saved = bench.forward(one, z, np.zeros((1, 1), bench.dtype), g, None)
-    a = f.activation(B, g.name, dict(g.parameters), B.given(z))
+    a = layers.activation(B, g.name, dict(g.parameters), B.given(z))
     assert ratio(bench.get(A), a) <= 1.0
     out = bench.run(
         "dense_vjp_input",
@@ -122,7 +119,7 @@ def test_pre_activations_far_out(bench: Bench, g: Activation) -> None:
         saved_prev=saved,
         accumulate=False,
     )
-    wanted = f.activation_vjp(
+    wanted = layers.activation_vjp(
         B, g.name, dict(g.parameters), B.given(np.ones_like(z)), B.given(z), B.given(bench.get(A))
     )
     assert ratio(out["dZ_prev"], wanted) <= 1.0
@@ -161,8 +158,7 @@ def params(bench: Bench, n: int, k: int, m: int, scale: Any, old: Any) -> np.nda
         {"dW": bench.blank(n, k) if old is None else old},
         accumulate=old is not None,
     )
-    numbers = (None if x is None else B.given(x) for x in (scale, old))
-    assert ratio(out["dW"], f.weights_gradient(B.given(dZ), B.given(A_prev), *numbers)) <= 1.0
+    assert ratio(out["dW"], product(B, dZ, A_prev.T, old, scale)) <= 1.0
     return out["dW"]
 
 
@@ -227,7 +223,7 @@ def test_dropout_masks_have_the_same_bits_everywhere(bench: Bench) -> None:
         (13, 0.9, 2**40 + 7, 2**33, 5),
     ):
         m = 19
-        whole = f.philox_mask(n, rate, seed, 2, step, first + np.arange(m))
+        whole = layers.philox_mask(n, rate, seed, 2, step, first + np.arange(m))
         assert 0 < whole.sum() < whole.size
         for start, size in ((0, m), (7, 5)):
             dropout = bench.dropout(rate, n, size, seed=seed, step=step, first=first + start)

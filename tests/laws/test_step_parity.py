@@ -1,32 +1,27 @@
-"""The same training step on every device: every tensor of each of 100 steps, within the bound of its operation.
+"""The same training step on every device: every tensor of each of many steps, within the bound of its operation.
 
 Nothing is compared between devices. Each step is recomputed in float64 from what the device itself recorded
-(``support.replay``), so that no error compounds and the bounds need no tuning. Trajectories are not judged: Adam's
+(``parity.step_replay``), so that no error compounds and the bounds need no tuning. Trajectories are not judged: Adam's
 first step is about lr sign(g), and one rounding may turn a sign. How far the weights drift apart is reported.
 """
 
 from __future__ import annotations
 
-import math
+import os
 from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import pytest
 from support.backends import Case, cases
-from support.bounds import Bounds
 from support.plans import PLANS, Plan
-from support.replay import Replay, Verdict, worst
-from support.trace import traced
 
-STEPS = 100
+from backprop_gpu.parity.findings import Finding
+from backprop_gpu.parity.step_replay import judge_step
+from backprop_gpu.parity.trace import trace_step
+
+STEPS = 100 if os.environ.get("BACKPROP_GPU_LONG_TESTS") else 25
 HOST = Case("numpy", "reference")
-
-
-def learning_rate(plan: Plan, t: int) -> float:
-    """The rate of step t (from 0), worked out apart: constant, or the cosine of Loshchilov & Hutter."""
-    base, total = plan.optimizer["learning_rate"], plan.training.get("total_steps", 1)
-    return base * 0.5 * (1.0 + math.cos(math.pi * t / total)) if plan.training.get("schedule") == "cosine" else base
 
 
 @cache
@@ -47,23 +42,27 @@ def test_every_tensor_of_every_step_is_within_its_bound(
 ) -> None:
     plan = PLANS[name]
     step = plan.step(case)
-    replay = Replay(plan.recipe(step), case.bounds("float32"))
-    seen: list[Verdict] = []
+    worst: dict[str, Finding] = {}
     expected = case.get(step.net.params.theta)
     for t in range(STEPS):
         X, Y, w = plan.batch(t)
-        on_device = [None if x is None else case.put(x) for x in (X, Y, w)]
-        trace = traced(step, *on_device, micro_batch=plan.micro_batch)
+        trace = trace_step(step, *(None if x is None else case.put(x) for x in (X, Y, w)), micro_batch=plan.micro_batch)
         np.testing.assert_array_equal(trace.theta, expected, err_msg=f"theta moved between steps {t - 1} and {t}")
+        assert trace.t == t
+        plan.assert_asked(trace.recipe)
         expected = trace.theta_after
-        seen.append(replay(trace, t, learning_rate(plan, t), X, Y, w))
-        assert seen[-1].first is None, f"step {t}: {seen[-1].first} is out of its bound; {seen[-1]}"
+        for got, host in ((trace.X, X), (trace.Y, Y), (trace.weights, w)):
+            np.testing.assert_array_equal(got, host)
+        for f in judge_step(trace, "fp32").findings:
+            assert f.ratio <= 1.0, f"step {t}: {f}"
+            worst[f.tensor] = max(f, worst.get(f.tensor, f), key=lambda f: f.ratio)
     drift = float(np.max(np.abs(expected - untraced(name))))
     scale = float(np.max(np.abs(expected)))
-    record_property("ratios", str(worst(seen)))
+    ratios = ", ".join(f"{name} {f.ratio:.3f}" for name, f in worst.items())
+    record_property("ratios", ratios)
     record_property("drift", drift)
     print(f"{name} on {case}: after {STEPS} steps the weights are {drift:.3g} from numpy's (largest {scale:.3g})")
-    print("largest error/bound:", ", ".join(f"{k} {r:.3f}" for k, r in worst(seen).items()))
+    print("largest error/bound:", ratios)
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -73,13 +72,6 @@ def test_initial_weights_are_the_same_bits_everywhere(case: Case, name: str) -> 
     assert here.keys() == there.keys()
     for key in there:
         np.testing.assert_array_equal(here[key], there[key])
-
-
-class Exact(Bounds):
-    """No rounding at all: every bound is 0, so that every tensor must be the float64 one bit for bit."""
-
-    u = 0.0
-    eta = 0.0
 
 
 @pytest.mark.parametrize("how", [{}, {"one_over_m": "late"}, {"delta": "literal", "l2": 0.5}], ids=str)
@@ -93,7 +85,7 @@ def test_a_step_on_a_lattice_is_exact(case: Case, how: dict[str, object]) -> Non
     whole = {name: rng.integers(-1, 2, x.shape).astype("float32") for name, x in step.net.parameters().items()}
     step.net.set_parameters(whole)
     X, Y = (rng.integers(-3, 4, (n, plan.m)).astype("float32") for n in (5, 2))
-    trace = traced(step, case.put(X), case.put(Y))
+    trace = trace_step(step, case.put(X), case.put(Y))
     assert np.abs(trace.theta_after - trace.theta).max() > 0.0
-    verdict = Replay(plan.recipe(step), Exact("float32", {}))(trace, 0, 2.0**-6, X, Y)
-    assert verdict.first is None, str(verdict)
+    for f in judge_step(trace, "exact").findings:
+        assert f.ratio == 0.0, f

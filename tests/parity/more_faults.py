@@ -15,6 +15,7 @@ from parity.faults import DROPOUT, EARLY, MICRO, Fault, Plan, patched, rounded_t
 
 from backprop_gpu.maths.activations import get_activation
 from backprop_gpu.maths.optimizers import Adam
+from backprop_gpu.network.step import TrainingStep
 
 CLIP = Plan(settings={"l2": 0.3, "clip_norm": 0.05})
 PLAIN = Plan(settings={})
@@ -284,6 +285,23 @@ def labels_of_other_examples(c: Any) -> None:
     c.Y = np.roll(c.Y, 1, axis=1)
 
 
+@fault("output_delta", "dZ4", "(got/want 20)")
+def late_delta_in_an_early_step(c: Any) -> None:
+    c.early = False
+
+
+@fault("hook", "1/D", "(got/want 2.85714)", plan=MICRO)
+@contextlib.contextmanager
+def denominator_of_the_first_micro_batch() -> Iterator[None]:
+    honest = TrainingStep.load
+
+    def load(self: TrainingStep, table: Any, denominators: Any) -> None:
+        honest(self, table, [type(d)(7.0) for d in denominators])
+
+    with patched(TrainingStep, "load", load):
+        yield
+
+
 @fault("output_delta", "dZ4", "the weights of the examples are not applied", plan=WEIGHTED)
 def weights_not_applied(c: Any) -> None:
     c.weights = None
@@ -341,6 +359,11 @@ def norm_without_the_biases(c: Any) -> None:
 @fault("global_norm", "clip factor", "1: nothing is clipped", plan=CLIP, after=True)
 def nothing_clipped(c: Any) -> None:
     c.factor[...] = 1.0
+
+
+@fault("update", "slot 0", "", plan=CLIP)
+def clip_factor_not_applied(c: Any) -> None:
+    c.factor = None
 
 
 @fault("update", "slot 0", "it has not moved")

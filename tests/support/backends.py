@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.bounds import Bounds
 from support.emulated_cuda import EmulatedBackend
 from support.emulated_cuda import obstacle as emulation_obstacle
 
@@ -28,27 +27,13 @@ from backprop_gpu.backends import Backend, get_backend
 from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.backends.cuda.probe import probe
 from backprop_gpu.backends.protocol import Kernels
+from backprop_gpu.parity.claims import bounds_of, kind_of
+from backprop_gpu.parity.oracle.bounds import Bounds
 
 ENVIRONMENT_VARIABLE = "BACKPROP_GPU_TEST_BACKENDS"
 
 # The kernel sets of a namespace; one that is not listed has the reference alone and its name says no more.
 KERNELS = {"numpy": ("reference", "native"), "cupy": ("reference", "cuda"), "emulated": ("cuda",)}
-
-# Units in the last place by which a namespace's functions may miss, from its own documents.
-# NumPy: at most 4 for its SIMD loops (the published figures are 2.52 for exp and 3.83 for log in float32).
-# CUDA C++ Programming Guide, mathematical functions; the larger of the figures of float and double over its editions.
-# torch: SLEEF's _u10 functions (1.0), and the 2 of its own exp_u20.
-# erf is the package's own where the namespace has none: 2, tested against 40 digits in tests/maths.
-ULPS: dict[str, dict[str, float]] = {
-    "numpy": {"exp": 4, "expm1": 4, "log": 4, "log1p": 4, "tanh": 4, "erf": 2},
-    "torch": {"exp": 2, "expm1": 1, "log": 1, "log1p": 1, "tanh": 1, "erf": 2},
-    "cupy": {"exp": 2, "expm1": 1, "log": 1, "log1p": 1, "tanh": 2, "erf": 2},
-}
-ULPS["array_api_strict"] = ULPS["numpy"]  # it computes with NumPy
-# The kernels' own functions (native/formulas/elementary.h): the figures of tests/native/test_elementary.py, log1p's for
-# the range that formulas use.
-OWN = {"exp": 1.1, "expm1": 1.5, "log": 0.9, "log1p": 1.5, "tanh": 1.2, "erf": 1.2}
-ULPS["emulated"] = OWN
 
 
 @dataclass(frozen=True)
@@ -64,8 +49,7 @@ class Case:
 
     def bounds(self, dtype: str) -> Bounds:
         """What errors this device may make."""
-        ulps = OWN if self.kind in ("native", "cuda") else ULPS[self.namespace]
-        return Bounds(dtype, ulps, reciprocal_first=self.namespace == "torch")
+        return bounds_of(kind_of(self.backend, self.kernels()), "fp64" if dtype == "float64" else "fp32")
 
     @property
     def backend(self) -> Backend:

@@ -1,4 +1,4 @@
-"""The networks whose steps are replayed, as data: what is built on a device, and what the replay is told of it."""
+"""The networks whose steps are replayed, as data: what is built on a device, and what is asked of it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from support.backends import Case
-from support.replay import Recipe
 
 from backprop_gpu.maths.activations import get_activation
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
+from backprop_gpu.parity.trace import Recipe
 
 
 @dataclass(frozen=True)
@@ -45,29 +45,23 @@ class Plan:
         """A fresh network on the device, with its optimizer."""
         return TrainingStep(self.net(case, dtype), self.optimizer, **self.training)
 
-    def recipe(self, step: TrainingStep) -> Recipe:
-        """The same in the replay's words; defaults of the optimizer and the layout of the vector are read off."""
-        how = self.training
-        named = self.loss if isinstance(self.loss, dict) else {"name": self.loss}
-        return Recipe(
-            sizes=self.sizes,
-            activations=[(a.name, dict(a.parameters)) for a in map(get_activation, self.activations)],
-            loss=named["name"],
-            loss_parameters={k: v for k, v in (vars(step.net.loss) | named).items() if k != "name"},
-            optimizer=self.optimizer["name"],
-            optimizer_parameters=vars(step.optimizer) | self.optimizer,
-            layout={name: (offset, shape) for name, _, offset, shape in step.net.params.spans},
-            n_weights=step.net.params.n_weights,
-            dropout=self.dropout or (0.0,) * (len(self.sizes) - 2),
-            seed=self.seed,
-            form=how.get("delta", "fused"),
-            late=how.get("one_over_m", "early") == "late",
-            l1=how.get("l1", 0.0),
-            l2=how.get("l2", 0.0),
-            reduction=how.get("reduction", "mean"),
-            clip_norm=how.get("clip_norm"),
-            micro_batch=self.micro_batch,
-        )
+    def assert_asked(self, recipe: Recipe) -> None:
+        """A recorded step was judged by what is asked for here: what is not said is at its default."""
+        how, named = self.training, self.loss if isinstance(self.loss, dict) else {"name": self.loss}
+        assert recipe.sizes == self.sizes
+        assert [tuple(a) for a in recipe.activations] == [
+            (a.name, dict(a.parameters)) for a in map(get_activation, self.activations)
+        ]
+        loss = {"name": recipe.loss} | recipe.loss_parameters
+        assert {key: tuple(x) if isinstance(x, list) else x for key, x in named.items()}.items() <= loss.items()
+        assert self.optimizer.items() <= ({"name": recipe.optimizer} | recipe.optimizer_parameters).items()
+        assert list(recipe.dropout) == list(self.dropout or (0.0,) * (len(self.sizes) - 2))
+        assert (recipe.seed, recipe.micro_batch) == (self.seed, self.micro_batch)
+        assert recipe.schedule == how.get("schedule", "constant")
+        assert recipe.form == how.get("delta", "fused")
+        assert recipe.one_over_m == how.get("one_over_m", "early")
+        assert (recipe.l1, recipe.l2) == (how.get("l1", 0.0), how.get("l2", 0.0))
+        assert (recipe.reduction, recipe.clip_norm) == (how.get("reduction", "mean"), how.get("clip_norm"))
 
     def batch(self, t: int, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Step t's X (n_0, m), Y (n_L, m) or (1, m) labels, and weights (1, m) or None, on the host."""
