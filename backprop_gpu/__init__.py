@@ -32,6 +32,7 @@ _HOMES = {
     "read_table": "data.sources",
     "MLPClassifier": "estimators.classifier",
     "MLPRegressor": "estimators.regressor",
+    "explain": "explain",
     "gradcheck": "gradcheck",
     "load": "build",
     "train": "build",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from .errors import BackpropError as BackpropError
     from .estimators.classifier import MLPClassifier as MLPClassifier
     from .estimators.regressor import MLPRegressor as MLPRegressor
+    from .explain import explain as explain
     from .gradcheck import gradcheck as gradcheck
     from .network.dense_net import DenseNet as DenseNet
     from .network.step import TrainingStep as TrainingStep
@@ -81,7 +83,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """The type of this module: importing a submodule does not hide the public name that it shares (gradcheck)."""
+    """The type of this module: importing a submodule does not hide a public name that it shares (gradcheck)."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):

@@ -1,4 +1,4 @@
-"""``backprop-gpu``: train, evaluate, predict, gradcheck, parity, devices, config.
+"""``backprop-gpu``: train, evaluate, predict, explain, gradcheck, parity, devices, config.
 
 Exit codes: 0 done; 1 a check failed; 2 the input or the device is not usable, in one line; 130 interrupted.
 """
@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .cli_explain import add_explain
 from .cli_models import TAB, add_device, add_evaluate, add_predict, set_output
 from .cli_parity import add_parity
 from .errors import BackpropError, CheckpointError, ConfigError
@@ -117,6 +118,10 @@ def _parser() -> argparse.ArgumentParser:
 
     add_evaluate(commands.add_parser("evaluate", help="score a trained model on its test rows, or on a file"))
     add_predict(commands.add_parser("predict", help="predict rows of a file, as CSV"))
+
+    add_explain(
+        commands.add_parser("explain", help="where the 1/m goes: every number of backpropagation, as a page too")
+    )
 
     check = commands.add_parser("gradcheck", help="compare a network's gradient with the complex step")
     _add_config(check)

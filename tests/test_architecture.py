@@ -32,11 +32,11 @@ FLOORS: dict[int, tuple[str, ...]] = {
     2: ("backends", "textbook"),
     3: ("network",),
     4: ("data", "training", "gradcheck"),
-    5: ("parity",),
+    5: ("parity", "explain"),
     6: ("config", "config_errors", "config_reading", "safe_yaml", "rows", "run_folder", "build", "planning"),
     7: ("estimators",),
     8: ("report", "accel", "pytest_plugin"),
-    9: ("cli", "cli_models", "cli_parity", "__main__"),
+    9: ("cli", "cli_explain", "cli_models", "cli_parity", "__main__"),
 }
 ONE_ROOM = {0, 6, 9}
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
@@ -55,6 +55,7 @@ LOADS_MORE = (
     ("estimators",),
     ("accel", "replacing"),  # loaded when scikit-learn has been
     ("cli",),
+    ("cli_explain",),
     ("cli_models",),
     ("cli_parity",),
     ("__main__",),

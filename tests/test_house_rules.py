@@ -14,6 +14,7 @@ MAX_LINES, MAX_FUNCTION_LINES = 400, 70
 # The doors; the course's predict, which prints the accuracy; and ``verbose``, as scikit-learn's estimators have it.
 MAY_PRINT = (
     ("cli",),
+    ("cli_explain",),
     ("cli_models",),
     ("cli_parity",),
     ("report", "terminal"),

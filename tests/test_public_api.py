@@ -87,7 +87,9 @@ def test_no_submodule_hides_a_public_name(folder: Path) -> None:
     package = importlib.import_module(".".join(folder.parts))
     modules = {p.stem for p in (ROOT / folder).iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
     shared = modules.intersection(getattr(package, "__all__", ()))
-    assert shared == ({"gradcheck"} if package is backprop_gpu else set())  # which the package's own type guards
+    assert shared == (
+        {"explain", "gradcheck"} if package is backprop_gpu else set()
+    )  # which the package's own type guards
 
 
 def test_parity_replays_whatever_was_used_before(tmp_path: Path) -> None:
@@ -252,7 +254,7 @@ def test_callbacks_hear_every_epoch() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".accel", ".backends", ".data", ".estimators", ".gradcheck", ".parity", ".textbook"]
+    "name", ["", ".accel", ".backends", ".data", ".estimators", ".explain", ".gradcheck", ".parity", ".textbook"]
 )
 def test_dir_shows_nothing_but_what_is_offered(name: str) -> None:
     module = importlib.import_module(f"backprop_gpu{name}")
