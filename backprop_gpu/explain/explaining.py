@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, ShapeError
-from ..maths.activations import get_activation
-from ..maths.initializers import get_initializer
 from ..maths.losses import Loss, get_loss
-from ..maths.random import host_generator
 from ..network.dense_net import DenseNet
 from ..network.settings import check_sizes, per_layer_activations
 from ..network.targets import check_rows, check_targets
@@ -92,30 +89,32 @@ def explain(
 
 
 def _network(model: Any, loss: Any, activation: Any, seed: int) -> tuple[Network, tuple[str, ...]]:
-    notes = []
-    if isinstance(model, DenseNet):
-        if any(model.batch_norm):
-            raise ConfigError(
-                "explain takes no batch normalization, whose statistics join the examples of a batch before dW does; "
-                "set batch_norm=False (model.batch_norm: false)"
-            )
-        loss, hidden, sizes = model.loss, model.activations[1:-1], model.sizes
-        named = {name: value.astype(np.float64) for name, value in model.parameters().items()}
-        if any(model.dropout):
-            notes.append("Dropout is left out: every unit is kept, as in prediction.")
-    else:
-        loss = get_loss(loss)
-        if isinstance(model, Mapping):
-            named = _parameters(model)
-            sizes = (named["W1"].shape[1], *(named[f"W{l}"].shape[0] for l in range(1, len(named) // 2 + 1)))
-        else:
-            named, sizes = {}, check_sizes(model)
-        hidden = per_layer_activations(activation, len(sizes) - 1)[1:-1]
-        named = named or _drawn(sizes, [*hidden, loss.link], seed)
-    _check_size(sizes)
+    if isinstance(model, Mapping):
+        named = _parameters(model)
+        sizes = (named["W1"].shape[1], *(named[f"W{l}"].shape[0] for l in range(1, len(named) // 2 + 1)))
+        _check_size(sizes)
+        loss, hidden = get_loss(loss), per_layer_activations(activation, len(sizes) - 1)[1:-1]
+        return Network((*hidden, loss.link), _from_dAL(loss), named), ()
+    if not isinstance(model, DenseNet):
+        settings = {"activation": activation, "loss": loss, "dtype": "float64", "seed": seed}
+        _check_size(check_sizes(model))
+        model = DenseNet(model, device="numpy", kernels="reference", **settings)
+    _check_size(model.sizes)
+    if any(model.batch_norm):
+        raise ConfigError(
+            "explain takes no batch normalization, whose statistics join the examples of a batch before dW does; "
+            "set batch_norm=False (model.batch_norm: false)"
+        )
+    named = {name: value.astype(np.float64) for name, value in model.parameters().items()}
+    notes = ("Dropout is left out: every unit is kept, as in prediction.",) if any(model.dropout) else ()
+    return Network((*model.activations[1:-1], model.loss.link), _from_dAL(model.loss), named), notes
+
+
+def _from_dAL(loss: Loss) -> Loss:
+    """The loss, if it says what dL/dAL is."""
     if type(loss).literal_dAL is Loss.literal_dAL:
         raise ConfigError(f"loss {loss.name!r} has no literal_dAL, where the chain begins; give it one")
-    return Network((*map(get_activation, hidden), loss.link), loss, named), tuple(notes)
+    return loss
 
 
 def _check_size(sizes: Sequence[int]) -> None:
@@ -140,16 +139,6 @@ def _parameters(model: Mapping[str, Any]) -> Tensors:
             raise ShapeError(f"W{l} must be (n_{l}, n_{l - 1}), got {W.shape}")
         if b.shape != (W.shape[0], 1):
             raise ShapeError(f"b{l} must be {(W.shape[0], 1)}, got {b.shape}")
-    return named
-
-
-def _drawn(sizes: Sequence[int], functions: Sequence[Any], seed: int) -> Tensors:
-    """Initial weights as a network has them."""
-    named: Tensors = {}
-    for l, (k, n) in enumerate(pairwise(sizes), start=1):
-        generator = host_generator(seed, 1, l)
-        named[f"W{l}"] = get_initializer("auto", functions[l - 1].name)(generator, n, k)
-        named[f"b{l}"] = np.zeros((n, 1))
     return named
 
 

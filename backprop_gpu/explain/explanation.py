@@ -7,10 +7,10 @@ import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from ..atomic_file import write_file
 from ..errors import ConfigError
 from ..maths.ledger import Denominator
 from .chain import Network, Tensors, backward, complex_step, forward, gradient, places
@@ -205,7 +205,7 @@ class Explanation:
 
         text = page(self)
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
+            write_file(path, text)
         return text
 
     def __repr__(self) -> str:

@@ -69,7 +69,7 @@ def test_a_part_of_another_size_and_what_is_left_out(capsys: pytest.CaptureFixtu
         (["--target", "y"], "--data FILE --target"),
         (["--config", "digits"], "--set model.hidden=[3]"),
         (["--config", "moons", "--set", "model.batch_norm=true"], "model.batch_norm: false"),
-        (["--html", "no/folder/page.html"], "cannot write no/folder/page.html"),
+        (["--html", "no/folder/page.html"], "cannot write no/folder/page.html: No such file"),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, list) else "",
 )
