@@ -98,6 +98,13 @@ def gradient(net: Network, X: np.ndarray, Y: np.ndarray, D: float) -> Tensors:
     return {f"d{name}": grads[f"d{name}"] for name in net.names}
 
 
+def furthest(got: Tensors, want: Tensors, terms: Tensors | None = None) -> float:
+    """The largest difference, relative to the largest entry of its tensor, or of ``terms`` where they cancel in it."""
+    gap = {name: float(np.max(np.abs(got[name] - want[name]))) for name in want}
+    size = {name: float(np.max(np.abs((terms or want)[name]))) for name in want}
+    return max((gap[name] / size[name] for name in want if size[name] > 0.0), default=0.0)
+
+
 CHUNK = 256  # parameters whose nudges go through the layers together
 
 

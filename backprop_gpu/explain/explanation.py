@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import itertools
 import os
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ import numpy as np
 from ..atomic_file import write_file
 from ..errors import ConfigError
 from ..maths.ledger import Denominator
-from .chain import Network, Tensors, backward, complex_step, forward, gradient, places
+from .chain import Network, Tensors, backward, complex_step, forward, furthest, gradient, places
+from .page import page
 from .steps import Step, steps_of
 
 
@@ -130,13 +132,6 @@ class Batch:
         return tuple(found)
 
 
-def furthest(got: Tensors, want: Tensors, terms: Tensors | None = None) -> float:
-    """The largest difference, relative to the largest entry of its tensor, or of ``terms`` where they cancel in it."""
-    gap = {name: float(np.max(np.abs(got[name] - want[name]))) for name in want}
-    size = {name: float(np.max(np.abs((terms or want)[name]))) for name in want}
-    return max((gap[name] / size[name] for name in want if size[name] > 0.0), default=0.0)
-
-
 @dataclass(frozen=True)
 class Explanation:
     """A network and a batch, explained: print it, take its numbers, or write it as a page.
@@ -201,8 +196,6 @@ class Explanation:
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
         """The page, one self-contained file; written to ``path`` if that is given."""
-        from .page import page
-
         text = page(self)
         if path is not None:
             write_file(path, text)
@@ -213,7 +206,5 @@ class Explanation:
         return f"<Explanation: [{sizes}], m = {self.m}, J = {self.batch().forward['J'][0, 0]:.6g}>"
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        page, title = escape(self.to_html()), escape(self.title)
-        return f'<iframe srcdoc="{page}" width="100%" height="900" title="{title}"></iframe>'
+        text, title = html.escape(self.to_html()), html.escape(self.title)
+        return f'<iframe srcdoc="{text}" width="100%" height="900" title="{title}"></iframe>'

@@ -11,12 +11,14 @@ import math
 import re
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .chain import places
-from .explanation import Batch, Explanation, furthest
+from .chain import furthest, places
+
+if TYPE_CHECKING:
+    from .explanation import Batch, Explanation
 
 LARGEST = 290_000  # bytes
 SHOWN = (8, 6, 5, 4, 3, 2)  # rows and columns of a matrix that are shown, the largest that is not too large
