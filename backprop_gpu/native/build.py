@@ -1,8 +1,8 @@
 """Build the kernel library with the system's C++ compiler: ``python -m backprop_gpu.native.build [output]``.
 
-The build hook of the package (``hatch_build.py``), ``scripts/gpu_check`` and the tests use the functions here. Standard
-library alone, and no import of the package: the hook runs before there is one. What only a build needs is imported when
-one begins, since loading the library asks here for its name.
+The build hook of the package (``hatch_build.py``), ``scripts/gpu_check`` and the tests use the functions here. Only
+the standard library is imported, since the hook runs before the package is installed, and inside functions what only a
+build needs, since every process that loads the library imports this file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INSTRUCTION_SETS = {
     "x86_64": {"avx512": "-march=x86-64-v4", "avx2": "-march=x86-64-v3"},
     "aarch64": {"neon": "-march=armv8-a"},
 }
-COMPILER_SECONDS = 300  # after which a compiler counts as hung
+COMPILER_SECONDS = 300  # timeout
 
 
 class BuildError(Exception):
@@ -86,7 +86,7 @@ def build(
     family: str = "",
     marches: Mapping[str, str] | None = None,
 ) -> None:
-    """Compile the library for this processor family into ``output``, both cores at work.
+    """Compile the library for this processor family into ``output``, one job per instruction set in parallel.
 
     Parameters
     ----------

@@ -96,7 +96,7 @@ def test_no_float_is_added_atomically() -> None:
     """Its order, and so the last bits of a sum, would change from run to run."""
     for file in (*compile.SOURCES.iterdir(), *(formula_ids.NATIVE_SOURCES / "formulas").iterdir()):
         found = re.findall(r"atomic\w+\([^;]*;", file.read_text(encoding="utf-8"))
-        assert all(call == "atomicAdd(ticket, 1u);" for call in found), f"{file.name}: {found}"
+        assert all(call == "atomicAdd(counter, 1u);" for call in found), f"{file.name}: {found}"
 
 
 def test_a_formula_is_said_once() -> None:

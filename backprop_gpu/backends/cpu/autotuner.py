@@ -1,28 +1,28 @@
 """Chooses between serial and parallel execution of a recorded step by timing both.
 
-Whether other cores are a help depends on what nobody tells: where the system has put the threads, how long a cache line
-takes from core to core, what other programs run. Both give the same bits, so a run may change as it goes.
+Whether more cores help depends on things that cannot be queried: on which cores the threads run, how long a cache line
+takes between them, what other programs are running. Both ways give the same bits, so the choice may change at any time.
 """
 
 from __future__ import annotations
 
 import math
 
-CHUNK_SECONDS = 0.02  # of one way; Python looks at signals in between
-TRIAL_SECONDS = 0.002  # of the slower way, to see whether it still is
-_FIRST_TRIAL = 0.01  # of running one way before the other is tried at all
-_BETWEEN_TRIALS = 30  # times as long as the last trial took
+CHUNK_SECONDS = 0.02  # of steps run the same way; between chunks Python handles signals
+TRIAL_SECONDS = 0.002  # of steps run the slower way, to see whether it still is slower
+_FIRST_TRIAL = 0.01  # seconds of the one way before the other is first tried
+_BETWEEN_TRIALS = 30  # a trial follows after this many times the duration of the last one
 
 
 class Autotuner:
-    """Seconds a step takes either way, and when the other way is to be tried again.
+    """Measured seconds of a serial and of a parallel step, and the time until the slower way is tried again.
 
     Parameters
     ----------
     seconds : float
         About how long a step takes on one core.
     like : Autotuner, optional
-        Of another program, whose steps take about as long: begin the way that was faster there.
+        The autotuner of another program whose steps take about as long: start with the way that was faster there.
     """
 
     def __init__(self, seconds: float, like: Autotuner | None = None) -> None:
@@ -33,7 +33,7 @@ class Autotuner:
 
     @property
     def parallel_is_faster(self) -> bool:
-        """Whether it was, as far as is known."""
+        """Whether the parallel step was faster when last measured."""
         return self._parallel <= self._serial
 
     def next(self, times: int) -> tuple[bool, int]:
@@ -48,7 +48,7 @@ class Autotuner:
         return parallel, max(1, min(times, steps))
 
     def record(self, parallel: bool, steps: int, seconds: float) -> None:
-        """How long so many steps have taken."""
+        """Take in how long so many steps took."""
         if self._untried:
             self._untried = False
             return

@@ -1,7 +1,7 @@
-"""Calls of native kernels: an address and rows of words, one row for each chunk that may run by itself.
+"""Calls of native kernels: the kernel's address and one row of arguments for each chunk that may run by itself.
 
 A call works on units (rows of a result, examples of a batch, parameters) that do not depend on each other, so it may be
-split into chunks. Whoever runs a chunk, and whatever the chunks are, the bits are the same: that is a law of the
+split into chunks. The result has the same bits however a call is split and whichever thread runs a chunk: a law of the
 kernels.
 """
 
@@ -14,18 +14,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-FLOPS_PER_NANOSECOND, ELEMENTS_PER_NANOSECOND = 100, 5  # of a core, about: in a product, in a pass over memory
+FLOPS_PER_NANOSECOND, ELEMENTS_PER_NANOSECOND = 100, 5  # rough rates of one core: products, passes over memory
 
 
 class Region(NamedTuple):
-    """Bytes that a chunk of a call touches.
+    """Bytes that a chunk of a call accesses.
 
     Attributes
     ----------
     start, end : int
         Addresses of the first and of the one after the last.
     pitch, first, last : int
-        0, or only the bytes ``first`` to ``last`` of every ``pitch`` bytes are meant.
+        If ``pitch`` is not 0: only the bytes ``first`` to ``last`` of every ``pitch`` bytes.
     """
 
     start: int
@@ -54,7 +54,7 @@ class ArgumentSlice:
     written: bool = False
 
     def region(self, address: int, units: int, first: int, end: int) -> Region:
-        """What the units ``first`` to ``end`` of ``units`` touch of the array, which lies at ``address``."""
+        """The bytes of the array, which begins at ``address``, that units ``first`` to ``end`` of ``units`` access."""
         assert self.array is not None
         size = self.array.nbytes
         if not self.step:
@@ -69,9 +69,9 @@ class ArgumentSlice:
 
 
 class Units(int):
-    """How many units a call works on; the kernel is given how many a chunk has."""
+    """The number of units of a call; the kernel is given that of the chunk."""
 
-    alignment = 4  # a chunk begins at a multiple: products are made of so many rows at a time
+    alignment = 4  # chunks begin at multiples of it, since products are computed in tiles of rows
 
 
 class Columns(Units):
@@ -81,7 +81,7 @@ class Columns(Units):
 
 
 class FirstUnit(int):
-    """A number to which a chunk adds its first unit."""
+    """A number that is increased by the first unit of the chunk."""
 
 
 Argument = int | np.ndarray | ArgumentSlice | None
@@ -114,10 +114,10 @@ class Call:
     nanoseconds : float
         About how long it takes on one core.
     examples : int
-        Of a layer's operation, else 0: those of as many examples are split alike, so that a chunk's layers follow each
-        other.
+        The number of examples if it is a layer's operation, else 0. Calls of as many examples are split alike, so
+        that one thread runs a chunk of examples through several layers.
     flops : float
-        Of its product, which says into how many chunks it is worth splitting.
+        Of its product; decides into how many chunks the call is split.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Call:
         return Call(self.kernel, self.arguments, self.nanoseconds, self.examples, self.flops, chunks)
 
     def regions(self, chunk: int) -> tuple[list[Region], list[Region]]:
-        """What a chunk reads, and what it writes."""
+        """The regions that a chunk reads, and those that it writes."""
         read, written = list[Region](), list[Region]()
         first, end = self._bounds(chunk)
         for a, address in zip(self.arguments, self._addresses, strict=True):
@@ -177,7 +177,7 @@ class Call:
         return first, end
 
     def _row(self, chunk: int) -> list[int]:
-        """What the kernel is given for a chunk."""
+        """The kernel's arguments for a chunk."""
         first, end = self._bounds(chunk)
         row = []
         for a, address in zip(self.arguments, self._addresses, strict=True):
@@ -205,5 +205,5 @@ def pass_time(x: np.ndarray) -> float:
 def _address(x: np.ndarray) -> int:
     assert x.flags.c_contiguous, "a row holds an address and no strides"
     if x.flags.writeable and x.size:
-        return ctypes.addressof(ctypes.c_char.from_buffer(x.data))  # takes half of the time
+        return ctypes.addressof(ctypes.c_char.from_buffer(x.data))  # twice as fast
     return x.ctypes.data

@@ -1,6 +1,6 @@
-"""The native kernel set: C++ kernels in float32 and float64; what they lack is left to ``maths``, call by call.
+"""The native kernel set: C++ kernels in float32 and float64. Operations without a kernel run as formulas of ``maths``.
 
-An operation is a kernel and a row of words, addresses and sizes, in the order of the kernel's struct
+Each operation calls a kernel with a row of addresses and sizes, in the order of the kernel's struct
 (``native/cpu/*.h``).
 """
 
@@ -23,16 +23,16 @@ from .calls import Argument, ArgumentSlice, Columns, FirstUnit, Units, columns, 
 from .memory import CACHE_LINE
 from .recording import RecordingKernels
 
-PARAMETERS = 4096  # of a block of a sum over parameters, as in native/cpu/flat.h
+PARAMETERS = 4096  # per block of a sum over parameters, as in native/cpu/flat.h
 
 
 @dataclass
 class NativeSaved:
-    """What a layer keeps for its backward: g' (times drop) where A alone does not give it, and which units survived."""
+    """What a layer saves for its backward pass: g' (times drop) if A alone does not give it, and the dropout mask."""
 
     parameter: np.ndarray
     derivative: np.ndarray | None = None
-    kept: np.ndarray | None = None
+    mask: np.ndarray | None = None
     scale: np.ndarray | None = None
     key: np.ndarray | None = None
 
@@ -41,34 +41,34 @@ class NativeKernels(RecordingKernels):
     """See ``protocol.Kernels`` for each operation's equation."""
 
     def dispatch_report(self, spec: StepSpec) -> list[KernelChoice]:
-        """Native, or the formulas."""
+        """Native kernels, or formulas of ``maths``."""
         return supports.dispatch_report(spec)
 
     def workspace_bytes(self, spec: StepSpec) -> int | None:
-        """The examples' losses, and what is left to the formulas."""
+        """The losses of the examples, and what the formulas allocate."""
         return supports.workspace_bytes(spec)
 
     # -- layers --------------------------------------------------------------------------------------------------
 
     def saved(self, n: int, k: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
-        """The derivative's buffer where it is needed; the reference's for what has no native kernel."""
+        """Buffers for g' and the mask if they are needed; the reference kernels' if there is no native kernel."""
         if supports.NATIVE.layer_reason(dtype, activation):
             return super().saved(n, k, m, dtype, activation, dropout)
         saved = NativeSaved(np.array([v for _, v in activation.parameters] or [0.0], dtype))
         if dropout is not None or activation.name in formula_ids.SAVES_DERIVATIVE:
             saved.derivative = self.backend.zeros((n, m), dtype)
         if dropout is not None:
-            saved.kept = self.backend.zeros((n, m), "bool")
+            saved.mask = self.backend.zeros((n, m), "bool")
             saved.scale = np.array([1.0 / (1.0 - dropout.rate)], dtype)
             seed, threshold = dropout.seed, round((1.0 - dropout.rate) * 2**32)
             saved.key = np.array([seed & 0xFFFFFFFF, seed >> 32, dropout.layer, threshold], np.int64)
         return saved
 
     def debug_tensors(self, saved: Any) -> dict[str, np.ndarray]:
-        """The surviving units as ``mask``; Z is not kept."""
+        """The dropout mask; Z is not saved."""
         if not isinstance(saved, NativeSaved):
             return super().debug_tensors(saved)
-        return {} if saved.kept is None else {"mask": saved.kept}
+        return {} if saved.mask is None else {"mask": saved.mask}
 
     def dense(
         self,
@@ -88,7 +88,7 @@ class NativeKernels(RecordingKernels):
         (n, k), m, (given, transposed) = W.shape, A.shape[1], self._stored(A_prev)
         kernel = f"dense_{activation.name}{'_saves' if saved.derivative is not None else ''}_{A.dtype.name}"
         derivative, arguments = saved.derivative, tuple[Argument, ...]()
-        # Split along the longer side: both chunks of a product read one factor whole, and that is then the smaller one.
+        # Split along the longer side: every chunk reads all of one factor, which should be the smaller one.
         if n >= m:
             arguments = (rows(W), int(transposed), given, rows(b), rows(A, written=True), Units(n), k, m)
             arguments += (saved.parameter, rows(derivative, written=True), m)
@@ -100,7 +100,7 @@ class NativeKernels(RecordingKernels):
         self._drop(A, saved, dropout)
 
     def _stored(self, A: np.ndarray) -> tuple[np.ndarray, bool]:
-        """A layer's input (k, m) as it lies in memory: itself, or transposed, (m, k), examples contiguous."""
+        """A layer's input in C order: (k, m) itself, or its transpose (m, k), and whether it is the transpose."""
         if A.flags.c_contiguous:
             return A, False
         return (A.T, True) if A.T.flags.c_contiguous else (self._contiguous(A), False)
@@ -110,7 +110,7 @@ class NativeKernels(RecordingKernels):
         if dropout is None:
             return
         n, m = A.shape
-        written = (columns(x, written=True) for x in (A, saved.derivative, saved.kept))
+        written = (columns(x, written=True) for x in (A, saved.derivative, saved.mask))
         self._run(
             f"drop_{A.dtype.name}",
             *(*written, dropout.step, saved.key, saved.scale, dropout.first, n, Columns(m), m, FirstUnit(0)),
@@ -139,17 +139,17 @@ class NativeKernels(RecordingKernels):
             self._python(super().dense_vjp_input, *given, scale=scale, **results)
             return
         (n, k), m, dtype = W.shape, dZ.shape[1], dZ.dtype.name
-        derivative, kept = saved_prev.derivative, saved_prev.kept
-        how = activation_prev.name if derivative is None else "saved" if kept is None else "dropped"
+        derivative, mask = saved_prev.derivative, saved_prev.mask
+        how = activation_prev.name if derivative is None else "saved" if mask is None else "dropped"
         how += "_relu" if how == "dropped" and activation_prev.name == "relu" else ""
         db, finish, arguments = rows(db_prev, written=True), (scale, int(accumulate)), tuple[Argument, ...]()
         if k >= m:
             arguments = (columns(W), dZ, rows(A_prev), rows(dZ_prev, written=True), db, n, Units(k), m)
-            arguments += (saved_prev.parameter, rows(derivative), *finish, rows(kept), k, m)
+            arguments += (saved_prev.parameter, rows(derivative), *finish, rows(mask), k, m)
             self._run(f"dense_vjp_input_{how}_{dtype}", *arguments, **_product(n, k, m, dZ))
             return
         arguments = (W, columns(dZ), columns(A_prev), columns(dZ_prev, written=True), None, n, k, Columns(m))
-        arguments += (saved_prev.parameter, columns(derivative), *finish, columns(kept), k, m)
+        arguments += (saved_prev.parameter, columns(derivative), *finish, columns(mask), k, m)
         self._run(f"dense_vjp_input_{how}_{dtype}", *arguments, **_product(n, k, m, dZ))
         sums = (rows(dZ_prev), db, Units(k), m, *finish)
         self._run(f"row_sums_{dtype}", *sums, nanoseconds=pass_time(dZ_prev), examples=m)
@@ -163,7 +163,7 @@ class NativeKernels(RecordingKernels):
             return
         (n, k), m, (given, transposed) = dW.shape, dZ.shape[1], self._stored(A_prev)
         finish, arguments = (m, scale, int(accumulate), k), tuple[Argument, ...]()
-        # By rows of A_prev where those are the units of the layer before: each chunk then transposes only its own.
+        # Split along rows of A_prev if those are units: each chunk then transposes only its own rows.
         if transposed or k < 2 * Columns.alignment:
             arguments = (rows(dZ), int(transposed), given, rows(dW, written=True), Units(n), k, *finish)
         else:
@@ -384,11 +384,11 @@ def _same_dtype(*arrays: np.ndarray) -> bool:
 
 def _product(n: int, k: int, m: int, like: np.ndarray) -> dict[str, Any]:
     """What a layer's product (n, k) times (k, m) costs."""
-    flops = 2.0 * n * k * m  # split less where two cores would write to one cache line, between their examples
+    flops = 2.0 * n * k * m  # fewer chunks where two cores would write to the same cache lines
     shared = n < m and m * like.itemsize % CACHE_LINE
     return {"nanoseconds": product_time(flops, like), "examples": m, "flops": flops / (4 if shared else 1)}
 
 
 def _by_blocks(x: np.ndarray, *, written: bool = False) -> ArgumentSlice:
-    """The flat vector, whose units are blocks of PARAMETERS numbers."""
+    """The flat vector, in units of PARAMETERS numbers."""
     return ArgumentSlice(x, PARAMETERS * x.itemsize, written)

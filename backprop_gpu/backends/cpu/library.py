@@ -142,7 +142,7 @@ def native_library() -> Library:
     """
     found = _found()
     if isinstance(found, NativeUnavailableError):
-        raise NativeUnavailableError(str(found))  # a new one, whose traceback holds nothing of an earlier call
+        raise NativeUnavailableError(str(found))  # a new object: its traceback references no earlier caller
     return found
 
 
@@ -154,7 +154,7 @@ def unavailable_reason() -> str:
 
 def _self_test(library: Library) -> None:
     """One layer, tanh(W A + b), against NumPy: a library that computes nonsense here is not used."""
-    numbers = np.sin(np.arange(77.0))  # any will do; numpy.random would take longer to import than all the rest
+    numbers = np.sin(np.arange(77.0))  # arbitrary; importing numpy.random would take longer than the rest
     W, A_prev, b = numbers[:15].reshape(5, 3), numbers[15:72].reshape(3, 19), numbers[72:].reshape(5, 1)
     A, parameter = np.empty((5, 19)), np.zeros(1)
     # The fields of ``Dense`` in native/cpu/layers.h.

@@ -1,4 +1,4 @@
-"""How memory lies, and how much the machine can still give."""
+"""The size of a cache line, and how much memory is available."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 CACHE_LINE = 64  # bytes
 
-# Where a container's limit stands (version 2 and 1 of control groups). What it uses is no guide: that counts files
-# which the kernel would drop.
+# Files with a container's memory limit (control groups version 2 and 1). Its usage is not subtracted, since it counts
+# the page cache too.
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 

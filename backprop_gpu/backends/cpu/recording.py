@@ -20,19 +20,19 @@ from .schedule import Schedule, split
 from .thread_pool import Program as NativeProgram
 from .thread_pool import checked, thread_pool
 
-LARGE_NANOSECONDS = 100_000  # from here on a call by itself runs on all cores
+LARGE_NANOSECONDS = 100_000  # a single call that takes longer runs on all cores
 
 Recorded = Call | Callable[[], object]
 
 
 class _Recording(threading.local):
-    """What the program that this thread is recording consists of; None while it is not recording."""
+    """The calls recorded so far by this thread; None while it is not recording."""
 
     calls: list[Recorded] | None = None
 
 
 class RecordingKernels(ReferenceKernels):
-    """Where the operations of ``NativeKernels`` take their calls."""
+    """Runs or records the calls of ``NativeKernels``."""
 
     def __init__(self, backend: Device, library: Library) -> None:
         super().__init__(backend)
@@ -52,14 +52,14 @@ class RecordingKernels(ReferenceKernels):
             checked(self.library.run(ctypes.addressof(kernels), ctypes.addressof(rows), 1, 1))
 
     def _python(self, function: Callable[..., object], *arguments: Any, **named: Any) -> None:
-        """Call a Python function, or record it: what has no native kernel runs between the native calls."""
+        """Call a Python function, or record it between the native calls: for operations without a native kernel."""
         if self._recording.calls is None:
             function(*arguments, **named)
         else:
             self._recording.calls.append(functools.partial(function, *arguments, **named))
 
     def _contiguous(self, x: np.ndarray) -> np.ndarray:
-        """A copy in C order that is made anew whenever the operation runs."""
+        """A copy in C order, updated each time the operation runs."""
         copy = np.empty(x.shape, x.dtype)
         self._python(np.copyto, copy, x)
         return copy

@@ -1,8 +1,8 @@
-"""What of a recorded program may run at once: calls in chunks, and the chunks of several calls in stages.
+"""The parallel schedule of a recorded program: calls split into chunks, and the chunks grouped into tasks and stages.
 
-Chunks with the same number make a task. A stage is a run of calls whose tasks touch nothing that another task of the
-stage writes, so that tasks may run in any order, on any core, with the same bits; a core that runs a task takes a
-layer's product and the pass over its result together, while it is in the cache.
+Chunks with the same number form a task. In a stage, no task accesses what another one writes, so tasks may run in any
+order on any core with the same bits. A task does a layer's product and the pass over its result one after the other,
+while the result is in the core's cache.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from .autotuner import Autotuner
 from .calls import Call, Region
 
-# The largest product of a network that is split in two has twice so many operations at least, one that is split in more
-# has MORE_FLOPS for each chunk: some microseconds of a core.
+# A product is split in two if each half has at least CHUNK_FLOPS operations, and into more chunks if each of them has
+# MORE_FLOPS, which take one core some microseconds.
 CHUNK_FLOPS, MORE_FLOPS = 130_000, 500_000
-CHUNK_PARAMETERS = 8_192  # of an operation on the flat vector
-MAX_TASKS = 32  # of a stage, as in native/cpu/thread_pool.h
+CHUNK_PARAMETERS = 8_192  # numbers per chunk of an operation on the flat vector
+MAX_TASKS = 32  # per stage, as in native/cpu/thread_pool.h
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Task:
 
 
 @dataclass
-class _Placed:
+class _NumberedCall:
     """A call and, for each of its chunks, the chunks it conflicts with.
 
     Attributes
@@ -62,35 +62,35 @@ class Stage:
     tasks: list[Task]
     members: int = 0
 
-    def must_precede(self, placed: _Placed) -> bool:
-        """Whether anything here has to have ended, or begun, before the call."""
-        return any(self.members & conflicts for conflicts in placed.conflicts)
+    def must_precede(self, numbered: _NumberedCall) -> bool:
+        """Whether the call conflicts with a chunk of this stage."""
+        return any(self.members & conflicts for conflicts in numbered.conflicts)
 
-    def add(self, placed: _Placed, cores: int) -> bool:
-        """Take a call in, each chunk on a task of its own; False if it has to wait for the next stage."""
-        call, numbers = placed.call, self._tasks_for(placed, cores)
+    def add(self, numbered: _NumberedCall, cores: int) -> bool:
+        """Add a call, each of its chunks to another task; False if it has to go into a later stage."""
+        call, numbers = numbered.call, self._tasks_for(numbered, cores)
         for chunk, number in enumerate(numbers):
             while number >= len(self.tasks):
                 self.tasks.append(Task())
-            task, bit = self.tasks[number], 1 << placed.first + chunk
+            task, bit = self.tasks[number], 1 << numbered.first + chunk
             task.chunks.append((call, chunk))
             task.nanoseconds += call.nanoseconds / call.chunks
             task.members |= bit
             self.members |= bit
         return bool(numbers)
 
-    def _tasks_for(self, placed: _Placed, cores: int) -> list[int]:
+    def _tasks_for(self, numbered: _NumberedCall, cores: int) -> list[int]:
         """The number of a task for each chunk, that of least work for a call in one; empty if there are none."""
-        if placed.call.chunks > 1:
-            numbers = list(range(placed.call.chunks))
-            return numbers if all(self._free(placed.conflicts[chunk], chunk) for chunk in numbers) else []
+        if numbered.call.chunks > 1:
+            numbers = list(range(numbered.call.chunks))
+            return numbers if all(self._free(numbered.conflicts[chunk], chunk) for chunk in numbers) else []
         work = [task.nanoseconds for task in self.tasks]
         work += [0.0] if len(work) < cores else []
         by_work = sorted(range(len(work)), key=lambda number: work[number])
-        return next(([number] for number in by_work if self._free(placed.conflicts[0], number)), [])
+        return next(([number] for number in by_work if self._free(numbered.conflicts[0], number)), [])
 
     def _free(self, conflicts: int, number: int) -> bool:
-        """Whether a chunk may be in a task, as far as the other tasks are concerned."""
+        """Whether a chunk with these conflicts has none with the tasks other than ``number``."""
         own = self.tasks[number].members if number < len(self.tasks) else 0
         return not self.members & ~own & conflicts
 
@@ -98,7 +98,7 @@ class Stage:
 def _conflicts(calls: list[Call]) -> list[int]:
     """For each chunk of each call: the bits of the chunks that write what it touches, or touch what it writes.
 
-    Regions are gone through by address, each once, so that only those are compared that have addresses in common.
+    Regions are sorted by address, so that only those that overlap are compared.
     """
     numbers: dict[Region, int] = {}
     readers, writers = list[int](), list[int]()  # bits of the chunks, for each region
@@ -138,26 +138,26 @@ def _conflicts(calls: list[Call]) -> list[int]:
 
 
 def stages_of(calls: list[Call], cores: int) -> list[Stage]:
-    """The calls in few stages: each in the first one after all that it has to wait for.
+    """Group the calls into stages: each goes into the earliest stage after all calls that it conflicts with.
 
-    So networks that advance in one program go side by side, small ones in a task each, from first call to last.
+    Several networks in one program therefore run in parallel; a small one stays in one task from first call to last.
     """
     stages: list[Stage] = []
     conflicts, end = _conflicts(calls), 0
     for call in calls:
         first, end = end, end + call.chunks
-        placed = _Placed(call, first, conflicts[first:end])
+        numbered = _NumberedCall(call, first, conflicts[first:end])
         position = len(stages)
-        while position and not stages[position - 1].must_precede(placed):
+        while position and not stages[position - 1].must_precede(numbered):
             position -= 1
-        if not any(stage.add(placed, cores) for stage in stages[max(position - 1, 0) :]):
+        if not any(stage.add(numbered, cores) for stage in stages[max(position - 1, 0) :]):
             stages.append(Stage([Task() for _ in range(call.chunks)]))
-            stages[-1].add(placed, cores)
+            stages[-1].add(numbered, cores)
     return stages
 
 
 def split(calls: list[Call], cores: int) -> list[Call]:
-    """The calls in as many chunks as are worth it: a layer's by the largest product among those of as many examples."""
+    """Split the calls into as many chunks as pay off; calls of the same number of examples all into as many."""
     largest: dict[int, float] = {}
     for call in calls:
         largest[call.examples] = max(largest.get(call.examples, 0.0), call.flops)
@@ -172,16 +172,16 @@ def split(calls: list[Call], cores: int) -> list[Call]:
 
 
 class Schedule:
-    """A program as the thread pool reads it (``native/cpu/program.h``); it keeps the calls, whose rows it points to.
+    """A program as the thread pool reads it (``native/cpu/program.h``); keeps the calls, since it points to their rows.
 
     Attributes
     ----------
     cores : int
-        How many can take part.
+        The largest number of tasks in a stage.
     seconds : float
         About how long it takes on one core.
     autotuner : Autotuner or None
-        How fast it was, serial and parallel; None before it has run.
+        Chooses between serial and parallel execution; None before the first run.
     address : int
         Where its words begin.
     """

@@ -1,4 +1,4 @@
-"""Which operations of a step are native, why the others are left to ``maths``, and what a step allocates."""
+"""Which operations of a step have native kernels, why the others run as formulas of ``maths``, and the workspace."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NATIVE = Support("native")
 
 
 def dispatch_report(spec: StepSpec) -> list[KernelChoice]:
-    """Every operation, and how the step is recorded."""
+    """What runs each operation, and how the step is recorded."""
     found = choose_kernels(spec, "native", lambda *operation: NATIVE.reason(spec, *operation), "maths on numpy")
     first = next((choice for choice in found if choice.why), None)
     if first is None:
@@ -25,7 +25,7 @@ def dispatch_report(spec: StepSpec) -> list[KernelChoice]:
 
 
 def workspace_bytes(spec: StepSpec) -> int:
-    """The examples' losses, and what is left to ``maths``."""
+    """The losses of the examples, and what formulas of ``maths`` allocate for operations without a kernel."""
     left = [(choice.operation, choice.layer) for choice in dispatch_report(spec)[:-1] if choice.why]
     native_loss = not spec.predicting and not any(operation == "output_delta" for operation, _ in left)
     losses = spec.m * np.dtype(spec.dtype).itemsize if native_loss else 0

@@ -17,10 +17,10 @@ from .library import Library, native_library
 from .openblas import thread_limit
 from .schedule import MAX_TASKS, Schedule, split
 
-CHUNK_SECONDS = 0.1  # Python looks at signals between chunks, so Ctrl-C is answered within this
+CHUNK_SECONDS = 0.1  # between chunks Python handles signals, so this bounds the delay of Ctrl-C
 # Run a program serially until it has cost this; only then build the parallel schedule, which costs about half as much.
 SERIAL_NANOSECONDS = 1_000_000
-SHORT_SECONDS = 100e-6  # of work that is not worth waking a thread, unless the last work ended no longer ago
+SHORT_SECONDS = 100e-6  # shorter work wakes no sleeping thread, unless the last work ended less than this ago
 _LIMITS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")  # in OpenBLAS's order
 
 
@@ -39,9 +39,9 @@ class ThreadPool:
         self._autotuners: dict[int, Autotuner] = {}
 
     def run(self, schedule: Schedule, times: int, limit: int) -> None:
-        """Run, some hundredths of a second at a time: in parallel if that is faster and no other thread is doing so.
+        """Run a schedule in chunks of some hundredths of a second, in parallel if that is faster.
 
-        ``limit``: on how many cores at most.
+        ``limit``: the largest number of cores. While another thread uses the workers, it runs serially.
         """
         alike = round(math.log2(schedule.seconds + 1e-9))
         tuner = schedule.autotuner = schedule.autotuner or Autotuner(schedule.seconds, self._autotuners.get(alike))
@@ -50,7 +50,7 @@ class ThreadPool:
             parallel, steps = tuner.next(times)
             threads = min(limit, self.size) if parallel else 1
             start = time.perf_counter()
-            follows = start - self._last_ended < SHORT_SECONDS  # as the steps of short epochs do, each by itself
+            follows = start - self._last_ended < SHORT_SECONDS  # as in short epochs, whose steps come one at a time
             if threads > 1:
                 wake = follows or steps * schedule.seconds > SHORT_SECONDS
                 parallel = bool(self.library.call_workers(threads, wake))
@@ -69,9 +69,9 @@ def checked(status: int) -> None:
 
 @functools.cache
 def thread_pool() -> ThreadPool:
-    """A thread for each core that this process may use, or as many as the environment allows BLAS to have.
+    """The pool of this process: a thread for each core it may use, or as many as the environment allows BLAS.
 
-    A limit that is set later, by ``threadpoolctl``, holds while a program runs: the same chunks on fewer cores.
+    A limit set later, by ``threadpoolctl``, is respected as well: the same chunks then run on fewer cores.
     """
     given = (os.environ.get(name, "") for name in _LIMITS)
     limit = next((int(n) for n in given if n.isdecimal() and int(n) > 0), MAX_TASKS)
@@ -109,7 +109,7 @@ class Program:
             self._pool.run(self._schedule, times, thread_limit())
             return
         self._serial_steps -= times
-        chunk = 1  # the first one tells how long a step takes
+        chunk = 1  # the first chunk shows how long a step takes
         while times > 0:
             now = min(chunk, times)
             start = time.perf_counter()

@@ -7,7 +7,7 @@
 typedef int64_t Word;
 typedef void KernelFunction(const Word*);
 
-// Room for a product's copies of its factors, this thread's own, made when it first runs kernels (c_api.cpp).
+// This thread's workspace, for a product's packed factors; allocated when the thread first runs kernels (c_api.cpp).
 constexpr unsigned long WORKSPACE_BYTES = 6ul << 20;
 void* workspace();
 bool have_workspace();

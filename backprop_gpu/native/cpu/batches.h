@@ -1,4 +1,4 @@
-// On to the next batch, inside a recorded step.
+// Advancing to the next batch and gathering it, inside a recorded step.
 #pragma once
 #include "arguments.h"
 

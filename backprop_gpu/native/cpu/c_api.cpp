@@ -67,7 +67,7 @@ API int backprop_run(const Word* kernels, const Word* arguments, Word n, Word ti
     return 0;
 }
 
-// Whether workers are awake, or were woken now (``wake``), so that a schedule may be run with them.
+// Whether workers are awake, or were woken now (``wake``), so that a schedule can run in parallel.
 API int backprop_call_workers(Word threads, int wake) {
     ThreadPool* pool = thread_pool();
     return pool && pool->call_workers(int(threads), wake);

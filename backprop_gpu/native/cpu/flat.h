@@ -1,7 +1,7 @@
-// Over the flat vector of all parameters: penalty, gradient norm, optimizer, moving average.
+// Operations on the flat vector of all parameters: penalty, gradient norm, optimizer, moving average.
 //
-// Sums over parameters are made in blocks of PARAMETERS numbers, each block by whoever comes, and the blocks' sums are
-// added in a second call: the order does not depend on how many threads take part.
+// A sum over parameters is computed in blocks of PARAMETERS numbers, by any threads; a second call adds the blocks' sums.
+// The order of additions therefore does not depend on the number of threads.
 #pragma once
 #include "../formulas/optimizers.h"
 #include "arguments.h"
@@ -9,7 +9,7 @@
 
 namespace {
 
-constexpr Word PARAMETERS = 4096;  // of a block; backends/cpu/kernels.py cuts at its multiples
+constexpr Word PARAMETERS = 4096;  // per block; backends/cpu/kernels.py splits at its multiples
 
 template <class T> struct Update {
     T* theta;
@@ -58,8 +58,8 @@ template <class T> struct Penalty {
     Word first_block, n_blocks, n;
 };
 
-// grad += l2 theta + l1 sign(theta);  sums <- l2/2 |theta|^2 + l1 |theta|_1 of each block. A strength that is left out
-// is not 0: 0 times infinity would be NaN.
+// grad += l2 theta + l1 sign(theta);  sums <- l2/2 |theta|^2 + l1 |theta|_1 of each block. A strength that is null
+// is skipped and not taken as 0: 0 times infinity would be NaN.
 template <class T> void penalty(const Word* row) {
     const auto& a = read<Penalty<T>>(row);
     for (Word b = 0; b < a.n_blocks; ++b) {
@@ -100,7 +100,7 @@ template <class T> INLINE double block_scale(const T*, Word) { return 1.0; }
 template <> INLINE double block_scale(const double* g, Word n) {
     double largest = 0;
     for (Word i = 0; i < n; ++i) largest = magnitude(g[i]) > largest ? magnitude(g[i]) : largest;
-    // The power of two below the largest, kept where its inverse is a normal number too.
+    // The power of two below the largest, clamped so that its inverse is a normal number too.
     double scale = from_bits((long long)(bits(largest) & 0x7FF0000000000000ll));
     return scale < 0x1p-1000 ? 0x1p-1000 : scale > 0x1p1000 ? 0x1p1000 : scale;
 }

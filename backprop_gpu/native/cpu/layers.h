@@ -64,7 +64,7 @@ template <class T> struct DenseVjpInput {
     Word n, k, m;
     const T *parameter, *derivative, *scale;
     Word accumulate;
-    const uint8_t* kept;          // (k, m), units that dropout let live, or 0
+    const uint8_t* survives;          // (k, m), units that survive dropout, or 0
     Word W_width, pitch;
 };
 
@@ -101,15 +101,15 @@ template <class T> void dense_vjp_input_saved(const Word* row) {
     });
 }
 
-// The same with g' times drop. A dropped unit gives 0 whatever comes in, infinity too; ZERO_STOPS: so does a dead unit
-// of relu.
+// The same with g' times drop. A dropped unit gives 0 for any dZ, infinity too; with ZERO_STOPS so does a relu unit whose
+// output is 0.
 template <class T, bool ZERO_STOPS> void dense_vjp_input_dropped(const Word* row) {
     const auto& a = read<DenseVjpInput<T>>(row);
     vjp_input(a, [&](T* __restrict d, Word at) {
         const T* __restrict derivative = a.derivative + at;
-        const uint8_t* __restrict kept = a.kept + at;
+        const uint8_t* __restrict survives = a.survives + at;
         for (Word c = 0; c < a.m; ++c) {
-            const bool alive = kept[c] && (!ZERO_STOPS || derivative[c] != T(0));
+            const bool alive = survives[c] && (!ZERO_STOPS || derivative[c] != T(0));
             d[c] = alive ? d[c] * derivative[c] : T(0);
         }
     });
@@ -123,7 +123,7 @@ template <class T> struct RowSums {
     Word accumulate;
 };
 
-// db <- (+) scale * row sums, where no call saw whole rows of dZ before.
+// db <- (+) scale * row sums, for calls that were split by examples, so that none had whole rows of dZ.
 template <class T> void row_sums(const Word* row) {
     const auto& a = read<RowSums<T>>(row);
     for (Word r = 0; r < a.n; ++r) add_row_sum(a.db + r, a.dZ + r * a.m, a.m, a.scale, a.accumulate);
@@ -148,7 +148,7 @@ template <class T> void dense_vjp_params(const Word* row) {
 
 template <class T> struct Drop {
     T *A, *derivative;
-    uint8_t* kept;
+    uint8_t* survives;
     const Word* step;
     const Word* key;              // k0, k1, layer, threshold
     const T* scale;               // 1/(1 - rate)
@@ -156,7 +156,7 @@ template <class T> struct Drop {
     Word n, m, pitch, first_column;
 };
 
-// A, g' <- A, g' times 1/(1 - rate) where a unit survives, else 0; kept <- which ones do.
+// A, g' <- A, g' times 1/(1 - rate) where a unit survives, else 0; survives <- which units do.
 template <class T> void drop(const Word* row) {
     const auto& a = read<Drop<T>>(row);
     const uint64_t threshold = uint64_t(a.key[3]);
@@ -173,10 +173,10 @@ template <class T> void drop(const Word* row) {
             }
             for (Word u = r; u < r + 4 && u < a.n; ++u) {
                 T *__restrict A = a.A + u * a.pitch + start, *__restrict derivative = a.derivative + u * a.pitch + start;
-                uint8_t* __restrict kept = a.kept + u * a.pitch + start;
+                uint8_t* __restrict survives = a.survives + u * a.pitch + start;
                 for (Word c = 0; c < count; ++c) {
                     const bool alive = words[u - r][c] < threshold;
-                    kept[c] = alive;
+                    survives[c] = alive;
                     A[c] = alive ? A[c] * *a.scale : T(0);
                     derivative[c] = alive ? derivative[c] * *a.scale : T(0);
                 }

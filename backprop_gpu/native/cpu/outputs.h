@@ -20,7 +20,7 @@ template <class T> struct OutputDelta {
     Word n_groups;
 };
 
-constexpr Word EXAMPLES = 256;  // that are swept at a time, so that what is kept of each stays on the stack
+constexpr Word EXAMPLES = 256;  // processed at a time, so that their temporaries fit on the stack
 
 // T = (1 - p) Y + smooth of output r and example c, from labels or from columns: the same bits either way.
 template <class T, bool LABELS> INLINE T target(const OutputDelta<T>& a, Word r, Word c, T rest, T smooth) {
@@ -73,7 +73,7 @@ template <bool LABELS> struct Softmaxes {
     }
 };
 
-// The losses whose outputs stand alone, summed or averaged over outputs.
+// The losses that treat each output by itself, summed or averaged over outputs.
 template <class Loss> struct Separate {
     template <class T> static INLINE void sweep(const OutputDelta<T>& a, Word start, Word count) {
         T t[EXAMPLES];
@@ -94,7 +94,7 @@ template <class Loss> struct Separate {
     }
 };
 
-// dZ <- w dL/dZ (times 1/D if early);  losses <- w L. An example of weight 0 contributes 0 whatever it holds.
+// dZ <- w dL/dZ (times 1/D if early);  losses <- w L. An example of weight 0 contributes 0, even if its loss is NaN.
 template <class T, class Sweep> void output_delta(const Word* row) {
     const auto& a = read<OutputDelta<T>>(row);
     const T early = a.early ? scalar(a.inverse_denominator, T(1)) : T(1);

@@ -1,4 +1,4 @@
-// Running a recorded step: serially, or by a thread pool along a schedule.
+// A recorded step: its schedule, and running its tasks.
 //
 // A schedule says which calls may run at once. It is a row of words: the number of stages; for each stage where its
 // tasks begin, and the end; for each task where its calls begin, and the end; then (kernel, arguments) of each call.
@@ -24,7 +24,7 @@ struct Schedule {
     }
 };
 
-// Rounding to nearest, subnormal numbers kept: whatever the thread was set to before, for as long as this lives.
+// While it exists, the thread rounds to nearest and does not flush subnormal numbers; then its former mode is restored.
 class FloatingPointMode {
 #if defined(__x86_64__)
     unsigned int before = __builtin_ia32_stmxcsr();

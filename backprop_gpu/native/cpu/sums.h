@@ -1,5 +1,5 @@
-// Sums over examples and over parameters, each in one written order, whatever the instruction set and whoever computes
-// it: inside a block of BLOCK terms, 32 partial sums (term i goes to partial sum i mod 32) that are halved until one is
+// Sums over examples and over parameters, in one fixed order for every instruction set and any number of threads: inside
+// a block of BLOCK terms, 32 partial sums (term i goes to partial sum i mod 32) that are halved until one is
 // left; the blocks are added in a fixed binary tree (BinaryTree).
 #pragma once
 #include "vectors.h"

@@ -1,12 +1,12 @@
-// The thread pool. The main thread, which called for a schedule to be run, opens one stage after the other and takes
-// its tasks; workers take tasks too. A task is taken by swapping a claim mask, so nobody waits for a worker that has
-// not come: where another program has the other cores, the main thread runs all tasks itself. It waits only for a task
-// that somebody has begun.
+// The thread pool. The main thread opens the stages of a schedule one after the other; it and the workers take tasks
+// from the open stage. A task is taken by a compare-and-swap on a claim mask, so the main thread never waits for a worker
+// to start: if another program occupies the other cores, it runs all tasks itself. It waits only for tasks that a worker
+// has begun.
 //
-// A worker looks at nothing but the words below before it has a task, and the main thread goes nowhere before a task
-// has ended: no worker ever touches a program that is gone. Between two runs workers look out for the next one a while,
-// since the next epoch often follows at once; then they sleep. Workers start when they are first wanted, are never
-// joined, and a forked child starts afresh.
+// Before a worker has a task, it reads only the words below; and a run returns only when every task has ended. So no
+// worker accesses a program that has been freed. Between two runs workers spin for a while, since the next epoch often
+// follows at once; then they sleep. Workers are started when they are first needed and never joined; a forked child
+// starts with a new pool.
 #pragma once
 #include <atomic>
 #include <new>
@@ -20,11 +20,11 @@
 namespace {
 
 constexpr int MAX_TASKS = 32;                  // of a stage: the bits of a claim mask
-constexpr int SPINS = 5000;                    // looks at a word, some 100 us, before the operating system may run someone else
-constexpr int IDLE_SPINS = SPINS + 500;        // looks before a worker that nobody needs goes to sleep
+constexpr int SPINS = 5000;                    // polls, about 100 us, before a waiting thread yields to the operating system
+constexpr int IDLE_SPINS = SPINS + 500;        // polls before an idle worker goes to sleep
 constexpr size_t STACK_BYTES = size_t(4) << 20;
 
-struct alignas(128) SharedWord {               // in a cache line of its own, and the next one, which processors fetch along
+struct alignas(128) SharedWord {               // alone in two cache lines, since processors fetch pairs of them
     std::atomic<Word> word{0};
 };
 
@@ -59,8 +59,8 @@ class ThreadPool {
         return spins + 1;
     }
 
-    // Take a free task of the open stage, its own number if that is free, since its data are in this core's cache; -1:
-    // none is.
+    // Take a free task of the open stage: the one with the worker's own number if it is free, since this core's cache has
+    // its data; -1: none is free.
     int take(int own) {
         Word mask = claims.word.load(std::memory_order_acquire);
         for (;;) {
@@ -72,7 +72,7 @@ class ThreadPool {
         }
     }
 
-    // The stage cannot have changed since the task was taken: it ends when all its tasks have.
+    // The stage cannot have changed since the task was taken: it ends only when all its tasks have ended.
     void run_task(const Schedule& s, int task) {
         const Word stage = (claims.word.load(std::memory_order_acquire) >> 32) - 1;
         s.run(s.stages[stage] + task);
@@ -108,8 +108,8 @@ class ThreadPool {
         return nullptr;
     }
 
-    // Signals are for Python's threads: a worker that took one would not be heard of. A thread that cannot be had is
-    // done without.
+    // Workers block all signals, so that the system delivers them to Python's threads. A thread that cannot be created is
+    // not an error: fewer take part.
     void start(int count) {
         sigset_t all, before;
         sigfillset(&all);
@@ -132,8 +132,7 @@ class ThreadPool {
     }
 
 public:
-    // Whether workers are awake, or were woken now; nobody waits for them. ``wake``: else only those count that are
-    // awake.
+    // Whether any worker is awake or, with ``wake``, was woken now. Does not wait for them.
     bool call_workers(int count, bool wake) {
         count = count < MAX_TASKS ? count : MAX_TASKS;
         if (count > started.load(std::memory_order_acquire)) start(count);
@@ -158,8 +157,8 @@ public:
     void run(const Word* words, Word times, Word count) {
         FloatingPointMode mode;
         const Schedule s(words);
-        Word nobody = 0;
-        const bool parallel = count > 1 && busy.word.compare_exchange_strong(nobody, 1, std::memory_order_acq_rel);
+        Word idle = 0;
+        const bool parallel = count > 1 && busy.word.compare_exchange_strong(idle, 1, std::memory_order_acq_rel);
         if (parallel) {
             schedule.word.store((Word)words, std::memory_order_release);
             threads.word.store(count, std::memory_order_release);
@@ -180,7 +179,7 @@ public:
     }
 };
 
-// The pool of this process, made when it is first wanted. Threads do not survive a fork, and nothing in the parent's
+// The pool of this process, made when it is first needed. Threads do not survive a fork, and nothing in the parent's
 // pool may be trusted in the child, which therefore gets a pool of its own.
 std::atomic<ThreadPool*> current_pool{nullptr};
 void forget_pool() { current_pool.store(nullptr); }

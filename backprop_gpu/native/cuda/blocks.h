@@ -31,29 +31,30 @@ template <class T> __device__ inline Matrix<T> matrix(T* at, integer unit, integ
 
 __device__ inline real scalar(const real* at, real otherwise) { return at ? *at : otherwise; }
 
-// A thread's place where nothing is summed: one unit, and every ``step``-th example from ``example`` on. ``width`` units,
-// a power of two, lie side by side in a block: with examples contiguous, neighbouring threads touch neighbouring numbers.
-struct Place {
+// What a thread works on in an elementwise kernel: one unit, and every ``step``-th example from ``example`` on. A block
+// covers ``width`` adjacent units, a power of two: neighbouring threads then access neighbouring numbers, since examples
+// are contiguous.
+struct Position {
     integer unit, example, step;
 };
 
-__device__ inline Place place(integer width) {
+__device__ inline Position position(integer width) {
     integer rows = THREADS / width;
-    Place p = {integer(blockIdx.x) * width + threadIdx.x % width, integer(blockIdx.y) * rows + threadIdx.x / width,
+    Position p = {integer(blockIdx.x) * width + threadIdx.x % width, integer(blockIdx.y) * rows + threadIdx.x / width,
                integer(gridDim.y) * rows};
     return p;
 }
 
-// Whether this block is the last of ``count`` that come here; what the others wrote before is then visible. An integer
-// counter: which block is last may vary, what it adds up and in which order does not.
-__device__ inline bool last_block(unsigned* ticket, unsigned count) {
+// Whether this block is the last of ``count`` to call this; what the others wrote before is then visible to it. Which
+// block is last may vary, but not what it adds up or in which order. ``counter`` is 0 before and after a launch.
+__device__ inline bool last_block(unsigned* counter, unsigned count) {
     SHARED(unsigned, seen, 1);
     __threadfence();
     __syncthreads();
-    if (threadIdx.x == 0) seen[0] = atomicAdd(ticket, 1u);
+    if (threadIdx.x == 0) seen[0] = atomicAdd(counter, 1u);
     __syncthreads();
     if (seen[0] != count - 1) return false;
-    if (threadIdx.x == 0) *ticket = 0;  // for the next launch
+    if (threadIdx.x == 0) *counter = 0;  // for the next launch
     __threadfence();
     return true;
 }
@@ -62,21 +63,21 @@ __device__ inline integer blocks_of(integer terms) { return (terms + BLOCK - 1) 
 
 // -- sums over examples, unit by unit ---------------------------------------------------------------------------------
 
-// A thread's place in a sum over examples: one unit, one partial sum (``lane``) of one block of examples at a time.
-// ``width`` units lie side by side, 8 at most, and ``groups`` blocks of examples are summed at once.
-struct SumPlace {
+// What a thread works on in a sum over examples: one unit, one partial sum (``lane``) of one block of examples at a time.
+// A block of threads covers ``width`` adjacent units, 8 at most, and sums ``groups`` blocks of examples at once.
+struct SumPosition {
     integer unit;
     int width, lane, group, groups;
 };
 
-__device__ inline SumPlace sum_place(integer width) {
+__device__ inline SumPosition sum_position(integer width) {
     int w = int(width), row = int(threadIdx.x) / w;
-    SumPlace p = {integer(blockIdx.x) * w + threadIdx.x % w, w, row % PARTIALS, row / PARTIALS, THREADS / PARTIALS / w};
+    SumPosition p = {integer(blockIdx.x) * w + threadIdx.x % w, w, row % PARTIALS, row / PARTIALS, THREADS / PARTIALS / w};
     return p;
 }
 
 // The partial sums of a block of examples, halved until one is left: in the thread of lane 0.
-__device__ inline real halved(const SumPlace& p, real x) {
+__device__ inline real halved(const SumPosition& p, real x) {
     SHARED(real, part, THREADS);
     __syncthreads();  // an earlier sum may still be read
     part[threadIdx.x] = x;
@@ -88,9 +89,9 @@ __device__ inline real halved(const SumPlace& p, real x) {
     return part[threadIdx.x];
 }
 
-// partial[b n + unit] <- sum of term(e) over the examples of block b, for the blocks that fall to this block of threads.
+// partial[b n + unit] <- sum of term(e) over the examples of block b, for the blocks of examples that this block of threads sums.
 template <class F>
-__device__ inline void sum_blocks(const SumPlace& p, integer n, integer m, real* partial, const F& term) {
+__device__ inline void sum_blocks(const SumPosition& p, integer n, integer m, real* partial, const F& term) {
     const integer count = blocks_of(m), step = integer(gridDim.y) * p.groups;
     for (integer first = integer(blockIdx.y) * p.groups; first < count; first += step) {
         const integer b = first + p.group, end = (b + 1) * BLOCK < m ? (b + 1) * BLOCK : m;
@@ -103,9 +104,10 @@ __device__ inline void sum_blocks(const SumPlace& p, integer n, integer m, real*
     __syncthreads();
 }
 
-// The sums of the blocks, added in a binary tree: neighbours first. Every thread gets its unit's; ``partial`` is used up.
-__device__ inline real add_blocks(const SumPlace& p, integer n, integer m, real* partial) {
-    volatile real* sums = partial + p.unit;  // others wrote them
+// Adds the sums of the blocks in a binary tree, neighbours first, and returns its unit's total to every thread.
+// ``partial`` is overwritten.
+__device__ inline real add_blocks(const SumPosition& p, integer n, integer m, real* partial) {
+    volatile real* sums = partial + p.unit;  // written by other blocks
     const integer count = blocks_of(m), worker = threadIdx.x / p.width, workers = THREADS / p.width;
     for (integer stride = 1; stride < count; stride *= 2) {
         if (p.unit < n)
@@ -118,27 +120,27 @@ __device__ inline real add_blocks(const SumPlace& p, integer n, integer m, real*
     return total;
 }
 
-// The sum of term(e) over all examples, of a grid with one row of blocks: every thread gets its unit's.
+// The sum of term(e) over all examples, returned to every thread of the unit; for a grid with one row of blocks.
 template <class F>
-__device__ inline real sum_examples(const SumPlace& p, integer n, integer m, real* partial, const F& term) {
+__device__ inline real sum_examples(const SumPosition& p, integer n, integer m, real* partial, const F& term) {
     sum_blocks(p, n, m, partial, term);
     return add_blocks(p, n, m, partial);
 }
 
-// The same threads, once more over the same examples.
-template <class F> __device__ inline void each_example(const SumPlace& p, integer n, integer m, const F& visit) {
+// Calls visit(e) for the examples that this thread has summed.
+template <class F> __device__ inline void each_example(const SumPosition& p, integer n, integer m, const F& visit) {
     if (p.unit >= n) return;
     for (integer b = p.group; b * BLOCK < m; b += p.groups)
         for (integer e = b * BLOCK + p.lane; e < m && e < (b + 1) * BLOCK; e += PARTIALS) visit(e);
 }
 
-// db <- (+) scale * sum over examples of term(e). ``partial`` is (blocks of examples, n), ``ticket`` (gridDim.x,).
+// db <- (+) scale * sum over examples of term(e). ``partial`` is (blocks of examples, n), ``counter`` (gridDim.x,).
 template <class F>
-__device__ inline void add_bias(integer width, integer n, integer m, real* partial, unsigned* ticket, const real* scale,
+__device__ inline void add_bias(integer width, integer n, integer m, real* partial, unsigned* counter, const real* scale,
                                 real* db, integer accumulate, const F& term) {
-    const SumPlace p = sum_place(width);
+    const SumPosition p = sum_position(width);
     sum_blocks(p, n, m, partial, term);
-    if (gridDim.y > 1 && !last_block(ticket + blockIdx.x, gridDim.y)) return;
+    if (gridDim.y > 1 && !last_block(counter + blockIdx.x, gridDim.y)) return;
     const real total = scalar(scale, real(1)) * add_blocks(p, n, m, partial);
     if (p.lane == 0 && p.group == 0 && p.unit < n) db[p.unit] = accumulate ? db[p.unit] + total : total;
 }

@@ -1,20 +1,20 @@
-// Moving on to the next batch without the host, and numbers in a lower precision for products.
+// Gathering a batch, advancing to the next one without the host, and rounding to bfloat16 for products.
 #include "blocks.h"
 
 // out[i] <- source[order[stride k + i]], k = counters[0]: rows of ``words`` 32-bit words.
 extern "C" __global__ void gather(const unsigned* source, const integer* order, const integer* counters, integer stride,
                                   unsigned* out, integer rows, integer words, integer width) {
-    Place p = place(width);
+    Position p = position(width);
     if (p.unit >= words) return;
     const integer* batch = order + stride * counters[0];
     for (integer row = p.example; row < rows; row += p.step)
         out[row * words + p.unit] = source[batch[row] * words + p.unit];
 }
 
-// values[k] <- value if k = counters[0] is one of them;  counters += 1;  value <- 0;  hyper <- table[counters[0]].
+// values[k] <- value if k = counters[0] is one of them;  counters += 1;  value <- 0;  step_scalars <- table[counters[0]].
 // One block.
 extern "C" __global__ void advance(integer* counters, const real* table, integer numbers, real* values,
-                                   integer n_values, real* hyper, real* value) {
+                                   integer n_values, real* step_scalars, real* value) {
     integer k = counters[0];
     __syncthreads();  // all have read it
     if (threadIdx.x == 0) {
@@ -23,7 +23,7 @@ extern "C" __global__ void advance(integer* counters, const real* table, integer
         counters[1] += 1;
         *value = 0;
     }
-    for (integer i = threadIdx.x; i < numbers; i += THREADS) hyper[i] = table[(k + 1) * numbers + i];
+    for (integer i = threadIdx.x; i < numbers; i += THREADS) step_scalars[i] = table[(k + 1) * numbers + i];
 }
 
 // The bits of the nearest bfloat16, ties to even: the upper half of a float32's. NaN stays one.

@@ -1,4 +1,4 @@
-// Over the flat vector of all parameters: penalty, gradient norm, optimizer, moving average. Sums over parameters are made
+// Operations on the flat vector of all parameters: penalty, gradient norm, optimizer, moving average. Sums over parameters are made
 // in blocks of PARAMETERS numbers, whose sums the last block of threads adds.
 #include "../formulas/formula_ids.h"
 #include "../formulas/optimizers.h"
@@ -22,7 +22,7 @@ __device__ inline integer parameter_blocks(integer n) { return (n + PARAMETERS -
 // grad += l2 theta + l1 sign(theta);  value += l2/2 |theta|^2 + l1 |theta|_1. A strength that is null is left out: 0 times
 // infinity would be NaN. ``sums``: a number for each block, then room for their sum.
 extern "C" __global__ void penalty(const real* theta, real* grad, const real* l1, const real* l2, integer n,
-                                   double* sums, unsigned* ticket, real* value) {
+                                   double* sums, unsigned* counter, real* value) {
     SHARED(double, room, PARAMETERS / BLOCK);
     const integer count = parameter_blocks(n);
     for (integer b = blockIdx.x; b < count; b += gridDim.x) {
@@ -42,7 +42,7 @@ extern "C" __global__ void penalty(const real* theta, real* grad, const real* l1
         }
         if (threadIdx.x == 0) sums[b] = total;
     }
-    if (!last_block(ticket, gridDim.x)) return;
+    if (!last_block(counter, gridDim.x)) return;
     const volatile double* each = sums;
     const double total = wide_sum(count, sums + count, [=](integer b) { return each[b]; });
     if (threadIdx.x == 0) *value += real(total);
@@ -65,7 +65,7 @@ __device__ inline double block_scale(const real* g, integer n) {
     if (sizeof(real) == 4) return 1.0;
     double largest = 0;
     for (integer i = threadIdx.x; i < n; i += THREADS) largest = magnitude(g[i]) > largest ? double(magnitude(g[i])) : largest;
-    // The power of two below the largest, kept where its inverse is a normal number too.
+    // The power of two below the largest, clamped so that its inverse is a normal number too.
     const double scale = from_bits((long long)(bits(block_maximum(largest)) & 0x7FF0000000000000ll));
     return scale < 0x1p-1000 ? 0x1p-1000 : scale > 0x1p1000 ? 0x1p1000 : scale;
 }
@@ -73,7 +73,7 @@ __device__ inline double block_scale(const real* g, integer n) {
 // norm <- |grad|_2;  factor <- min(1, limit / norm). |grad|^2 of each block is sum * scale^2. ``sums``, ``scales``: a number
 // for each block; after ``sums`` there is room for their sum.
 extern "C" __global__ void global_norm(const real* grad, integer n, double limit, double* sums, double* scales,
-                                       unsigned* ticket, real* norm, real* factor) {
+                                       unsigned* counter, real* norm, real* factor) {
     SHARED(double, room, PARAMETERS / BLOCK);
     const integer count = parameter_blocks(n);
     for (integer b = blockIdx.x; b < count; b += gridDim.x) {
@@ -83,8 +83,8 @@ extern "C" __global__ void global_norm(const real* grad, integer n, double limit
         const double sum = wide_sum(s.size, room, [=](integer i) { return (double(g[i]) * inverse) * (double(g[i]) * inverse); });
         if (threadIdx.x == 0) sums[b] = sum, scales[b] = scale;
     }
-    if (!last_block(ticket, gridDim.x)) return;
-    const volatile double *each = sums, *scale = scales;  // others wrote them
+    if (!last_block(counter, gridDim.x)) return;
+    const volatile double *each = sums, *scale = scales;  // written by other blocks
     double largest = 0;
     for (integer b = threadIdx.x; b < count; b += THREADS) largest = scale[b] > largest ? scale[b] : largest;
     largest = block_maximum(largest);

@@ -15,7 +15,7 @@ struct Weights {
     }
 };
 
-__device__ inline real total_weight(const SumPlace& p, integer n, integer m, real* partial, const Weights& w) {
+__device__ inline real total_weight(const SumPosition& p, integer n, integer m, real* partial, const Weights& w) {
     return w.at ? sum_examples(p, n, m, partial, w) : real(m);
 }
 
@@ -28,7 +28,7 @@ extern "C" __global__ void batch_norm(const real* in, integer in_unit, integer i
     Matrix<const real> Z = matrix(in, in_unit, in_example);
     Matrix<real> U = matrix(out, out_unit, out_example), X = matrix(normalized, normalized_unit, normalized_example);
     const Weights w = {weights, weights_example};
-    const SumPlace p = sum_place(width);
+    const SumPosition p = sum_position(width);
     const integer u = p.unit;
     const real total = total_weight(p, n, m, partial, w), least = maximum(total, smallest_normal<real>());
     const real mu = sum_examples(p, n, m, partial, [=](integer e) { return w.times(e, Z(u, e)); }) / least;
@@ -59,7 +59,7 @@ extern "C" __global__ void batch_norm_inference(const real* in, integer in_unit,
                                                 integer width) {
     Matrix<const real> Z = matrix(in, in_unit, in_example);
     Matrix<real> U = matrix(out, out_unit, out_example);
-    const Place p = place(width);
+    const Position p = position(width);
     const integer u = p.unit;
     if (u >= n) return;
     const real r = normalization::inverse_std(variance[u]);
@@ -76,7 +76,7 @@ extern "C" __global__ void batch_norm_vjp(const real* in, integer in_unit, integ
     Matrix<const real> dU = matrix(in, in_unit, in_example), X = matrix(normalized, normalized_unit, normalized_example);
     Matrix<real> dZ = matrix(out, out_unit, out_example);
     const Weights w = {weights, weights_example};
-    const SumPlace p = sum_place(width);
+    const SumPosition p = sum_position(width);
     const integer u = p.unit;
     const real least = maximum(total_weight(p, n, m, partial, w), smallest_normal<real>());
     const real total = sum_examples(p, n, m, partial, [=](integer e) { return dU(u, e); });

@@ -81,10 +81,10 @@ extern "C" __global__ void output_delta(const real* logits, integer logits_unit,
                                         const real* inverse, integer early, integer id, const real* parameters,
                                         integer n_parameters, const integer* groups, integer n_groups, real* delta,
                                         integer delta_unit, integer delta_example, integer n, integer m, integer group,
-                                        real* losses, double* sums, unsigned* ticket, real* value) {
+                                        real* losses, double* sums, unsigned* counter, real* value) {
     const integer lane = threadIdx.x % group, examples = THREADS / group;
     for (integer start = blockIdx.x * examples; start < m; start += gridDim.x * examples) {
-        const bool there = start + threadIdx.x / group < m;  // lanes beyond the last example go along and leave nothing
+        const bool there = start + threadIdx.x / group < m;  // lanes beyond the last example take part in shuffles and write nothing
         const integer e = there ? start + threadIdx.x / group : 0, outputs = there ? n : 0;
         const Example x = {matrix(logits, logits_unit, logits_example), {targets, targets_unit, targets_example, labels},
                            matrix(delta, delta_unit, delta_example), e, lane, group};
@@ -101,8 +101,8 @@ extern "C" __global__ void output_delta(const real* logits, integer logits_unit,
             for (integer u = lane; u < outputs; u += group) x.dZ(u, e) = w != real(0) ? x.dZ(u, e) * factor : real(0);
         if (there && lane == 0) losses[e] = w != real(0) ? loss * w : real(0);
     }
-    if (!last_block(ticket, gridDim.x)) return;
-    const volatile real* each = losses;  // others wrote them
+    if (!last_block(counter, gridDim.x)) return;
+    const volatile real* each = losses;  // written by other blocks
     const double total = wide_sum(m, sums, [=](integer e) { return double(each[e]); });
     if (threadIdx.x == 0) *value += real(double(*inverse) * total);
 }

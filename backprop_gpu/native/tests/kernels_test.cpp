@@ -114,7 +114,7 @@ public:
 
 bool begins(const char* name, const char* with) { return !strncmp(name, with, strlen(with)); }
 
-// Arguments for the kernel of a name, without its type; false: it is of a kind that nobody has described here.
+// Arguments for the kernel of a name, without its type; false: this test does not know its kind.
 template <class T> bool arguments_of(const char* name, Arrays& x, const Shape& s, Row& r) {
     const Word n = s.n, k = s.k, m = s.m, some = 1 + x.random.below(3), sizes[] = {0, 1, 31, 4095, 4096, 4097, 9001};
     const Word many = sizes[x.random.below(7)], blocks = (many + 4095) / 4096;

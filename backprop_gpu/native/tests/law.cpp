@@ -57,7 +57,7 @@ template <class T> class Training {
     T dU2[UNITS2 * MOST_ROWS], dZ2[UNITS2 * MOST_ROWS];
     T Z3[MOST_OUTPUTS * MOST_ROWS], dZ3[MOST_OUTPUTS * MOST_ROWS], losses[MOST_ROWS];
     T mean[UNITS2] = {}, variance[UNITS2] = {}, inverse_std[UNITS2], no_bias[UNITS2] = {}, unused[UNITS2];
-    uint8_t kept[UNITS1 * MOST_ROWS];
+    uint8_t survives[UNITS1 * MOST_ROWS];
     T scalars[3] = {}, value = 0, norm = 0, factor = 1, table[3], values[STEPS] = {};
     double block_sums[1], block_scales[1], power1 = 1, power2 = 1;
     Word counters[2] = {-1, -1};
@@ -94,7 +94,7 @@ template <class T> class Training {
         const T parameter = T(0.25), keep = T(4.0 / 3);
         const Word key[] = {0x12345678, 0x0abcdef1, 1, Word(3) << 30}, first = 0;
         call("dense_", x.first, row(W1, 1, batch_X, b1, A1, UNITS1, INPUTS, m, &parameter, D1, m), "_saves");
-        call("drop", row(A1, D1, kept, counters + 1, key, &keep, &first, UNITS1, m, m, 0));
+        call("drop", row(A1, D1, survives, counters + 1, key, &keep, &first, UNITS1, m, m, 0));
         call("dense_identity", row(W2, 0, A1, no_bias, Z2, UNITS2, UNITS1, m, &parameter, nullptr, m));
         const T* w = x.weighted ? batch_weights : nullptr;
         call("batch_norm", row(Z2, gamma, b2, w, mean, variance, A2, N2, inverse_std, UNITS2, m));
@@ -116,7 +116,7 @@ template <class T> class Training {
         call("batch_norm_vjp", row(dU2, N2, inverse_std, gamma, w, late, dZ2, g(gamma), 0, UNITS2, m));
         call("dense_vjp_params", row(dZ2, 0, A1, g(W2), UNITS2, UNITS1, m, late, 0, UNITS1));
         call("dense_vjp_input_", strcmp(x.first, "relu") ? "dropped" : "dropped_relu",
-             row(W2, dZ2, A1, dZ1, nullptr, UNITS2, UNITS1, m, &parameter, D1, nullptr, 0, kept, UNITS1, m));
+             row(W2, dZ2, A1, dZ1, nullptr, UNITS2, UNITS1, m, &parameter, D1, nullptr, 0, survives, UNITS1, m));
         call("row_sums", row(dZ1, g(b1), UNITS1, m, late, 0));
         call("dense_vjp_params", row(dZ1, 1, batch_X, g(W1), UNITS1, INPUTS, m, late, 0, INPUTS));
     }
