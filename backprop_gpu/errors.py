@@ -56,17 +56,19 @@ class NonFiniteError(BackpropError, FloatingPointError, ValueError):
 
 
 class DivergedError(NonFiniteError):
-    """An epoch in which the cost or the parameters stopped being finite; the parameters are those of before it.
+    """A step that left NaN or infinity; the parameters are those of before it.
 
     Attributes
     ----------
     from_start : bool
-        Whether the cost was not finite before any step had been taken.
+        Whether that was before any step had been taken.
+    found : NonFinite or None
+        The first number that was not finite (``network.non_finite``), where it was found.
     """
 
-    def __init__(self, message: str, from_start: bool) -> None:
+    def __init__(self, message: str, from_start: bool, found: Any = None) -> None:
         super().__init__(message)
-        self.from_start = from_start
+        self.from_start, self.found = from_start, found
 
 
 class MissingDependencyError(BackpropError, ImportError):

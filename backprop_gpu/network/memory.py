@@ -124,14 +124,14 @@ class FlatParams:
 
 
 class Snapshot:
-    """A copy of some buffers on their device, to which they can be set back. The first may be taken from elsewhere."""
+    """A copy of some buffers on their device, to which they can be set back."""
 
     def __init__(self, backend: Backend, buffers: Sequence[Array], dtype: str) -> None:
         self._buffers, self._copies = buffers, [backend.zeros(x.shape, dtype) for x in buffers]
 
-    def take(self, first: Array) -> None:
-        """Copy ``first``, and the other buffers as they are."""
-        for copy, x in zip(self._copies, (first, *self._buffers[1:]), strict=True):
+    def take(self) -> None:
+        """Copy the buffers."""
+        for copy, x in zip(self._copies, self._buffers, strict=True):
             copy[...] = x
 
     def bring_back(self) -> None:
@@ -155,16 +155,17 @@ def surely_finite(x: np.ndarray) -> bool:
 
 def all_finite(net: Any) -> bool:
     """Whether all parameters of a network, running statistics included, are finite numbers."""
-    backend, buffers = net.backend, state_of(net)
-    xp, one = backend.xp, buffers[0]
-    if len(buffers) == 1 and isinstance(one, np.ndarray):
-        with np.errstate(all="ignore"):
-            surely = surely_finite(one)
-        if surely:
-            return True  # found out several times faster, which counts where an epoch takes some microseconds
+    return buffers_finite(net.backend, state_of(net))
+
+
+def buffers_finite(backend: Backend, buffers: Sequence[Array]) -> bool:
+    """Whether all numbers of some buffers of a device are finite, with one transfer to the host."""
+    if all(isinstance(x, np.ndarray) for x in buffers):
+        with np.errstate(all="ignore"):  # a sum is several times faster, which counts in an epoch of microseconds
+            return all(surely_finite(x.reshape(-1)) or bool(np.isfinite(x).all()) for x in buffers)
+    xp = backend.xp
     with backend.activate():
-        found = [xp.all(xp.isfinite(x)) for x in buffers]
-    return all(bool(backend.to_host(x)) for x in found)
+        return bool(backend.to_host(xp.all(xp.stack([xp.all(xp.isfinite(x)) for x in buffers]))))
 
 
 class Normalized:

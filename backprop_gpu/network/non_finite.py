@@ -14,6 +14,19 @@ from ..backends.protocol import Kernels
 from ..maths.losses import one_hot
 from .step import TrainingStep
 
+WORDS = {
+    "gather": "input",
+    "dense": "forward",
+    "batch_norm": "batch normalization",
+    "output_delta": "loss",
+    "dense_vjp_input": "backward",
+    "dense_vjp_params": "backward",
+    "batch_norm_vjp": "backward of batch normalization",
+    "penalty": "penalty",
+    "global_norm": "norm of the gradient",
+    "update": "update",
+}
+
 
 @dataclass(frozen=True)
 class NonFinite:
@@ -47,7 +60,7 @@ class NonFinite:
     def __str__(self) -> str:
         where = f"[{', '.join(map(str, self.index))}]" if self.index else ""
         layer = "" if self.layer is None else f", layer {self.layer}"
-        return f"{self.value} in {self.tensor}{where} ({self.operation}{layer})"
+        return f"{self.value} in {self.tensor}{where} ({WORDS[self.operation]}{layer})"
 
 
 class _Found(Exception):
@@ -121,7 +134,7 @@ class _Watched:
 
     def _dense(self, given: Mapping[str, Any]) -> None:
         l = self._layers[id(given["W"])]
-        Z = self._kernels.reveal(given["saved"]).get("Z")
+        Z = self._kernels.debug_tensors(given["saved"]).get("Z")
         self._look("dense", l, f"Z{l}", Z, examples=True)
         A = self._host(given["A"])
         wrong = np.argwhere(~np.isfinite(A))

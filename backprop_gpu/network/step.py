@@ -109,16 +109,22 @@ class TrainingStep:
             self.value = backend.zeros((1,), dtype)
             self._table, self._values = backend.zeros((1, n_numbers), dtype), backend.zeros((1,), dtype)
             self.norm, self._factor = backend.zeros((1,), dtype), backend.zeros((1,), dtype)
-            vectors = len(self.optimizer.state) + bool(self.optimizer.average) + 1
+            vectors = 2 * len(self.optimizer.state) + bool(self.optimizer.average) + 1
             with allocate_or_raise(backend, self.net.sizes, dtype, f"{self.optimizer.name} slots", vectors):
                 self.slots = [backend.zeros(self.net.params.theta.shape, dtype) for _ in self.optimizer.state]
                 self._kept = backend.zeros(self.net.params.theta.shape if self.optimizer.average else (1,), dtype)
-                self._remembered = Snapshot(backend, state_of(self.net), dtype)
+                self._remembered = Snapshot(backend, self.state_buffers, dtype)
+                self._remembered_t = 0
+
+    @property
+    def state_buffers(self) -> list[Array]:
+        """What a step moves: parameters, running statistics, the optimizer's vectors."""
+        return [*state_of(self.net), *self.slots]
 
     @property
     def optimizer_bytes(self) -> int:
-        """What the optimizer's vectors take, with the copy of the parameters from which ``recover`` starts."""
-        kept = [self.net.params.theta, *([self._kept] if self.optimizer.average else [])]
+        """What the optimizer's vectors take, with the copy of parameters and vectors that ``recover`` brings back."""
+        kept = [self.net.params.theta, *self.slots, *([self._kept] if self.optimizer.average else [])]
         return sum(x.shape[0] for x in (*self.slots, *kept)) * np.dtype(self.net.dtype).itemsize
 
     @property
@@ -355,18 +361,16 @@ class TrainingStep:
                 self.net.params.theta[...] = self.slots[-1]
 
     def remember(self) -> None:
-        """Keep the parameters, or their average if the optimizer keeps one, for :meth:`recover`."""
-        there = self.optimizer.average and self.t
-        self._remembered.take(self.slots[-1] if there else self.net.params.theta)
+        """Keep what a step moves, for :meth:`recover`."""
+        self._remembered.take()
+        self._remembered_t = self.t
 
     @in_turn
     def recover(self) -> None:
-        """Bring back the parameters that were kept last. The optimizer starts afresh: its state may be spoiled too."""
+        """Bring back what :meth:`remember` kept last: parameters, running statistics, the optimizer's state, ``t``."""
         with self.net.backend.activate():
             self._remembered.bring_back()
-            for slot in self.slots:
-                slot[...] = 0.0
-        self.t = 0
+        self.t = self._remembered_t
 
     @in_turn
     def state_dict(self) -> State:

@@ -12,9 +12,9 @@ import numpy as np
 from .._typing import Before, Program, Replay
 from ..errors import ConfigError, DataError, DivergedError
 from ..maths.ledger import Denominator
-from ..network.memory import all_finite, surely_finite
 from ..network.step import TrainingStep
 from .batches import BatchBuffers, Batches
+from .non_finite import FiniteState, OnNonFinite
 
 SLICE_SECONDS = 0.1  # of steps; between two slices callbacks are called, and another thread may predict
 
@@ -42,10 +42,17 @@ class EpochProgram:
     parts : list of (Program, BatchBuffers, int)
         One for full batches, another for the ragged tail: a step, the buffers of its batch, and how often an epoch
         takes it.
+    epoch, begun : int
+        The epoch under way, from 0, and the optimizer steps before it.
+    finite : FiniteState
+        Keeps NaN and infinity out of the network.
     """
 
-    def __init__(self, step: TrainingStep, batches: Batches, micro_batch: int | None) -> None:
-        self.step, self.batches = step, batches
+    def __init__(
+        self, step: TrainingStep, batches: Batches, micro_batch: int | None, policy: OnNonFinite | None = None
+    ) -> None:
+        self.step, self.batches, self.epoch, self.begun = step, batches, 0, 0
+        self.finite = FiniteState(self, policy or OnNonFinite())
         backend, dtype = step.net.backend, step.net.dtype
         with backend.activate():
             self.table = backend.zeros((len(batches), step.n_numbers), dtype)
@@ -66,8 +73,8 @@ class EpochProgram:
         ``like``: a program that has begun its epoch, whose scalars are copied if this one needs the same. ``costs``: J
         of each batch that has been trained on already, where an epoch is resumed.
         """
-        self.step.remember()
-        self._epoch, self._begun, taken = epoch, self.step.t - len(costs), len(costs)
+        self.epoch, self.begun, taken = epoch, self.step.t - len(costs), len(costs)
+        self.finite.begin(costs)
         step, denominators = self.step, self._denominators(self.batches.start_epoch(epoch))
         self._begun_with = denominators
         if like is not None and (like.step.terms, like._begun_with) == (step.terms, denominators):
@@ -82,8 +89,14 @@ class EpochProgram:
 
     def count(self, batches: int) -> None:
         """So many batches of the epoch have been trained on."""
-        self.step.t = self._begun + batches
-        self.batches.taken(self._epoch, batches)
+        self.step.t = self.begun + batches
+        self.batches.taken(self.epoch, batches)
+
+    def set_position(self, batches: int, cost: float) -> None:
+        """The next step is that of batch ``batches``; J of the one before was ``cost``."""
+        self.count(batches)
+        self.step.rewind(batches)
+        self.step.net.backend.upload([cost], self.step.value, self.step.net.dtype)
 
     def costs(self, batches: int) -> np.ndarray:
         """J of the first batches of the epoch, the last of which is the one that was trained on last."""
@@ -92,39 +105,24 @@ class EpochProgram:
         costs[-1:] = backend.to_host(self.step.value)  # the next step stores it among the others
         return costs
 
+    def end(self) -> np.ndarray:
+        """Count the epoch's batches as trained on, look at the state, and give J of each batch.
+
+        Raises
+        ------
+        DivergedError
+            As :meth:`FiniteState.look`.
+        """
+        self.count(len(self.batches))
+        self.finite.look(len(self.batches))
+        return self.finite.costs(self.costs(len(self.batches)))
+
     def _denominators(self, totals: Sequence[float | None]) -> Sequence[Denominator]:
         """Of each batch, whose weights sum to ``totals``."""
         if self.batches.rows[2] is None:
             return self._plain
         sizes = zip(self.batches.sizes, totals, strict=True)
         return [Denominator.of(self.step.reduction, m, total) for m, total in sizes]
-
-    def end(self) -> np.ndarray:
-        """Count the steps that were taken; J of each batch, as it was before that batch's update.
-
-        Raises
-        ------
-        DivergedError
-            If a cost or a parameter is not finite; the parameters are those of before the epoch then.
-        """
-        self.count(len(self.batches))
-        costs = self.costs(len(self.batches))
-        if not (surely_finite(costs) and all_finite(self.step.net)):
-            self._check(costs)
-        return costs
-
-    def _check(self, costs: np.ndarray) -> None:
-        """Raise if something is not finite: that the squares' sum is not may come of a cost that is merely large."""
-        wrong = np.flatnonzero(~np.isfinite(costs))
-        if wrong.size or not all_finite(self.step.net):
-            self.step.recover()
-            what = f"the cost became {costs[wrong[0]]}" if wrong.size else "the parameters became infinite or NaN"
-            raise DivergedError(what, from_start=self._begun == 0 and wrong[:1].tolist() == [0])
-
-    def abort(self) -> None:
-        """The epoch is interrupted: no parameters are left that are not finite."""
-        if not all_finite(self.step.net):
-            self.step.recover()
 
 
 class JointEpoch:
@@ -173,55 +171,71 @@ class JointEpoch:
         costs : sequence of (k,)
             For each, J of the k batches that have been trained on already, where an epoch is resumed.
         """
-        turns, all_batches, end = self._net.turns, len(self._sizes), 0
+        turns, all_batches = self._net.turns, len(self._sizes)
+        full = self.replays[0][1]
         with self._net.backend.activate(), np.errstate(all="ignore"):  # what diverges is raised as an error
             first, like = len(costs[0]) if len(costs) else 0, None
             for k, program in enumerate(self.programs):
                 program.begin(program.batches.epoch if epoch is None else epoch, like, costs[k] if first else ())
                 like = None if first else program
             try:
-                for (replay, times), buffers in zip(self.replays, self._buffers, strict=True):
-                    end += times
-                    while first < end:
-                        now = min(self._slice, end - first, pauses.until(self.programs[0].step.t))
-                        with turns.taken():
-                            start = time.perf_counter()
-                            before = fillers(buffers, first, now)
-                            replay(now) if before is None else replay(now, before)
-                            seconds = (time.perf_counter() - start) / now
-                            self._slice = max(1, int(SLICE_SECONDS / max(seconds, 1e-7)))
-                            first += now
-                            if first == all_batches:
-                                return self._end()
-                            for program in self.programs:
-                                program.count(first)
-                        if pauses.call is not None:
-                            pauses.call()
+                while first < all_batches:
+                    part, end = (0, full) if first < full else (1, all_batches)
+                    now = min(self._slice, end - first, pauses.until(self.programs[0].step.t))
+                    with turns.taken():
+                        self._run(part, first, now)
+                        first = self._look(first + now, at_once=pauses.call is not None)
+                        if first == all_batches:
+                            return self._costs()
+                    if pauses.call is not None:
+                        pauses.call()
             except KeyboardInterrupt:
                 for program in self.programs:
-                    program.abort()
+                    program.finite.abort(first)
                 raise
-            with turns.taken():  # no batch was left
-                return self._end()
+            return self._costs()  # no batch was left
 
-    def _end(self) -> list[np.ndarray]:
-        """End the epoch of each, also where that of an earlier one has diverged."""
-        costs, diverged = list[np.ndarray](), list[DivergedError]()
+    def _run(self, part: int, first: int, times: int) -> None:
+        """So many steps, of full batches or of the ragged tail, from batch ``first`` on."""
+        replay, buffers = self.replays[part][0], self._buffers[part]
+        start = time.perf_counter()
+        before = fillers(buffers, first, times)
+        replay(times) if before is None else replay(times, before)
+        seconds = (time.perf_counter() - start) / times
+        self._slice = max(1, int(SLICE_SECONDS / max(seconds, 1e-7)))
+
+    def _look(self, first: int, at_once: bool) -> int:
+        """Count the batches before ``first``; how many of them stay, when it has been looked whether all is finite.
+
+        Several networks are looked at when the epoch ends: each ends it, also where another has diverged.
+        """
         for program in self.programs:
+            program.count(first)
+        ended = first == len(self._sizes)
+        if len(self.programs) == 1:
+            finite = self.programs[0].finite
+            return finite.look(first) if ended or at_once else finite.glance(first)
+        diverged = list[DivergedError]()
+        for program in self.programs if ended else ():
             try:
-                costs.append(program.end())
+                program.finite.look(first)
             except DivergedError as error:
                 diverged.append(error)
         if diverged:
             raise diverged[0]
-        return costs
+        return first
+
+    def _costs(self) -> list[np.ndarray]:
+        return [program.finite.costs(program.costs(len(self._sizes))) for program in self.programs]
 
 
 class CapturedEpoch(JointEpoch):
     """The epoch of one step over batches."""
 
-    def __init__(self, step: TrainingStep, batches: Batches, micro_batch: int | None) -> None:
-        self.program = EpochProgram(step, batches, micro_batch)
+    def __init__(
+        self, step: TrainingStep, batches: Batches, micro_batch: int | None, policy: OnNonFinite | None = None
+    ) -> None:
+        self.program = EpochProgram(step, batches, micro_batch, policy)
         self.step, self.batches, self.parts = step, batches, self.program.parts
         super().__init__([self.program])
 

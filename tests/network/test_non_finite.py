@@ -101,7 +101,7 @@ def test_an_example_is_counted_within_its_batch_not_within_the_micro_batch() -> 
     PoisonedKernels(step, "dense", "A", 4, 0, (1, 0))  # the second layer of the second part
     named = found(step, Batch(net, X, Y), micro_batch=4)
     assert named == NonFinite("dense", 2, "A2", (1, 4), 4, named.value if named else 0.0)
-    assert str(named) == "nan in A2[1, 4] (dense, layer 2)"
+    assert str(named) == "nan in A2[1, 4] (forward, layer 2)"
 
 
 @pytest.mark.parametrize("case", cases(without=("torch", "array_api_strict")))
@@ -141,7 +141,7 @@ def test_inputs_and_scalars_are_named_too() -> None:
     net = net_of(batch_norm=False)
     spoiled = X.copy()
     spoiled[3, 1] = np.inf
-    assert str(found(TrainingStep(net), Batch(net, spoiled, Y))) == "inf in X[1, 3] (gather)"
+    assert str(found(TrainingStep(net), Batch(net, spoiled, Y))) == "inf in X[1, 3] (input)"
     spoiled = Y.copy()
     spoiled[5, 0] = np.nan
-    assert str(found(TrainingStep(net), Batch(net, X, spoiled))) == "nan in Y[0, 5] (gather)"
+    assert str(found(TrainingStep(net), Batch(net, X, spoiled))) == "nan in Y[0, 5] (input)"

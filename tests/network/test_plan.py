@@ -131,8 +131,8 @@ def test_the_parts() -> None:
     settings: dict[str, Any] = {"kernels": net.kernels, "loss": "squared_error"}
     plan = memory_of([64, 128, 32], 256, rows=1000, **settings)
     P = 4 * (64 * 128 + 128 * 32 + 128 + 64)  # each padded to 256 bytes: b2 takes 64 numbers for its 32
-    # Adam's two vectors, and the parameters that a run which diverges goes back to.
-    assert (plan.parameters, plan.gradients, plan.optimizer, plan.model) == (P, P, 3 * P, 5 * P)
+    # Adam's two vectors, and the copy of them and the parameters that a step which is not finite is undone with.
+    assert (plan.parameters, plan.gradients, plan.optimizer, plan.model) == (P, P, 5 * P, 7 * P)
     assert plan.data == 1000 * (4 * (64 + 32) + 8)
     assert memory_of([64, 128, 32], 256, rows=1000, resident=False, **settings).data == 0
     half = memory_of([64, 128, 32], 256, micro_batch=128, **settings)

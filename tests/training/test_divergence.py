@@ -71,7 +71,7 @@ def test_weights_stay_finite_and_of_use(
         if message is not None:
             assert trainer.history.stopped == "diverged"
             assert f"lower optimizer.learning_rate (now {optimizer['learning_rate']:g}), or set clip_norm" in message
-            assert not any(np.any(trainer.net.backend.to_host(slot)) for slot in trainer.step.slots)
+            assert all(np.isfinite(trainer.net.backend.to_host(slot)).all() for slot in trainer.step.slots)
         else:
             assert epochs == 1 or optimizer["name"] != "sgd" or settings  # that diverges
         assert finite(net)
@@ -79,19 +79,18 @@ def test_weights_stay_finite_and_of_use(
 
 
 @pytest.mark.parametrize("case", cases())
-def test_the_weights_are_those_of_the_last_epoch_that_ended_well(case: Case) -> None:
-    net = net_of(case)
-    watched, optimizer = Watched(net), {"name": "adam", "learning_rate": 1e-3}
-    settings = {"epochs": 5, "batch_size": 20, "shuffle": False, "callbacks": [watched], "progress": False}
-    trainer = Trainer(net, optimizer=optimizer, **settings)
+def test_the_weights_are_those_of_before_the_step_that_was_not_finite(case: Case) -> None:
+    net, other = net_of(case), net_of(case)
+    settings = {"optimizer": {"name": "adam", "learning_rate": 1e-3}, "batch_size": 20, "shuffle": False}
+    trainer = Trainer(net, epochs=5, progress=False, **settings)
     trainer.fit(X[:40], Y[:40])
-    assert len(watched.seen) == 6
     spoiled = np.concatenate([X[:40], np.full((20, 4), 3e38, "f4")])  # in the last batch of the epoch
-    with pytest.raises(NonFiniteError, match="in epoch 1"):
+    with pytest.raises(NonFiniteError, match=r"in Z1\[\d, 0\] .* of training row 40 at step 13 \(batch 3\) in epoch 1"):
         trainer.fit(spoiled, Y)
-    assert len(watched.seen) == 6
+    Trainer(other, epochs=6, progress=False, **settings).fit(X[:40], Y[:40])
+    assert trainer.step.t == 12
     for name, value in net.parameters().items():
-        same_bits(value, watched.seen[-1][name])
+        same_bits(value, other.parameters()[name])
 
 
 def test_the_best_weights_come_back() -> None:
@@ -120,8 +119,8 @@ def test_what_no_learning_rate_helps_is_said() -> None:
     with pytest.raises(NonFiniteError) as caught:
         Trainer(net, epochs=3, progress=False).fit(X, 1e30 * Y)
     assert str(caught.value) == (
-        "the cost became inf before the first step; scale inputs and targets (data.standardize, "
-        "data.standardize_target), or use dtype float64"
+        "inf in L[0, 0] (loss, layer 2) of training row 20 at step 1 (batch 1) before the first step; scale inputs and "
+        "targets (data.standardize, data.standardize_target), or use dtype float64"
     )
     for name, value in net.parameters().items():
         same_bits(value, start[name])
@@ -153,7 +152,7 @@ def test_of_several_steps_in_one_program_each_stays_finite() -> None:
         programs.append(
             EpochProgram(step, Batches(net, X, Y[:, None], None, batch_size=60, shuffle=False, seed=0), None)
         )
-    with pytest.raises(DivergedError, match="the parameters became infinite or NaN"):
+    with pytest.raises(DivergedError, match=r"-inf in W1\[0, 0\] \(update, layer 1\) at step 1 \(batch 1\)"):
         JointEpoch(programs).train(0)
     assert all(finite(net) for net in nets)
     assert programs[0].step.t == 1

@@ -1,0 +1,159 @@
+"""The first step that is not finite is named and undone, in every kind of step, or its batch skipped with a note."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+from support.backends import Case, cases
+from support.bench import same_bits
+from support.poison import PoisonedKernels
+from support.small_nets import small_net
+
+from backprop_gpu.errors import DivergedError
+from backprop_gpu.network.step import TrainingStep
+from backprop_gpu.training.batches import Batches, StreamedBatches
+from backprop_gpu.training.epoch import CapturedEpoch, EpochProgram, JointEpoch
+from backprop_gpu.training.non_finite import OnNonFinite
+
+LONG = bool(os.environ.get("BACKPROP_GPU_LONG_TESTS"))
+ROWS, BATCH, SIZES = 38, 8, [4, 5, 6, 2]  # four full batches and a ragged tail of 6
+RNG = np.random.default_rng(5)
+X, Y = RNG.normal(size=(ROWS, 4)), RNG.normal(size=(ROWS, 2))
+
+# Kinds of steps: settings of the step, the micro-batch, the kind of batches, shuffled or not.
+KINDS: dict[str, tuple[dict[str, Any], int | None, type[Batches], bool]] = {
+    "recorded": ({}, None, Batches, True),
+    "micro-batches": ({}, 3, Batches, False),
+    "streamed": ({}, None, StreamedBatches, True),
+    "late, literal, clipped": ({"one_over_m": "late", "clip_norm": 5.0, "l1": 1e-3}, None, Batches, True),
+    "averaged": ({"optimizer": {"name": "adamw", "average": 0.9}}, None, Batches, True),
+}
+# Operation, output, which of its calls in a step without micro-batches, and the layer and tensor that are to be named.
+OPERATIONS: list[tuple[str, str, int, int | None, str]] = [
+    ("dense", "A", 0, 1, "A1"),
+    ("dense", "A", 2, 3, "Z3"),
+    ("output_delta", "value", 0, None, "J"),
+    ("output_delta", "dZ", 0, 3, "dZ3"),
+    ("dense_vjp_input", "dZ_prev", 0, 2, "dZ2"),
+    ("dense_vjp_params", "dW", 2, 1, "dW1"),
+    ("update", "slots", 0, 3, "m of W3"),
+    ("update", "theta", 0, 3, "W3"),
+]
+BAD = (0, 2, 4)  # batches of the epoch: the first, one in the middle, the ragged tail
+
+
+def epoch_of(
+    case: Case, kind: str, policy: OnNonFinite | None = None, poison: tuple[Any, ...] = (), **net: Any
+) -> CapturedEpoch:
+    settings, micro_batch, batches, shuffle = KINDS[kind]
+    settings = {"optimizer": "adam", "l2": 0.01} | settings
+    made = small_net(SIZES, loss="squared_error", activation="tanh", device=case.backend, kernels=case.kind, **net)
+    step = TrainingStep(made, settings.pop("optimizer"), **settings)
+    if poison:
+        PoisonedKernels(step, *poison)
+    rows = batches(made, X, Y, None, batch_size=BATCH, shuffle=shuffle, seed=3)
+    return CapturedEpoch(step, rows, micro_batch, policy)
+
+
+def run(replay: Any, buffers: Any, first: int, times: int) -> None:
+    fill = buffers.filler(first, times)
+    replay(times) if fill is None else replay(times, fill)
+
+
+def state_after(case: Case, kind: str, steps: int, **net: Any) -> list[np.ndarray]:
+    """Parameters, statistics and optimizer state after so many steps that nothing was wrong with."""
+    epoch = epoch_of(case, kind, **net)
+    with case.backend.activate():
+        epoch.program.begin(0)
+        first = 0
+        for replay, times in epoch.replays:
+            _, buffers, _ = epoch.parts[int(first > 0)]
+            now = min(times, steps - first)
+            if now > 0:
+                run(replay, buffers, first, now)
+                first += now
+    return [case.backend.to_host(x).copy() for x in epoch.step.state_buffers]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", cases(without=() if LONG else ("torch", "array_api_strict")))
+def test_the_step_is_named_and_undone(case: Case, kind: str) -> None:
+    before = {k: state_after(case, kind, k) for k in BAD}
+    for n, (operation, output, call, layer, tensor) in enumerate(OPERATIONS):
+        for bad in BAD if LONG else BAD[n % 3 :][:1]:
+            value = (math.nan, math.inf, -math.inf)[n % 3]
+            if KINDS[kind][1] and operation.startswith("dense_vjp"):
+                continue  # which call of a step it is depends on the number of micro-batches
+            epoch = epoch_of(case, kind, poison=(operation, output, call, bad, (), value))
+            with pytest.raises(DivergedError) as caught:
+                epoch.run(0)
+            found = caught.value.found
+            assert (found.operation, found.layer, found.tensor) == (operation, layer, tensor)
+            assert str(found.value) == str(value)
+            assert str(caught.value).endswith(f"at step {bad + 1} (batch {bad + 1})")
+            if found.example is not None:
+                assert f"training row {epoch.batches.order_of(bad)[0]} " in str(caught.value)
+            assert (epoch.step.t, epoch.batches.batch) == (bad, bad)
+            for x, want in zip(epoch.step.state_buffers, before[bad], strict=True):
+                same_bits(case.backend.to_host(x), want)
+
+
+@pytest.mark.parametrize("case", cases())
+def test_a_later_epoch_and_running_statistics_are_undone_too(case: Case) -> None:
+    net = {"batch_norm": [True, False]}
+    clean = epoch_of(case, "recorded", **net)
+    clean.run(0)
+    want = [case.backend.to_host(x).copy() for x in clean.step.state_buffers]
+    epoch = epoch_of(case, "recorded", poison=("batch_norm", "variance", 0, 5, (2, 0), math.inf), **net)
+    epoch.run(0)
+    with pytest.raises(DivergedError, match=r"inf in variance1\[2, 0\] .* at step 6 \(batch 1\)"):
+        epoch.run(1)
+    for x, y in zip(epoch.step.state_buffers, want, strict=True):
+        same_bits(case.backend.to_host(x), y)
+
+
+@pytest.mark.parametrize("case", cases())
+def test_a_batch_is_skipped_up_to_the_limit(case: Case) -> None:
+    """The weights stay, the schedule and the count of steps go on; the next batches are those of any run."""
+    policy = OnNonFinite(skip=2)
+    epoch = epoch_of(case, "recorded", policy, poison=("dense_vjp_params", "dW", 1, {1, 4, 7}))
+    costs = epoch.run(0)
+    assert np.isfinite(costs).all()
+    assert costs[1] == costs[4] == pytest.approx(costs[[0, 2, 3]].mean(), rel=1e-6)
+    assert epoch.step.t == 5
+    assert [note.partition(":")[0] for note in policy.notes] == [
+        "skipped batch 2 of epoch 1",
+        "skipped batch 5 of epoch 1",
+    ]
+    other = epoch_of(case, "recorded")
+    with case.backend.activate():
+        other.program.begin(0)
+        (replay, _), (_, buffers, _) = other.replays[0], other.parts[0]
+        run(replay, buffers, 0, 1)
+        other.program.set_position(2, 0.0)
+        run(replay, buffers, 2, 2)
+    for x, y in zip(epoch.step.state_buffers, other.step.state_buffers, strict=True):
+        same_bits(case.backend.to_host(x), case.backend.to_host(y))
+    with pytest.raises(DivergedError, match=r"at step 8 \(batch 3\); 2 batches were skipped before"):
+        epoch.run(1)
+    assert epoch.step.t == 7
+
+
+def test_in_a_program_of_several_each_is_undone_alone() -> None:
+    case = Case("numpy", "reference")
+    nets = [small_net(SIZES, loss="squared_error")]
+    nets += [type(nets[0])(SIZES, loss="squared_error", dtype="float64", beside=nets[0], seed=s) for s in (1, 2)]
+    steps = [
+        TrainingStep(net, {"name": "sgd", "learning_rate": r}) for net, r in zip(nets, (1e-3, 1e200, 1e-3), strict=True)
+    ]
+    programs = [
+        EpochProgram(s, Batches(s.net, X, Y, None, batch_size=BATCH, shuffle=False, seed=0), None) for s in steps
+    ]
+    with pytest.raises(DivergedError, match=r"at step 2 \(batch 2\)"):
+        JointEpoch(programs).train(0)
+    assert [s.t for s in steps] == [5, 1, 5]
+    assert all(np.isfinite(case.backend.to_host(x)).all() for s in steps for x in s.state_buffers)
