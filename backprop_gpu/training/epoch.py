@@ -115,7 +115,7 @@ class EpochProgram:
         """
         self.count(len(self.batches))
         self.finite.look(len(self.batches))
-        return self.finite.costs(self.costs(len(self.batches)))
+        return self.finite.costs()
 
     def _denominators(self, totals: Sequence[float | None]) -> Sequence[Denominator]:
         """Of each batch, whose weights sum to ``totals``."""
@@ -226,7 +226,7 @@ class JointEpoch:
         return first
 
     def _costs(self) -> list[np.ndarray]:
-        return [program.finite.costs(program.costs(len(self._sizes))) for program in self.programs]
+        return [program.finite.costs() for program in self.programs]
 
 
 class CapturedEpoch(JointEpoch):

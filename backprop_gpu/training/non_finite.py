@@ -9,6 +9,7 @@ leaves NaN or infinity. The state before that step is what stays; that step, run
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -61,15 +62,18 @@ class FiniteState:
     """
 
     def __init__(self, program: EpochProgram, policy: OnNonFinite) -> None:
-        self.program, self.step, self.policy = program, program.step, policy
+        self.step, self.policy = program.step, policy
+        # Which holds this: a circle would keep its buffers until Python looks for circles.
+        self.program: EpochProgram = weakref.proxy(program)
         self._replays: list[tuple[Replay, BatchBuffers, int]] = []
         self._left_out: set[int] = set()  # batches of the epoch that were skipped
+        self._costs = np.zeros(0)  # as they were looked at last
 
     def begin(self, costs: Sequence[float] | np.ndarray) -> None:
         """An epoch begins, or goes on behind the batches that have these costs: NaN where one was skipped."""
         self._left_out = set(np.flatnonzero(~np.isfinite(np.asarray(costs, np.float64))).tolist())
         self._copy(len(costs))
-        self._looked = self._copied
+        self._looked, self._costs = self._copied, np.zeros(0)
 
     def _copy(self, taken: int) -> None:
         """The state behind so many batches is the one to come back to."""
@@ -101,15 +105,16 @@ class FiniteState:
         if not self._is_finite(taken):
             self._return_to(self._from)
 
-    def costs(self, costs: np.ndarray) -> np.ndarray:
-        """The costs of the epoch's batches, with the mean of the others for those that were skipped."""
-        left_out = sorted(self._left_out)
+    def costs(self) -> np.ndarray:
+        """J of the epoch's batches, with the mean of the others for those that were skipped."""
+        n, left_out = len(self.program.batches), sorted(self._left_out)
+        costs = self._costs if len(self._costs) == n else self.program.costs(n)
         if left_out and len(left_out) < len(costs):
             costs[left_out] = np.delete(costs, left_out).mean()
         return costs
 
     def _is_finite(self, taken: int) -> bool:
-        costs = self.program.costs(taken)
+        costs = self._costs = self.program.costs(taken)
         if self._left_out:
             costs = np.delete(costs, sorted(self._left_out))
         finite = surely_finite(costs) or bool(np.isfinite(costs).all())

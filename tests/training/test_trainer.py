@@ -323,7 +323,8 @@ def test_a_cost_that_is_no_longer_finite_names_the_epoch_and_the_cure(device: st
     with pytest.raises(NonFiniteError) as caught:
         fit(net, X, y, epochs=9, optimizer={"name": "sgd", "learning_rate": 1e30}, callbacks=[recorder])
     message = str(caught.value)
-    assert "inf in L[0, 0] (loss, layer 1) of training row 1 at step 2 (batch 1) in epoch 2" in message  # the first epoch still saw the initial weights
+    # The first epoch still saw the initial weights.
+    assert "inf in L[0, 0] (loss, layer 1) of training row 1 at step 2 (batch 1) in epoch 2" in message
     assert "lower optimizer.learning_rate (now 1e+30)" in message
     assert "\n" not in message
     assert recorder.calls == [("start", 9), 1, "end"]
