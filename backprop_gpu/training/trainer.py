@@ -168,7 +168,7 @@ class Trainer:
             For a state that does not fit, naming the field; the network is as it was.
         NonFiniteError
             If the cost or a parameter becomes NaN or infinite. The finished epochs are in ``history``, and the network
-            holds the best of them, or without a validation set the weights with which the last epoch began.
+            holds the best of them, or without a validation set the weights of before the step that was not finite.
         """
         self._check_validation(validation)
         rows, validation = self._checked(X, y, sample_weight), validation and self._checked_validation(*validation)
