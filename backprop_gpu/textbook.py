@@ -22,7 +22,7 @@ from ._typing import Array, Namespace
 from .errors import ConfigError, DataError, DeviceError, ShapeError, did_you_mean
 from .maths.activations import get_activation
 from .maths.dense import dense, dense_vjp_bias, dense_vjp_input, dense_vjp_weights
-from .maths.ledger import CONVENTIONS, Denominator, place
+from .maths.ledger import CONVENTIONS, Denominator, split_scale
 from .maths.losses import BinaryCrossEntropy
 from .maths.optimizers import SGD
 
@@ -300,7 +300,7 @@ def _factors(convention: str, m: int) -> tuple[float | None, float | None]:
     if convention not in CONVENTIONS:
         hint = did_you_mean(str(convention), CONVENTIONS)
         raise ConfigError(f"convention must be 'late' (the course) or 'early', got {convention!r}{hint}")
-    return place(convention, Denominator.of("mean", m).inverse)
+    return split_scale(convention, Denominator.of("mean", m).inverse)
 
 
 def _floating(AL: Array, Y: Array, name: str = "Y") -> tuple[Namespace, Array, Array]:

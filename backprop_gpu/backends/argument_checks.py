@@ -229,10 +229,12 @@ def gather(xp: Namespace, source: Array, order: Array, counters: Array, stride: 
         raise ShapeError(f"gather: {m} rows do not fit into a stride of {stride} and an order of {k}")
 
 
-def advance(xp: Namespace, counters: Array, table: Array, values: Array, *, hyper: Array, value: Array) -> None:
-    """counters (2,) int64; table (steps, numbers), values (steps,), hyper (numbers,), value (1,)."""
+def advance(xp: Namespace, counters: Array, table: Array, values: Array, *, step_scalars: Array, value: Array) -> None:
+    """counters (2,) int64; table (steps, numbers), values (steps,), step_scalars (numbers,), value (1,)."""
     steps, numbers = _shape_of("advance", "table", table, 2)
-    _check_arrays("advance", table.dtype, values=(values, (steps,)), hyper=(hyper, (numbers,)), value=(value, ONE))
+    _check_arrays(
+        "advance", table.dtype, values=(values, (steps,)), step_scalars=(step_scalars, (numbers,)), value=(value, ONE)
+    )
     _check_arrays("advance", xp.int64, counters=(counters, (2,)))
 
 

@@ -53,8 +53,8 @@ class Backend:
         host = np.array(host, dtype=dtype, order="C", copy=True)
         return host if self.xp is np else self.xp.asarray(host, device=self.device)
 
-    def lent(self, host: np.ndarray, dtype: str) -> Array:
-        """A host array on this device, only to be read: in the same memory where that can be, else a copy."""
+    def asarray_read_only(self, host: np.ndarray, dtype: str) -> Array:
+        """A host array on this device that is only read: without a copy where that is possible."""
         return self.asarray(host, dtype)
 
     def upload(self, host: Any, out: Array, dtype: str) -> None:

@@ -61,12 +61,12 @@ class Kernels(Protocol):
     ----------
     examples_contiguous : bool
         Whether layers (n, m) are best laid out with each example contiguous (Fortran order); shapes never change.
-    claim : str
+    precision : str
         The precision of its float32 products: ``"fp32"``, or less where that was asked for (``parity.claims``).
     """
 
     examples_contiguous: bool
-    claim: str
+    precision: str
 
     def saved(self, n: int, k: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
         """Buffers in which ``dense`` saves what its backward pass needs; read by this kernel set alone.
@@ -196,9 +196,9 @@ class Kernels(Protocol):
     def gather(self, source: Array, order: Array, counters: Array, stride: int, *, out: Array) -> None:
         """out[i] <- source[order[stride k + i]], k = counters[0]: batch k from example-contiguous storage."""
 
-    def advance(self, counters: Array, table: Array, values: Array, *, hyper: Array, value: Array) -> None:
+    def advance(self, counters: Array, table: Array, values: Array, *, step_scalars: Array, value: Array) -> None:
         """Move on to the next batch: values[k] <- value if k = counters[0] >= 0;  counters += 1;  value <- 0;
-        hyper <- table[counters[0]].  ``counters`` (2,) int64 are the number of the batch and of the optimizer step."""
+        step_scalars <- table[counters[0]].  ``counters`` (2,) int64: number of the batch, number of the step."""
 
     def capture(self, program: Program) -> Replay:
         """Record a program that touches only fixed buffers; the replay runs it a given number of times."""

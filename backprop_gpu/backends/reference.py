@@ -37,7 +37,7 @@ class ReferenceKernels:
     """See ``protocol.Kernels`` for each operation's equation."""
 
     examples_contiguous = False
-    claim = "fp32"
+    precision = "fp32"
 
     def __init__(self, backend: Device) -> None:
         self.backend, self.xp = backend, backend.xp
@@ -229,13 +229,13 @@ class ReferenceKernels:
         rows = counters[0:1] * stride + self._range(out.shape[0])
         out[...] = self.xp.take(source, self.xp.take(order, rows, axis=0), axis=0)
 
-    def advance(self, counters: Array, table: Array, values: Array, *, hyper: Array, value: Array) -> None:
-        """values[k] <- value;  counters += 1;  value <- 0;  hyper <- table[counters[0]]."""
+    def advance(self, counters: Array, table: Array, values: Array, *, step_scalars: Array, value: Array) -> None:
+        """values[k] <- value;  counters += 1;  value <- 0;  step_scalars <- table[counters[0]]."""
         ended = self.xp.equal(self._range(values.shape[0]), counters[0:1])
         values[...] = self.xp.where(ended, value, values)
         counters[...] = counters + 1
         value[...] = 0.0
-        hyper[...] = self.xp.reshape(self.xp.take(table, counters[0:1], axis=0), hyper.shape)
+        step_scalars[...] = self.xp.reshape(self.xp.take(table, counters[0:1], axis=0), step_scalars.shape)
 
     def capture(self, program: Program) -> Replay:
         """The Python itself, so many times over."""

@@ -16,7 +16,7 @@ import numpy as np
 from ..gradcheck.complex_step import STEP, ComplexStepNamespace
 from ..maths.activations import Activation
 from ..maths.dense import dense, dense_vjp_bias, dense_vjp_input, dense_vjp_weights
-from ..maths.ledger import Denominator, place
+from ..maths.ledger import Denominator, split_scale
 from ..maths.losses import Loss
 
 Tensors = dict[str, np.ndarray]
@@ -82,7 +82,7 @@ def backward(net: Network, tensors: Tensors, Y: np.ndarray, denominator: Denomin
         dZ = net.activations[l - 1].vjp(np, dA, Z, A)
         if at == first + 1:
             dZ = denominator.inverse * dZ
-        _, late = place("early" if at <= first + 1 else "late", denominator.inverse)
+        _, late = split_scale("early" if at <= first + 1 else "late", denominator.inverse)
         dW, db = dense_vjp_weights(np, dZ, A_prev), dense_vjp_bias(np, dZ)
         if late is not None:
             dW, db = late * dW, late * db

@@ -66,7 +66,7 @@ def weigh(xp: Namespace, weights: Array | None, x: Array) -> Array:
     return x if weights is None else xp.where(xp.equal(weights, 0.0), 0.0, weights * x)
 
 
-def place(convention: str, inverse: Any) -> tuple[Any, Any]:
+def split_scale(convention: str, inverse: Any) -> tuple[Any, Any]:
     """Return the factors (of dAL or dZ[L], of dW and db), one of which is ``inverse`` and the other None (one).
 
     ``early`` scales the first derivative, ``late`` the parameter gradients.

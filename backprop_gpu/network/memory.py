@@ -1,4 +1,4 @@
-"""Where a network's numbers live: one flat vector for the parameters, and every buffer of a step."""
+"""A network's memory: one flat vector for the parameters, and every buffer of a step."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _count(sizes: Sequence[int]) -> int:
 
 
 class FlatParams:
-    """All parameters and their gradients, as views of two vectors that are born flat.
+    """All parameters and their gradients, as views of two flat vectors.
 
     Layout: W[L] ... W[1], then b[L] ... b[1], then gamma of the normalized layers, last first, each padded with zeros
     to 256 bytes. The last layer comes first because
@@ -124,7 +124,7 @@ class FlatParams:
 
 
 class Snapshot:
-    """A copy of some buffers on their device, to which they can be set back."""
+    """A copy of some buffers on their device, from which they can be restored."""
 
     def __init__(self, backend: Backend, buffers: Sequence[Array], dtype: str) -> None:
         self._buffers, self._copies = buffers, [backend.zeros(x.shape, dtype) for x in buffers]
@@ -134,8 +134,8 @@ class Snapshot:
         for copy, x in zip(self._copies, self._buffers, strict=True):
             copy[...] = x
 
-    def bring_back(self) -> None:
-        """Set the buffers to what was copied."""
+    def restore(self) -> None:
+        """Restore the buffers from the copy."""
         for copy, x in zip(self._copies, self._buffers, strict=True):
             x[...] = copy
 
@@ -185,11 +185,10 @@ class Normalized:
 class Workspace:
     """Every buffer of a forward and backward pass over m examples.
 
-    ``A[0]`` is set by whoever runs the pass to the (n_0, m) input; ``A[l]``, ``dZ[l]`` are (n_l, m) for l = 1..L.
-    ``step`` (1,) is the device's count of optimizer steps and ``first`` the position of the first example in its batch:
-    with dropout, which examples these are decides which units survive. ``place`` moves on to another position in the
-    same buffers. ``weights`` (1, m), set like ``A[0]``, are what the examples count in the statistics of the layers in
-    ``norm``, which holds None for a layer that is not normalized.
+    The caller sets ``A[0]`` to the (n_0, m) input; ``A[l]``, ``dZ[l]`` are (n_l, m) for l = 1..L. ``step`` (1,) is the
+    device's count of optimizer steps and ``first`` the position of the first example in its batch: both are part of the
+    counters of dropout's random numbers. ``set_offset`` changes ``first``. ``weights`` (1, m), set like ``A[0]``,
+    weight the examples in the statistics of batch normalization. ``norm[l]`` is None if layer l is not normalized.
     """
 
     def __init__(
@@ -214,8 +213,8 @@ class Workspace:
         self.norm = [
             Normalized(backend, kernels, sizes[l], m, dtype, train) if l in normalized else None for l in range(L + 1)
         ]
-        self._backend, self._places = backend, {first: backend.asarray([first], "int64")}
-        first_example = self._places[first]
+        self._backend, self._offsets = backend, {first: backend.asarray([first], "int64")}
+        first_example = self._offsets[first]
         examples = backend.asarray(np.arange(m)[None, :], "int64") if train and any(dropout) else None
 
         def layer_dropout(l: int) -> Dropout | None:
@@ -237,13 +236,13 @@ class Workspace:
             kernels.saved(sizes[l], sizes[l - 1], m, dtype, activations[l], self.dropout[l]) for l in range(1, L + 1)
         ]
 
-    def place(self, first: int) -> None:
-        """The examples that follow begin at position ``first`` of their batch; only dropout cares."""
+    def set_offset(self, first: int) -> None:
+        """Set the position in its batch of the first example; it matters for dropout only."""
         if not any(self.dropout):
             return
-        if first not in self._places:  # a buffer for each, since a recorded step holds its address
-            self._places[first] = self._backend.asarray([first], "int64")
-        self.dropout = [d and replace(d, first=self._places[first]) for d in self.dropout]
+        if first not in self._offsets:  # one buffer per offset, since a recorded step holds its address
+            self._offsets[first] = self._backend.asarray([first], "int64")
+        self.dropout = [d and replace(d, first=self._offsets[first]) for d in self.dropout]
 
 
 class Workspaces:
@@ -257,7 +256,7 @@ class Workspaces:
         Numbers of examples whose buffers stay, since a recorded program writes into them.
     """
 
-    LOOSE = 4  # kept beside the reserved ones
+    UNRESERVED = 4  # the most that are kept in addition
 
     def __init__(self) -> None:
         self.made: dict[int, Workspace] = {}
@@ -267,9 +266,9 @@ class Workspaces:
         """The buffers for m examples, made if they are not there."""
         found = self.made.pop(m, None)
         if found is None:
-            loose = [k for k in self.made if k not in self.reserved]
-            if len(loose) >= self.LOOSE:
-                del self.made[loose[0]]
+            unreserved = [k for k in self.made if k not in self.reserved]
+            if len(unreserved) >= self.UNRESERVED:
+                del self.made[unreserved[0]]
             found = make()
         self.made[m] = found
         return found

@@ -52,7 +52,7 @@ class RecordedForwards:
                 continue
             if ws is None or ws.m != m:
                 ws = net.workspace(m, train=False)
-            ws.A[0] = net.backend.lent(X[rows], net.dtype).T
+            ws.A[0] = net.backend.asarray_read_only(X[rows], net.dtype).T
             yield rows, net.forward(ws)
 
     def _recorded(self, net: DenseNet, m: int) -> RecordedForward:

@@ -11,7 +11,7 @@ import numpy as np
 from .._typing import Array, Program
 from ..backends.locks import in_turn
 from ..errors import ConfigError, DataError
-from ..maths.ledger import REDUCTIONS, Denominator, place
+from ..maths.ledger import REDUCTIONS, Denominator, split_scale
 from ..maths.losses import Loss
 from ..maths.normalization import part_sizes
 from ..maths.optimizers import Optimizer, get_optimizer
@@ -78,7 +78,7 @@ class TrainingStep:
         check_choice("penalty_over", penalty_over, ("examples", "none"))
         check_choice("reduction", reduction, REDUCTIONS)
         check_penalties(l1, l2, clip_norm)
-        place(one_over_m, None)  # rejects an unknown convention
+        split_scale(one_over_m, None)  # rejects an unknown convention
         if delta == "literal" and type(net.loss).literal_dAL is Loss.literal_dAL:
             raise ConfigError(f"loss {net.loss.name!r} has no literal_dAL; use delta='fused'")
         self.net, self.optimizer, self.schedule = net, get_optimizer(optimizer), get_schedule(schedule)
@@ -180,7 +180,9 @@ class TrainingStep:
             weights_sum = float(self.net.backend.to_host(self.net.backend.xp.sum(weights)))
         with self.net.backend.activate():
             self.load(self._table, [Denominator.of(self.reduction, m, weights_sum)])
-            self.net.kernels.advance(self._counters, self._table, self._values, hyper=self._hyper, value=self.value)
+            self.net.kernels.advance(
+                self._counters, self._table, self._values, step_scalars=self._hyper, value=self.value
+            )
             self._passes(X, Y, weights, micro_batch or m)
 
     @property
@@ -231,7 +233,7 @@ class TrainingStep:
         """A step that touches only buffers: advance, gather, gradient, penalty and, with ``update``, clip, update."""
 
         def step() -> None:
-            self.net.kernels.advance(self._counters, table, values, hyper=self._hyper, value=self.value)
+            self.net.kernels.advance(self._counters, table, values, step_scalars=self._hyper, value=self.value)
             batch.gather(self._counters)
             self._passes(batch.X, batch.Y, batch.weights, micro_batch or batch.m)
             self.penalty()
@@ -288,10 +290,10 @@ class TrainingStep:
     def _micro_batch(self, X: Array, Y: Array, weights: Array | None, start: int) -> None:
         net, m = self.net, X.shape[1]
         ws = self._workspace(m)
-        ws.place(start)
+        ws.set_offset(start)
         ws.A[0], ws.weights = X, weights
         Z = net.forward(ws)
-        early, late = place(self.one_over_m, self._inverse)
+        early, late = split_scale(self.one_over_m, self._inverse)
         net.kernels.output_delta(
             net.loss,
             self.delta,
@@ -369,7 +371,7 @@ class TrainingStep:
     def recover(self) -> None:
         """Bring back what :meth:`remember` kept last: parameters, running statistics, the optimizer's state, ``t``."""
         with self.net.backend.activate():
-            self._remembered.bring_back()
+            self._remembered.restore()
         self.t = self._remembered_t
 
     @in_turn

@@ -99,7 +99,7 @@ def check(
     run = _Run(net, X, y, sample_weight, device, kernels, dtype, seed, optimizer, settings)
     if epochs:
         run.m = min(batch_size or rows_and_batch(run.n, run.n)[1], run.n)
-    claim = claim_of(dtype, claim or (run.net.kernels.claim if dtype == "float32" else None))
+    claim = claim_of(dtype, claim or (run.net.kernels.precision if dtype == "float32" else None))
     wide = _in_float64(run.step, optimizer, settings) if steps > 1 else None
     report = _report(run, claim, *_take(run, claim, steps, micro_batch, wide))
     report.steps[0] = first + report.steps[0]

@@ -179,7 +179,7 @@ class Batches:
         """Put the rows where batches are gathered from."""
         backend = self.net.backend
         if self.share_with is None:
-            place = backend.asarray if self.copy else backend.lent
+            place = backend.asarray if self.copy else backend.asarray_read_only
             self.sources = [
                 None if rows is None else place(rows, dtype) for rows, dtype in zip(self.rows, self.dtypes, strict=True)
             ]

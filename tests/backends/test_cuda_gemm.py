@@ -120,11 +120,11 @@ class Attributes:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "claim"), [("float32", "fp32"), ("float32", "tf32"), ("bfloat16", "bf16"), ("float64", "")]
+    ("dtype", "precision"), [("float32", "fp32"), ("float32", "tf32"), ("bfloat16", "bf16"), ("float64", "")]
 )
-def test_descriptors_round_trip(library: ctypes.CDLL, dtype: str, claim: str) -> None:
+def test_descriptors_round_trip(library: ctypes.CDLL, dtype: str, precision: str) -> None:
     """What a plan wrote is what the library reads out of its own descriptors; no device is asked."""
-    compute = gemm.COMPUTE_TYPES[claim] if claim else 70
+    compute = gemm.COMPUTE_TYPES[precision] if precision else 70
     result = "float64" if dtype == "float64" else "float32"
     p = gemm.Product(dtype, result, 5, 7, 3, 1 << 20, 4, True, (1 << 20) + 64, 9, True, 1 << 21, 6, 0, False)
     plan, read = gemm.Plan(library, p, compute), Attributes(library)

@@ -153,7 +153,7 @@ def test_a_lower_precision_is_judged_as_what_it_claims_to_be(claim: str) -> None
     """Products of rounded factors pass as their claim, which the kernel set states itself, and fail as float32."""
     rng = np.random.default_rng(4)
     X, y = rng.standard_normal((40, 12)), rng.standard_normal((40, 2))
-    device = EmulatedBackend(claim=claim)
+    device = EmulatedBackend(precision=claim)
     net = DenseNet([12, 33, 9, 2], activation="tanh", loss="squared_error", device=device, kernels="cuda")
     report = parity.check(net, X, y, device=net.backend, kernels="cuda")
     assert report.ok, report.summary()
@@ -453,7 +453,7 @@ def test_what_is_said_is_what_falls_back(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize("settings", SETTINGS[:2])
 def test_the_scratch_is_foretold(settings: dict[str, Any], claim: str) -> None:
     epochs = build(settings, n=48)
-    kernels = epochs.step.net.kernels = CudaKernels(epochs.step.net.backend, EmulatedLauncher(claim=claim))
+    kernels = epochs.step.net.kernels = CudaKernels(epochs.step.net.backend, EmulatedLauncher(precision=claim))
     epochs = CapturedEpoch(epochs.step, epochs.batches, None)
     epochs.run(0)
     made = sum(x.nbytes for x in kernels._buffers.values())

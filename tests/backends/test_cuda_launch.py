@@ -15,7 +15,7 @@ from support.emulated_cuda import EmulatedBackend, obstacle
 from support.fake_cuda import FakeCublasLt, FakeCupy, Stream, fake_cuda
 
 from backprop_gpu.backends.cuda import gemm
-from backprop_gpu.backends.cuda.device import CLAIM_OF, CudaBackend
+from backprop_gpu.backends.cuda.device import PRECISION_OF, CudaBackend
 from backprop_gpu.backends.cuda.kernels import CudaKernels
 from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.backends.select import fastest_kernels, select
@@ -74,7 +74,7 @@ def test_a_claim_is_a_compute_type(stand_ins: tuple[FakeCupy, FakeCublasLt], ker
     used = {x["compute"] for x in library.table.values() if x["kind"] == "operation"}
     assert used == {compute}
     assert {p.factors for p in library.products} == {"bfloat16" if kernels == "cuda-bf16" else "float32"}
-    assert compute == gemm.COMPUTE_TYPES[CLAIM_OF[kernels]]
+    assert compute == gemm.COMPUTE_TYPES[PRECISION_OF[kernels]]
 
 
 def test_float64_has_no_claim(stand_ins: tuple[FakeCupy, FakeCublasLt]) -> None:
@@ -116,10 +116,10 @@ def test_the_fast_set_is_taken_by_name_alone(stand_ins: tuple[FakeCupy, FakeCubl
     backend = CudaBackend(0)
     assert fastest_kernels(backend)[0] == "reference"
     assert isinstance(backend.kernels("reference"), ReferenceKernels)
-    for kind, claim in CLAIM_OF.items():
+    for kind, precision in PRECISION_OF.items():
         kernels = backend.kernels(kind)
         assert isinstance(kernels, CudaKernels)
-        assert kernels.claim == claim
+        assert kernels.precision == precision
     with pytest.raises(DeviceError, match="kernels 'native' do not run on cupy:0"):
         backend.kernels("native")
 
@@ -133,5 +133,5 @@ def test_the_old_names_mean_the_new_ones(
 
 
 def test_configurations_may_name_it() -> None:
-    for kind in (*CLAIM_OF, "fused", "fused-tf32", "fused-bf16"):
+    for kind in (*PRECISION_OF, "fused", "fused-tf32", "fused-bf16"):
         assert Config.model_validate({"data": {"source": "digits"}, "kernels": kind}).kernels == kind

@@ -106,9 +106,9 @@ def test_a_little_room_is_always_there(monkeypatch):
 
 def test_rows_are_lent_where_they_can_be_read():
     backend, x = get_backend("numpy"), np.arange(12.0).reshape(3, 4)
-    assert backend.lent(x, "float64") is x
+    assert backend.asarray_read_only(x, "float64") is x
     for other, dtype in ((x, "float32"), (x[:, ::2], "float64"), (x.T, "float64"), (x.astype(">f8"), "float64")):
-        got = backend.lent(other, dtype)
+        got = backend.asarray_read_only(other, dtype)
         assert not np.shares_memory(got, other)
         assert got.flags.c_contiguous
         assert np.array_equal(got, other)

@@ -60,7 +60,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "global_norm": {"grad": (SIZE,), "norm": (1,), "factor": (1,)},
     "update": {"theta": (SIZE,), "grad": (SIZE,), "m": (SIZE,), "v": (SIZE,), "scalars": (2,), "factor": (1,)},
     "gather": {"source": (20, K), "order": (20,), "counters": (2,), "out": (M, K)},
-    "advance": {"counters": (2,), "table": (3, 5), "values": (3,), "hyper": (5,), "value": (1,)},
+    "advance": {"counters": (2,), "table": (3, 5), "values": (3,), "step_scalars": (5,), "value": (1,)},
 }
 # Axes of any extent.
 FREE = {("gather", "source"): 0, ("gather", "order"): 0, ("gather", "out"): 0, ("global_norm", "grad"): 0}

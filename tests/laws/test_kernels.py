@@ -255,14 +255,14 @@ def test_advance(bench: Bench) -> None:
         outputs = {
             "counters": np.array([k, 40 + k]),
             "values": values,
-            "hyper": bench.blank(5),
+            "step_scalars": bench.blank(5),
             "value": np.array([0.75], bench.dtype),
         }
         out = bench.run("advance", {"table": table}, outputs)
         same_bits(out["counters"], np.array([k + 1, 41 + k]))
         same_bits(out["values"], np.where(np.arange(3) == k, np.asarray(0.75, bench.dtype), values))
         same_bits(out["value"], np.zeros(1, bench.dtype))
-        same_bits(out["hyper"], table[k + 1])
+        same_bits(out["step_scalars"], table[k + 1])
 
 
 @pytest.mark.parametrize("case", cases())
@@ -271,12 +271,12 @@ def test_a_captured_program_runs_as_often_as_asked(bench: Bench) -> None:
     table = bench.put(bench.normal(np.random.default_rng(9), 4, 2))
     found = []
     for captured in (False, True):
-        counters, values, hyper, value = (
+        counters, values, step_scalars, value = (
             bench.put(x) for x in (np.array([-1, 6]), np.zeros(4), np.zeros(2), np.ones(1))
         )
 
         def program() -> None:
-            bench.kernels.advance(counters, table, values, hyper=hyper, value=value)  # noqa: B023
+            bench.kernels.advance(counters, table, values, step_scalars=step_scalars, value=value)  # noqa: B023
 
         if captured:
             replay = bench.kernels.capture(program)
@@ -285,7 +285,7 @@ def test_a_captured_program_runs_as_often_as_asked(bench: Bench) -> None:
         else:
             for _ in range(3):
                 program()
-        found.append([bench.get(x) for x in (counters, hyper)])
+        found.append([bench.get(x) for x in (counters, step_scalars)])
     for called, replayed in zip(*found, strict=True):
         same_bits(called, replayed)
 

@@ -22,7 +22,7 @@ from support.strict import to_host, to_strict
 from backprop_gpu.errors import ConfigError, DataError
 from backprop_gpu.maths.activations import ACTIVATIONS, Activation
 from backprop_gpu.maths.dense import dense, dense_vjp_bias, dense_vjp_input, dense_vjp_weights
-from backprop_gpu.maths.ledger import Denominator, place, weigh
+from backprop_gpu.maths.ledger import Denominator, split_scale, weigh
 from backprop_gpu.maths.losses import LOSSES, Loss
 
 FEW = settings(max_examples=60, derandomize=True, deadline=None)
@@ -71,7 +71,7 @@ class Net:
         self, X: Any, Y: Any, convention: str, inverse: float, weights: Any = None, seen: tuple[Any, ...] | None = None
     ) -> dict[str, Any]:
         """Every derivative by name; ``seen``: the forward results to start from."""
-        first, last = place(convention, inverse)
+        first, last = split_scale(convention, inverse)
         Z1, A1, Z2 = self.forward(np, X) if seen is None else seen
         dZ2 = self.loss.delta(np, Z2, Y)
         dZ2 = weigh(np, weights, dZ2)
@@ -179,10 +179,10 @@ def test_dense_on_array_api_strict_is_numpys(dtype: str) -> None:
 
 
 def test_place_names_one_factor() -> None:
-    assert place("early", 0.25) == (0.25, None)
-    assert place("late", 0.25) == (None, 0.25)
+    assert split_scale("early", 0.25) == (0.25, None)
+    assert split_scale("late", 0.25) == (None, 0.25)
     with pytest.raises(ConfigError, match=r"'early' or 'late', got 'latte' \(did you mean 'late'\?\)"):
-        place("latte", 0.25)
+        split_scale("latte", 0.25)
 
 
 def test_weigh_multiplies_columns_and_silences_weight_zero() -> None:

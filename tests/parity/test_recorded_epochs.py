@@ -100,17 +100,17 @@ def one_row_stale(honest: Any, self: Any, source: Any, order: Any, counters: Any
 
 
 def numbers_of(shift: int) -> Callable[..., None]:
-    def wrong(honest: Any, self: Any, counters: Any, table: Any, values: Any, *, hyper: Any, value: Any) -> None:
-        honest(self, counters, table, values, hyper=hyper, value=value)
-        hyper[...] = table[np.clip(int(counters[0]) + shift, 0, len(table) - 1)]
+    def wrong(honest: Any, self: Any, counters: Any, table: Any, values: Any, *, step_scalars: Any, value: Any) -> None:
+        honest(self, counters, table, values, step_scalars=step_scalars, value=value)
+        step_scalars[...] = table[np.clip(int(counters[0]) + shift, 0, len(table) - 1)]
 
     return wrong
 
 
 def put_away(at: Callable[[int, int], int]) -> Callable[..., None]:
-    def wrong(honest: Any, self: Any, counters: Any, table: Any, values: Any, *, hyper: Any, value: Any) -> None:
+    def wrong(honest: Any, self: Any, counters: Any, table: Any, values: Any, *, step_scalars: Any, value: Any) -> None:
         k, J, before = int(counters[0]), value[0], values.copy()
-        honest(self, counters, table, values, hyper=hyper, value=value)
+        honest(self, counters, table, values, step_scalars=step_scalars, value=value)
         values[...] = before
         if k >= 0:
             values[at(k, len(values))] = J
@@ -118,9 +118,11 @@ def put_away(at: Callable[[int, int], int]) -> Callable[..., None]:
     return wrong
 
 
-def cost_goes_on(honest: Any, self: Any, counters: Any, table: Any, values: Any, *, hyper: Any, value: Any) -> None:
+def cost_goes_on(
+    honest: Any, self: Any, counters: Any, table: Any, values: Any, *, step_scalars: Any, value: Any
+) -> None:
     J = value.copy()
-    honest(self, counters, table, values, hyper=hyper, value=value)
+    honest(self, counters, table, values, step_scalars=step_scalars, value=value)
     value[...] = J
 
 

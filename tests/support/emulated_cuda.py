@@ -106,8 +106,8 @@ class Tape:
 class EmulatedLauncher:
     """See ``backends.cuda.launch.Launcher``. ``backwards``: run blocks and threads from the last to the first."""
 
-    def __init__(self, *, backwards: bool = False, claim: str = "fp32") -> None:
-        self.backwards, self.claim = backwards, claim
+    def __init__(self, *, backwards: bool = False, precision: str = "fp32") -> None:
+        self.backwards, self.precision = backwards, precision
         self.graphs: list[Tape] = []
 
     def address(self, x: np.ndarray) -> int:
@@ -115,7 +115,7 @@ class EmulatedLauncher:
 
     def run(self, work: Call | Product) -> None:
         if isinstance(work, Product):
-            multiply(work, self.claim)
+            multiply(work, self.precision)
             return
         assert all(0 < size <= limit for size, limit in zip(work.grid, (2**31 - 1, 65_535), strict=True)), work
         slots = b"".join(x.tobytes() for x in packed(work))
@@ -127,17 +127,17 @@ class EmulatedLauncher:
         return self.graphs[-1]
 
 
-def factor(x: np.ndarray, claim: str) -> np.ndarray:
+def factor(x: np.ndarray, precision: str) -> np.ndarray:
     """The numbers that a product is made of: bfloat16 as float32, float32 rounded to tf32 (ties to even) if claimed."""
     if x.dtype == np.uint16:
         return (x.astype(np.uint32) << 16).view(np.float32)
-    if claim != "tf32" or x.dtype != np.float32:
+    if precision != "tf32" or x.dtype != np.float32:
         return x
     bits = np.ascontiguousarray(x).view(np.uint32)
     return ((bits + 0xFFF + (bits >> 13 & 1)) >> 13 << 13).astype(np.uint32).view(np.float32)
 
 
-def multiply(p: Product, claim: str = "fp32") -> None:
+def multiply(p: Product, precision: str = "fp32") -> None:
     """cuBLASLt's product, by NumPy, from addresses and leading dimensions."""
 
     def matrix(address: int, rows: int, columns: int, leading: int, dtype: str = p.factors) -> np.ndarray:
@@ -150,7 +150,7 @@ def multiply(p: Product, claim: str = "fp32") -> None:
     a = matrix(p.a, p.K, p.M, p.lda).T if p.transpose_a else matrix(p.a, p.M, p.K, p.lda)
     b = matrix(p.b, p.N, p.K, p.ldb).T if p.transpose_b else matrix(p.b, p.K, p.N, p.ldb)
     d = matrix(p.d, p.M, p.N, p.ldd, p.dtype)
-    result = np.matmul(factor(a, claim), factor(b, claim))
+    result = np.matmul(factor(a, precision), factor(b, precision))
     if p.alpha:
         result *= matrix(p.alpha, 1, 1, 1, p.dtype)[0, 0]
     d[...] = d + result if p.accumulate else result
@@ -162,9 +162,9 @@ GUARD = 256  # bytes on either side of an array; 0xFF is NaN to whoever reads it
 class EmulatedBackend(Backend):
     """NumPy whose CUDA kernels are the emulated ones."""
 
-    def __init__(self, *, backwards: bool = False, claim: str = "fp32") -> None:
+    def __init__(self, *, backwards: bool = False, precision: str = "fp32") -> None:
         super().__init__("numpy", np, reason="the CUDA kernels emulated on the host")
-        self.launcher = EmulatedLauncher(backwards=backwards, claim=claim)
+        self.launcher = EmulatedLauncher(backwards=backwards, precision=precision)
         self._guarded: list[weakref.ref[np.ndarray]] = []
 
     def asarray(self, host: Any, dtype: str | None = None) -> np.ndarray:

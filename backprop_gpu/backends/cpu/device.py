@@ -25,7 +25,7 @@ class CpuBackend(Backend):
     def __init__(self, reason: str) -> None:
         super().__init__("numpy", np, reason=reason)
 
-    def lent(self, host: np.ndarray, dtype: str) -> np.ndarray:
+    def asarray_read_only(self, host: np.ndarray, dtype: str) -> np.ndarray:
         return np.require(host, dtype, ["C", "A"])
 
     def zeros(self, shape: Sequence[int], dtype: str) -> np.ndarray:

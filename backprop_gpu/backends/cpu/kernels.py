@@ -366,13 +366,19 @@ class NativeKernels(RecordingKernels):
         self._run(f"gather_{source.dtype.name}", *arguments, nanoseconds=pass_time(out), examples=m)
 
     def advance(
-        self, counters: np.ndarray, table: np.ndarray, values: np.ndarray, *, hyper: np.ndarray, value: np.ndarray
+        self,
+        counters: np.ndarray,
+        table: np.ndarray,
+        values: np.ndarray,
+        *,
+        step_scalars: np.ndarray,
+        value: np.ndarray,
     ) -> None:
-        """values[k] <- value;  counters += 1;  value <- 0;  hyper <- table[counters[0]]."""
+        """values[k] <- value;  counters += 1;  value <- 0;  step_scalars <- table[counters[0]]."""
         if not _same_dtype(table, values):
-            self._python(super().advance, counters, table, values, hyper=hyper, value=value)
+            self._python(super().advance, counters, table, values, step_scalars=step_scalars, value=value)
             return
-        written = (whole(x, written=True) for x in (values, hyper, value))
+        written = (whole(x, written=True) for x in (values, step_scalars, value))
         self._run(f"advance_{table.dtype.name}", whole(counters, written=True), table, *written, table.shape[1])
 
 

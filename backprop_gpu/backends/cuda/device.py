@@ -18,7 +18,7 @@ from .probe import card_name, dotted
 from .transfers import RingTransfers
 
 # Kernel sets, with the precision that each claims for its products of float32 factors (parity checks it).
-CLAIM_OF = {"cuda": "fp32", "cuda-tf32": "tf32", "cuda-bf16": "bf16"}
+PRECISION_OF = {"cuda": "fp32", "cuda-tf32": "tf32", "cuda-bf16": "bf16"}
 
 
 def device_count() -> int:
@@ -31,7 +31,7 @@ def device_count() -> int:
 class CudaBackend(Backend):
     """One CUDA device through CuPy. CuPy's creation functions take no ``device``: they use the current one."""
 
-    kernel_sets = ("reference", *CLAIM_OF)
+    kernel_sets = ("reference", *PRECISION_OF)
 
     def __init__(self, index: int = 0, reason: str = "") -> None:
         import cupy
@@ -90,13 +90,13 @@ class CudaBackend(Backend):
         """``"reference"``, or ``"cuda"``: own kernels, cuBLASLt and CUDA graphs in float32, with
         products of factors rounded to tf32 or bf16 as ``"cuda-tf32"`` and ``"cuda-bf16"``. No card has run them yet.
         """
-        if kind not in CLAIM_OF:
+        if kind not in PRECISION_OF:
             return super().kernels(kind)
         from .kernels import CudaKernels
         from .launch import CupyLauncher
 
         with self.activate():
-            return with_argument_checks(CudaKernels)(self, CupyLauncher(self, CLAIM_OF[kind]))
+            return with_argument_checks(CudaKernels)(self, CupyLauncher(self, PRECISION_OF[kind]))
 
     def describe(self) -> dict[str, str]:
         """The card and its software: name, compute capability, memory, driver and runtime version."""

@@ -20,7 +20,7 @@ from ...errors import DeviceError, MissingDependencyError
 from ..protocol import Device
 
 WORKSPACE = 32 << 20  # bytes; what NVIDIA recommends for Hopper and later
-COMPUTE_TYPES = {"fp32": 68, "tf32": 77, "bf16": 68}  # cublasComputeType_t of float32 results, by claim
+COMPUTE_TYPES = {"fp32": 68, "tf32": 77, "bf16": 68}  # cublasComputeType_t of float32 results, by precision
 _TYPES = {"float32": 0, "float64": 1, "bfloat16": 14}  # cudaDataType_t
 _COMPUTE_64F = 70
 _POINTER_MODE_DEVICE = 1
@@ -199,10 +199,10 @@ class Plan:
 
 
 class CublasLt:
-    """Products on the current device, with a workspace of their own; ``claim``: a key of ``COMPUTE_TYPES``."""
+    """Products on the current device, with a workspace of their own; ``precision``: a key of ``COMPUTE_TYPES``."""
 
-    def __init__(self, device: Device, claim: str) -> None:
-        self.library, self.claim, self.device = load(), claim, device
+    def __init__(self, device: Device, precision: str) -> None:
+        self.library, self.precision, self.device = load(), precision, device
         self.handle = C.c_void_p()
         check(self.library.cublasLtCreate(C.byref(self.handle)), "cublasLtCreate")
         self._workspace = device.zeros((WORKSPACE,), "uint8")
@@ -214,7 +214,7 @@ class CublasLt:
         """Start a product on a stream."""
         key = (*p._replace(a=alignment(p.a), b=alignment(p.b), d=alignment(p.d), alpha=0, accumulate=False),)
         if key not in self._plans:
-            compute = COMPUTE_TYPES[self.claim] if p.dtype == "float32" else _COMPUTE_64F
+            compute = COMPUTE_TYPES[self.precision] if p.dtype == "float32" else _COMPUTE_64F
             self._plans[key] = Plan(self.library, p, compute)
             self._plans[key].choose(self.handle)
         plan, zero = self._plans[key], self._numbers[p.dtype].data.ptr

@@ -48,7 +48,7 @@ class CudaKernels(RecordingKernels):
 
     def workspace_bytes(self, spec: StepSpec) -> int | None:
         """Scratch, what is left to CuPy, and cuBLASLt's workspace."""
-        return plan.workspace_bytes(CudaKernels, self.claim, spec)
+        return plan.workspace_bytes(CudaKernels, self.precision, spec)
 
     # -- layers --------------------------------------------------------------------------------------------------
 
@@ -350,13 +350,13 @@ class CudaKernels(RecordingKernels):
         arguments = (*(self._address(x) for x in (source, order, counters)), stride, self._address(out))
         self._start(Call("gather", "float32", grid, (*arguments, rows, words, width)))
 
-    def advance(self, counters: Array, table: Array, values: Array, *, hyper: Array, value: Array) -> None:
-        """values[k] <- value;  counters += 1;  value <- 0;  hyper <- table[counters[0]]."""
+    def advance(self, counters: Array, table: Array, values: Array, *, step_scalars: Array, value: Array) -> None:
+        """values[k] <- value;  counters += 1;  value <- 0;  step_scalars <- table[counters[0]]."""
         if reason := CUDA.dtype_reason(dtype_name(table)):
             self._falls_back("advance", reason)
-            super().advance(counters, table, values, hyper=hyper, value=value)
+            super().advance(counters, table, values, step_scalars=step_scalars, value=value)
             return
-        numbers = (table.shape[1], values, values.shape[0], hyper, value)
+        numbers = (table.shape[1], values, values.shape[0], step_scalars, value)
         self._run("advance", table, (1, 1), counters, table, *numbers)
 
 

@@ -37,9 +37,9 @@ class Graph(Protocol):
 
 
 class Launcher(Protocol):
-    """A device that runs calls in order; ``claim``: the precision of its float32 products (``gemm.COMPUTE_TYPES``)."""
+    """Runs calls in order; ``precision``: that of its float32 products (``gemm.COMPUTE_TYPES``)."""
 
-    claim: str
+    precision: str
 
     def address(self, x: Array) -> int:
         """Where an array's first number is."""
@@ -60,14 +60,14 @@ def packed(call: Call) -> tuple[np.int64 | np.float64, ...]:
 
 
 class CupyLauncher:
-    """Calls through CuPy, products through cuBLASLt, on the current stream. ``claim``: see ``gemm``."""
+    """Calls through CuPy, products through cuBLASLt, on the current stream. ``precision``: see ``gemm``."""
 
-    def __init__(self, backend: Device, claim: str) -> None:
+    def __init__(self, backend: Device, precision: str) -> None:
         import cupy
 
-        self._cupy, self.claim = cupy, claim
+        self._cupy, self.precision = cupy, precision
         self._functions: dict[tuple[str, str], Any] = {}
-        self._products = CublasLt(backend, claim)
+        self._products = CublasLt(backend, precision)
 
     def address(self, x: Array) -> int:
         """Where an array's first number is."""

@@ -33,8 +33,8 @@ def dispatch_report(spec: StepSpec) -> list[KernelChoice]:
 class _NoDevice:
     """Launches nothing: what a rehearsal needs of a launcher."""
 
-    def __init__(self, claim: str) -> None:
-        self.claim = claim
+    def __init__(self, precision: str) -> None:
+        self.precision = precision
 
     def address(self, x: Any) -> int:
         return 0
@@ -46,6 +46,6 @@ class _NoDevice:
         raise NotImplementedError("a rehearsal records nothing")
 
 
-def workspace_bytes(kernels: Callable[..., Any], claim: str, spec: StepSpec) -> int:
+def workspace_bytes(kernels: Callable[..., Any], precision: str, spec: StepSpec) -> int:
     """Scratch, what is left to ``maths``, and cuBLASLt's workspace."""
-    return WORKSPACE + estimate_memory(kernels(ShapeBackend(), _NoDevice(claim)), spec, spec.operations())
+    return WORKSPACE + estimate_memory(kernels(ShapeBackend(), _NoDevice(precision)), spec, spec.operations())

@@ -25,7 +25,7 @@ class RecordingKernels(ReferenceKernels):
 
     def __init__(self, backend: Device, launcher: Launcher) -> None:
         super().__init__(backend)
-        self.launcher, self.claim = launcher, launcher.claim
+        self.launcher, self.precision = launcher, launcher.precision
         self.reasons: dict[str, str] = {}
         self._calls: list[Call | Product] | None = None
         self._buffers: dict[tuple[str, int, str], Array] = {}
@@ -54,7 +54,7 @@ class RecordingKernels(ReferenceKernels):
     def _product(self, a: Array, b: Array, out: Array, *, scale: Array = None, accumulate: bool = False) -> str | None:
         """out <- scale a b (+ out); the reason, and nothing done, if cuBLASLt does not take them as they lie."""
         left, right, result = (operand(x, self._address(x)) for x in (a, b, out))
-        if self.claim == "bf16" and dtype_name(out) == "float32":
+        if self.precision == "bf16" and dtype_name(out) == "float32":
             left, right = self._rounded("left", a, left), self._rounded("right", b, right)
         found = product(left, right, result, alpha=self._address(scale), accumulate=accumulate)
         if found is None:
