@@ -180,9 +180,8 @@ class TrainingStep:
             weights_sum = float(self.net.backend.to_host(self.net.backend.xp.sum(weights)))
         with self.net.backend.activate():
             self.load(self._table, [Denominator.of(self.reduction, m, weights_sum)])
-            self.net.kernels.advance(
-                self._counters, self._table, self._values, step_scalars=self._hyper, value=self.value
-            )
+            kernels, table, values = self.net.kernels, self._table, self._values
+            kernels.advance(self._counters, table, values, step_scalars=self._hyper, value=self.value)
             self._passes(X, Y, weights, micro_batch or m)
 
     @property
@@ -207,10 +206,9 @@ class TrainingStep:
 
     def numbers(self, k: int, D: Denominator) -> list[float]:
         """What the k-th step from now needs: 1/D, penalty strengths, the optimizer's scalars."""
-        inverse = D.inverse
-        over = inverse if self.penalty_over == "examples" else 1.0
+        over = D.inverse if self.penalty_over == "examples" else 1.0
         rate = self.optimizer.learning_rate * self.schedule.factor(self.t + k, self.total_steps)
-        return [inverse, self.l1 * over, self.l2 * over, *self.optimizer.numbers(self.t + k + 1, rate)]
+        return [D.inverse, self.l1 * over, self.l2 * over, *self.optimizer.numbers(self.t + k + 1, rate)]
 
     @property
     def terms(self) -> tuple[Any, ...]:
