@@ -25,6 +25,12 @@ constexpr int ACCUMULATORS = 20, STRIP_VECTORS = 4, TERMS = 256;
 // At most 12 rows, so that addresses stay in registers. 1 to 3 rows are taken FLAT_VECTORS wide, to have enough chains.
 constexpr int MAX_ROWS = 12, FLAT_ROWS = 3, FLAT_VECTORS = ACCUMULATORS / FLAT_ROWS;
 constexpr int tile_rows(int vectors) { return ACCUMULATORS / vectors < MAX_ROWS ? ACCUMULATORS / vectors : MAX_ROWS; }
+// So many rows by a transposed B are computed without packing it, so many vectors at a time that chains overlap. For not many
+// more it is packed in strips of a cache line, which costs least.
+constexpr bool FEW_REGISTERS = ACCUMULATORS < 16;
+constexpr int TRANSPOSED_ROWS = FEW_REGISTERS ? 3 : 4, PACKED_NARROW_ROWS = 31;
+constexpr int transposed_vectors(int64_t rows) { return (rows < TRANSPOSED_ROWS ? 4 : 2) * GROUP_BYTES / VECTOR_BYTES; }
+constexpr int LINE_VECTORS = 64 / VECTOR_BYTES < STRIP_VECTORS ? 64 / VECTOR_BYTES : STRIP_VECTORS;
 
 // The workspace: a strip of B, packed rows of A (for a second-level cache), parked sums.
 constexpr int64_t STRIP_BYTES = TERMS * FLAT_VECTORS * VECTOR_BYTES, ROWS_BYTES = 1 << 20, PARKED_BYTES = 4 << 20;
@@ -47,17 +53,20 @@ template <class T> struct Tile {
     int64_t b_term;  // in bytes
     const T* from;   // parked sums to begin with, or null: chains start from 0
     T* to;
-    int64_t to_row;  // stride in numbers
-    int last;        // lanes of each row's last vector that are stored
+    int64_t from_row, to_row;  // strides in numbers
+    int columns;     // so many are stored
+    int lines;       // of a transposed B, each a column
 };
 
-template <class T, int ROWS, int VECTORS> void compute_tile(const Tile<T>& t) {
-    Vector<T> sum[ROWS][VECTORS];
+// V: the type of the vectors, Vector<T> or Group<T>.
+template <class T, int ROWS, int VECTORS, class V> void compute_tile(const Tile<T>& t) {
+    constexpr int N = int(sizeof(V) / sizeof(T));
+    V sum[ROWS][VECTORS];
     if (t.from) {
         UNROLL for (int i = 0; i < ROWS; ++i)
-            UNROLL for (int j = 0; j < VECTORS; ++j) sum[i][j] = load(t.from + (i * VECTORS + j) * LANES<T>);
+            UNROLL for (int j = 0; j < VECTORS; ++j) sum[i][j] = load_as<V>(t.from + i * t.from_row + j * N);
     } else {
-        UNROLL for (int i = 0; i < ROWS; ++i) UNROLL for (int j = 0; j < VECTORS; ++j) sum[i][j] = Vector<T>{};
+        UNROLL for (int i = 0; i < ROWS; ++i) UNROLL for (int j = 0; j < VECTORS; ++j) sum[i][j] = V{};
     }
     // Four rows share a base register: base, base + row, base + 2 row, base + 3 row are x86 addresses.
     constexpr int BASES = (ROWS + 3) / 4;
@@ -70,13 +79,13 @@ template <class T, int ROWS, int VECTORS> void compute_tile(const Tile<T>& t) {
     __asm__("" : "+r"(row3));
     const int64_t a_term = t.a_term, b_term = t.b_term;
     for (int64_t p = t.k; p > 0; --p) {
-        Vector<T> x[VECTORS];
+        V x[VECTORS];
         UNROLL for (int j = 0; j < VECTORS; ++j) {
-            x[j] = load((const T*)b + j * LANES<T>);
+            x[j] = load_as<V>((const T*)b + j * N);
             if (ROWS > 1 && ROWS < 4) hold(x[j]);  // or GCC loads it again for each row
         }
         UNROLL for (int i = 0; i < ROWS; ++i) {
-            const Vector<T> factor = broadcast(*(const T*)(a[i / 4] + (i % 4 == 3 ? row3 : i % 4 * row)));
+            const V factor = *(const T*)(a[i / 4] + (i % 4 == 3 ? row3 : i % 4 * row)) - V{};  // x - 0 is x
             UNROLL for (int j = 0; j < VECTORS; ++j) sum[i][j] = fma(factor, x[j], sum[i][j]);
         }
         UNROLL for (int i = 0; i < BASES; ++i) a[i] += a_term;
@@ -84,21 +93,66 @@ template <class T, int ROWS, int VECTORS> void compute_tile(const Tile<T>& t) {
     }
     T* to = t.to;
     const int64_t to_row = t.to_row;
-    const int last = t.last;
+    const int last = t.columns - (VECTORS - 1) * N;
     UNROLL for (int i = 0; i < ROWS; ++i, to += to_row) {
-        UNROLL for (int j = 0; j < VECTORS - 1; ++j) store(to + j * LANES<T>, sum[i][j]);
-        T* end = to + (VECTORS - 1) * LANES<T>;
-        if (last == LANES<T>) store(end, sum[i][VECTORS - 1]);
+        UNROLL for (int j = 0; j < VECTORS - 1; ++j) store(to + j * N, sum[i][j]);
+        T* end = to + (VECTORS - 1) * N;
+        if (last == N) store(end, sum[i][VECTORS - 1]);
         else store(end, sum[i][VECTORS - 1], last);
+    }
+}
+
+// N lines, `ld` apart, of which there are `count` from here on; where there are fewer than N, the last one takes their place.
+template <class T, int N> INLINE void find_lines(const T* (&lines)[N], const T* first, int64_t count, int64_t ld) {
+    UNROLL for (int i = 0; i < N; ++i) lines[i] = first + least(i, count - 1) * ld;
+}
+
+// The same where B is transposed, so that each of its lines belongs to a column of C: it is transposed in registers.
+template <class T, int ROWS, int VECTORS> void compute_transposed_tile(const Tile<T>& t) {
+    constexpr int G = GROUP<T>, P = PIECE<T>, GROUPS = VECTORS * VECTOR_BYTES / GROUP_BYTES;
+    const int columns = t.columns;
+    const T* lines[GROUPS * G];
+    find_lines(lines, t.b, t.lines, t.b_term / int64_t(sizeof(T)));
+    Group<T> sum[ROWS][GROUPS];
+    UNROLL for (int i = 0; i < ROWS; ++i)
+        UNROLL for (int j = 0; j < GROUPS; ++j) sum[i][j] = t.from ? load_as<Group<T>>(t.from + i * t.from_row + j * G) : Group<T>{};
+    const char* a = (const char*)t.a;
+    int64_t p = 0;
+    for (; p + P <= t.k; p += P, a += P * t.a_term)
+        UNROLL for (int j = 0; j < GROUPS; ++j) {
+            Group<T> x[P];
+            load_transposed(lines + j * G, p, x);
+            UNROLL for (int l = 0; l < P; ++l)
+                UNROLL for (int i = 0; i < ROWS; ++i)
+                    sum[i][j] = fma(*(const T*)(a + i * t.a_row + l * t.a_term) - Group<T>{}, x[l], sum[i][j]);
+        }
+    for (; p < t.k; ++p, a += t.a_term)
+        UNROLL for (int j = 0; j < GROUPS; ++j) {
+            Group<T> x;
+            UNROLL for (int l = 0; l < G; ++l) x[l] = lines[j * G + l][p];
+            UNROLL for (int i = 0; i < ROWS; ++i) sum[i][j] = fma(*(const T*)(a + i * t.a_row) - Group<T>{}, x, sum[i][j]);
+        }
+    T* to = t.to;
+    for (int i = 0; i < ROWS; ++i, to += t.to_row) {
+        if (columns == GROUPS * G) {
+            UNROLL for (int j = 0; j < GROUPS; ++j) store(to + j * G, sum[i][j]);
+        } else {
+            UNROLL for (int j = 0; j < GROUPS; ++j)
+                UNROLL for (int l = 0; l < G; ++l)
+                    if (j * G + l < columns) to[j * G + l] = sum[i][j][l];
+        }
     }
 }
 
 template <class T> using TileFunction = void (*)(const Tile<T>&);
 
-// Functions for tiles of 1, 2, ... rows.
-template <class T, int VECTORS, int... I> INLINE const TileFunction<T>* tile_functions(Indices<I...>) {
-    static constexpr TileFunction<T> functions[] = {compute_tile<T, I + 1, VECTORS>...};
+// Functions for tiles of 1, 2, ... rows; narrow ones are one group wide.
+template <class T, int VECTORS, class V = Vector<T>, int... I> INLINE const TileFunction<T>* tile_functions(Indices<I...>) {
+    static constexpr TileFunction<T> functions[] = {compute_tile<T, I + 1, VECTORS, V>...};
     return functions;
+}
+template <class T> INLINE const TileFunction<T>* narrow_tile_functions() {
+    return tile_functions<T, 1, Group<T>>(typename IndicesUpTo<tile_rows(1)>::Type());
 }
 template <class T, int VECTORS = STRIP_VECTORS> INLINE const TileFunction<T>* tile_functions(int64_t vectors) {
     if (vectors == VECTORS) return tile_functions<T, VECTORS>(typename IndicesUpTo<tile_rows(VECTORS)>::Type());
@@ -106,7 +160,19 @@ template <class T, int VECTORS = STRIP_VECTORS> INLINE const TileFunction<T>* ti
     return tile_functions<T, FLAT_VECTORS>(typename IndicesUpTo<FLAT_ROWS>::Type());
 }
 
-// to <- op(from), rows x columns; rows of `to` are filled with 0 to whole vectors.
+// The function for so many rows and vectors of a transposed B.
+template <class T, int ROWS, int VECTORS = transposed_vectors(ROWS)> INLINE TileFunction<T> transposed_tile_of(int64_t vectors) {
+    if constexpr (VECTORS > 1)
+        if (vectors < VECTORS) return transposed_tile_of<T, ROWS, VECTORS - 1>(vectors);
+    return compute_transposed_tile<T, ROWS, VECTORS>;
+}
+template <class T, int ROWS = TRANSPOSED_ROWS> INLINE TileFunction<T> transposed_tile(int64_t rows, int64_t vectors) {
+    if constexpr (ROWS > 1)
+        if (rows < ROWS) return transposed_tile<T, ROWS - 1>(rows, vectors);
+    return transposed_tile_of<T, ROWS>(vectors);
+}
+
+// to <- op(from), rows x columns; rows of `to` are filled to whole vectors, with whatever numbers.
 template <class T> void pack(bool transposed, int64_t rows, int64_t columns, const T* from, int64_t ld, T* to) {
     constexpr int N = LANES<T>;
     const int64_t whole = columns / N * N, width = whole_vectors(columns, N) * N;
@@ -117,18 +183,19 @@ template <class T> void pack(bool transposed, int64_t rows, int64_t columns, con
         }
         return;
     }
-    for (int64_t j = 0; j < columns; j += N)
-        for (int64_t i = 0; i < rows; i += N) {
-            const int lanes = int(least(columns - j, N)), depth = int(least(rows - i, N));
-            Vector<T> square[N];
-            UNROLL for (int l = 0; l < N; ++l) {
-                const T* line = from + (j + l) * ld + i;
-                square[l] = l >= lanes ? Vector<T>{} : depth == N ? load(line) : load(line, depth);
-            }
-            transpose(square);
-            UNROLL for (int l = 0; l < N; ++l)
-                if (l < depth) store(to + (i + l) * width + j, square[l]);
+    constexpr int G = GROUP<T>, P = PIECE<T>;
+    for (int64_t j = 0; j < width; j += G) {
+        const T* lines[G];
+        find_lines(lines, from + j * ld, columns - j, ld);
+        int64_t i = 0;
+        for (; i + P <= rows; i += P) {
+            Group<T> places[P];
+            load_transposed(lines, i, places);
+            UNROLL for (int l = 0; l < P; ++l) store(to + (i + l) * width + j, places[l]);
         }
+        for (; i < rows; ++i)
+            for (int l = 0; l < G; ++l) to[i * width + j + l] = lines[l][i];
+    }
 }
 
 template <class T> struct Product {
@@ -196,12 +263,14 @@ void multiply_strip(const Product<T>& x, const Stretch<T>& s, int64_t j, int64_t
     constexpr int64_t N = LANES<T>, SIZE = sizeof(T);
     const int64_t width = vectors * N, most_rows = vectors == FLAT_VECTORS ? FLAT_ROWS : tile_rows(int(vectors));
     const T* const b = x.b_transposed ? x.B + (s.j0 + j) * x.ldb + s.p0 : x.B + s.p0 * x.ldb + s.j0 + j;
-    Tile<T> tile = {s.terms, s.a, s.a_row * SIZE, s.a_term * SIZE, b, x.ldb * SIZE, nullptr, nullptr, 0, 0};
-    if (x.b_transposed || s.pack_b || columns < width) {
+    const bool in_registers = x.b_transposed && s.rows <= TRANSPOSED_ROWS;
+    const int64_t computed = columns <= GROUP<T> && !in_registers ? GROUP<T> : width;  // columns of a tile
+    Tile<T> tile = {s.terms, s.a, s.a_row * SIZE, s.a_term * SIZE, b, x.ldb * SIZE, nullptr, nullptr, width, 0, 0, int(columns)};
+    if (!in_registers && (x.b_transposed || s.pack_b || columns < computed)) {
         pack(x.b_transposed, s.terms, columns, b, x.ldb, (T*)x.workspace);
         tile.b = (T*)x.workspace, tile.b_term = width * SIZE;
     }
-    const TileFunction<T>* const functions = tile_functions<T>(vectors);
+    const TileFunction<T>* const functions = computed < N ? narrow_tile_functions<T>() : tile_functions<T>(vectors);
     alignas(64) T sum[ACCUMULATORS * N];
     for (int64_t i = 0, rows; i < s.rows; i += rows, parked += rows * width) {
         rows = next_piece(s.rows - i, most_rows);
@@ -219,12 +288,19 @@ void multiply_strip(const Product<T>& x, const Stretch<T>& s, int64_t j, int64_t
         tile.from = s.begins ? nullptr : slot;
         tile.to = s.to_c ? c : s.to_parked ? slot : sum;
         tile.to_row = s.to_c ? x.c_row : width;
-        tile.last = int(s.to_c ? N - width + columns : N);
-        functions[rows - 1](tile);
+        tile.columns = int(s.to_c ? columns : computed);
+        in_registers ? transposed_tile<T>(rows, vectors)(tile) : functions[rows - 1](tile);
         if (s.to_c || s.to_parked) continue;
         if (s.last) finish_tile(x, s, sum, parked, rows, columns, c, x.c_row, x.c_column);
         else finish_tile(x, s, sum, parked, rows, width, slot, width, 1);
     }
+}
+
+// How wide the next strip is, when so many vectors of columns are left.
+INLINE int64_t strip_vectors(bool b_transposed, int64_t rows, int64_t left) {
+    if (b_transposed && rows <= TRANSPOSED_ROWS) return least(left, transposed_vectors(rows));
+    if (b_transposed && rows <= PACKED_NARROW_ROWS) return least(left, LINE_VECTORS);
+    return rows <= FLAT_ROWS && left >= FLAT_VECTORS ? FLAT_VECTORS : next_piece(left, STRIP_VECTORS);
 }
 
 template <class T> void multiply_stretch(const Product<T>& x, Stretch<T>& s, bool pack_a) {
@@ -244,8 +320,7 @@ template <class T> void multiply_stretch(const Product<T>& x, Stretch<T>& s, boo
     }
     T* parked = (T*)(x.workspace + STRIP_BYTES + ROWS_BYTES);
     for (int64_t j = 0; j < s.columns;) {
-        const int64_t left = whole_vectors(s.columns - j, N);
-        const int64_t vectors = s.rows <= FLAT_ROWS && left >= FLAT_VECTORS ? FLAT_VECTORS : next_piece(left, STRIP_VECTORS);
+        const int64_t vectors = strip_vectors(x.b_transposed, s.rows, whole_vectors(s.columns - j, N));
         const int64_t columns = least(s.columns - j, vectors * N);
         multiply_strip(x, s, j, columns, vectors, parked);
         j += columns, parked += s.rows * vectors * N;
@@ -299,10 +374,11 @@ void gemm_blocked(bool a_transposed, bool b_transposed, int64_t n, int64_t m, in
     char* const work = (char*)workspace;
     Product<T> x = {a_transposed, b_transposed, n, m, k, alpha, A, lda, B, ldb, accumulate, C, ldc, 1, block, work};
     // Columns that leave most of a vector empty are computed as rows of C^T = op(B)^T op(A)^T where that is less work: vector
-    // operations for each term saved, those that transpose A included, against one scalar store a number.
-    const int64_t tail = m % LANES<T>, first = m - tail;
-    const int64_t saved = n - (a_transposed ? 0 : n / 3) - tail * whole_vectors(n, LANES<T>);
-    if (tail && k * saved > 2 * n * tail + 200) {
+    // operations for each term saved, those that transpose A included, against one scalar store a number. (Measured: a
+    // group's cost 0.6 of a vector's.)
+    const int64_t tail = m % LANES<T>, first = m - tail, direct = VECTOR_BYTES > GROUP_BYTES && m <= GROUP<T> ? 3 * n / 5 : n;
+    const int64_t saved = direct - (tail + (a_transposed ? 1 : 2)) * whole_vectors(n, LANES<T>);
+    if (tail && 2 * k * saved + 400 > 3 * n * tail) {
         x.m = first;
         if (first) multiply(x);
         B += b_transposed ? first * ldb : first, C += first;

@@ -100,6 +100,37 @@ template <int... I> struct Indices {};
 template <int N, int... I> struct IndicesUpTo : IndicesUpTo<N - 1, N - 1, I...> {};
 template <int... I> struct IndicesUpTo<0, I...> { typedef Indices<I...> Type; };
 
+// Groups, of 32 bytes at most, for what is no faster in wider vectors: few columns, and transposing. Shuffles within 16 bytes,
+// a piece, are the cheapest.
+constexpr int GROUP_BYTES = VECTOR_BYTES < 32 ? VECTOR_BYTES : 32;
+template <class T> struct GroupType { typedef T Type __attribute__((vector_size(GROUP_BYTES))); };
+template <class T> using Group = typename GroupType<T>::Type;
+template <class T> constexpr int GROUP = GROUP_BYTES / int(sizeof(T));
+template <class T> constexpr int PIECE = 16 / int(sizeof(T));
+
+template <class V> INLINE V load_as(const void* from) {
+    V x;
+    __builtin_memcpy(&x, from, sizeof x);
+    return x;
+}
+
+#if defined(__AVX512F__)
+INLINE void store(float* to, Group<float> x) { _mm256_storeu_ps(to, x); }
+INLINE void store(double* to, Group<double> x) { _mm256_storeu_pd(to, x); }
+INLINE void store(float* to, Group<float> x, int count) { _mm256_mask_storeu_ps(to, __mmask8(first_lanes(count)), x); }
+INLINE void store(double* to, Group<double> x, int count) { _mm256_mask_storeu_pd(to, __mmask8(first_lanes(count)), x); }
+INLINE Group<float> fma(Group<float> a, Group<float> b, Group<float> c) { return _mm256_fmadd_ps(a, b, c); }
+INLINE Group<double> fma(Group<double> a, Group<double> b, Group<double> c) { return _mm256_fmadd_pd(a, b, c); }
+#endif
+#if defined(__AVX2__)
+INLINE Group<float> two_pieces(const float* x, const float* y) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x)), _mm_loadu_ps(y), 1);
+}
+INLINE Group<double> two_pieces(const double* x, const double* y) { return (Group<double>)two_pieces((const float*)x, (const float*)y); }
+#else
+template <class T> INLINE Group<T> two_pieces(const T* x, const T*) { return load_as<Group<T>>(x); }
+#endif
+
 // In each pair of runs of WIDTH lanes, the second run of x is exchanged with the first of y.
 template <int WIDTH, class V, int... I> INLINE void exchange(V& x, V& y, Indices<I...>) {
     constexpr int N = sizeof...(I);
@@ -108,11 +139,18 @@ template <int WIDTH, class V, int... I> INLINE void exchange(V& x, V& y, Indices
     x = first;
 }
 
-// Transposes a square, N vectors of N lanes: its quarters change places, then the quarters of each quarter, and so on.
+// Transposes squares of N numbers that lie side by side in N vectors: their quarters change places, then the quarters of each
+// quarter, and so on.
 template <int N, int WIDTH = N / 2, class V> INLINE void transpose(V (&rows)[N]) {
     UNROLL for (int i = 0; i < N; ++i)
-        if (!(i & WIDTH)) exchange<WIDTH>(rows[i], rows[i + WIDTH], typename IndicesUpTo<N>::Type());
+        if (!(i & WIDTH)) exchange<WIDTH>(rows[i], rows[i + WIDTH], typename IndicesUpTo<int(sizeof(V) / sizeof(rows[0][0]))>::Type());
     if constexpr (WIDTH > 1) transpose<N, WIDTH / 2>(rows);
+}
+
+// The numbers at + 0, 1, ... of each of GROUP lines: those at one place in a vector.
+template <class T> INLINE void load_transposed(const T* const* lines, int64_t at, Group<T> (&places)[PIECE<T>]) {
+    UNROLL for (int i = 0; i < PIECE<T>; ++i) places[i] = two_pieces(lines[i] + at, lines[GROUP<T> - PIECE<T> + i] + at);
+    transpose(places);
 }
 
 }  // namespace
