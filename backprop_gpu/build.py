@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,24 @@ from .maths.losses import get_loss
 from .network.custom import Custom
 from .network.dense_net import DenseNet
 from .network.model_file import Extras, load_model, save_model
+from .network.state import State, check_same, plain, take
 from .rows import fingerprint, read_rows
 from .rows import read_split as read_split
-from .run_folder import HISTORY_FILE, METRICS_FILE, MODEL_FILE, beside_the_model, check_run_dir, make_run_dir, save_run
+from .run_folder import (
+    CHECKPOINTS,
+    HISTORY_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    anchored,
+    beside_the_model,
+    config_of,
+    find_run,
+    make_run_dir,
+    save_run,
+    write_config,
+)
 from .training.callbacks import Callback, Epoch, JsonLines, to_json
+from .training.checkpoint import BEST_FILE, Checkpoint, checkpoints_in, load_checkpoint
 from .training.early_stopping import EarlyStopping
 from .training.history import History
 from .training.metrics import confusion_matrix, default_metrics, evaluate
@@ -301,32 +316,130 @@ class _TrainingScores(Callback):
 
 
 def run(
-    experiment: Experiment, run_dir: str | os.PathLike[str] | None = None, callbacks: Sequence[Callback] = ()
+    experiment: Experiment,
+    run_dir: str | os.PathLike[str] | None = None,
+    callbacks: Sequence[Callback] = (),
+    *,
+    resume: bool = False,
+    allow_change: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
     """Train, judge on the test rows, and write the run folder; after Ctrl-C it holds model and history, no scores.
 
-    ``run_dir`` must not exist yet; None: runs/NAME-TIME.
+    Parameters
+    ----------
+    experiment : Experiment
+    run_dir : path, optional
+        Must not exist yet; None: runs/NAME-TIME.
+    callbacks : sequence of Callback
+    resume : bool, default False
+        ``run_dir`` holds a run, which goes on from its newest checkpoint, or starts if it has none.
+    allow_change : bool, default False
+        Go on with another configuration or other data, as far as ``Trainer.fit`` can.
+    say : callable
+        Told from where it goes on.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is used by another run, or the configuration or the data are not those of the checkpoint.
+    CheckpointError, NonFiniteError
+        If something cannot be written or read, or training diverges; says what the folder holds.
     """
-    model, config = experiment.model, experiment.config
-    pre, dtype = model.preprocessor, model.net.dtype
-    X, y = pre.transform(experiment.train, dtype), pre.encode_target(experiment.train, dtype)
-    validation, test = experiment.validation, experiment.test
-    held_out = None if validation is None else (pre.transform(validation, dtype), pre.encode_target(validation, dtype))
-    if test is not None:  # what is wrong with its rows is found now, not after the training
-        pre.transform(test, dtype), pre.encode_target(test, dtype)
-    verified = [] if not config.verify else [_verified(experiment, X, y)]
-    run_dir = make_run_dir(config, run_dir)
-    trainer = experiment.trainer
+    data = _encoded(experiment)
+    verified = [] if not experiment.config.verify else [_verified(experiment, *data[0])]
+    if not resume or run_dir is None:
+        run_dir = make_run_dir(experiment.config, run_dir)
+    checkpoint = _checkpoint(experiment, Path(run_dir) / CHECKPOINTS)
+    if resume or experiment.config.checkpoint is not None:
+        checkpoint.claim()
+    try:
+        state = None
+        if resume:
+            state = _state_of(checkpoint, allow_change, say)
+            write_config(Path(run_dir), experiment.config)
+        written = [] if experiment.config.checkpoint is None else [checkpoint]
+        return _run(experiment, Path(run_dir), data, [*written, *callbacks], (state, allow_change), verified)
+    except KeyboardInterrupt as stop:
+        if checkpoint.folder.is_dir() and checkpoints_in(checkpoint.folder):
+            stop.args = (*stop.args, f"to go on: backprop-gpu train --resume {shlex.quote(str(run_dir))}")
+        raise
+    finally:
+        checkpoint.release()
+
+
+Rows = tuple[np.ndarray, np.ndarray]
+
+
+def _encoded(experiment: Experiment) -> tuple[Rows, Rows | None]:
+    """Training and validation rows as the network takes them; what is wrong with test rows is found here too."""
+    pre, dtype = experiment.model.preprocessor, experiment.model.net.dtype
+    train, validation, _ = (
+        None if table is None else (pre.transform(table, dtype), pre.encode_target(table, dtype))
+        for table in (experiment.train, experiment.validation, experiment.test)
+    )
+    assert train is not None, "there are training rows"
+    return train, validation
+
+
+def _checkpoint(experiment: Experiment, folder: Path) -> Checkpoint:
+    """What writes this run's checkpoints, with all that must be the same when it goes on."""
+    same = {"config": anchored(experiment.config).model_dump(), "test_rows": experiment.model.test_rows}
+    c = experiment.config.checkpoint
+    return Checkpoint(folder, more={"run": plain(same)}, **({} if c is None else c.model_dump()))
+
+
+# What may be another where a run goes on: where and how fast it runs, what is written meanwhile.
+_FREE = ("name", "device", "kernels", "verify", "checkpoint")
+
+
+def _state_of(checkpoint: Checkpoint, allow_change: bool, say: Callable[[str], None]) -> State | None:
+    """The state from which a run goes on; None: from the start.
+
+    Raises
+    ------
+    ConfigError
+        If it is of another configuration or other test rows, unless that is allowed; names the setting.
+    """
+    if not checkpoints_in(checkpoint.folder) and not (checkpoint.folder / BEST_FILE).is_file():
+        say("there is no checkpoint yet: the run starts from the beginning")
+        return None
+    tree, path = load_checkpoint(checkpoint.folder)
+    there, here = take(tree, "checkpoint.run", dict), checkpoint.more["run"]
+    if not allow_change:
+        old, new = (
+            {key: value for key, value in take(run, "run.config", dict).items() if key not in _FREE}
+            for run in (there, here)
+        )
+        for each in (old, new):
+            each["training"] = {k: v for k, v in take(each, "run.training", dict).items() if k != "data_on"}
+        check_same(old, new, "", fix="give --allow-change")
+        check_same(there.get("test_rows"), here["test_rows"], "the digest of the test rows", fix="give --allow-change")
+    say(f"goes on from {path}")
+    return dict(take(tree, "checkpoint.fit", dict))
+
+
+def _run(
+    experiment: Experiment,
+    run_dir: Path,
+    data: tuple[Rows, Rows | None],
+    callbacks: Sequence[Callback],
+    resume: tuple[State | None, bool],
+    verified: list[str],
+) -> Outcome:
+    """:func:`run` in its folder."""
+    model, config, trainer = experiment.model, experiment.config, experiment.trainer
+    (X, y), held_out = data
     scored = [] if held_out is None else [_TrainingScores(X, y, len(held_out[0]))]
     trainer.callbacks = [*scored, JsonLines(run_dir / HISTORY_FILE), *callbacks, *trainer.callbacks]
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # the trainer says in one line that a run diverged
-            history = trainer.fit(X, y, validation=held_out)
-    except KeyboardInterrupt:
-        if not trainer.history.epochs:
-            raise
-        save_run(run_dir, config, model.save, trainer.history.epochs)
-        raise KeyboardInterrupt(f"{run_dir} holds the weights of epoch {trainer.history.best_epoch}") from None
+            history = trainer.fit(X, y, validation=held_out, resume=resume[0], allow_change=resume[1])
+    except KeyboardInterrupt as stop:
+        if trainer.history.epochs:
+            save_run(run_dir, config, model.save, trainer.history.epochs)
+            stop.args = (f"{run_dir} holds the weights of epoch {trainer.history.best_epoch}",)
+        raise
     except NonFiniteError as error:
         epoch = trainer.history.best_epoch
         with np.errstate(all="ignore"):
@@ -390,11 +503,18 @@ def train(
     run_dir: str | os.PathLike[str] | None = None,
     device: str | None = None,
     progress: bool = True,
+    resume: str | os.PathLike[str] | None = None,
+    allow_change: bool = False,
 ) -> Outcome:
-    """The whole of ``backprop-gpu train`` from Python: read, train, judge, write the run folder."""
+    """The whole of ``backprop-gpu train`` from Python: read, train, judge, write the run folder.
+
+    ``resume``: the folder of a run that was interrupted, or "auto" for ``run_dir`` if there is a run in it. Without a
+    ``config`` it is the run's own.
+    """
+    found = find_run(resume, run_dir)
     if isinstance(config, Config):
         loaded = config if device is None else config.model_copy(update={"device": device})
     else:
-        loaded = load_config(config, overrides, device=device)
-    check_run_dir(run_dir)
-    return run(prepare(loaded, progress=progress), run_dir)
+        loaded = load_config(config_of(found, resume, config), overrides, device=device)
+    experiment = prepare(loaded, progress=progress)
+    return run(experiment, found or run_dir, resume=found is not None, allow_change=allow_change)

@@ -1,6 +1,7 @@
 """``backprop-gpu``: train, evaluate, predict, explain, gradcheck, parity, devices, config.
 
-Exit codes: 0 done; 1 a check failed; 2 the input or the device is not usable, in one line; 130 interrupted.
+Exit codes: 0 done; 1 a check failed; 2 the input or the device is not usable, in one line; 130 interrupted (SIGINT);
+143 terminated (SIGTERM).
 """
 
 from __future__ import annotations
@@ -18,10 +19,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .cli_explain import add_explain
 from .cli_models import TAB, add_device, add_evaluate, add_predict, set_output
 from .cli_parity import add_parity
-from .errors import BackpropError, CheckpointError, ConfigError
+from .errors import BackpropError, CheckpointError, ConfigError, Stopped
 
 if TYPE_CHECKING:
     from .build import Outcome
+
+INTERRUPTED = 130
+_SIGNALS = (
+    "SIGINT (Ctrl-C) and SIGTERM: the step is finished, a checkpoint is written, and the exit code is 130 or 143; a "
+    "second one ends the process at once. SIGUSR1: a checkpoint is written and training goes on."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,8 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return 141
     except KeyboardInterrupt as stop:
-        print("; ".join(["backprop-gpu: interrupted", *map(str, stop.args)]), file=sys.stderr)
-        return 130
+        code = stop.exit_code if isinstance(stop, Stopped) else INTERRUPTED
+        word = "interrupted" if code == INTERRUPTED else "terminated"
+        print("; ".join([f"backprop-gpu: {word}", *map(str, stop.args)]), file=sys.stderr)
+        return code
     except (BackpropError, OSError, MemoryError) as error:
         if isinstance(error, OSError) and not isinstance(error, BackpropError):
             _drop_output()
@@ -109,9 +118,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    train = commands.add_parser("train", help="train a network and leave a run folder")
+    train = commands.add_parser("train", help="train a network and leave a run folder", epilog=_SIGNALS)
     _add_config(train)
     train.add_argument("--run-dir", metavar="DIR", help="where the run goes (default: runs/NAME-TIME)")
+    told = "go on with the run in this folder; auto: with that in --run-dir if there is one, else start it"
+    train.add_argument("--resume", metavar="RUN|auto", help=told)
+    told = "with --resume: go on although the configuration or the data are others"
+    train.add_argument("--allow-change", action="store_true", help=told)
     train.add_argument("--verify", action="store_true", help="judge a step on this device before and after (parity)")
     train.add_argument("--quiet", action="store_true", help="print the run folder alone: no progress, no tables")
     train.set_defaults(command=_train)
@@ -177,12 +190,16 @@ def _load_config(options: argparse.Namespace) -> Any:
 def _train(options: argparse.Namespace) -> int:
     from .build import prepare, run
     from .report.curve import draw_curve
-    from .run_folder import check_run_dir
+    from .run_folder import config_of, find_run
+    from .training.signals import Signals
 
     if options.verify:
         options.set.append("verify=true")
+    if options.allow_change and options.resume is None:
+        raise ConfigError("--allow-change is about a run that goes on; name it: --resume RUN")
+    found = find_run(options.resume, options.run_dir)
+    options.config = config_of(found, options.resume, options.config)
     config = _load_config(options)
-    check_run_dir(options.run_dir)
     experiment = prepare(config, progress=not options.quiet)
     if not options.quiet:
         net = experiment.model.net
@@ -190,7 +207,18 @@ def _train(options: argparse.Namespace) -> int:
         if experiment.why_task:
             print(f"task: {experiment.config.data.task}, since {experiment.why_task}; else set data.task")
         print(f"device: {net.backend.name} ({_in_short(net.backend.reason)})")
-    outcome = run(experiment, options.run_dir)
+    signals = Signals()
+    try:
+        outcome = run(
+            experiment,
+            found or options.run_dir,
+            [signals],
+            resume=found is not None,
+            allow_change=options.allow_change,
+            say=(lambda line: None) if options.quiet else print,
+        )
+    finally:
+        signals.restore()
     history, picture = outcome.history, outcome.run_dir / "curve.png"
     try:
         drawn = draw_curve(history.epochs, history.best_epoch, picture, f"{config.name}: {outcome.run_dir.name}")

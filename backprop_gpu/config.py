@@ -178,6 +178,18 @@ class TrainingConfig(_Section):
     metrics: list[Literal[tuple(METRICS)]] | None = Field(None, description="default: those of the task")  # type: ignore[valid-type]
 
 
+class CheckpointConfig(_Section):
+    """When the state of the run is written to its folder, from where ``train --resume`` goes on."""
+
+    every_steps: int | None = Field(None, ge=1, description="write after so many optimizer steps")
+    every_epochs: int | None = Field(None, ge=1, description="write after so many epochs")
+    every_seconds: float | None = Field(
+        None, gt=0.0, description="write after so many seconds; default: 60, if neither steps nor epochs are given"
+    )
+    keep: int = Field(2, ge=1, description="how many of the newest are kept")
+    keep_best: bool = Field(False, description="keep the state after the epoch that was best on validation rows too")
+
+
 _LEDGER = {
     "delta": (Literal["fused", "literal"], "fused"),
     "one_over_m": (Literal["early", "late"], "early"),
@@ -216,6 +228,7 @@ class Config(_Section):
     optimizer: _OptimizerChoice = Field("adam", validate_default=True)
     schedule: _ScheduleChoice = Field("constant", validate_default=True)
     training: TrainingConfig = TrainingConfig()
+    checkpoint: CheckpointConfig | None = Field(CheckpointConfig(), description="null: none are written")
 
     def loss_spec(self) -> dict[str, Any]:
         """The loss alone, as ``maths.losses.get_loss`` takes it."""
@@ -341,6 +354,10 @@ def _data_problem(config: Config) -> str:
         return "early_stopping needs data.validation above 0"
     if config.training.metrics and d.validation == 0.0:
         return "training.metrics are computed on validation rows; set data.validation above 0, or leave them out"
+    if config.checkpoint is not None and config.checkpoint.keep_best and d.validation == 0.0:
+        return (
+            "checkpoint.keep_best keeps what is best on validation rows; set data.validation above 0, or leave it out"
+        )
     if d.validation + d.test >= 1.0:
         return f"data.validation + data.test is {d.validation + d.test:g}; it must be below 1, to leave training rows"
     if d.standardize_target and d.task not in ("auto", "regression"):

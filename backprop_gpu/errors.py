@@ -71,6 +71,20 @@ class DivergedError(NonFiniteError):
         self.from_start, self.found = from_start, found
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal asks the process to end; not an error, and not caught as one.
+
+    Attributes
+    ----------
+    exit_code : int
+        128 and the number of the signal, as shells have it: 130 for SIGINT, 143 for SIGTERM.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
 class MissingDependencyError(BackpropError, ImportError):
     """An optional package is needed; the message names the command that installs it."""
 

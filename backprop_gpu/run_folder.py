@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from .atomic_file import write_file
+from .atomic_file import SUFFIX, write_file
 from .config import Config
 from .data.sources import BUILTIN
 from .errors import CheckpointError, ConfigError
 from .training.callbacks import Epoch, write_history
+from .training.checkpoint import FOLDER as CHECKPOINTS
 
 MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE = (
     "model.safetensors",
@@ -22,6 +23,7 @@ MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE = (
     "history.jsonl",
     "metrics.json",
 )
+AUTO = "auto"
 
 
 def check_run_dir(run_dir: str | os.PathLike[str] | None) -> None:
@@ -43,6 +45,76 @@ def check_run_dir(run_dir: str | os.PathLike[str] | None) -> None:
     raise ConfigError(f"{run_dir} exists already; give --run-dir another folder, or remove that one")
 
 
+def find_run(resume: str | os.PathLike[str] | None, run_dir: str | os.PathLike[str] | None) -> Path | None:
+    """The folder of the run that is to be gone on with; None if one is to be made, in ``run_dir``.
+
+    ``resume``: the folder; ``"auto"``: ``run_dir``, if it is there; None: there must be nothing in ``run_dir``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such run, or the folder is something else.
+    """
+    if resume is None:
+        check_run_dir(run_dir)
+        return None
+    auto = str(resume) == AUTO
+    if auto and run_dir is None:
+        raise ConfigError("--resume auto needs --run-dir DIR: the folder that it goes on in, or starts in")
+    if not auto and run_dir is not None:
+        raise ConfigError("--resume RUN names the run folder; leave --run-dir out")
+    path = Path(run_dir if auto and run_dir is not None else resume)
+    try:
+        found = {entry.name for entry in path.iterdir()}
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if auto and isinstance(error, FileNotFoundError):
+            return None
+        raise ConfigError(f"{path} is no run folder: there is {'a file' if path.exists() else 'nothing'}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read the run folder {path}: {error.strerror}") from None
+    begun = all(
+        name.startswith(".") and name.endswith(SUFFIX) for name in found
+    )  # killed before it had a configuration
+    if not begun and not found & {CONFIG_FILE, CHECKPOINTS}:
+        raise ConfigError(f"{path} is no run folder: it has neither {CONFIG_FILE} nor {CHECKPOINTS}")
+    return path
+
+
+def config_of(run: Path | None, resume: str | os.PathLike[str] | None, config: str | None) -> str | None:
+    """The name or path of the configuration: the one that is given, else that of a run that is named.
+
+    Raises
+    ------
+    ConfigError
+        If a run is named that has none.
+    """
+    if config is not None or run is None or str(resume) == AUTO:
+        return config
+    if not (run / CONFIG_FILE).is_file():
+        raise ConfigError(
+            f"{run} has no {CONFIG_FILE}; name the configuration: backprop-gpu train CONFIG --resume {run}"
+        )
+    return str(run / CONFIG_FILE)
+
+
+def write_config(path: Path, config: Config) -> None:
+    """Write the configuration of a run that is gone on with, if it is not there as it is now.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written.
+    """
+    text = anchored(config).to_yaml()
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if (path / CONFIG_FILE).read_text(encoding="utf-8") == text:
+            return
+    try:
+        write_file(path / CONFIG_FILE, text)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path / CONFIG_FILE}: {error.strerror}") from None
+
+
 def make_run_dir(config: Config, run_dir: str | os.PathLike[str] | None) -> Path:
     """``run_dir``, or runs/NAME-TIME, numbered where several runs start within a second; it holds the configuration."""
     named = Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -56,7 +128,7 @@ def make_run_dir(config: Config, run_dir: str | os.PathLike[str] | None) -> Path
         except OSError as error:
             raise ConfigError(f"cannot make the run folder {path}: {error.strerror}") from None
         try:
-            write_file(path / CONFIG_FILE, _anchored(config).to_yaml())
+            write_file(path / CONFIG_FILE, anchored(config).to_yaml())
         except OSError as error:
             with contextlib.suppress(OSError):
                 path.rmdir()  # so that the same command works when it can be written
@@ -86,7 +158,7 @@ def save_run(path: Path, config: Config, save: Callable[[Path], object], epochs:
         raise CheckpointError(f"{error}; the model is in {elsewhere} instead") from None
     with beside_the_model(path):
         if not (path / CONFIG_FILE).exists():
-            write_file(path / CONFIG_FILE, _anchored(config).to_yaml())
+            write_file(path / CONFIG_FILE, anchored(config).to_yaml())
         if _lines(path / HISTORY_FILE) != len(epochs):
             write_history(path / HISTORY_FILE, epochs)
 
@@ -107,7 +179,7 @@ def _lines(path: Path) -> int | None:
         return None
 
 
-def _anchored(config: Config) -> Config:
+def anchored(config: Config) -> Config:
     """With absolute paths to the data, so that the run's configuration means the same in every folder."""
     d = config.data
     if d.source in BUILTIN:

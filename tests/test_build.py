@@ -36,6 +36,7 @@ def test_the_folder_is_readable_without_this_package() -> None:
     outcome = run("r")
     folder = Path("r")
     assert {path.name for path in folder.iterdir()} == {
+        "checkpoints",
         "config.yaml",
         "history.jsonl",
         "metrics.json",

@@ -105,13 +105,27 @@ class JsonLines(Callback):
         self._warned = False
 
     def on_start(self, epochs: int) -> None:
-        """Open the file anew."""
-        self._file, self._waiting, self._warned = self.path.open("wb", buffering=0), b"", False
+        """Open the file: anew, unless the run is one that is taken up again."""
+        resumed = self.trainer is not None and self.trainer.current is not None and bool(self.trainer.history.epochs)
+        mode = "r+" if resumed and self.path.exists() else "w+"
+        self._file, self._waiting, self._warned = FileIO(self.path, mode), b"", False
 
     def on_resume(self, epochs: Sequence[Epoch]) -> None:
-        """Write their lines again: the file may have some of epochs that were lost."""
-        for epoch in epochs:
-            self.on_epoch(epoch)
+        """Keep their lines, and drop those of epochs that were lost; write them again where some are missing."""
+        assert self._file is not None, "on_start opens the file"
+        try:
+            lines = self._file.readall().splitlines(keepends=True)[: len(epochs)]
+            last = json.loads(lines[-1]) if lines and lines[-1].endswith(b"\n") else None
+            if len(lines) == len(epochs) and isinstance(last, dict) and last.get("step") == epochs[-1].step:
+                self._file.seek(sum(map(len, lines)))
+                self._file.truncate()
+                return
+        except ValueError:  # that was no history
+            pass
+        self._file.seek(0)
+        self._file.truncate()
+        self._waiting = b"".join((to_json(asdict(epoch)) + "\n").encode() for epoch in epochs)
+        self._write()
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Append a line."""

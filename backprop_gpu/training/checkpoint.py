@@ -187,7 +187,9 @@ class Checkpoint(Callback):
         self.every, self.every_epochs, self.every_seconds = int(every_steps or 0), every_epochs, float(every_seconds)
         self.more, self.say = dict(more or {}), say
         self._lock: IO[bytes] | None = None
+        self._claimed_here = False
         self._number, self._step, self._time, self._told = 1, 0, 0.0, False
+        self._written: int | None = None  # the step of the last one
         self._writer: threading.Thread | None = None
         self._problem: str | None = None
         self._best: State | None = None  # of the best epoch, to be written with the next checkpoint
@@ -200,7 +202,7 @@ class Checkpoint(Callback):
         fit = self._fit()
         if self.keep_best and fit.validation is None:
             raise ConfigError("checkpoint: keep_best needs a validation set: it keeps what is best on one")
-        held = self._lock is not None
+        self._claimed_here = self._lock is None
         self.claim()
         try:
             there = checkpoints_in(self.folder)
@@ -212,11 +214,11 @@ class Checkpoint(Callback):
             for stray in self.folder.glob(f".*{SUFFIX}"):
                 stray.unlink(missing_ok=True)
         except BaseException:
-            if not held:
-                self.release()
+            self._let_go()
             raise
         self._number = 1 + (int(there[0].name.partition("-")[0]) if there else 0)
-        self._step, self._time, self._told, self._best = fit.step.t, time.monotonic(), False, None
+        self._step, self._time, self._told = fit.step.t, time.monotonic(), False
+        self._best = self._written = None
 
     def on_steps(self, step: int) -> None:
         """Write if it is time to."""
@@ -237,9 +239,11 @@ class Checkpoint(Callback):
             self.on_steps(epoch.step)
 
     def on_end(self) -> None:
-        """Wait for what is being written, and let go of the folder."""
-        self.wait()
-        self.release()
+        """Wait for what is being written, and let go of the folder, unless it was claimed before the fit."""
+        try:
+            self.wait()
+        finally:
+            self._let_go()
 
     def save(self) -> None:
         """Write a checkpoint of where the fit stands; returns when its state is copied (:meth:`wait` for the file).
@@ -247,7 +251,17 @@ class Checkpoint(Callback):
         To be called where ``Trainer.state_dict`` may be: from ``on_epoch`` or ``on_steps`` of a callback.
         """
         self.wait()
-        self._step, self._time = self._fit().step.t, time.monotonic()
+        step = self._fit().step.t
+        if step == self._written:  # as where a signal comes when it was time anyway
+            return
+        self._step, self._time = step, time.monotonic()
+        if not self.folder.is_dir():  # someone has removed it
+            self.release()
+            try:
+                self.claim()
+            except ConfigError as error:
+                self._report(str(error))
+                return
         try:
             state = self._tree()
         except MemoryError:
@@ -257,6 +271,7 @@ class Checkpoint(Callback):
         states = {} if self._best is None else {self.folder / BEST_FILE: self._best}
         states[self.folder / f"{self._number:06d}-step-{self._step}.safetensors"] = state
         self._number, self._best, self._best_in_writing = self._number + 1, None, self._best
+        self._written = step
         self._writer = threading.Thread(target=self._write, args=(states,), name="checkpoint")
         self._writer.start()
 
@@ -266,7 +281,7 @@ class Checkpoint(Callback):
             self._writer.join()
             self._writer = None
             if self._problem is not None:
-                self._best = self._best or self._best_in_writing
+                self._best, self._written = self._best or self._best_in_writing, None
             self._report(self._problem)
 
     def _report(self, problem: str | None) -> None:
@@ -324,6 +339,10 @@ class Checkpoint(Callback):
                 f"{self.folder} is in use by another run: wait until it has ended, or give another folder"
             ) from None
         self._lock = lock
+
+    def _let_go(self) -> None:
+        if self._claimed_here:
+            self.release()
 
     def release(self) -> None:
         """Let others write to the folder."""

@@ -241,7 +241,7 @@ def test_help_and_version(tmp_path: Path) -> None:
         assert word in command.ok(word, "--help")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert command.ok("--version") == f"backprop-gpu {project['version']}\n"
-    assert project["scripts"] == {"backprop-gpu": "backprop_gpu.cli:main"}
+    assert project["scripts"] == {"backprop-gpu": "backprop_gpu.__main__:entry"}
 
 
 def test_bench_says_where_it_went(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="faults of system calls 
 
 EPOCHS = 4
 TRAIN = (*settings(training__epochs=EPOCHS, training__early_stopping="null", model__hidden="[4]", device="cpu"),)
-WHOLE = {"config.yaml", "history.jsonl", "model.safetensors", "metrics.json", "curve.png"}
+WHOLE = {"checkpoints", "config.yaml", "history.jsonl", "model.safetensors", "metrics.json", "curve.png"}
 GOES_ON = "; training goes on, and so does the file when it can be written"
 
 
@@ -51,7 +51,7 @@ SCENARIOS = [
         "always", "write:2+:EDQUOT:always/history.jsonl;open:1:EDQUOT:always/.history.jsonl", 2,
         f"cannot write always/history.jsonl: Disk quota exceeded{GOES_ON}\n"
         "backprop-gpu: cannot write always/history.jsonl: Disk quota exceeded; always holds the model",
-        {"config.yaml", "history.jsonl", "model.safetensors"},
+        {"checkpoints", "config.yaml", "history.jsonl", "model.safetensors"},
     ),
     Scenario(
         "config", "fsync:1:ENOSPC:config/.config.yaml", 2,
@@ -61,7 +61,7 @@ SCENARIOS = [
     Scenario(
         "model", "write:1+:ENOSPC:/model/.model.safetensors", 2,
         "cannot write model/model.safetensors: No space left on device; the model is in (.*) instead",
-        {"config.yaml", "history.jsonl"},
+        {"checkpoints", "config.yaml", "history.jsonl"},
     ),
     Scenario(
         "metrics", "rename:1:EIO:metrics/metrics.json", 2,

@@ -23,6 +23,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Command:
     return trained_shop(tmp_path_factory.mktemp("shop"))
 
 
+GO_ON = "to go on: backprop-gpu train --resume run"
 LONG = settings(
     data__options="{n: 400}", training__epochs=10_000_000, model__hidden="[4]", training__early_stopping="null"
 )
@@ -50,7 +51,7 @@ def test_interrupting_keeps_the_history_and_the_best_model(tmp_path: Path) -> No
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    told = re.fullmatch(r"backprop-gpu: interrupted; run holds the weights of epoch (\d+)\n", said(err))
+    told = re.fullmatch(rf"backprop-gpu: interrupted; run holds the weights of epoch (\d+); {GO_ON}\n", said(err))
     assert process.returncode == 130
     assert told, err
     lines = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
@@ -60,7 +61,7 @@ def test_interrupting_keeps_the_history_and_the_best_model(tmp_path: Path) -> No
     assert epochs == list(range(1, len(epochs) + 1))
     assert len(epochs) >= 3
     left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left == {"config.yaml", "history.jsonl", "model.safetensors"}
+    assert left == {"checkpoints", "config.yaml", "history.jsonl", "model.safetensors"}
     assert "accuracy" in Command(tmp_path).ok("evaluate", "run")
 
 
@@ -72,7 +73,7 @@ def test_a_run_that_diverges_is_one_line_and_claims_nothing(tmp_path: Path) -> N
     assert done.code == 2
     line = r"backprop-gpu: [^\n]* in epoch 1; lower optimizer\.learning_rate \(now 1e\+38\)[^\n]*; run holds no model\n"
     assert re.fullmatch(line, done.err)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "history.jsonl"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoints", "config.yaml", "history.jsonl"}
     predicted = run("predict", "run", "regression")
     assert predicted.code == 2
     assert "nan" not in predicted.out

@@ -156,7 +156,7 @@ def test_the_wheel_holds_the_package_and_the_configs(wheel: zipfile.ZipFile) -> 
 def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
     info = f"backprop_gpu-{PROJECT['project']['version']}.dist-info/"
     assert wheel.read(info + "licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
-    assert "backprop-gpu = backprop_gpu.cli:main" in wheel.read(info + "entry_points.txt").decode()
+    assert "backprop-gpu = backprop_gpu.__main__:entry" in wheel.read(info + "entry_points.txt").decode()
     stated = wheel.read(info + "METADATA").decode()
     assert "License-Expression: BSD-3-Clause" in stated
     assert "Requires-Python: >=3.11" in stated

@@ -1,0 +1,74 @@
+"""Signals to a run: SIGINT and SIGTERM end it between two steps, SIGUSR1 asks it for a checkpoint."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from ..errors import Stopped
+from .callbacks import Callback, Epoch
+from .checkpoint import Checkpoint
+
+USR1: int | None = getattr(signal, "SIGUSR1", None)  # Windows has none
+
+
+class Signals(Callback):
+    """Answers signals while a fit runs; to be listed after its :class:`Checkpoint`, if it has one.
+
+    SIGINT or SIGTERM: the step is finished, a checkpoint is written, and :class:`~backprop_gpu.errors.Stopped` ends the
+    fit. A second one ends the process at once. SIGUSR1: a checkpoint is written and training goes on. A signal that the
+    process ignores (as jobs in the background do SIGINT) stays ignored. Outside of the main thread, where Python has no
+    signals, this does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._stop: int | None = None
+        self._asked = False
+        self._before: dict[int, Any] = {}
+
+    def on_start(self, epochs: int) -> None:
+        """Take the signals over."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._end)
+        if USR1 is not None:
+            self._before[USR1] = signal.signal(USR1, self._ask)
+
+    def on_steps(self, step: int) -> None:
+        """Do what was asked for."""
+        if self._stop is None and not self._asked:
+            return
+        self._asked = False
+        for checkpoint in (c for c in self.trainer.callbacks if isinstance(c, Checkpoint)) if self.trainer else ():
+            checkpoint.save()
+            if self._stop is not None:
+                checkpoint.wait()
+        if self._stop is not None:
+            raise Stopped(self._stop)
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Do what was asked for."""
+        self.on_steps(epoch.step)
+
+    def on_end(self) -> None:
+        """Give the signals back, unless the process is to end: then a second one ends it at once."""
+        if self._stop is None:
+            self.restore()
+
+    def restore(self) -> None:
+        """Give the signals back."""
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        if self._stop is not None:
+            os._exit(128 + number)
+        self._stop = number
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True

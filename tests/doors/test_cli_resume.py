@@ -1,0 +1,279 @@
+"""``train --resume``, and signals: a run that was ended goes on to the same end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command import command_line, environment, said, settings
+
+from backprop_gpu.cli import main
+from backprop_gpu.run_folder import CHECKPOINTS
+from backprop_gpu.training.checkpoint import Checkpoint, checkpoints_in
+
+POSIX = pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
+SHORT = settings(training__epochs=4, training__early_stopping="null", model__hidden="[4]", device="cpu")
+EVERY_STEP = settings(checkpoint__every_steps=1, checkpoint__keep=100)
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BACKPROP_GPU_DEVICE", raising=False)
+
+
+def train(*words: str) -> int:
+    return main(["train", "--quiet", *words])
+
+
+def result(run: str) -> dict[str, Any]:
+    """All that a run leaves, but for the clock."""
+    lines = [json.loads(line) for line in Path(run, "history.jsonl").read_text().splitlines()]
+    metrics = json.loads(Path(run, "metrics.json").read_text())
+    return {
+        "model": Path(run, "model.safetensors").read_bytes(),
+        "history": [line | {"seconds": 0} for line in lines],
+        "metrics": metrics | {"seconds": 0},
+    }
+
+
+def cut(run: str, keep: int) -> None:
+    """Take a finished run back to what it was when it had written so many checkpoints."""
+    for path in checkpoints_in(Path(run, CHECKPOINTS))[:-keep] if keep else checkpoints_in(Path(run, CHECKPOINTS)):
+        path.unlink()
+    for name in ("model.safetensors", "metrics.json", "curve.png"):
+        Path(run, name).unlink(missing_ok=True)
+
+
+def test_a_run_goes_on_from_any_of_its_checkpoints_to_the_same_end() -> None:
+    assert train("moons", "--run-dir", "a", *SHORT, *EVERY_STEP) == 0
+    end = result("a")
+    written = len(checkpoints_in(Path("a", CHECKPOINTS)))
+    assert written >= 80
+    for keep in (written, 50, 22, 0):  # 22 steps are an epoch
+        cut("a", keep)
+        with Path("a", "history.jsonl").open("a") as file:
+            file.write('{"epoch": 9, "half a li')
+        assert train("--resume", "a") == 0
+        assert result("a") == end, keep
+
+
+def test_lines_that_the_history_lacks_are_written_again() -> None:
+    assert train("moons", "--run-dir", "a", *SHORT, *EVERY_STEP) == 0
+    end = result("a")
+    for left in (b"", b"\xff\n\n", b"[]\n[]\n[]\n[]\n", None):
+        cut("a", 80)
+        if left is None:
+            Path("a", "history.jsonl").unlink()
+        else:
+            Path("a", "history.jsonl").write_bytes(left)
+        assert train("--resume", "a") == 0
+        assert result("a") == end
+
+
+def test_auto_starts_goes_on_and_has_nothing_to_do() -> None:
+    words = ("moons", "--run-dir", "a", "--resume", "auto", *SHORT, *EVERY_STEP)
+    assert train(*words) == 0
+    end = result("a")
+    for keep in (100, 30):
+        cut("a", keep)
+        assert train(*words) == 0
+        assert result("a") == end
+    for left in ((), (".config.yaml.0a1b.tmp",)):  # what a kill right at the start leaves
+        Path("b").mkdir(exist_ok=True)
+        for name in left:
+            Path("b", name).touch()
+        assert train(*words[:2], "b", *words[3:]) == 0
+        assert result("b")["model"] == end["model"]
+        for path in sorted(Path("b").rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+
+
+CHANGES = [
+    ("training.epochs=5", "training.epochs is 4 in it and 5 here; set it to that, or give --allow-change"),
+    ("optimizer.learning_rate=0.5", "optimizer.learning_rate is 0.1 in it and 0.5 here"),
+    ("data.options={n: 300}", "data.options.n is None in it and 300 here"),
+    ("seed=3", "seed is 0 in it and 3 here"),
+]
+
+
+def test_other_settings_are_refused_by_name_and_taken_when_allowed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("moons", "--run-dir", "a", *SHORT) == 0
+    before = result("a")
+    for change, message in CHANGES:
+        assert train("--resume", "a", "--set", change) == 2
+        assert message in capsys.readouterr().err
+        assert result("a") == before
+    assert train("--resume", "a", "--set", CHANGES[0][0], "--allow-change") == 0
+    assert len(result("a")["history"]) == 5
+    assert result("a")["history"][:4] == before["history"]
+    assert "epochs: 5" in Path("a", "config.yaml").read_text()
+    assert train("--resume", "a") == 0
+    free = settings(kernels="reference", name="other", training__data_on="host", checkpoint__keep=1, verify="false")
+    assert train("--resume", "a", *free) == 0
+
+
+def test_other_data_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{k % 7},{k % 5},{k % 2}" for k in range(60)]
+    Path("t.csv").write_text("\n".join(["a,b,y", *rows]))
+    assert train("t.csv", "--run-dir", "a", "--set", "data.target=y", *SHORT) == 0
+    Path("t.csv").write_text("\n".join(["a,b,y", *rows[:7], "6,6,1", *rows[8:]]))
+    capsys.readouterr()
+    assert train("--resume", "a") == 2
+    told = capsys.readouterr().err
+    assert re.search(r"of other data: \w+ is not what it was|the digest of the test rows is", told), told
+    assert "allow" in told
+    assert train("--resume", "a", "--allow-change") == 0
+
+
+BAD = [
+    (("--resume", "gone"), "gone is no run folder: there is nothing"),
+    (("--resume", "file"), "file is no run folder: there is a file"),
+    (("--resume", "other"), "other is no run folder: it has neither config.yaml nor checkpoints"),
+    (
+        ("--resume", "empty"),
+        "empty has no config.yaml; name the configuration: backprop-gpu train CONFIG --resume empty",
+    ),
+    (("moons", "--resume", "auto"), "--resume auto needs --run-dir DIR"),
+    (("moons", "--resume", "auto", "--run-dir", "other"), "other is no run folder"),
+    (("--resume", "empty", "--run-dir", "b"), "--resume RUN names the run folder; leave --run-dir out"),
+    (("moons", "--allow-change"), "--allow-change is about a run that goes on; name it: --resume RUN"),
+    (
+        ("moons", "--set", "checkpoint.every_step=3"),
+        "unknown key 'checkpoint.every_step' (did you mean 'every_steps'?)",
+    ),
+    (("moons", "--set", "checkpoint.keep=0"), "checkpoint.keep"),
+    (
+        ("moons", *settings(checkpoint__keep_best="true", training__early_stopping="null", data__validation=0)),
+        "checkpoint.keep_best keeps what is best on validation rows; set data.validation above 0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD)
+def test_what_cannot_be_gone_on_with_is_one_line(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").touch()
+    Path("empty").mkdir()
+    Path("other").mkdir()
+    Path("other", "thesis.tex").touch()
+    assert train(*words) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert [path.name for path in Path("other").iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.filterwarnings("default")  # the command line prints them
+def test_a_run_in_use_and_a_damaged_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("moons", "--run-dir", "a", *SHORT, *EVERY_STEP) == 0
+    end = result("a")
+    other = Checkpoint(Path("a", CHECKPOINTS))
+    other.claim()
+    capsys.readouterr()
+    assert train("--resume", "a") == 2
+    assert "a/checkpoints is in use by another run: wait until it has ended" in capsys.readouterr().err
+    other.release()
+    newest = checkpoints_in(Path("a", CHECKPOINTS))[0]
+    newest.write_bytes(newest.read_bytes()[:100])
+    assert train("--resume", "a") == 0
+    assert re.fullmatch(r"backprop-gpu: .*is not a readable.*; going on from 0\S+\n", capsys.readouterr().err)
+    assert result("a") == end
+
+
+def test_none_are_written_where_none_are_asked_for() -> None:
+    assert train("moons", "--run-dir", "a", *SHORT, "--set", "checkpoint=null") == 0
+    assert not Path("a", CHECKPOINTS).exists()
+    assert train("--resume", "a") == 0  # from the beginning
+
+
+# --- signals ---------------------------------------------------------------------------------------------------------
+
+MANY = settings(training__epochs=300, training__early_stopping="null", model__hidden="[4]", device="cpu")
+
+
+def started(*words: str, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command_line("train", "--quiet", *words),
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
+    )
+
+
+def wait_for(found: Any, process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 60
+    while not found():
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+@POSIX
+def test_sigterm_sigusr1_and_going_on_with_another_number_of_threads() -> None:
+    assert train("moons", "--run-dir", "whole", *MANY) == 0
+    process = started("moons", "--run-dir", "a", *MANY)
+    folder = Path("a", CHECKPOINTS)
+    wait_for(lambda: Path("a", "history.jsonl").exists() and Path("a", "history.jsonl").read_bytes(), process)
+    process.send_signal(signal.SIGUSR1)
+    wait_for(lambda: checkpoints_in(folder), process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    line = r"backprop-gpu: terminated; a holds the weights of epoch \d+; to go on: backprop-gpu train --resume a\n"
+    assert process.returncode == 143
+    assert re.fullmatch(line, said(err)), err
+    assert len(checkpoints_in(folder)) == 2
+    process = started("--resume", "a", OPENBLAS_NUM_THREADS="3")
+    assert process.communicate(timeout=60)[0] == "a\n"
+    assert process.returncode == 0
+    assert result("a") == result("whole")
+
+
+TWICE = """
+import os, signal, sys
+from backprop_gpu import Callback, DenseNet, Trainer
+from backprop_gpu.training.signals import Signals
+class Ask(Callback):
+    def on_epoch(self, epoch):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+signals = Signals()
+try:
+    Trainer(DenseNet([1, 1], device="cpu"), epochs=3, progress=False, callbacks=[Ask(), signals]).fit([[0.0]], [1.0])
+finally:
+    print("not at once")
+"""
+
+
+@POSIX
+def test_the_second_signal_ends_at_once() -> None:
+    words = [*command_line()[:1], "-c", f"import signal; signal.signal(2, signal.default_int_handler){TWICE}"]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
+
+
+@POSIX
+def test_early_signals_give_no_traceback() -> None:
+    """``scripts/kill_test --signals`` sends hundreds. Python's own start, before any code of ours, is left out."""
+    for k in range(6):
+        number = (signal.SIGINT, signal.SIGTERM)[k % 2]
+        process = started("moons", "--run-dir", f"early-{k}", *MANY, PYTHONVERBOSE="1")
+        assert process.stderr is not None
+        for line in process.stderr:
+            if re.match(r"import 'argparse'" if k < 2 else r"import 'numpy'", line):
+                break
+        time.sleep(0.03 * k)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 128 + number
+        assert "Traceback" not in err
