@@ -99,7 +99,7 @@ def test_auto_starts_goes_on_and_has_nothing_to_do() -> None:
 CHANGES = [
     ("training.epochs=5", "training.epochs is 4 in it and 5 here; set it to that, or give --allow-change"),
     ("optimizer.learning_rate=0.5", "optimizer.learning_rate is 0.1 in it and 0.5 here"),
-    ("data.options={n: 300}", "data.options.n is None in it and 300 here"),
+    ("data.options={n: 300}", "data.options.n is 1000 in it and 300 here"),
     ("seed=3", "seed is 0 in it and 3 here"),
 ]
 
