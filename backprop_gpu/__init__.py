@@ -34,9 +34,9 @@ _HOMES = {
     "MLPRegressor": "estimators.regressor",
     "explain": "explain",
     "gradcheck": "gradcheck",
-    "load": "build",
+    "load": "model",
     "train": "build",
-    "Model": "build",
+    "Model": "model",
     "load_config": "config_reading",
     "BackpropError": "errors",
 }
@@ -47,8 +47,6 @@ _MODULES = ("accel", "backends", "data", "errors", "estimators", "maths", "netwo
 if TYPE_CHECKING:
     from .backends.base import Backend as Backend
     from .backends.select import get_backend as get_backend
-    from .build import Model as Model
-    from .build import load as load
     from .build import train as train
     from .config_reading import load_config as load_config
     from .data.preprocessing import Preprocessor as Preprocessor
@@ -58,6 +56,8 @@ if TYPE_CHECKING:
     from .estimators.regressor import MLPRegressor as MLPRegressor
     from .explain import explain as explain
     from .gradcheck import gradcheck as gradcheck
+    from .model import Model as Model
+    from .model import load as load
     from .network.dense_net import DenseNet as DenseNet
     from .network.step import TrainingStep as TrainingStep
     from .training.callbacks import Callback as Callback

@@ -14,7 +14,7 @@ from .errors import ConfigError, DataError
 if TYPE_CHECKING:
     import numpy as np
 
-    from .build import Model
+    from .model import Model
 
 TAB = "\t"
 
@@ -70,7 +70,7 @@ def set_output(**settings: str) -> None:
 def _load_model(options: argparse.Namespace) -> Model:
     from dataclasses import replace
 
-    from .build import load
+    from .model import load
 
     model = load(options.run, options.device)
     if options.unknown is not None:

@@ -1,0 +1,149 @@
+"""A trained network with its preprocessing: predictions and scores of raw rows, from a run folder or a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .backends.base import Backend
+from .data.frames import table_of
+from .data.preprocessing import Preprocessor
+from .data.saved import check_fit
+from .data.sources import read_table
+from .data.table import Table
+from .errors import CheckpointError
+from .network.custom import Custom
+from .network.dense_net import DenseNet
+from .network.model_file import Extras, load_model, save_model
+from .run_folder import MODEL_FILE
+from .training.metrics import confusion_matrix, default_metrics, evaluate
+from .training.trainer import class_indices
+
+
+class Model:
+    """A trained network with everything that prediction on raw rows needs.
+
+    Attributes
+    ----------
+    net : DenseNet
+    preprocessor : Preprocessor
+        Scaler, categories, column names, classes.
+    test_rows : str or None
+        The fingerprint of the run's test rows, which tells whether the data is still what it was.
+    """
+
+    def __init__(self, net: DenseNet, preprocessor: Preprocessor, test_rows: str | None = None) -> None:
+        self.net, self.preprocessor, self.test_rows = net, preprocessor, test_rows
+
+    def read(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        labelled: bool = False,
+        target: Any = None,
+        delimiter: str | None = None,
+    ) -> Table:
+        """Read a file, or a built-in set, as the training table was read, or with another delimiter."""
+        like = self.preprocessor.schema
+        return read_table(str(source), like=like, labelled=labelled, target=target, delimiter=delimiter)
+
+    def __repr__(self) -> str:
+        codec, columns = self.preprocessor.target, len(self.preprocessor.columns)
+        return f"<Model: {columns} columns, {codec.task if codec else 'no task'}, {self.net!r}>"
+
+    def table(self, rows: Any, *, labelled: bool = False) -> Table:
+        """Rows as the training table was read.
+
+        Parameters
+        ----------
+        rows : Table, path, DataFrame, mapping of columns, list of mappings, or array (n_samples, n_features)
+            A file or a built-in set (:meth:`read`); a data frame of pandas or polars, a mapping, or a mapping for each
+            row (a column that it lacks is a missing value there), whose columns have the training table's names (in any
+            order, others are left out); or rows of its columns in its order.
+        labelled : bool, default False
+            Whether the target columns are read too.
+
+        Raises
+        ------
+        DataError
+            Names what is missing or cannot be read.
+        """
+        if isinstance(rows, Table):
+            return rows
+        if isinstance(rows, str | os.PathLike):
+            return self.read(rows, labelled=labelled)
+        return table_of(rows, self.preprocessor.schema, named=self.preprocessor.named, labelled=labelled)
+
+    def predict_proba(self, rows: Any) -> np.ndarray:
+        """Probabilities (n_samples, n_outputs), or values as the network gives them; ``rows``: see :meth:`table`."""
+        return self.net.predict_proba(self.preprocessor.transform(self.table(rows), self.net.dtype))
+
+    def predict(self, rows: Any) -> np.ndarray:
+        """Labels or values as they stood in the training table; ``rows``: see :meth:`table`."""
+        return self.preprocessor.decode(self.predict_proba(rows))
+
+    def evaluate(self, rows: Any, metrics: Sequence[str] | None = None) -> dict[str, Any]:
+        """Cost, metrics and, for classes, the confusion matrix of labelled rows; values in the target's units.
+
+        Of two classes the second is the matrix's ``positive_class``, the one that ``f1`` is about.
+        """
+        codec = self.preprocessor.target
+        assert codec is not None, "a model is always trained with a task"
+        table = self.table(rows, labelled=True)
+        X = self.preprocessor.transform(table, self.net.dtype)
+        y = self.preprocessor.encode_target(table, self.net.dtype)
+        AL = self.net.predict_proba(X)
+        result: dict[str, Any] = {"rows": table.n_samples, "cost": self.net.cost(X, y)}
+        truth, outputs = y, AL
+        if codec.task in ("regression", "count"):
+            truth, outputs = codec.decode(y), codec.decode(self.net.loss.point(AL))
+        elif codec.task == "multiclass":
+            truth = class_indices(y)
+        result |= evaluate(metrics or default_metrics(codec.task), codec.task, truth, outputs)
+        if codec.labels:
+            matrix = confusion_matrix(
+                truth.reshape(-1).astype(np.int64), codec.classes(AL), n_classes=max(len(codec.labels), 2)
+            )
+            names = list(codec.class_names)
+            result["confusion_matrix"] = {"classes": names, "rows_true": matrix.astype(int).tolist()}
+            if codec.task == "binary":
+                result["confusion_matrix"]["positive_class"] = names[1]
+        return result
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file."""
+        tensors, meta = self.preprocessor.state()
+        save_model(path, self.net, Extras(tensors, {"preprocessor": meta, "test_rows": self.test_rows}))
+
+
+def load(
+    run_or_file: str | os.PathLike[str],
+    device: str | Backend | None = None,
+    kernels: str = "auto",
+    *,
+    custom: Custom = (),
+) -> Model:
+    """Load a model from a run folder or a model.safetensors file, onto any device.
+
+    ``custom``: the activations and the loss of your own that its network has, such as ``custom=[snake, MyLoss]``.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no model there, or it is damaged, or needs a formula that ``custom`` does not have.
+    """
+    path = Path(run_or_file)
+    path = path / MODEL_FILE if path.is_dir() else path
+    net, extras = load_model(DenseNet, path, device, kernels, custom=custom)
+    if "preprocessor" not in extras.meta:
+        raise CheckpointError(f"{path} holds a network without its preprocessing; load it with DenseNet.load")
+    try:
+        preprocessor = Preprocessor.from_state(extras.tensors, extras.meta["preprocessor"])
+        check_fit(preprocessor, net.sizes, net.loss.per_target, extras.meta.get("test_rows"))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return Model(net, preprocessor, extras.meta.get("test_rows"))
