@@ -152,18 +152,14 @@ def _trainer(config: Config, net: DenseNet, progress: bool, preprocessor: Prepro
     t, codec = config.training, preprocessor.target
     stopping = None if t.early_stopping is None else EarlyStopping(**t.early_stopping.model_dump())
     usual = default_metrics(config.data.task)[:1] if config.data.validation > 0.0 else ()
+    same = ("epochs", "batch_size", "micro_batch", "data_on", "restore_best", "skip_non_finite", "shuffle")
     return Trainer(
         net,
+        **{name: getattr(t, name) for name in same},
         schedule=config.schedule.model_dump(),
-        epochs=t.epochs,
-        batch_size=t.batch_size,
-        micro_batch=t.micro_batch,
-        data_on=t.data_on,
         early_stopping=stopping,
-        restore_best=t.restore_best,
         metrics=usual if t.metrics is None else t.metrics,
         units=None if codec is None else codec.decode,
-        shuffle=t.shuffle,
         seed=config.seed,
         progress=progress,
         **step_settings(config),

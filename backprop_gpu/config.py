@@ -174,6 +174,9 @@ class TrainingConfig(_Section):
     )
     shuffle: bool = True
     restore_best: bool = Field(True, description="end with the weights that were best on the validation set")
+    skip_non_finite: int = Field(
+        0, ge=0, description="batches that may be left out because their step would leave NaN or infinity"
+    )
     early_stopping: EarlyStoppingConfig | None = None
     metrics: list[Literal[tuple(METRICS)]] | None = Field(None, description="default: those of the task")  # type: ignore[valid-type]
 

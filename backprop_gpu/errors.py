@@ -64,11 +64,13 @@ class DivergedError(NonFiniteError):
         Whether that was before any step had been taken.
     found : NonFinite or None
         The first number that was not finite (``network.non_finite``), where it was found.
+    fix : str
+        What to change, where that is known; else empty.
     """
 
-    def __init__(self, message: str, from_start: bool, found: Any = None) -> None:
+    def __init__(self, message: str, from_start: bool, found: Any = None, fix: str = "") -> None:
         super().__init__(message)
-        self.from_start, self.found = from_start, found
+        self.from_start, self.found, self.fix = from_start, found, fix
 
 
 class Stopped(KeyboardInterrupt):

@@ -25,6 +25,8 @@ from .epoch import NO_PAUSES, EpochProgram, JointEpoch, Pauses, sequence
 from .fingerprint import fingerprint
 from .history import History
 from .micro_batch import CONFIGURATION, AutoMicroBatch, SettingNames
+from .non_finite import OnNonFinite
+from .spikes import note_of_spike
 
 ROWS_CHECKED = 32  # whose outputs show that the weights of the last step are of use
 
@@ -112,6 +114,7 @@ class FitState:
         names: SettingNames = CONFIGURATION,
         between_steps: Callable[[FitState], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
         checks_outputs: bool = True,
+        skip_non_finite: int = 0,
     ) -> None:
         self.step, self.batches, self.rule, self.epochs = step, batches, rule, epochs
         more = {"weighted": batches.rows[2] is not None, "validation_rows": len(validation[1]) if validation else 0}
@@ -119,6 +122,7 @@ class FitState:
         self.validation, self.resumed = validation, False
         self.callbacks, self._between_steps, self._checks_outputs = list(callbacks), between_steps, checks_outputs
         self.history, self._start = history or History(), time.perf_counter()
+        self._non_finite = OnNonFinite(skip_non_finite, self.history.notes)
         self.program: EpochProgram | None = None
         self.micro_batch = AutoMicroBatch(step, batches, micro_batch, names)
         self.first_step, self.costs = step.t, np.zeros(0, step.net.dtype)
@@ -143,12 +147,13 @@ class FitState:
         """The programs of an epoch; their buffers are made at first use."""
         if self.program is None:
             self.step.rewind(len(self.costs))
-            self.program = EpochProgram(self.step, self.batches, self.micro_batch.size)
+            self.program = EpochProgram(self.step, self.batches, self.micro_batch.size, self._non_finite)
         return self.program
 
     def evaluated(self, costs: np.ndarray, validation: dict[str, float]) -> Epoch:
         """An epoch has ended with J of each batch, and with these scores; tells the stopping rule."""
         self.costs = self.costs[:0]
+        note_of_spike(self.history, costs, self.batches.epoch, self.step.t - len(costs))
         cost = float(np.dot(costs, self._sizes)) / (self.batches.n * self.step.report_divisor)
         epoch = Epoch(self.batches.epoch, self.step.t, cost, self.step.learning_rate, validation)
         self.rule.end_epoch(epoch, self)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 1.0  # between two looks at the state while an epoch runs
 COPY_SECONDS = 10.0  # between two copies of it, which is how much is run again at most
 SKIPPED = "skipped batch "
+LARGE = 1e6  # an input or target beyond this is a likelier cause than the learning rate
 
 
 @dataclass
@@ -72,13 +73,14 @@ class FiniteState:
     def begin(self, costs: Sequence[float] | np.ndarray) -> None:
         """An epoch begins, or goes on behind the batches that have these costs: NaN where one was skipped."""
         self._left_out = set(np.flatnonzero(~np.isfinite(np.asarray(costs, np.float64))).tolist())
-        self._copy(len(costs))
+        self._copy(len(costs), costs[-1] if len(costs) else 0.0)
         self._looked, self._costs = self._copied, np.zeros(0)
 
-    def _copy(self, taken: int) -> None:
-        """The state behind so many batches is the one to come back to."""
+    def _copy(self, taken: int, cost: float) -> None:
+        """The state behind so many batches, the last of which had this cost, is the one to come back to."""
         self.step.remember()
-        self._from = self._finite_until = taken
+        self._from, self._cost_before = taken, cost
+        self._finite_until = taken
         self._copied = time.monotonic()
 
     def glance(self, taken: int) -> int:
@@ -97,7 +99,7 @@ class FiniteState:
             return self._leave_out(taken)
         self._looked, self._finite_until = time.monotonic(), taken
         if self._looked - self._copied > COPY_SECONDS:
-            self._copy(taken)
+            self._copy(taken, self._costs[-1])
         return taken
 
     def abort(self, taken: int) -> None:
@@ -129,14 +131,12 @@ class FiniteState:
         where = self._where(k, found)
         if self.policy.skipped >= self.policy.skip:
             skipped = f"; {self.policy.skipped} batches were skipped before" if self.policy.skip else ""
-            begun = self.program.begun + k
-            raise DivergedError(
-                f"{where}{skipped}", from_start=begun == 0 and not (found and found.operation == "update"), found=found
-            )
+            from_start = self.program.begun + k == 0 and not (found and found.operation == "update")
+            raise DivergedError(f"{where}{skipped}", from_start, found, self._fix(k, found))
         self.policy.notes.append(f"{SKIPPED}{k + 1} of epoch {self.program.epoch + 1}: {where}")
         self._left_out.add(k)
         self.program.set_position(k + 1, np.nan)
-        self._copy(k + 1)
+        self._copy(k + 1, np.nan)
         return k + 1
 
     def _first_bad(self, taken: int) -> int:
@@ -153,9 +153,8 @@ class FiniteState:
 
     def _return_to(self, k: int) -> None:
         """The state behind the first k batches of the epoch, by running those since the last copy again."""
-        costs = self.program.costs(max(k, self._from))
         self.step.recover()
-        self.program.set_position(self._from, costs[self._from - 1] if self._from else 0.0)
+        self.program.set_position(self._from, self._cost_before)
         full, first = self.program.parts[0][2], self._from
         while first < k:
             times = min(k, full if first < full else k) - first
@@ -186,6 +185,26 @@ class FiniteState:
             program()
 
         return filled
+
+    def _fix(self, k: int, found: NonFinite | None) -> str:
+        """What to change, if it is not the learning rate."""
+        if found is None or found.example is None:
+            return ""
+        if found.tensor.startswith("A") and found.layer is not None:  # of a Z that is finite
+            return f"make activation {self.step.net.activations[found.layer].name} finite for finite inputs"
+        causes = {"dense": ("inputs", 0, "data.standardize"), "output_delta": ("targets", 1, "data.standardize_target")}
+        if found.operation in causes:
+            what, which, option = causes[found.operation]
+            order, rows = self.program.batches.order_of(k), self.program.batches.rows[which]
+            batch = rows[order]  # type: ignore[index]
+            sizes = np.abs(batch.toarray() if hasattr(batch, "toarray") else batch)
+            largest = sizes[found.example].max()
+            if largest > LARGE and np.median(sizes.max(axis=1)) > LARGE:
+                return f"scale {what} ({option}), or use dtype float64"
+            if largest > LARGE:
+                row = order[found.example]
+                return f"training row {row} has {what} up to {largest:.2g}: correct them, or scale them ({option})"
+        return ""
 
     def _where(self, k: int, found: NonFinite | None) -> str:
         """What was found, in words: with the row of the data set, from 0, the step and the batch, from 1."""

@@ -53,6 +53,9 @@ class Trainer:
         True means ``EarlyStopping()``. Needs a validation set.
     restore_best : bool, default True
         With a validation set, end with the weights that were best on it.
+    skip_non_finite : int, default 0
+        Leave out up to so many batches of a fit whose step would leave NaN or infinity, each with a note; the next one
+        ends the fit. 0: the first one does.
     metrics : str or sequence of str, default ()
         Computed on the validation set after each epoch; need one.
     units : callable, optional
@@ -90,6 +93,7 @@ class Trainer:
         data_on: str = "auto",
         early_stopping: EarlyStopping | bool | None = None,
         restore_best: bool = True,
+        skip_non_finite: int = 0,
         metrics: Sequence[str] = (),
         units: Callable[[np.ndarray], np.ndarray] | None = None,
         shuffle: bool = True,
@@ -101,8 +105,9 @@ class Trainer:
         for name, number in (("epochs", epochs), ("batch_size", batch_size), ("micro_batch", micro_batch)):
             if not whole(number, 1) and not (name == "micro_batch" and number is None):
                 raise ConfigError(f"{name} must be a whole number from 1, got {number!r}")
-        if not whole(seed, 0):
-            raise ConfigError(f"seed must be a whole number from 0, got {seed!r}")
+        for name, number in (("seed", seed), ("skip_non_finite", skip_non_finite)):
+            if not whole(number, 0):
+                raise ConfigError(f"{name} must be a whole number from 0, got {number!r}")
         if data_on not in DATA_ON:
             raise ConfigError(
                 f"data_on must be {' or '.join(DATA_ON)}, got {data_on!r}{did_you_mean(data_on, DATA_ON)}"
@@ -116,6 +121,7 @@ class Trainer:
             raise ConfigError(f"early_stopping must be True or EarlyStopping(patience=20), got {early_stopping!r}")
         check_settings(settings, (Trainer, TrainingStep))
         self.early_stopping, self.restore_best = early_stopping, restore_best
+        self.skip_non_finite = int(skip_non_finite)
         self.units: Callable[[np.ndarray], np.ndarray] = units or _unchanged
         watched = [early_stopping.metric] if early_stopping and early_stopping.metric != COST else []
         self.metrics = list(dict.fromkeys([*([metrics] if isinstance(metrics, str) else metrics), *watched]))
@@ -218,6 +224,7 @@ class Trainer:
             callbacks=self.callbacks,
             micro_batch=self.micro_batch,
             between_steps=self._between_steps,
+            skip_non_finite=self.skip_non_finite,
         )
 
     @contextlib.contextmanager
@@ -238,7 +245,7 @@ class Trainer:
             if not self._finish(fit) and not fit.outputs_are_finite():
                 self.net.set_parameters(first)
                 history.best_epoch = 0
-            raise NonFiniteError(self._advice(error, len(history.epochs) + 1)) from None
+            raise self._advised(error, len(history.epochs) + 1) from None
         finally:
             self.current = None
         self._finish(fit)
@@ -291,14 +298,17 @@ class Trainer:
         fit.history.best_epoch = fit.rule.epoch
         return True
 
-    def _advice(self, error: NonFiniteError, epoch: int) -> str:
-        """What diverged, and what to change."""
-        if isinstance(error, DivergedError) and error.from_start:
-            fix = "scale inputs and targets (data.standardize, data.standardize_target), or use dtype float64"
-            return f"{error} before the first step; {fix}"
+    def _advised(self, error: NonFiniteError, epoch: int) -> NonFiniteError:
+        """The error with what to change."""
+        if not isinstance(error, DivergedError):
+            return error
         clip = ", or set clip_norm" if self.step.clip_norm is None else ""
-        fix = f"lower optimizer.learning_rate (now {self.step.optimizer.learning_rate:g}){clip}"
-        return f"{error} in epoch {epoch}; {fix}" if isinstance(error, DivergedError) else str(error)
+        fix = error.fix or f"lower optimizer.learning_rate (now {self.step.optimizer.learning_rate:g}){clip}"
+        when = f"in epoch {epoch}"
+        if error.from_start:
+            scale = "scale inputs and targets (data.standardize, data.standardize_target), or use dtype float64"
+            when, fix = "before the first step", error.fix or scale
+        return DivergedError(f"{error} {when}; {fix}", error.from_start, error.found, fix)
 
     @in_turn
     def evaluate(self, X: np.ndarray, y: np.ndarray) -> dict[str, float]:

@@ -119,8 +119,8 @@ def test_what_no_learning_rate_helps_is_said() -> None:
     with pytest.raises(NonFiniteError) as caught:
         Trainer(net, epochs=3, progress=False).fit(X, 1e30 * Y)
     assert str(caught.value) == (
-        "inf in L[0, 0] (loss, layer 2) of training row 20 at step 1 (batch 1) before the first step; scale inputs and "
-        "targets (data.standardize, data.standardize_target), or use dtype float64"
+        "inf in L[0, 0] (loss, layer 2) of training row 20 at step 1 (batch 1) before the first step; "
+        "scale targets (data.standardize_target), or use dtype float64"
     )
     for name, value in net.parameters().items():
         same_bits(value, start[name])

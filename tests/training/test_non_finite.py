@@ -14,10 +14,15 @@ from support.poison import PoisonedKernels
 from support.small_nets import small_net
 
 from backprop_gpu.errors import DivergedError
+from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import Batches, StreamedBatches
+from backprop_gpu.training.callbacks import Callback, Epoch
 from backprop_gpu.training.epoch import CapturedEpoch, EpochProgram, JointEpoch
+from backprop_gpu.training.history import History
 from backprop_gpu.training.non_finite import OnNonFinite
+from backprop_gpu.training.spikes import note_of_spike
+from backprop_gpu.training.trainer import Trainer
 
 LONG = bool(os.environ.get("BACKPROP_GPU_LONG_TESTS"))
 ROWS, BATCH, SIZES = 38, 8, [4, 5, 6, 2]  # four full batches and a ragged tail of 6
@@ -157,3 +162,93 @@ def test_in_a_program_of_several_each_is_undone_alone() -> None:
         JointEpoch(programs).train(0)
     assert [s.t for s in steps] == [5, 1, 5]
     assert all(np.isfinite(case.backend.to_host(x)).all() for s in steps for x in s.state_buffers)
+
+
+# --- what a trainer says and does ----------------------------------------------------------------------------------
+
+
+def trainer_of(poisoned: tuple[Any, ...] = (), **settings: Any) -> Trainer:
+    net = small_net(SIZES, loss="squared_error", activation="tanh")
+    trainer = Trainer(net, batch_size=BATCH, progress=False, **settings)
+    if poisoned:
+        PoisonedKernels(trainer.step, *poisoned)
+    return trainer
+
+
+def test_a_trainer_skips_and_its_history_says_so() -> None:
+    trainer = trainer_of(("dense", "A", 1, {3, 12}), epochs=4, skip_non_finite=2)
+    history = trainer.fit(X, Y)
+    assert [note[:30] for note in history.notes] == ["skipped batch 4 of epoch 1: na", "skipped batch 3 of epoch 3: na"]
+    assert all(math.isfinite(epoch.cost) for epoch in history.epochs)
+    assert trainer.step.t == 20
+    with pytest.raises(
+        DivergedError, match=r"nan in A2\[0, 0\] \(forward, layer 2\) .* in epoch 1; make activation tanh"
+    ):
+        trainer_of(("dense", "A", 1, {3, 12}), epochs=4).fit(X, Y)
+
+
+@pytest.mark.parametrize("at", [3, 4, 5, 11, 12, 17])
+def test_a_fit_that_skips_is_resumed_with_the_same_bits(at: int) -> None:
+    class Takes(Callback):
+        every = 1
+        state: Any = None
+
+        def on_steps(self, step: int) -> None:
+            if step == at:
+                self.state = self.trainer.state_dict()
+
+        def on_epoch(self, epoch: Epoch) -> None:
+            self.on_steps(epoch.step)
+
+    settings: dict[str, Any] = {"epochs": 4, "skip_non_finite": 2}
+    poison, takes = ("dense", "A", 1, {3, 12}), Takes()
+    whole = trainer_of(poison, callbacks=[takes], **settings)
+    whole.fit(X, Y)
+    resumed = trainer_of(poison, **settings)
+    resumed.fit(X, Y, resume=takes.state)
+    assert [e.cost for e in resumed.history.epochs] == [e.cost for e in whole.history.epochs]
+    assert resumed.history.notes == whole.history.notes
+    for x, y in zip(resumed.step.state_buffers, whole.step.state_buffers, strict=True):
+        same_bits(x, y)
+    third = trainer_of(("dense", "A", 1, {3, 12, 19}), **settings)
+    with pytest.raises(DivergedError, match="2 batches were skipped before"):
+        third.fit(X, Y, resume=takes.state)
+
+
+def test_the_fix_is_about_what_is_wrong() -> None:
+    def fix(X: np.ndarray, Y: np.ndarray, **settings: Any) -> str:
+        net = DenseNet([4, 5, 2], loss="squared_error", dtype="float32")
+        with pytest.raises(DivergedError) as caught:
+            Trainer(net, epochs=30, progress=False, **settings).fit(X, Y)
+        assert str(caught.value).endswith(f"; {caught.value.fix}")
+        return caught.value.fix
+
+    one = np.arange(ROWS)[:, None] == 7
+    row = "training row 7 has {} up to 3e+38: correct them, or scale them ({})"
+    assert fix(np.where(one, 3e38, X), Y) == row.format("inputs", "data.standardize")
+    assert fix(X, np.where(one, 3e38, Y)) == row.format("targets", "data.standardize_target")
+    lower = "lower optimizer.learning_rate (now 100)"
+    assert fix(X, Y, optimizer={"name": "sgd", "learning_rate": 100.0}) == f"{lower}, or set clip_norm"
+    assert fix(X, Y, optimizer={"name": "sgd", "learning_rate": 1e38}, clip_norm=1.0).startswith("lower optimizer")
+
+
+def test_a_jump_of_the_cost_is_a_note() -> None:
+    history = History()
+    for epoch in range(1, 6):
+        note_of_spike(history, np.full(4, 1.0 / epoch), epoch, 4 * epoch - 4)
+        history.epochs.append(Epoch(epoch, 4 * epoch, 1.0 / epoch, 1e-3))
+    assert history.notes == []
+    note_of_spike(history, np.array([0.2, 9.0, 4.0]), 6, 20)
+    assert [note.partition(";")[0] for note in history.notes] == [
+        "the cost jumped to 9 at step 22 (batch 2 of epoch 6), 27 times the median before it"
+    ]
+    long = History()  # within one epoch, by blocks
+    costs = np.linspace(100.0, 1.0, 1000)
+    note_of_spike(long, costs, 1, 0)
+    assert long.notes == []
+    costs[777] = 1e4
+    note_of_spike(long, costs, 1, 0)
+    assert "at step 778 (batch 778 of epoch 1)" in long.notes[0]
+    for _ in range(9):
+        note_of_spike(long, costs, 1, 0)
+    assert len(long.notes) == 3
