@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _MOST_AT_ONCE = 1 << 20  # bytes that zipfile and NumPy ask for at once, but for an index of too many entries
 
 
+_LONGEST_HEADER = 1 << 16
+
+
 class _Header(NamedTuple):
     shape: tuple[int, ...]
     fortran: bool
@@ -51,7 +54,8 @@ def map_array(path: Path) -> np.ndarray:
         if 0 in header.shape:  # which cannot be mapped
             return np.empty(header.shape, header.dtype)
         order: Any = "F" if header.fortran else "C"
-        return np.memmap(file, header.dtype, mode="r", offset=header.offset, shape=header.shape, order=order)
+        found = np.memmap(file, header.dtype, mode="r", offset=header.offset, shape=header.shape, order=order)
+    return _checked_text(found, str(path), ".npy")
 
 
 def read_archive(path: Path, wanted: Sequence[str], source: str) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -113,15 +117,25 @@ def _member(archive: ZipFile, info: ZipInfo, source: str) -> np.ndarray:
         raise _damaged(source, ".npz")
     with archive.open(info) as file:
         array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+    return _checked_text(array, source, ".npz")
+
+
+def _checked_text(array: np.ndarray, source: str, kind: str) -> np.ndarray:
+    """The array, if it holds no text of numbers that are no letters: they raise where the text is used."""
+    if array.dtype.kind == "U":
+        letters = np.asarray(array).reshape(-1, order="A").view(f"{array.dtype.byteorder}u4")
+        if np.any((letters > 0x10FFFF) | ((letters >= 0xD800) & (letters < 0xE000))):
+            raise _damaged(source, kind)
     return array
 
 
 def _header(file: IO[bytes], source: str, kind: str) -> _Header:
     """The header of an array, once its type and shape are found to be plain."""
+    start = io.BytesIO(file.read(_LONGEST_HEADER))  # what says how long the header is may say 4 GiB
     try:
-        version = np.lib.format.read_magic(file)
+        version = np.lib.format.read_magic(start)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, fortran, dtype = read(file)
+        shape, fortran, dtype = read(start)
     except MemoryError:
         raise
     except Exception as error:  # a literal is evaluated: SyntaxError, TokenError, OverflowError, SystemError ...
@@ -130,9 +144,9 @@ def _header(file: IO[bytes], source: str, kind: str) -> _Header:
         raise DataError(f"{source} holds Python objects, which are never unpickled; save numbers or texts")
     if dtype.kind not in "biufcSU" or dtype.itemsize == 0:
         raise DataError(f"{source} holds {dtype}, which is no plain array of numbers or texts; save such arrays")
-    if not all(isinstance(n, int) and n >= 0 for n in shape):
+    if not all(type(n) is int and n >= 0 for n in shape):
         raise _damaged(source, kind)
-    return _Header(shape, fortran, dtype, file.tell())
+    return _Header(shape, fortran, dtype, start.tell())
 
 
 def _damaged(source: str, kind: str) -> DataError:

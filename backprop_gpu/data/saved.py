@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from ..errors import CheckpointError, shown
 if TYPE_CHECKING:
     from .preprocessing import Preprocessor
     from .targets import TargetCodec
+
+_HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs, which cannot be printed
 
 
 def check_preprocessor(p: Preprocessor, unknown_choices: Sequence[str]) -> None:
@@ -78,7 +81,7 @@ def _require(fits: bool, problem: str) -> None:
 
 
 def _names(what: str, found: Any, *, may_be_empty: bool = False, distinct: bool = True) -> None:
-    texts = isinstance(found, tuple) and all(isinstance(name, str) for name in found)
+    texts = isinstance(found, tuple) and all(isinstance(name, str) and not _HALVES.search(name) for name in found)
     _require(texts and (not distinct or len(set(found)) == len(found)), f"{what} are not different texts")
     _require(may_be_empty or what == "numeric" or len(found) > 0, f"there are no {what}")
 

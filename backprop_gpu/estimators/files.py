@@ -125,7 +125,8 @@ def load(ours: type[Any], path: str | os.PathLike[str], changes: dict[str, Any],
     net, extras = load_model(DenseNet, path, "cpu", custom=custom)
     name = extras.meta.get("estimator")
     if name != ours.__name__:
-        raise CheckpointError(f"{path} holds {name or 'a network without an estimator'}, not {ours.__name__}")
+        held = shown(name, quoted=False) if name else "a network without an estimator"
+        raise CheckpointError(f"{path} holds {held}, not {ours.__name__}")
     ours(**changes)  # what the caller misspelt is no fault of the file
     try:
         return _restored(ours, net, extras, path, changes, custom)
@@ -143,6 +144,7 @@ def _restored(
     fitted, tensors = dict(extras.meta["fitted"]), extras.tensors
     for numbers in (fitted, *fitted.get("members", ())):
         _check_numbers(numbers, net)
+    _check_tensors(tensors, net)
     params = _given(extras.meta["params"])
     for key, kind in FORMULAS.items():
         if key in params and key not in changes:
@@ -153,6 +155,7 @@ def _restored(
         if isinstance(default, tuple) and isinstance(params.get(key), list):  # JSON has no tuples
             params[key] = tuple(params[key])
     made = ours(**{**params, **changes})
+    made._validate_params()
     vars(made).update(fitted_of(net.parameters()))
     for key in NUMBERS:
         if key in fitted:
@@ -196,10 +199,22 @@ def _check_numbers(numbers: dict[str, Any], net: DenseNet) -> None:
         value = numbers.get(name)
         if value is not None and not isinstance(value, kind_of.get(name, int | float)):
             raise TypeError(f"{name} is {type(value).__name__}")
+    if numbers.get("n_features_in_") is None:
+        raise KeyError("n_features_in_")
     here = {"n_layers_": len(net.sizes), "n_features_in_": net.sizes[0]}
     for name, wanted in here.items():
         if numbers.get(name, wanted) != wanted:
             raise ValueError(f"{name} is {numbers[name]}, and the network says {wanted}")
+
+
+def _check_tensors(tensors: dict[str, np.ndarray], net: DenseNet) -> None:
+    """That what is kept for each parameter (members, best weights, the optimizer's state) has its shape."""
+    shapes = {name: x.shape for name, x in net.parameters().items()}
+    for key, x in tensors.items():
+        kept, _, name = key.rpartition("/")
+        of_parameters = kept.startswith(("member/", "optimizer/")) or kept == "best"
+        if of_parameters and (shapes.get(name) != x.shape or x.dtype.kind != "f"):
+            raise ValueError(f"{shown(key)} is {x.dtype} {x.shape}")
 
 
 def _labels(y_type: str, classes: list[list[Any]], dtypes: list[str]) -> Any:

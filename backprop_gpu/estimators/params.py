@@ -74,6 +74,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "kernels": [StrOptions({"auto", *KERNEL_SETS, *RENAMED_KERNEL_SETS})],
     "initializer": [StrOptions({SKLEARN_START, "auto", *INITIALIZERS})],
     "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
+    "batch_norm": ["boolean", "array-like"],
+    "weight_average": [Real],
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
     "validation_metrics": [list, tuple],
     "callbacks": [list, tuple],
@@ -83,6 +85,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
 CLASSIFIER_CONSTRAINTS: dict[str, list[Any]] = {
     **CONSTRAINTS,
     "class_weight": [StrOptions({"balanced"}), dict, list, None],
+    "label_smoothing": [Real],
 }
 REGRESSOR_CONSTRAINTS: dict[str, list[Any]] = {
     **CONSTRAINTS,
