@@ -257,6 +257,7 @@ function drawSliders() {
 const drawPlace = () => { drawSliders(); drawGraph(); drawDetail(); drawChanges(); };
 const drawAll = () => { drawPlace(); drawBatch(); drawSteps(); drawMean(); drawParts(); };
 
+for (const e of document.querySelectorAll(D.loss === "binary_cross_entropy" ? ".others" : ".course")) e.hidden = true;
 $("dal-formula").textContent = step[`dA${L}`].formula;
 $("place").addEventListener("input", e => { state.place = Number(e.target.value); drawPlace(); });
 $("m").addEventListener("input", e => { state.m = Number(e.target.value); drawAll(); });

@@ -79,6 +79,7 @@ def data(explanation: Explanation) -> dict[str, Any]:
     return {
         "title": explanation.title,
         "notes": list(explanation.notes),
+        "loss": net.loss.name,
         "sizes": list(net.sizes),
         "M": M,
         "m": explanation.m,

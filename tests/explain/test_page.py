@@ -217,7 +217,9 @@ def test_nothing_overflows_and_everything_can_be_read(browser: Any, file: Path, 
 
 def test_printed_it_is_without_sliders_and_on_white(browser: Any, file: Path) -> None:
     with opened(browser, file, viewport={"width": 794, "height": 1123}, color_scheme="dark") as page:
+        page.locator("#m").fill("8")
         page.emulate_media(media="print")
+        assert page.evaluate("document.documentElement.scrollWidth") == 794
         assert not page.locator("#place").is_visible()
         assert page.locator("#place-out").is_visible()
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
