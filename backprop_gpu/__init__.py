@@ -32,6 +32,7 @@ _HOMES = {
     "read_table": "data.sources",
     "MLPClassifier": "estimators.classifier",
     "MLPRegressor": "estimators.regressor",
+    "diagnose": "explain.diagnosing",
     "explain": "explain",
     "gradcheck": "gradcheck",
     "load": "model",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from .estimators.classifier import MLPClassifier as MLPClassifier
     from .estimators.regressor import MLPRegressor as MLPRegressor
     from .explain import explain as explain
+    from .explain.diagnosing import diagnose as diagnose
     from .gradcheck import gradcheck as gradcheck
     from .model import Model as Model
     from .model import load as load

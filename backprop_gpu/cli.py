@@ -1,4 +1,4 @@
-"""``backprop-gpu``: train, evaluate, predict, explain, gradcheck, parity, devices, config.
+"""``backprop-gpu``: train, evaluate, predict, explain, diagnose, gradcheck, parity, devices, config.
 
 Exit codes: 0 done; 1 a check failed; 2 the input or the device is not usable, in one line; 130 interrupted (SIGINT);
 143 terminated (SIGTERM).
@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .cli_explain import add_explain
+from .cli_explain import add_diagnose, add_explain
 from .cli_models import TAB, add_device, add_evaluate, add_predict, set_output
 from .cli_parity import add_parity
 from .errors import BackpropError, CheckpointError, ConfigError, Stopped
@@ -135,6 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     add_explain(
         commands.add_parser("explain", help="where the 1/m goes: every number of backpropagation, as a page too")
     )
+
+    add_diagnose(commands.add_parser("diagnose", help="what is wrong with a gradient of your own: m, a sign, g', ..."))
 
     check = commands.add_parser("gradcheck", help="compare a network's gradient with the complex step")
     _add_config(check)

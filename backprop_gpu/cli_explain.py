@@ -1,4 +1,4 @@
-"""``backprop-gpu explain``: where the 1/m goes, with the reader's own numbers."""
+"""``backprop-gpu explain`` and ``diagnose``: where the 1/m goes, and what is wrong with a gradient."""
 
 from __future__ import annotations
 
@@ -41,6 +41,91 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_explain)
 
 
+DIAGNOSE = """\
+The file holds W1, b1, W2, b2, ..., dW1, db1, ... and the rows X (n_samples, n_features) and y; with --columns, X and y
+as the course has them, one column per example. It may hold sample_weight, and dropout's masks mask1, mask2, ...
+For example
+
+  np.savez("mine.npz", X=X, y=y, **parameters, **grads)
+  backprop-gpu diagnose mine.npz --loss squared_error --activation tanh
+
+Exit codes: 0 right, 1 wrong, 2 the file cannot be used.
+"""
+
+
+def add_diagnose(parser: argparse.ArgumentParser) -> None:
+    """Give the parser of ``diagnose`` its options."""
+    parser.epilog, parser.formatter_class = DIAGNOSE, argparse.RawDescriptionHelpFormatter
+    parser.add_argument("file", help="a .npz file with parameters, gradients and rows")
+    parser.add_argument("--columns", action="store_true", help="examples are columns, as in the course")
+    parser.add_argument("--loss", default="binary_cross_entropy", help="default: binary_cross_entropy")
+    parser.add_argument("--activation", default="relu", help="of the hidden layers (default: relu)")
+    parser.add_argument("--l2", type=float, default=0.0, help="lambda of the penalty lambda/(2m) sum W^2 (default: 0)")
+    parser.add_argument("--ranks", type=int, default=1, help="devices that shared the batch (default: 1)")
+    parser.add_argument(
+        "--micro-batches", metavar="N or 3,1", help="pieces that the batch was cut into, or their sizes"
+    )
+    parser.add_argument("--keep-prob", type=float, default=1.0, help="what dropout divides by (default: 1)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(command=_diagnose)
+
+
+def _diagnose(options: argparse.Namespace) -> int:
+    import json
+
+    from .explain import diagnose
+
+    X, y, parameters, grads, more = _arrays_of(options)
+    pieces = options.micro_batches
+    found = diagnose(
+        parameters,
+        grads,
+        X,
+        y,
+        loss=options.loss,
+        activation=options.activation,
+        l2=options.l2,
+        ranks=options.ranks,
+        micro_batches=int(pieces) if pieces and pieces.isdigit() else _sizes(pieces, "--micro-batches"),
+        keep_prob=options.keep_prob,
+        **more,
+    )
+    if options.json:
+        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        return 0 if found.ok else 1
+    from .report import terminal
+    from .report.explanation import ratios
+
+    terminal.console().print(ratios(found))
+    print(found.summary())
+    return 0 if found.ok else 1
+
+
+def _arrays_of(options: argparse.Namespace) -> tuple[Any, Any, dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """X, y, parameters, gradients, and what else the file holds, with rows as examples."""
+    import re
+
+    from .data.array_files import read_archive
+
+    _, names = read_archive(Path(options.file), [], options.file)
+    arrays, _ = read_archive(Path(options.file), names, options.file)
+    missing = [
+        name for name in ("X", "y", "W1", "b1", "dW1", "db1") if name not in arrays and name.upper() not in arrays
+    ]
+    if missing:
+        raise DataError(f"{options.file} has no {', '.join(missing)}; it has {', '.join(names) or 'nothing'}")
+    X, y = arrays["X"], arrays.get("y", arrays.get("Y"))
+    masks = {int(name[4:]): x for name, x in arrays.items() if re.fullmatch(r"mask\d+", name)}
+    if not options.columns and X.ndim == 2 and X.shape[0] == arrays["W1"].shape[-1] != X.shape[1]:
+        raise DataError(f"{options.file}: X is {X.shape}, one column per example, as in the course; add --columns")
+    if options.columns:
+        X, y, masks = X.T, y.T, {l: x.T for l, x in masks.items()}  # type: ignore[union-attr]
+    parameters = {name: x for name, x in arrays.items() if re.fullmatch(r"[Wb]\d+", name)}
+    grads = {name: x for name, x in arrays.items() if re.fullmatch(r"d[Wb]\d+", name)}
+    more: dict[str, Any] = {"masks": masks} if masks else {}
+    return X, y, parameters, grads, more | {k: arrays[k] for k in ("sample_weight",) if k in arrays}
+
+
 def _explain(options: argparse.Namespace) -> int:
     explanation = _explanation(options)
     if options.html is None:
@@ -62,7 +147,7 @@ def _explain(options: argparse.Namespace) -> int:
 def _explanation(options: argparse.Namespace) -> Explanation:
     from .explain import explain
 
-    settings: dict[str, Any] = {"rows": options.rows, "split": _sizes(options.split)}
+    settings: dict[str, Any] = {"rows": options.rows, "split": _sizes(options.split, "--split")}
     if options.run is not None:
         if options.data or options.set or options.target:
             raise ConfigError("--run has its own data and settings; leave --data, --target and --set away")
@@ -74,13 +159,13 @@ def _explanation(options: argparse.Namespace) -> Explanation:
     return _of_experiment(_experiment(options), "initial weights", settings)
 
 
-def _sizes(text: str | None) -> list[int] | None:
+def _sizes(text: str | None, option: str) -> list[int] | None:
     if text is None:
         return None
     try:
         return [int(word) for word in text.replace("+", ",").split(",")]
     except ValueError:
-        raise ConfigError(f"--split takes sizes such as 3,1; got {text!r}") from None
+        raise ConfigError(f"{option} takes sizes such as 3,1; got {text!r}") from None
 
 
 def _experiment(options: argparse.Namespace) -> Experiment:

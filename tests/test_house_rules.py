@@ -18,7 +18,7 @@ MAY_PRINT = (
     ("cli_models",),
     ("cli_parity",),
     ("report", "terminal"),
-    ("textbook",),
+    ("textbook", "application"),
     ("estimators", "progress"),
 )
 

@@ -10,7 +10,6 @@ whose dZ does not divides its dW and db (``late``). So each way from J to a para
 from __future__ import annotations
 
 from dataclasses import dataclass
-
 from typing import Any
 
 import numpy as np

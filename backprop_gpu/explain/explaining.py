@@ -76,7 +76,7 @@ def explain(
         X, y = _X, _Y
     elif model is None:
         raise ConfigError("explain(None, X, y) has no network; give sizes such as [2, 3, 1], or a DenseNet")
-    net, notes = _network(model, loss, activation, seed)
+    net, notes = network_of(model, loss, activation, seed)
     X, Y = _rows(net, X, y, seed)
     m = min(4, X.shape[1]) if rows is None else rows
     if isinstance(m, bool) or not isinstance(m, int | np.integer) or not 1 <= m <= X.shape[1]:
@@ -88,21 +88,26 @@ def explain(
     return explanation
 
 
-def _network(model: Any, loss: Any, activation: Any, seed: int) -> tuple[Network, tuple[str, ...]]:
+def network_of(
+    model: Any, loss: Any, activation: Any, seed: int, *, any_size: bool = False
+) -> tuple[Network, tuple[str, ...]]:
+    """The formulas and float64 numbers of what a reader has, and what of it is left out."""
     if isinstance(model, Mapping):
         named = _parameters(model)
         sizes = (named["W1"].shape[1], *(named[f"W{l}"].shape[0] for l in range(1, len(named) // 2 + 1)))
-        _check_size(sizes)
+        if not any_size:
+            _check_size(sizes)
         loss, hidden = get_loss(loss), per_layer_activations(activation, len(sizes) - 1)[1:-1]
         return Network((*hidden, loss.link), _from_dAL(loss), named), ()
     if not isinstance(model, DenseNet):
         settings = {"activation": activation, "loss": loss, "dtype": "float64", "seed": seed}
         _check_size(check_sizes(model))
         model = DenseNet(model, device="numpy", kernels="reference", **settings)
-    _check_size(model.sizes)
+    if not any_size:
+        _check_size(model.sizes)
     if any(model.batch_norm):
         raise ConfigError(
-            "explain takes no batch normalization, whose statistics join the examples of a batch before dW does; "
+            "batch normalization is not taken here: its statistics join the examples of a batch before dW does; "
             "set batch_norm=False (model.batch_norm: false)"
         )
     named = {name: value.astype(np.float64) for name, value in model.parameters().items()}

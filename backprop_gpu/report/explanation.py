@@ -1,4 +1,4 @@
-"""An explanation of the 1/m on the terminal, through rich."""
+"""An explanation of the 1/m, and the ratios of a diagnosis, on the terminal, through rich."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.text import Text
 from .terminal import print_whole
 
 if TYPE_CHECKING:
-    from ..explain import Batch, Explanation, Joined
+    from ..explain import Batch, Diagnosis, Explanation, Joined
     from ..explain.steps import Step
 
 ROWS, COLUMNS, LISTED = 6, 6, 16  # of a matrix, and of parameters, that are shown
@@ -147,4 +147,17 @@ def _ways(ways: tuple[Joined, ...], db: str) -> Table:
             told = "right, as the parts are even"
         counts = " ".join(number(w) for w in dict.fromkeys(way.weights))
         table.add_row(way.divides, way.joins, counts, number(float(way.gradient[db][0, 0])), told)
+    return table
+
+
+def ratios(diagnosis: Diagnosis) -> Table:
+    """Each gradient beside the right one."""
+    table = Table(title="Yours beside the right gradient", title_justify="left")
+    table.add_column("gradient")
+    table.add_column("yours / right", justify="right")
+    table.add_column("relative error", justify="right")
+    table.add_column("")
+    for t in diagnosis.tensors:
+        ratio = "no one number" if t.ratio is None else f"{t.ratio:.6g}"
+        table.add_row(t.name, ratio, f"{t.error:.1e}", "right" if t.ok else "WRONG")
     return table

@@ -1,55 +1,23 @@
-"""The course's L-layer network under the course's names (deep learning specialization, course 1, week 4).
-
-The functions are those of "Building your Deep Neural Network: Step by Step" and of the application that follows it:
-same arguments, same shapes, same dictionaries, same printed numbers. The formulas are those of ``maths``. Arrays may
-be NumPy's or any other array-API library's; results stay in that library and on that device.
-
-``convention`` says where the 1/m of J = (1/m) sum L lives (``maths.ledger``): ``"late"`` is the course, dA and dZ are
-derivatives of L and dW, db carry the 1/m; with ``"early"`` dAL carries it and everything is a derivative of J. dW and
-db are the same, dA and dZ differ by the factor m.
-"""
+"""The functions of "Building your Deep Neural Network: Step by Step": same arguments, shapes and dictionaries."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
 
-from ._typing import Array, Namespace
-from .errors import ConfigError, DataError, DeviceError, ShapeError, did_you_mean
-from .maths.activations import get_activation
-from .maths.dense import dense, dense_vjp_bias, dense_vjp_input, dense_vjp_weights
-from .maths.ledger import CONVENTIONS, Denominator, split_scale
-from .maths.losses import BinaryCrossEntropy
-from .maths.optimizers import SGD
-
-__all__ = [
-    "CONVENTIONS",
-    "SCALES",
-    "Cache",
-    "L_model_backward",
-    "L_model_forward",
-    "LinearCache",
-    "Parameters",
-    "array_namespace",
-    "compute_cost",
-    "initialize_parameters",
-    "initialize_parameters_deep",
-    "linear_activation_backward",
-    "linear_activation_forward",
-    "linear_backward",
-    "linear_forward",
-    "predict",
-    "update_parameters",
-]
-
-
-def __dir__() -> list[str]:
-    return __all__
-
+from .._typing import Array
+from ..errors import ConfigError, did_you_mean
+from ..maths.activations import get_activation, relu_vjp, sigmoid_vjp
+from ..maths.activations import relu as _relu
+from ..maths.activations import sigmoid as _sigmoid
+from ..maths.dense import dense, dense_vjp_bias, dense_vjp_input, dense_vjp_weights
+from ..maths.ledger import CONVENTIONS, Denominator, split_scale
+from ..maths.losses import BinaryCrossEntropy
+from ..maths.optimizers import SGD
+from .arrays import array_namespace, check_affine, check_shape, count_layers, floating
 
 Parameters: TypeAlias = dict[str, Array]
 """``W1, b1, ..., WL, bL``: W[l] (n_l, n_{l-1}), b[l] (n_l, 1)."""
@@ -108,10 +76,34 @@ def initialize_parameters_deep(layer_dims: Sequence[int], *, seed: int | None = 
     return parameters
 
 
+def sigmoid(Z: Array) -> tuple[Array, Array]:
+    """A = 1 / (1 + e^-Z) and the cache Z, both of Z's shape (``dnn_utils``)."""
+    return _sigmoid(array_namespace(Z=Z), Z), Z
+
+
+def sigmoid_backward(dA: Array, cache: Array) -> Array:
+    """dZ = dA * A (1 - A), of Z's shape; ``cache`` is Z, which :func:`sigmoid` returns (``dnn_utils``)."""
+    xp = array_namespace(dA=dA, Z=cache)
+    check_shape("dA", dA, cache.shape, "the shape of Z")
+    return sigmoid_vjp(xp, dA, cache, _sigmoid(xp, cache))
+
+
+def relu(Z: Array) -> tuple[Array, Array]:
+    """A = max(Z, 0) and the cache Z, both of Z's shape (``dnn_utils``)."""
+    return _relu(array_namespace(Z=Z), Z), Z
+
+
+def relu_backward(dA: Array, cache: Array) -> Array:
+    """dZ = dA where Z > 0, else 0, of Z's shape; ``cache`` is Z, which :func:`relu` returns (``dnn_utils``)."""
+    xp = array_namespace(dA=dA, Z=cache)
+    check_shape("dA", dA, cache.shape, "the shape of Z")
+    return relu_vjp(xp, dA, cache, _relu(xp, cache))
+
+
 def linear_forward(A: Array, W: Array, b: Array) -> tuple[Array, LinearCache]:
     """Z = W A + b.  A (n_prev, m), W (n, n_prev), b (n, 1) -> Z (n, m) and the cache (A, W, b)."""
     xp = array_namespace(A=A, W=W, b=b)
-    _check_affine("A", A, "W", W, "b", b)
+    check_affine("A", A, "W", W, "b", b)
     return dense(xp, W, A, b), (A, W, b)
 
 
@@ -138,12 +130,12 @@ def L_model_forward(X: Array, parameters: Mapping[str, Array]) -> tuple[Array, l
     DeviceError
         If X and the parameters are in different libraries or on different devices.
     """
-    L = _count_layers(parameters)
+    L = count_layers(parameters)
     array_namespace(X=X, **parameters)
     A, caches = X, []
     for l in range(1, L + 1):
         W, b = parameters[f"W{l}"], parameters[f"b{l}"]
-        _check_affine("X" if l == 1 else f"A{l - 1}", A, f"W{l}", W, f"b{l}", b)
+        check_affine("X" if l == 1 else f"A{l - 1}", A, f"W{l}", W, f"b{l}", b)
         A, cache = linear_activation_forward(A, W, b, "sigmoid" if l == L else "relu")
         caches.append(cache)
     return A, caches
@@ -155,7 +147,7 @@ def compute_cost(AL: Array, Y: Array) -> Array:
     Where the course's formula meets log 0 it gives inf or nan. Here log 0 is log(smallest normal number): an AL of
     exactly 0 or 1 costs 0 on the right side and 708.4 / m on the wrong one (87.3 / m in float32).
     """
-    xp, AL, Y = _floating(AL, Y)
+    xp, AL, Y = floating(AL, Y)
     smallest = float(xp.finfo(AL.dtype).smallest_normal)
     log_AL, log_rest = (xp.log(xp.maximum(A, smallest)) for A in (AL, 1.0 - AL))
     total = xp.sum(Y * log_AL + (1.0 - Y) * log_rest)
@@ -174,8 +166,8 @@ def linear_backward(dZ: Array, cache: LinearCache, *, convention: str = "late") 
             "linear_backward takes the linear cache (A_prev, W, b): pass the first half of the layer's cache, cache[0]"
         ) from None
     xp = array_namespace(dZ=dZ, A_prev=A_prev, W=W, b=b)
-    _check_affine("A_prev", A_prev, "W", W, "b", b)
-    _check_shape("dZ", dZ, (W.shape[0], A_prev.shape[1]), "one row per unit of W, one column per example")
+    check_affine("A_prev", A_prev, "W", W, "b", b)
+    check_shape("dZ", dZ, (W.shape[0], A_prev.shape[1]), "one row per unit of W, one column per example")
     dW, db = dense_vjp_weights(xp, dZ, A_prev), dense_vjp_bias(xp, dZ)
     _, late = _factors(convention, A_prev.shape[1])
     if late is not None:
@@ -196,7 +188,7 @@ def linear_activation_backward(
             "returns it"
         ) from None
     xp = array_namespace(dA=dA, Z=Z)
-    _check_shape("dA", dA, Z.shape, "the shape of Z")
+    check_shape("dA", dA, Z.shape, "the shape of Z")
     return linear_backward(g.vjp(xp, dA, Z, g.forward(xp, Z)), linear_cache, convention=convention)
 
 
@@ -212,7 +204,7 @@ def L_model_backward(AL: Array, Y: Array, caches: Sequence[Cache], *, convention
     convention : str
         ``"late"``: dAL = dL/dAL, 1/m in dW and db. ``"early"``: dAL = dJ/dAL, 1/m in dAL.
     """
-    xp, AL, Y = _floating(AL, Y)
+    xp, AL, Y = floating(AL, Y)
     L = len(caches)
     if not L:
         raise ConfigError("caches is empty: pass the list that L_model_forward returns as its second result")
@@ -231,68 +223,16 @@ def L_model_backward(AL: Array, Y: Array, caches: Sequence[Cache], *, convention
 def update_parameters(parameters: Mapping[str, Array], grads: Mapping[str, Array], learning_rate: float) -> Parameters:
     """W[l] - learning_rate dW[l] and b[l] - learning_rate db[l], as a new dictionary; the arguments are not written."""
     rule = SGD(learning_rate=float(learning_rate))
-    names = [f"{kind}{l}" for l in range(1, _count_layers(parameters) + 1) for kind in "Wb"]
+    names = [f"{kind}{l}" for l in range(1, count_layers(parameters) + 1) for kind in "Wb"]
     if missing := [f"d{name}" for name in names if f"d{name}" not in grads]:
         raise ConfigError(f"grads has no {', '.join(missing)}: pass what L_model_backward returns")
     updated = {}
     for name in names:
         theta, grad = parameters[name], grads[f"d{name}"]
         xp = array_namespace(**{name: theta, f"d{name}": grad})
-        _check_shape(f"d{name}", grad, theta.shape, f"the shape of {name}")
+        check_shape(f"d{name}", grad, theta.shape, f"the shape of {name}")
         updated[name], _ = rule.apply(xp, theta, grad, (), rule.scalars(1, rule.learning_rate), decay=False)
     return updated
-
-
-def predict(X: Array, y: Array, parameters: Mapping[str, Array]) -> Array:
-    """Print the accuracy and return 1.0 where AL > 0.5, else 0.0 (``dnn_app_utils_v2``).  X (n_0, m), y (n_L, m).
-
-    The accuracy is summed in the course's order, which may print 0.9999999999999998 for 1.
-    """
-    AL, _ = L_model_forward(X, parameters)
-    xp, AL, y = _floating(AL, y, "y")
-    p = xp.asarray(xp.greater(AL, 0.5), dtype=AL.dtype)
-    hits = xp.asarray(xp.equal(p, y), dtype=AL.dtype)
-    print(f"Accuracy: {float(xp.sum(hits / AL.size))}")
-    return p
-
-
-def array_namespace(**arrays: Array) -> Namespace:
-    """The library of these arrays, found from the arrays themselves; keywords are their names in messages.
-
-    Raises
-    ------
-    DeviceError
-        If they belong to different libraries or lie on different devices.
-    DataError
-        If one of them is no array.
-    """
-    (first, x), *others = arrays.items()
-    xp = _library(first, x)
-    for name, other in others:
-        yp = _library(name, other)
-        if yp is not xp:
-            # What NumPy holds can always be moved; the way back needs an explicit copy in most libraries.
-            mover, there = (first, yp) if xp is np else (name, xp)
-            fix = f"bring them together, for example {mover} = {there.__name__}.asarray({mover})"
-        elif other.device != x.device:
-            fix = "copy one of them to the other's device"
-        else:
-            continue
-        raise DeviceError(
-            f"{first} belongs to {xp.__name__} ({x.device}) and {name} to {yp.__name__} ({other.device}): {fix}"
-        )
-    return xp
-
-
-def _library(name: str, x: Array) -> Namespace:
-    announced = getattr(x, "__array_namespace__", None)
-    if announced is not None:
-        return announced()
-    # A GPU library that mirrors NumPy need not announce its namespace: it is the module whose ``ndarray`` this is.
-    module = sys.modules.get(type(x).__module__.partition(".")[0])
-    if isinstance(x, getattr(module, "ndarray", ())):
-        return module
-    raise DataError(f"{name} is a {type(x).__name__}, not an array: convert it, for example with numpy.asarray({name})")
 
 
 def _factors(convention: str, m: int) -> tuple[float | None, float | None]:
@@ -301,44 +241,3 @@ def _factors(convention: str, m: int) -> tuple[float | None, float | None]:
         hint = did_you_mean(str(convention), CONVENTIONS)
         raise ConfigError(f"convention must be 'late' (the course) or 'early', got {convention!r}{hint}")
     return split_scale(convention, Denominator.of("mean", m).inverse)
-
-
-def _floating(AL: Array, Y: Array, name: str = "Y") -> tuple[Namespace, Array, Array]:
-    """The namespace, AL as a floating-point array, and Y in AL's dtype (the assignment's labels are integers)."""
-    xp = array_namespace(AL=AL, **{name: Y})
-    _check_shape(name, Y, AL.shape, "the shape of AL")
-    AL = 1.0 * AL
-    return xp, AL, xp.asarray(Y, dtype=AL.dtype)
-
-
-def _count_layers(parameters: Mapping[str, Array]) -> int:
-    """L, once W1, b1, ..., WL, bL are known to be there."""
-    L = max(1, (len(parameters) + 1) // 2)
-    if missing := [f"{kind}{l}" for l in range(1, L + 1) for kind in "Wb" if f"{kind}{l}" not in parameters]:
-        raise ConfigError(
-            f"parameters has no {', '.join(missing)}: it must hold W1, b1, ..., WL, bL and nothing else, "
-            f"got {', '.join(map(str, parameters)) or 'nothing'}"
-        )
-    return L
-
-
-def _check_affine(in_name: str, A: Array, W_name: str, W: Array, b_name: str, b: Array) -> None:
-    for name, x in ((in_name, A), (W_name, W)):
-        if len(x.shape) != 2:
-            raise ShapeError(f"{name} has shape {x.shape}, but it must have two axes: reshape it to (rows, columns)")
-    rows, columns = A.shape
-    if W.shape[1] != rows:
-        hint = f"; examples are columns: did you mean {in_name}.T?" if W.shape[1] == columns else ""
-        raise ShapeError(
-            f"{W_name} has shape {W.shape}, but it must have {rows} columns, one for each row of {in_name} "
-            f"{A.shape}{hint}"
-        )
-    _check_shape(b_name, b, (W.shape[0], 1), f"one number per row of {W_name}")
-
-
-def _check_shape(name: str, x: Array, shape: tuple[int, ...], meaning: str) -> None:
-    if x.shape == shape:
-        return
-    size = int(np.prod(shape))
-    fix = f"; reshape it: {name}.reshape{shape}" if len(x.shape) != 2 and int(np.prod(x.shape)) == size else ""
-    raise ShapeError(f"{name} has shape {x.shape}, but it must be {shape}, {meaning}{fix}")
