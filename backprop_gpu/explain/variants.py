@@ -130,7 +130,9 @@ def slips(given: Given) -> Iterator[Slip]:
     absent = {"weights": given.weights is None, "masks": not given.masks, "penalty": not given.l2}
     named = [(name, kind) for name, kinds in SLIPS.items() if not absent.get(name) for kind in kinds]
     for name, kind in named:
-        yield Slip(**{name: kind})  # type: ignore[arg-type]
+        # Of two layers only one has such a slip: the hidden one its slope and mask, the last one its operands.
+        layer = EVERY if L != 2 or kind == "own" else {"slope": 1, "masks": 1, "A": 2, "W": 2}.get(name, EVERY)
+        yield Slip(layer=EVERY if kind == "never scaled" else layer, **{name: kind})  # type: ignore[arg-type]
     for name, kind in named:
         for l in range(L, 0, -1) if name in OF_A_LAYER and L > 1 else ():
             yield Slip(layer=l, **{name: kind})  # type: ignore[arg-type]
