@@ -1,4 +1,4 @@
-"""The one module that joins a configuration to the rooms: data in, a trained model and a run folder out."""
+"""From a configuration to a trained model and a run folder: the one module that builds data, network and trainer."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def step_settings(config: Config) -> dict[str, Any]:
 
 
 def check_settings(experiment: Experiment) -> dict[str, Any]:
-    """Everything about the steps and epochs of this run that ``parity.check`` can be told, but for the rows."""
+    """The arguments of ``parity.check`` that describe this run's steps and epochs, without its rows."""
     config, n = experiment.config, experiment.train.n_samples
     t = config.training
     return {
@@ -190,7 +190,7 @@ def run(
     allow_change: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
-    """Train, judge on the test rows, and write the run folder; after Ctrl-C it holds model and history, no scores.
+    """Train, evaluate on the test rows, and write the run folder; after Ctrl-C it holds model and history, no scores.
 
     Parameters
     ----------
@@ -324,7 +324,7 @@ def _run(
 
 
 def _verified(experiment: Experiment, X: np.ndarray, y: np.ndarray) -> str:
-    """Judge steps, epochs and predictions of the very network, data and device; its line for the table.
+    """Check steps, epochs and predictions of this network, data and device by ``parity.check``; returns its summary.
 
     Raises
     ------
@@ -372,7 +372,7 @@ def train(
     resume: str | os.PathLike[str] | None = None,
     allow_change: bool = False,
 ) -> Outcome:
-    """The whole of ``backprop-gpu train`` from Python: read, train, judge, write the run folder.
+    """The whole of ``backprop-gpu train`` from Python: read, train, evaluate, write the run folder.
 
     ``resume``: the folder of a run that was interrupted, or "auto" for ``run_dir`` if there is a run in it. Without a
     ``config`` it is the run's own.

@@ -121,11 +121,11 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a network and leave a run folder", epilog=_SIGNALS)
     _add_config(train)
     train.add_argument("--run-dir", metavar="DIR", help="where the run goes (default: runs/NAME-TIME)")
-    told = "go on with the run in this folder; auto: with that in --run-dir if there is one, else start it"
-    train.add_argument("--resume", metavar="RUN|auto", help=told)
-    told = "with --resume: go on although the configuration or the data are others"
-    train.add_argument("--allow-change", action="store_true", help=told)
-    train.add_argument("--verify", action="store_true", help="judge a step on this device before and after (parity)")
+    text = "go on with the run in this folder; auto: with that in --run-dir if there is one, else start it"
+    train.add_argument("--resume", metavar="RUN|auto", help=text)
+    text = "with --resume: go on even if the configuration or the data have changed"
+    train.add_argument("--allow-change", action="store_true", help=text)
+    train.add_argument("--verify", action="store_true", help="check a step on this device by parity before and after")
     train.add_argument("--quiet", action="store_true", help="print the run folder alone: no progress, no tables")
     train.set_defaults(command=_train)
 
@@ -145,8 +145,8 @@ def _parser() -> argparse.ArgumentParser:
 
     devices = commands.add_parser("devices", help="what was found, what is used and why")
     add_device(devices)
-    told = "what this configuration would run on, by which kernels, in how much memory"
-    devices.add_argument("--plan", metavar="CONFIG", help=told)
+    plan_help = "what this configuration would run on, by which kernels, in how much memory"
+    devices.add_argument("--plan", metavar="CONFIG", help=plan_help)
     devices.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, with --plan")
     devices.add_argument("--json", action="store_true", help="print JSON")
     devices.set_defaults(command=_devices)
@@ -159,7 +159,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=_config_validate if verb == "validate" else _config_show)
     verbs.add_parser("schema", help="print the JSON Schema, for editors").set_defaults(command=_config_schema)
     verbs.add_parser("list", help="name the configurations that come along").set_defaults(command=_config_list)
-    add_parity(commands.add_parser("parity", help="judge a device by bounds that are derived: run, probe, exact, diff"))
+    add_parity(
+        commands.add_parser("parity", help="check a device against derived error bounds: run, probe, exact, diff")
+    )
     return parser
 
 

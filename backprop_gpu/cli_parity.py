@@ -1,6 +1,6 @@
 """``backprop-gpu parity``: did a device compute what its precision allows?
 
-Exit codes: 0 passed; 1 diverged; 2 cannot be judged, in one line that says why.
+Exit codes: 0 passed; 1 diverged; 2 cannot be checked, with one line that says why.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def add_parity(parser: argparse.ArgumentParser) -> None:
     """Add the verbs run, probe, exact, diff and replay."""
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     for verb, command, text in (
-        ("run", _run, "judge every tensor of training steps, and epochs, of this model, on its own rows"),
+        ("run", _run, "check every tensor of training steps, and epochs, of this model, on its own rows"),
         ("probe", _probe, "ask the device questions with one right answer, at the model's own shapes"),
         ("exact", _exact, "two steps on whole numbers, right to the last bit, and recorded epochs"),
     ):
@@ -31,7 +31,7 @@ def add_parity(parser: argparse.ArgumentParser) -> None:
         sub.set_defaults(command=command)
         if verb == "run":
             _add_precision(sub)
-            sub.add_argument("--steps", type=int, default=1, help="steps, each judged from the device's own state")
+            sub.add_argument("--steps", type=int, default=1, help="steps, each checked from the device's own state")
             sub.add_argument("--plot", metavar="FILE", help="draw the ratios and the worst tensor")
             sub.add_argument("--save", metavar="CASE", help="write the recorded step, for `parity replay` elsewhere")
     diff = verbs.add_parser("diff", help="one step on two devices: the gap, and which of them is wrong, if one is")
@@ -39,7 +39,7 @@ def add_parity(parser: argparse.ArgumentParser) -> None:
     diff.add_argument("--devices", required=True, metavar="A,B", help="such as numpy,cupy:0")
     _add_precision(diff)
     diff.set_defaults(command=_diff)
-    replay = verbs.add_parser("replay", help="judge a case that was saved, without the device")
+    replay = verbs.add_parser("replay", help="check a saved case again, without the device")
     replay.add_argument("case", help="what `parity run --save` wrote")
     replay.add_argument("--json", action="store_true", help="print JSON")
     replay.set_defaults(command=_replay)
@@ -74,7 +74,7 @@ def _experiment(options: argparse.Namespace) -> Experiment:
 
 
 def _rows(options: argparse.Namespace, experiment: Experiment) -> tuple[Any, Any, int]:
-    """Rows to judge on, their targets, and the batch that epochs over them are cut into."""
+    """The rows to check on, their targets, and the batch size of epochs over them."""
     import numpy as np
 
     from .parity.recorded_epochs import rows_and_batch

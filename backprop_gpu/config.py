@@ -170,7 +170,7 @@ class TrainingConfig(_Section):
         None, ge=1, description="examples per pass; without batch_norm the gradient does not depend on it"
     )
     data_on: Literal["auto", "device", "host"] = Field(
-        "auto", description="where the data set lives; host: each batch is copied while the device computes"
+        "auto", description="where the data set is stored; host: each batch is copied while the device computes"
     )
     shuffle: bool = True
     restore_best: bool = Field(True, description="end with the weights that were best on the validation set")
@@ -223,7 +223,9 @@ class Config(_Section):
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
     kernels: Literal[("auto", *KERNEL_SETS, *RENAMED_KERNEL_SETS)] = "auto"  # type: ignore[valid-type]
-    verify: bool = Field(False, description="judge a step of this network, data and device before and after training")
+    verify: bool = Field(
+        False, description="check a step of this network, data and device by parity before and after training"
+    )
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     loss: _LossChoice = Field(None, description="default: that of the task")

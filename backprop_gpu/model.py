@@ -33,7 +33,7 @@ class Model:
     preprocessor : Preprocessor
         Scaler, categories, column names, classes.
     test_rows : str or None
-        The fingerprint of the run's test rows, which tells whether the data is still what it was.
+        The fingerprint of the run's test rows, by which changed data are recognized.
     """
 
     def __init__(self, net: DenseNet, preprocessor: Preprocessor, test_rows: str | None = None) -> None:

@@ -19,17 +19,17 @@ from .training.batches import on_device
 
 @dataclass(frozen=True)
 class Plan:
-    """What would happen.
+    """What a training run would use.
 
     Attributes
     ----------
     spec : StepSpec
-        The step, as its kernel set is asked about it.
+        The step's record.
     choices : list of KernelChoice
-        What runs each operation; empty for a kernel set that does not say.
+        What runs each operation; empty for a kernel set that does not report it.
     memory : MemoryPlan
     resident : bool
-        Does the data set live on the device?
+        Whether the data set is stored on the device.
     """
 
     design: Design
@@ -41,12 +41,12 @@ class Plan:
 
     @property
     def recorded(self) -> str:
-        """How an epoch is played."""
-        played = self.choices[-1] if self.choices else KernelChoice("capture", None, "unknown")
-        why = f" ({played.why})" if played.why else ""
-        if played.by == "Python":
+        """Whether steps are recorded, and how an epoch is run."""
+        capture = self.choices[-1] if self.choices else KernelChoice("capture", None, "unknown")
+        why = f" ({capture.why})" if capture.why else ""
+        if capture.by == "Python":
             return f"no: every operation is called by Python{why}"
-        return f"yes: {played.by}{why}" + ("" if self.resident else ", a step at a time")
+        return f"yes: {capture.by}{why}" + ("" if self.resident else ", a step at a time")
 
     def data(self) -> dict[str, Any]:
         """The plan as plain data, in bytes."""
@@ -96,14 +96,14 @@ def _fits(memory: MemoryPlan, there: int | None) -> bool | None:
 
 
 def _rows(choices: list[KernelChoice]) -> list[Row]:
-    """Operations in order; layers that take the same way share a line."""
+    """Operations in order; layers with the same implementation share a line."""
     found = []
     same = sorted(choices[:-1], key=lambda c: (_order(choices, c.operation), c.by, c.why))
     for (operation, by, why), group in groupby(same, key=lambda c: (c.operation, c.by, c.why)):
         layers = sorted(c.layer for c in group if c.layer is not None)
         where = f" of layer{'s' if len(layers) > 1 else ''} {_spans(layers)}" if layers else ""
         found.append(Row(f"{operation}{where}", f"{by}{f': {why}' if why else ''}"))
-    return found or [Row("unknown", "this kernel set does not say")]
+    return found or [Row("unknown", "this kernel set does not report it")]
 
 
 def _order(choices: list[KernelChoice], operation: str) -> int:

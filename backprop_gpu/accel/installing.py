@@ -1,4 +1,4 @@
-"""Put the replacement in place: now if scikit-learn's module is loaded, else at the moment it is."""
+"""Replace scikit-learn's methods: now if its module is loaded, else as soon as it is imported."""
 
 from __future__ import annotations
 
@@ -39,46 +39,46 @@ def install(*, device: str = "auto", dtype: str | None = None, verbose: bool = F
     if dtype not in (None, "float32", "float64"):
         raise ConfigError(f"dtype must be float32 or float64, got {dtype!r}")
     usage_report.begin(device, dtype, verbose)
-    _put_in_place()
+    _replace_methods()
 
 
-def arrived(module: str, name: str, settings: usage_report.Settings) -> type:
-    """A class in a process that an accelerated one has started, after the same has been done there."""
+def import_accelerated(module: str, name: str, settings: usage_report.Settings) -> type:
+    """Unpickle hook: return a class of scikit-learn's, after replacing its methods in this process too."""
     if usage_report.settings() != settings:
         usage_report.adopt(settings)
-        _put_in_place()
+        _replace_methods()
     cls: type = getattr(importlib.import_module(module), name)
     return cls
 
 
 def uninstall() -> None:
-    """Give scikit-learn its own methods back; what was fitted stays as it is."""
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Watch)]
+    """Restore scikit-learn's methods; fitted estimators stay as they are."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _ImportHook)]
     if TARGET in sys.modules:
         from .replacing import restore
 
         restore(sys.modules[TARGET])
 
 
-def _put_in_place() -> None:
+def _replace_methods() -> None:
     if TARGET in sys.modules:
         _replace(sys.modules[TARGET])
-    elif not any(isinstance(finder, _Watch) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Watch())
+    elif not any(isinstance(finder, _ImportHook) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _ImportHook())
 
 
 def _replace(module: ModuleType) -> None:
     from .replacing import replace
-    from .workers import send_along
+    from .workers import accelerate_workers
 
-    send_along(replace(module), arrived)
+    accelerate_workers(replace(module), import_accelerated)
 
 
-class _Watch(MetaPathFinder):
-    """Waits for the import of scikit-learn's module and has the methods replaced when it has run."""
+class _ImportHook(MetaPathFinder):
+    """Import hook that replaces the methods right after scikit-learn's module has been executed."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """The spec that the other finders give, with one more thing to do at the end; None for other modules."""
+        """The spec of scikit-learn's module, with the replacement added to its loader; None for other modules."""
         if name != TARGET:
             return None
         for finder in sys.meta_path:

@@ -1,4 +1,4 @@
-"""The methods that take over: our estimator does the work, scikit-learn's object keeps the fitted attributes."""
+"""The methods that replace scikit-learn's: our estimator computes, scikit-learn's object has the fitted attributes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ METHODS = ("fit", "partial_fit", "_forward_pass_fast")
 # Attributes of our estimators that scikit-learn's do not have.
 _OURS = ("_runtime", "_seed", "_fitted_on", "validation_loss_curve_", "validation_metric_curves_")
 
-_twins: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # our estimator behind each of scikit-learn's
+_estimators: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # our estimator behind each of scikit-learn's
 _originals: dict[tuple[type, str], Any] = {}  # what a class had of its own under this name, or None
 
 
@@ -61,35 +61,35 @@ def restore(module: ModuleType) -> None:
 
 
 def _fitting(cls: type[Any], original: Callable[..., Any]) -> Callable[..., Any]:
-    """``fit`` or ``partial_fit``: ours; scikit-learn's for a subclass, and where ours says that it cannot."""
+    """``fit`` or ``partial_fit`` by our estimator; by scikit-learn's for a subclass, and where ours raises an error."""
     line = inspect.unwrap(original).__code__.co_firstlineno
 
     @functools.wraps(original)
     def method(self: Any, X: Any, y: Any, *rest: Any, **named: Any) -> Any:
-        reason = _obstacle(self, cls, original.__name__, y)
+        reason = _unsupported_reason(self, cls, original.__name__, y)
         if reason:
             usage_report.count(type(self).__name__, original.__name__, reason=reason)
             return original(self, X, y, *rest, **named)
         random = check_random_state(self.random_state)
         before = random.get_state()
         try:
-            twin = _twin(self)
-            caught = _quietly(lambda: getattr(twin, original.__name__)(X, y, *rest, **named))
+            ours = _estimator_of(self)
+            caught = _quietly(lambda: getattr(ours, original.__name__)(X, y, *rest, **named))
         except (BackpropError, ImportError, MemoryError) as error:
             random.set_state(before)
-            _twins.pop(self, None)
+            _estimators.pop(self, None)
             usage_report.count(cls.__name__, original.__name__, reason=_one_line(error))
             return original(self, X, y, *rest, **named)
-        _take(self, twin)
-        usage_report.count(cls.__name__, original.__name__, on=twin._runtime.device)
+        _take(self, ours)
+        usage_report.count(cls.__name__, original.__name__, on=ours._runtime.device)
         _warn_again(caught, cls, line)
         return self
 
     return _fit_context(prefer_skip_nested_validation=True)(method)
 
 
-def _obstacle(self: Any, cls: type[Any], method: str, y: Any) -> str:
-    """Why scikit-learn is asked at once: the method would not be that of the class, or does what ours does not."""
+def _unsupported_reason(self: Any, cls: type[Any], method: str, y: Any) -> str:
+    """Why the call is left to scikit-learn from the start; empty if ours takes it."""
     if type(self) is not cls:
         return f"a subclass of {cls.__name__}"
     if method == "partial_fit" and self.solver == "lbfgs":
@@ -109,7 +109,7 @@ def _forward(cls: type, original: Callable[..., Any]) -> Callable[..., Any]:
         if check_input:
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         try:
-            return _twin(self)._forward(X)
+            return _estimator_of(self)._forward(X)
         except (BackpropError, ImportError, MemoryError) as error:
             usage_report.count(cls.__name__, "predict", reason=_one_line(error))
             return original(self, X, check_input=False)
@@ -117,47 +117,47 @@ def _forward(cls: type, original: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-# -- the twin --------------------------------------------------------------------------------------------------------
+# -- our estimator -----------------------------------------------------------------------------------------------------
 
 
-def _twin(self: Any) -> Any:
-    """Our estimator with the parameters and the fitted attributes of scikit-learn's; the one of before, if any."""
+def _estimator_of(self: Any) -> Any:
+    """Our estimator with the parameters and fitted attributes of scikit-learn's: the same object in every call."""
     from .. import estimators
     from ..estimators.interop import solver_state
 
     settings = usage_report.settings()
     parameters = self.get_params(deep=False)
-    twin = _twins.get(self)
-    if twin is None:
-        twin = _twins[self] = getattr(estimators, type(self).__name__)()
-        twin.validation_loss_curve_, twin.validation_metric_curves_ = [], {}
-    if hasattr(twin, "loss_scaling"):
-        twin.loss_scaling = "sklearn"
-    twin.set_params(**parameters, device=settings.device, dtype=settings.dtype)
-    kept = {k: v for k, v in vars(twin).items() if k in _OURS or k in twin.get_params(deep=False)}
+    ours = _estimators.get(self)
+    if ours is None:
+        ours = _estimators[self] = getattr(estimators, type(self).__name__)()
+        ours.validation_loss_curve_, ours.validation_metric_curves_ = [], {}
+    if hasattr(ours, "loss_scaling"):
+        ours.loss_scaling = "sklearn"
+    ours.set_params(**parameters, device=settings.device, dtype=settings.dtype)
+    own = {k: v for k, v in vars(ours).items() if k in _OURS or k in ours.get_params(deep=False)}
     fitted = {k: v for k, v in vars(self).items() if k not in parameters}
     if "_best_coefs" in fitted:
         fitted["_best"] = {"coefs_": fitted.pop("_best_coefs"), "intercepts_": fitted.pop("_best_intercepts")}
-    vars(twin).clear()
-    vars(twin).update(kept | fitted, _optimizer=solver_state(self))
-    if twin._optimizer is None:
-        del twin._optimizer
-    return twin
+    vars(ours).clear()
+    vars(ours).update(own | fitted, _optimizer=solver_state(self))
+    if ours._optimizer is None:
+        del ours._optimizer
+    return ours
 
 
-def _take(self: Any, twin: Any) -> None:
-    """The fitted attributes of our estimator to scikit-learn's."""
+def _take(self: Any, ours: Any) -> None:
+    """Copy the fitted attributes of our estimator to scikit-learn's."""
     from ..estimators.interop import carry_optimizer
 
-    parameters = twin.get_params(deep=False)
+    parameters = ours.get_params(deep=False)
     left_out = {*_OURS, *parameters, "_optimizer", "_best"}
-    vars(self).update({k: v for k, v in vars(twin).items() if k not in left_out})
-    if "_best" in vars(twin):
-        self._best_coefs, self._best_intercepts = twin._best["coefs_"], twin._best["intercepts_"]
+    vars(self).update({k: v for k, v in vars(ours).items() if k not in left_out})
+    if "_best" in vars(ours):
+        self._best_coefs, self._best_intercepts = ours._best["coefs_"], ours._best["intercepts_"]
     if self.solver == "lbfgs":
         self._coef_indptr, self._intercept_indptr = _layout(self)
     else:
-        carry_optimizer(twin._optimizer, self)
+        carry_optimizer(ours._optimizer, self)
 
 
 def _layout(e: Any) -> tuple[list[tuple[int, int, tuple[int, int]]], list[tuple[int, int]]]:
@@ -180,7 +180,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _quietly(do: Callable[[], Any]) -> list[warnings.WarningMessage]:
-    """What is warned of meanwhile."""
+    """Run ``do`` and return the warnings that it gives."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         do()
@@ -193,8 +193,8 @@ def _warn_again(caught: list[warnings.WarningMessage], cls: type, line: int) -> 
     files = {getattr(m, "__file__", None): name for name, m in list(sys.modules.items())} if caught else {}
     module = sys.modules[cls.__module__]
     for w in caught:
-        ours = w.filename.startswith(package)
-        name = cls.__module__ if ours else files.get(w.filename, "")
-        file, at = (str(module.__file__), line) if ours else (w.filename, w.lineno)
+        from_us = w.filename.startswith(package)
+        name = cls.__module__ if from_us else files.get(w.filename, "")
+        file, at = (str(module.__file__), line) if from_us else (w.filename, w.lineno)
         registry = vars(sys.modules[name]).setdefault("__warningregistry__", {}) if name else {}
         warnings.warn_explicit(w.message, w.category, file, at, module=name or None, registry=registry)

@@ -1,4 +1,4 @@
-"""What was replaced and what was left to scikit-learn, counted over this process and the processes it started."""
+"""Counts of the calls that ran here and those left to scikit-learn, in this process and in those it started."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ PREFIX = "backprop_gpu.accel: "
 
 @dataclass(frozen=True)
 class Settings:
-    """How the estimators run, and where their calls are counted; sent along to worker processes.
+    """How the estimators run and where their calls are counted; also sent to worker processes.
 
     Attributes
     ----------
     device, dtype
-        Of the estimators that take over.
+        Of our estimators.
     verbose : bool
         A line on standard error for each call.
     owner : int
         The process that reports.
     file : str
-        Where other processes leave their counts, a JSON line for each call.
+        The file in which other processes write a JSON line for each call.
     """
 
     device: str = "auto"
@@ -66,12 +66,12 @@ def _remove(settings: Settings) -> None:
 
 
 def adopt(settings: Settings) -> None:
-    """Settings of another process: this one counts into its file."""
+    """Take the settings of another process, and count into its file."""
     _state.settings = settings
 
 
 def settings() -> Settings:
-    """Those in force."""
+    """The current settings."""
     return _state.settings
 
 

@@ -1,7 +1,7 @@
-"""Processes that an accelerated one starts, such as the workers of ``n_jobs``, are accelerated too.
+"""Accelerate the worker processes of an accelerated process, such as those of ``n_jobs``, too.
 
-A worker gets its classes by name, from scikit-learn, and would not know. So where a class of scikit-learn's goes to
-another process, a call goes along that puts the replacement in place there first. Files are written as always.
+A class is pickled by its name, so a worker would import scikit-learn's own. The picklers of joblib and multiprocessing
+therefore send a call to ``installing.import_accelerated`` instead. Pickle files are written as always.
 """
 
 from __future__ import annotations
@@ -12,24 +12,21 @@ from typing import Any
 
 from . import usage_report
 
-_sent: dict[type, Callable[..., type]] = {}  # a class, and what finds it over there
+_sent: dict[type, Callable[..., type]] = {}  # each class with the function that imports it in a worker
 
 
-def send_along(classes: Sequence[type], arrived: Callable[..., type]) -> None:
-    """See to it that classes bring the replacement with them, through joblib and multiprocessing.
-
-    ``arrived(module, name, settings)`` puts it in place in the other process and returns the class.
-    """
+def accelerate_workers(classes: Sequence[type], import_accelerated: Callable[..., type]) -> None:
+    """Have joblib and multiprocessing pickle the classes as calls of ``import_accelerated(module, name, settings)``."""
     from joblib.externals.loky.backend.reduction import register
 
     for cls in classes:
-        _sent[cls] = arrived
+        _sent[cls] = import_accelerated
         for to in (register, ForkingPickler.register):
             to(type(cls), _reduce_class)
 
 
 def _reduce_class(cls: type) -> Any:
-    """How to find a class over there: by its name, as for all others of this metaclass, or by what was sent along."""
+    """Reduce a class to its name, as pickle does, or to a call of ``import_accelerated``."""
     if cls not in _sent:
         return cls.__qualname__
     return _sent[cls], (cls.__module__, cls.__qualname__, usage_report.settings())

@@ -1,4 +1,4 @@
-"""A step's operations carried out on shapes, to see how much memory a kernel set takes for itself."""
+"""Abstract evaluation of a step: its operations run on arrays without data, to measure a kernel set's workspace."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .shapes import ShapeArray, ShapeBackend
 def estimate_memory(kernels: Kernels, spec: StepSpec, operations: Collection[tuple[str, int | None]]) -> int:
     """Bytes beyond a step's buffers that ``kernels``, made on a ``ShapeBackend``, take for these operations at most.
 
-    They are gone through twice, since what the first step leaves is there when the second begins. ``gather`` and
-    ``advance`` are left out: they take nothing that grows with the network, and ask for numbers.
+    They run twice, since buffers that the first step leaves exist while the second runs. ``gather`` and ``advance`` are
+    left out: they allocate nothing that grows with the network, and need real numbers.
     """
-    stage: Any = _Stage(kernels, spec)
+    step: Any = _ShapeStep(kernels, spec)
 
     def steps() -> None:
         for operation, layer in [*operations, *operations]:
             if operation not in ("gather", "advance"):
-                getattr(stage, operation)(layer)
+                getattr(step, operation)(layer)
 
-    return int(stage.device.passing(steps))
+    return int(step.device.passing(steps))
 
 
-class _Stage:
+class _ShapeStep:
     """Buffers of a step on shapes, and each operation on them."""
 
     def __init__(self, kernels: Any, spec: StepSpec) -> None:

@@ -1,4 +1,4 @@
-"""What a device is to the rest of the package: a namespace, transfers, buffers, and a choice of kernels."""
+"""A device: its array namespace, transfers, buffers, and kernel sets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Backend:
     device : object or None
         The namespace's own device object, passed to its creation functions; None for its default device.
     reason : str
-        One sentence: why this backend was taken (shown by ``backprop-gpu devices``).
+        One sentence: why this backend was chosen (shown by ``backprop-gpu devices``).
     kernel_sets : tuple of str
         The names that :meth:`kernels` takes.
     """
@@ -83,26 +83,26 @@ class Backend:
         return 2
 
     def synchronize(self) -> None:
-        """Wait until everything asked of the device is done."""
+        """Wait until the device has finished all work."""
 
     def available(self) -> int | None:
-        """Bytes that can still be allocated; None where that cannot be found out."""
+        """Bytes that can still be allocated; None if unknown."""
         return None
 
     def has_room(self, needed: int) -> bool:
-        """Whether so many bytes can be allocated, as far as can be found out."""
+        """Whether so many bytes can be allocated, as far as is known."""
         there = self.available()
         return there is None or needed <= there
 
     def used(self) -> int | None:
-        """Bytes that arrays of this process take on the device; None where that cannot be found out."""
+        """Bytes that arrays of this process take on the device; None if unknown."""
         return None
 
     def free(self) -> None:
-        """Give memory that is kept for later use back to the device."""
+        """Return cached memory to the device."""
 
     def transfers(self, outs: Sequence[Array], dtypes: Sequence[str]) -> Transfers:
-        """A way for batches from the host into ``outs``, buffers of this device with these NumPy dtype names."""
+        """Transfers of batches from the host into ``outs``, buffers of this device with these NumPy dtype names."""
         return Transfers(self, outs, dtypes)
 
     def kernels(self, kind: str) -> Kernels:

@@ -1,4 +1,4 @@
-"""Whether a formula is the package's own: kernels that know it by name must not answer for someone's variant of it."""
+"""Whether a formula is built in: a user's formula with the name of a built-in one must not get its kernel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FUNCTIONS = {a.name: (a.forward_function, a.vjp_function) for a in ACTIVATIONS.
 
 
 def is_builtin(formula: Activation | Loss | Optimizer | Schedule) -> bool:
-    """False for a subclass, or an activation with functions of its own, that goes by the name of a built-in."""
+    """True only for the built-in object itself: False for a subclass, or other functions, of the same name."""
     if isinstance(formula, Activation):
         functions = formula.forward_function, formula.vjp_function
         return type(formula) is Activation and _FUNCTIONS.get(formula.name) == functions

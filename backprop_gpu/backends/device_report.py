@@ -1,4 +1,4 @@
-"""What ``backprop-gpu devices`` shows, as data: what is there, what is used and why, and what would make it faster."""
+"""The data of ``backprop-gpu devices``: which devices exist, which is used and why, and what would be faster."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Section:
 
 
 def device_report(device: str | None = None) -> list[Section]:
-    """Everything there is to say about this machine: devices, choice, processor, versions, hints.
+    """Report on this machine: devices, the one chosen, processor, versions, hints.
 
-    Never raises: a part that cannot be found out is a row that says so.
+    Never raises: a part that fails becomes a row that says so.
 
     Parameters
     ----------

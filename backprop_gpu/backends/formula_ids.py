@@ -1,6 +1,4 @@
-"""Which formulas have kernels in C++ and CUDA, and what is handed to those: names and ids from
-``native/formulas/formula_ids.h``, the one list of them.
-"""
+"""Which formulas have C++ and CUDA kernels (names and ids of ``native/formulas/formula_ids.h``); their arguments."""
 
 from __future__ import annotations
 
@@ -41,7 +39,7 @@ OPTIMIZER_IDS = {name: i for i, name in enumerate(OPTIMIZERS)}
 
 @dataclass(frozen=True)
 class Support:
-    """Why a formula is left to ``maths`` by the kernels of a ``kind`` ("native", "CUDA"); empty: it has a kernel."""
+    """Why a formula has no kernel of a ``kind`` ("native", "CUDA") and runs by ``maths``; empty if it has one."""
 
     kind: str
 
@@ -53,7 +51,7 @@ class Support:
         """Of a layer with this activation."""
         if not is_builtin(activation) or activation.name not in ACTIVATION_IDS:
             return f"activation {activation.name} has no {self.kind} kernel"
-        # A negative slope or alpha would hide the side of the kink, which is read off A.
+        # The kernels tell the side of the kink by the sign of A, which a negative slope or alpha would hide.
         if any(value < 0.0 for _, value in activation.parameters):
             return f"activation {activation.name} with a negative parameter has no {self.kind} kernel"
         return self.dtype_reason(dtype)
@@ -102,7 +100,7 @@ def rule_of(optimizer: Optimizer, decay: bool) -> tuple[str, list[float]]:
 
 
 def loss_parameters(loss: Loss, n: int, dtype: str) -> tuple[np.ndarray, int, np.ndarray, int]:
-    """The end of the loss's arguments: pairs p, 1 - p and their number, the sizes of the softmaxes and theirs."""
+    """The last arguments of a loss kernel: pairs (p, 1 - p), how many, sizes of the softmax groups, how many."""
     named = vars(loss)
     p = named["label_smoothing"] if loss.name in SOFTMAX_LOSSES else next(iter(named.values()), 0.0)
     p, groups = np.atleast_1d(np.array(p, np.float64)), np.array(named.get("groups", (n,)), np.int64)

@@ -1,6 +1,6 @@
 """The kernels as they are defined: ``out[...] = maths(...)``, on any namespace.
 
-Every other kernel set is judged against this one, and falls back to it where it has nothing faster.
+Every other kernel set is tested against this one, and falls back to it for operations that it does not have.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .protocol import Device, Dropout
 
 @dataclass
 class Saved:
-    """What one layer's forward leaves for its backward: Z, G = g(Z) before dropout, and the dropout mask."""
+    """What a layer's forward pass saves for its backward pass: Z, G = g(Z) before dropout, and the dropout mask."""
 
     Z: Array = None
     G: Array = None
@@ -44,7 +44,7 @@ class ReferenceKernels:
         self._ranges: dict[int, Array] = {}
 
     def saved(self, n: int, k: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Saved:
-        """Nothing is made beforehand: the forward leaves its own arrays."""
+        """An empty record: the forward pass puts its arrays into it."""
         return Saved()
 
     def debug_tensors(self, saved: Saved) -> dict[str, Array]:
@@ -179,7 +179,7 @@ class ReferenceKernels:
         else:
             AL = loss.link.forward(xp, Z)
             d = loss.link.vjp(xp, weighted(loss.literal_dAL(xp, AL, Y)), Z, AL)
-            # g' of a NaN is NaN, so that a silenced example must be silenced once more.
+            # g' of a NaN is NaN, so examples of weight 0 have to be set to 0 once more.
             dZ[...] = d if weights is None else xp.where(xp.equal(weights, 0.0), 0.0, d)
         self._bias(dZ, None if early else inverse_denominator, db, accumulate)
 
@@ -238,7 +238,7 @@ class ReferenceKernels:
         step_scalars[...] = self.xp.reshape(self.xp.take(table, counters[0:1], axis=0), step_scalars.shape)
 
     def capture(self, program: Program) -> Replay:
-        """The Python itself, so many times over."""
+        """Nothing is recorded: the replay calls the program."""
 
         def replay(times: int, before: Before | None = None) -> None:
             for _ in range(times):
@@ -261,11 +261,11 @@ class ReferenceKernels:
         return None
 
     def release(self) -> None:
-        """Let go of what was made to be used again; the next steps make it anew."""
+        """Free cached arrays; they are created again when needed."""
         self._ranges.clear()
 
     def _range(self, n: int) -> Array:
-        """0 .. n - 1, int64, made once."""
+        """0 .. n - 1, int64, cached."""
         if n not in self._ranges:
             self._ranges[n] = self.backend.asarray(range(n), "int64")
         return self._ranges[n]

@@ -103,7 +103,7 @@ EXAMPLES = 512
 
 
 def step_flops(sizes: Sequence[int], m: int) -> int:
-    """6 m sum n_l n_(l-1) - 2 m n_0 n_1: three products a layer, less the input's gradient, which nobody needs."""
+    """6 m sum n_l n_(l-1) - 2 m n_0 n_1: three products a layer, less the input's gradient, which is not computed."""
     products = [n * k for n, k in zip(sizes[1:], sizes, strict=False)]
     return 2 * m * (3 * sum(products) - products[0])
 

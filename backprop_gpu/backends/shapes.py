@@ -1,7 +1,7 @@
-"""A device without numbers: its arrays have a shape and a dtype, and it counts the bytes that live at once.
+"""A device for abstract evaluation: its arrays have a shape and a dtype but no data, and it counts allocated bytes.
 
-Running the reference kernels on it says what a step would allocate, whatever its formulas are, before anything has been
-allocated. NumPy may do with less: it writes some intermediate results over their operands.
+Running the reference kernels on it measures what a step would allocate, for any formulas, without allocating it. NumPy
+may need less, since it writes some intermediate results over their operands.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _COMPARISONS = ("equal", "greater", "greater_equal", "isfinite", "less", "less_e
 
 
 class Meter:
-    """Bytes that live now, and the most that have lived at once."""
+    """Bytes allocated now, and the peak."""
 
     live = peak = 0
 
@@ -43,7 +43,7 @@ class Meter:
 
 
 class ShapeArray:
-    """An array without numbers. A view counts nothing and keeps its base alive."""
+    """An array without data. A view counts no bytes and keeps a reference to its base."""
 
     def __init__(
         self,
@@ -220,11 +220,11 @@ class ShapeBackend(Backend):
         return ShapeArray(self.meter, np.shape(host), dtype or np.asarray(host).dtype)
 
     def owns(self, x: Any) -> bool:
-        """Whether it is an array without numbers."""
+        """Whether it is an array without data."""
         return isinstance(x, ShapeArray)
 
     def passing(self, run: Callable[[], object]) -> int:
-        """The most bytes that live at once while ``run`` runs, beyond those that live before."""
+        """Peak bytes allocated while ``run`` runs, beyond those allocated before."""
         before = self.meter.peak = self.meter.live
         run()
         return self.meter.peak - before

@@ -1,4 +1,4 @@
-"""Batches on their way from the host to a device, one after another."""
+"""Copying batches from the host to a device, one after another."""
 
 from __future__ import annotations
 

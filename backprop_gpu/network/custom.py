@@ -1,7 +1,7 @@
 """Formulas of one's own: an ``Activation``, or an object of a subclass of ``Loss``, ``Optimizer`` or ``Schedule``.
 
-They are computed by their own functions wherever the package's kernels do not know them. A file holds their names and
-parameters, never their code, so whoever reads it gives the objects again (``custom``).
+Their own functions compute them, since the package has no kernels for them. A file holds their names and parameters but
+not their code, so the objects must be passed again when it is loaded (``custom``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..maths.schedules import Schedule
 Formula: TypeAlias = Activation | Loss | Optimizer | Schedule
 Custom: TypeAlias = Formula | type[Formula] | Sequence[Formula | type[Formula]]
 
-MARK = "custom"  # the key of a spec that says where its formula is from
+MARK = "custom"  # the key of a spec with the origin of the formula
 KINDS: dict[str, type] = {"activation": Activation, "loss": Loss, "optimizer": Optimizer, "schedule": Schedule}
 
 
@@ -41,7 +41,7 @@ def spec_of(formula: Formula) -> Any:
 
 
 def _origin(formula: Formula) -> str:
-    """Where its code stands: what a reader of the file needs to find it."""
+    """The module and name of its code, so that a reader of the file can find it."""
     made: Any = type(formula)
     if made is Activation:
         made = formula.forward_function  # type: ignore[union-attr]
@@ -54,7 +54,7 @@ def is_custom(spec: Any) -> bool:
 
 
 def restored(spec: Any, kind: str, custom: Custom, path: object) -> Any:
-    """A spec from a file as it is, or the formula that it names if that is someone's own, with the file's parameters.
+    """Return a spec from a file unchanged or, if it names a user's formula, that formula with the file's parameters.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def check_custom_rule(backend: Backend, dtype: str, optimizer: Optimizer, schedu
 def _called(name: str, function: Callable[[], Any]) -> Any:
     try:
         return function()
-    except Exception as error:  # someone's own code may raise anything
+    except Exception as error:  # a user's code may raise anything
         raise ConfigError(f"{name} raised {one_line(error)}; see the built-in ones for its arguments") from error
 
 
@@ -171,7 +171,7 @@ def _try(
     shape: tuple[int, ...],
     result: tuple[int, ...] | None = None,
 ) -> None:
-    """That a function gives an array of this shape (by default its argument's)."""
+    """Check that a function returns an array of this shape (by default its argument's)."""
     with backend.activate(), np.errstate(all="ignore"):
         Z = backend.zeros(shape, dtype)
         got = _called(name, lambda: function(backend.xp, Z))

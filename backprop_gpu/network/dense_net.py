@@ -1,4 +1,4 @@
-"""The L-layer network: the layer loop, written once, and a door for rows of examples."""
+"""The L-layer network: the layer loop, and methods that take rows of examples."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class DenseNet:
         else:
             self.backend, self.kernels, self.kernels_kind = beside.backend, beside.kernels, beside.kernels_kind
         self._forwards = RecordedForwards(self)
-        if dtype != "complex128":  # which someone's own functions need not take
+        if dtype != "complex128":  # a user's functions need not support complex numbers
             check_custom(self.backend, dtype, self.sizes[-1], self.activations, self.loss)
         with allocate_or_raise(self.backend, self.sizes, dtype, "parameters and gradients", 2), self.backend.activate():
             self.params = FlatParams(self.backend, self.sizes, dtype, normalized)

@@ -23,7 +23,7 @@ SERIAL_DOT = 10_000  # numbers; OpenBLAS takes threads for the dot product of mo
 
 @contextlib.contextmanager
 def allocate_or_raise(backend: Backend, sizes: Sequence[int], dtype: str, what: str, vectors: int) -> Iterator[None]:
-    """Allocate ``vectors`` vectors of the parameters' size, which no batch size can make smaller.
+    """Allocate ``vectors`` parameter-sized vectors; a smaller batch cannot help if they do not fit.
 
     Raises
     ------
@@ -146,9 +146,9 @@ def state_of(net: Any) -> list[Array]:
 
 
 def surely_finite(x: np.ndarray) -> bool:
-    """Whether all numbers of a vector are finite, by one sum: False also where that overflows, of which NumPy warns.
+    """Whether all numbers of a vector are finite, by one sum: also False if the sum overflows, of which NumPy warns.
 
-    BLAS would take threads for a long dot product, which look out for more work on the cores that the next epoch needs.
+    For a long dot product BLAS would wake threads, which then spin on the cores that the next epoch needs.
     """
     return math.isfinite(x.dot(x) if x.size <= SERIAL_DOT else x.sum())
 

@@ -1,4 +1,4 @@
-"""How much memory training takes on a device, said before anything is allocated."""
+"""How much memory training will take on a device, computed before anything is allocated."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class MemoryPlan:
     Attributes
     ----------
     parameters, gradients, optimizer : int
-        The flat vectors: weights and biases, their gradient, the optimizer's slots.
+        The flat vectors: weights and biases, their gradient, the optimizer's state.
     workspace : int
         Buffers of a pass for each number of examples that occurs (full, ragged).
     batches : int
         Buffers that batches are gathered into, and the epoch's table of numbers.
     data : int
-        The data set and its order, where it lives on the device.
+        The data set and its order, if it is stored on the device.
     passing : int
-        The most that operations allocate while they run, in training or in an evaluation between epochs.
+        Peak allocation of operations while they run, in training or in an evaluation between epochs.
     """
 
     parameters: int
@@ -69,8 +69,8 @@ def amount(n: int) -> str:
     return f"{n} bytes"
 
 
-class _Unfilled(DenseNet):
-    """A network on shapes: there is nothing to initialize."""
+class _ShapeNet(DenseNet):
+    """A network for abstract evaluation: its parameters have shapes but no values."""
 
     def _initial_parameters(self) -> dict[str, np.ndarray]:
         return {}
@@ -80,7 +80,7 @@ class _Unfilled(DenseNet):
 
 
 class _Rows:
-    """A data set on shapes, and buffers for batches of m of its rows."""
+    """A data set without values, and buffers for batches of m of its rows."""
 
     def __init__(self, net: DenseNet, rows: int, m: int, weighted: bool) -> None:
         self.net, self.m = net, m
@@ -112,8 +112,8 @@ def shape_step(
     step: Mapping[str, Any],
     **network: Any,
 ) -> TrainingStep:
-    """A step of a network on shapes, for which nothing is allocated."""
-    net = _Unfilled(list(sizes), dtype=dtype, device=ShapeBackend(), kernels="reference", **network)
+    """A step for abstract evaluation: nothing is allocated for it."""
+    net = _ShapeNet(list(sizes), dtype=dtype, device=ShapeBackend(), kernels="reference", **network)
     return TrainingStep(net, optimizer, **step)
 
 
@@ -133,18 +133,18 @@ def predict_memory(
     Parameters
     ----------
     step : TrainingStep
-        Of a network on shapes: what :func:`shape_step` makes.
+        What :func:`shape_step` returns.
     m : int
         Examples in a batch.
     kernels : Kernels
-        The set that will run; it tells what it keeps of each layer and what it allocates.
+        The set that will run; it reports what it saves of each layer and what it allocates.
     rows : int, default 0
         Examples in the data set; 0 means one batch.
     weighted : bool, default False
         With example weights?
     micro_batch : int, optional
     resident : bool, default True
-        Does the data set live on the device?
+        Whether the data set is stored on the device.
     evaluated : int, default 0
         Rows of the largest set that is evaluated between epochs.
     """
@@ -158,7 +158,7 @@ def predict_memory(
     before = device.meter.live
     for source in sources:
         step.reserve(source.m, micro_batch)
-    workspace = device.meter.live - before + sum(_kept(net, kernels, ws.m) for ws in step.workspaces)
+    workspace = device.meter.live - before + sum(_buffer_bytes(net, kernels, ws.m) for ws in step.workspaces)
     spec = step_spec(step, m, micro_batch, weighted)
     own = kernels.workspace_bytes(spec) if hasattr(kernels, "workspace_bytes") else 0
     if own is None:
@@ -175,8 +175,8 @@ def predict_memory(
     )
 
 
-def _kept(net: DenseNet, kernels: Kernels, m: int, train: bool = True) -> int:
-    """Bytes that a kernel set keeps of a pass over m examples: read off what it makes for one and for two."""
+def _buffer_bytes(net: DenseNet, kernels: Kernels, m: int, train: bool = True) -> int:
+    """Bytes of the buffers that a kernel set makes for m examples, extrapolated from those for one and for two."""
 
     def made(examples: int) -> int:
         on_shapes, net.kernels = net.kernels, kernels
@@ -203,11 +203,11 @@ def _evaluation(spec: StepSpec, net: DenseNet, kernels: Kernels, m: int) -> int:
         if own is None:
             net.forward(ws)
 
-    return int(device.passing(run)) + _kept(net, kernels, m, train=False) + (own or 0)
+    return int(device.passing(run)) + _buffer_bytes(net, kernels, m, train=False) + (own or 0)
 
 
 def _nbytes(x: Any) -> int:
-    """Bytes of every real array in a workspace; those on shapes are counted already."""
+    """Bytes of every real array in a workspace; arrays without data are counted by the device already."""
     if isinstance(x, ShapeArray):
         return 0
     if isinstance(x, list | tuple | dict):

@@ -1,4 +1,4 @@
-"""Forward passes for predictions. Over few rows they are recorded: there Python costs more than the kernels."""
+"""Forward passes for predictions. Those over few rows are recorded, since Python takes longer than their kernels."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ if TYPE_CHECKING:
     from .dense_net import DenseNet
     from .memory import Workspace
 
-FEW_ROWS = 256  # at most: of more, the kernels are what takes the time, and buffers that are kept would be large
-KEPT = 2  # passes, those that were used last
+FEW_ROWS = 256  # at most: with more, kernels take most of the time, and the cached buffers would be large
+MAX_RECORDED = 2  # the most recently used passes
 
 
 class RecordedForward:
-    """A forward pass over m rows, with its input's buffer and every other; the parameters are read where they lie."""
+    """A recorded forward pass over m rows with all its buffers; it reads the network's parameters without a copy."""
 
     def __init__(self, net: DenseNet, m: int) -> None:
         self._rows = net.backend.zeros((m, net.sizes[0]), net.dtype)
         self._ws = ws = net.workspace(m, train=False)
         ws.A[0] = self._rows.T
-        of = weakref.proxy(net)  # which keeps this: without a cycle both go at once
-        self._replay = net.kernels.capture(lambda: of.forward(ws))
+        proxy = weakref.proxy(net)  # the network references this object: no reference cycle, so both are freed at once
+        self._replay = net.kernels.capture(lambda: proxy.forward(ws))
 
     def __call__(self, net: DenseNet, rows: np.ndarray) -> Array:
-        """Logits (n_L, m) of host rows (m, n_0); they live until the next call."""
+        """Logits (n_L, m) of host rows (m, n_0); valid until the next call."""
         net.backend.upload(rows, self._rows, net.dtype)
         self._replay(1)
         return self._ws.A[net.L]
 
 
 class RecordedForwards:
-    """The passes of a network for the numbers of rows that were asked about last."""
+    """Recorded passes of a network for the numbers of rows that were used last."""
 
     def __init__(self, net: DenseNet) -> None:
         self._kernels, self._made = net.kernels, dict[int, RecordedForward]()
 
     def logits(self, net: DenseNet, X: np.ndarray, block: int) -> Iterator[tuple[slice, Array]]:
-        """Blocks of rows of X (n, n_0) on the host with their logits (n_L, rows), which live until the next block."""
+        """Blocks of rows of X (n, n_0) on the host with their logits (n_L, rows), valid until the next block."""
         ws: Workspace | None = None
         for start in range(0, X.shape[0], block):
             rows = slice(start, min(start + block, X.shape[0]))
             m = rows.stop - rows.start
-            if m <= FEW_ROWS and net.kernels is self._kernels:  # else something stands in their place, to look on
+            if m <= FEW_ROWS and net.kernels is self._kernels:  # else the kernels are wrapped, to trace them
                 yield rows, self._recorded(net, m)(net, X[rows])
                 continue
             if ws is None or ws.m != m:
@@ -58,6 +58,6 @@ class RecordedForwards:
     def _recorded(self, net: DenseNet, m: int) -> RecordedForward:
         found = self._made.pop(m, None) or RecordedForward(net, m)
         self._made[m] = found  # the one used last is last
-        if len(self._made) > KEPT:
+        if len(self._made) > MAX_RECORDED:
             del self._made[next(iter(self._made))]
         return found

@@ -1,4 +1,4 @@
-"""The record of a step, read off it in one place: for kernel sets, plans of memory, parity and saved states."""
+"""Makes the ``StepSpec`` of a step, for kernel sets, the memory plan, parity and saved states."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def step_spec(step: TrainingStep, m: int = 1, micro_batch: int | None = None, weighted: bool = False) -> StepSpec:
-    """What a step is, with batches of m examples, ``micro_batch`` at a time."""
+    """The record of a step with batches of m examples, ``micro_batch`` at a time."""
     net, size = step.net, min(micro_batch or m, m)
     return StepSpec(
         net.sizes,
@@ -38,7 +38,7 @@ def step_spec(step: TrainingStep, m: int = 1, micro_batch: int | None = None, we
 
 
 def described(spec: StepSpec) -> dict[str, Any]:
-    """The record in names, numbers and texts, but for what is of a batch; of the hidden layers one entry each."""
+    """The record as names and numbers, without what belongs to a batch; lists have one entry per hidden layer."""
     return {
         "sizes": spec.sizes,
         "dtype": spec.dtype,

@@ -93,11 +93,11 @@ class TrainingStep:
         self._make_buffers()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # Its buffers are views of each other, and recorded programs know where they lie.
+        # Its buffers are views of each other, and recorded programs hold their addresses.
         raise ConfigError("a training step can be neither copied nor pickled; copy its net, and make a step for that")
 
     def _make_buffers(self) -> None:
-        """Everything that changes from step to step is a buffer on the device."""
+        """Allocate the step's buffers: everything that changes from step to step is on the device."""
         backend, dtype = self.net.backend, self.net.dtype
         with backend.activate():
             self._counters = backend.zeros((2,), "int64")
@@ -174,7 +174,7 @@ class TrainingStep:
     ) -> None:
         """grad <- dJ/dtheta without penalty, value <- J without penalty, over the whole batch."""
         m = check_batch(self.net, X, Y, weights, micro_batch)
-        self._part_sizes(m, micro_batch or m)  # refuses what cannot be normalized, before anything is touched
+        self._part_sizes(m, micro_batch or m)  # raises before anything is changed
         X, Y, weights = columns_on_device(self.net, X, Y, weights)
         if weights is not None and weights_sum is None:
             weights_sum = float(self.net.backend.to_host(self.net.backend.xp.sum(weights)))
@@ -186,16 +186,16 @@ class TrainingStep:
 
     @property
     def n_numbers(self) -> int:
-        """Numbers that a step needs from the host: 1/D, penalty strengths, the optimizer's scalars."""
+        """How many scalars a step needs from the host: 1/D, penalty strengths, the optimizer's scalars."""
         return int(self._hyper.shape[0])
 
     @property
     def current_numbers(self) -> Array:
-        """What :meth:`numbers` says of the step that the device has begun last, on the device."""
+        """The scalars of the step that the device has begun last, on the device."""
         return self._hyper
 
     def load(self, table: Array, denominators: Sequence[Denominator], taken: int = 0) -> None:
-        """table[k] <- the numbers of the k-th step from now, computed on the host in float64, in one upload.
+        """table[k] <- the scalars of the k-th step from now, computed on the host in float64, in one upload.
 
         The device's counters are set before the first of these steps. ``table`` is (len(denominators), n_numbers).
         With ``taken``, so many of these steps have been taken already: row ``taken`` is that of the next one.
@@ -205,14 +205,14 @@ class TrainingStep:
         self.net.backend.upload(rows, table, self.net.dtype)
 
     def numbers(self, k: int, D: Denominator) -> list[float]:
-        """What the k-th step from now needs: 1/D, penalty strengths, the optimizer's scalars."""
+        """The scalars of the k-th step from now: 1/D, penalty strengths, the optimizer's scalars."""
         over = D.inverse if self.penalty_over == "examples" else 1.0
         rate = self.optimizer.learning_rate * self.schedule.factor(self.t + k, self.total_steps)
         return [D.inverse, self.l1 * over, self.l2 * over, *self.optimizer.numbers(self.t + k + 1, rate)]
 
     @property
     def terms(self) -> tuple[Any, ...]:
-        """What ``numbers`` depends on beside k and D: steps of equal terms need the same ones."""
+        """Cache key: two steps with equal keys need the same scalars for equal k and D."""
         penalty, progress = (self.l1, self.l2, self.penalty_over), (self.t, self.total_steps)
         return (type(self), self.net.sizes, self.optimizer, self.schedule, penalty, progress)
 
@@ -252,8 +252,8 @@ class TrainingStep:
         """Examples of each micro-batch; with a normalized layer as even as they can be, and never 1."""
         normalized = any(self.net.batch_norm)
         if normalized and m < 2:
-            told = "batch normalization needs at least 2 examples in a batch"
-            raise DataError(f"{told}, got {m}: pass more at a time, or leave batch_norm out")
+            problem = f"batch normalization needs at least 2 examples in a batch, got {m}"
+            raise DataError(f"{problem}: pass more at a time, or leave batch_norm out")
         if normalized and size < 2:
             raise ConfigError("micro_batch must be at least 2 with batch_norm, which normalizes one example to 0")
         return part_sizes(m, size, even=normalized)
@@ -264,9 +264,9 @@ class TrainingStep:
             return self._workspaces.of(m, lambda: self.net.workspace(m, step=self._counters[1:2]))
 
     def reserve(self, m: int, micro_batch: int | None) -> None:
-        """Make the buffers that batches of m examples need, so that memory runs out now or not for them.
+        """Allocate the buffers for batches of m examples now, so that a lack of memory shows before the first step.
 
-        They are kept until :meth:`release`: a recorded program writes into them.
+        They are kept until :meth:`release`, since a recorded program writes into them.
         """
         for part in set(self._part_sizes(m, micro_batch or m)):
             self._workspace(part)
@@ -279,10 +279,10 @@ class TrainingStep:
 
     @in_turn
     def release(self, *, scratch: bool = True) -> None:
-        """Let go of every buffer that depends on the number of examples and, with ``scratch``, of the kernels' own."""
+        """Free all buffers whose size depends on the number of examples and, with ``scratch``, the kernels' scratch."""
         self._workspaces = Workspaces()
         kernels: Any = self.net.kernels
-        if scratch and hasattr(kernels, "release"):  # a set that keeps scratch
+        if scratch and hasattr(kernels, "release"):  # a set with scratch buffers
             kernels.release()
 
     def _micro_batch(self, X: Array, Y: Array, weights: Array | None, start: int) -> None:

@@ -1,4 +1,4 @@
-"""Checks at the network's door: rows of examples and targets become arrays that its losses can take."""
+"""Checks of the rows, targets and weights that a network is given, and their conversion to arrays for its loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BLOCK = 2**22  # elements
 
 
 class BatchSource(Protocol):
-    """Where a step finds its batch: buffers of fixed shape, that ``gather`` fills with the batch the counters name."""
+    """Buffers of a batch, of fixed shape; ``gather`` fills them with the batch whose number is in the counters."""
 
     X: Array
     Y: Array

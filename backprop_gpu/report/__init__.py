@@ -1,1 +1,1 @@
-"""What a person sees of a run: tables on the terminal and a picture of the curves."""
+"""Output for people: tables on the terminal and a plot of the learning curves."""

@@ -1,4 +1,4 @@
-"""The learning curve as a picture, where matplotlib is installed."""
+"""The learning curve as a PNG, if matplotlib is installed."""
 
 from __future__ import annotations
 

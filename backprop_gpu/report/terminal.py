@@ -88,7 +88,7 @@ def confusion(matrix: Mapping[str, Any], closer: bool = False) -> Table:
 
 
 def sections(found: Sequence[Section]) -> Table:
-    """The survey of ``backprop-gpu devices``."""
+    """The table of ``backprop-gpu devices``."""
     table = Table(show_header=False)
     table.add_column("", style="bold", overflow="fold")
     table.add_column("", overflow="fold")
@@ -96,7 +96,7 @@ def sections(found: Sequence[Section]) -> Table:
     for section in found:
         for number, row in enumerate(section.rows):
             mark = {True: "ok  ", False: "no  ", None: ""}[row.ok]
-            # Text: what stands in square brackets, as in cupy-cuda13x[ctk], is not markup.
+            # Text: square brackets, as in cupy-cuda13x[ctk], are not markup.
             table.add_row("" if number else section.title, Text(row.name), Text(f"{mark}{row.text}"))
         table.add_section()
     return table

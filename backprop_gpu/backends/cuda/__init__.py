@@ -1,1 +1,1 @@
-"""CUDA through CuPy: the only folder that knows CuPy."""
+"""CUDA through CuPy: the only folder that imports CuPy."""

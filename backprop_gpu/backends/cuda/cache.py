@@ -1,8 +1,8 @@
 """Compiled kernels on disk, so that a process after the first does not wait for NVRTC.
 
-Beside CuPy's own, in ``CUPY_CACHE_DIR`` (default ``~/.cupy/kernel_cache``), a file a source; its name is the digest of
-everything that the code depends on. A file is put in place by a rename and taken back only if the digest in front of it
-is right: one that is damaged is made again, and a folder that cannot be written costs the compilation and nothing else.
+One file per source, in CuPy's cache folder ``CUPY_CACHE_DIR`` (default ``~/.cupy/kernel_cache``); its name is the
+digest of everything that the code depends on. Files are written by a rename and read only if their digest is right: a
+damaged file is compiled again, and with a folder that cannot be written every process compiles.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ REALS = {"float32": "float", "float64": "double"}
 THREADS = 256  # in every block
 
 # Numbers as written: no flushing of subnormals, correctly rounded division and root, and FMA only where fma() is
-# written, so that a formula has the CPU's bits. CuPy's RawModule appends -ftz=true, which would win: so NVRTC is called
-# here, a second or so until the code is kept.
+# written, so that a formula has the CPU's bits. CuPy's RawModule appends -ftz=true, which would override this, so NVRTC
+# is called directly. Compiling takes about a second, and the result is cached on disk.
 OPTIONS = ("-std=c++17", "--ftz=false", "--prec-div=true", "--prec-sqrt=true", "--fmad=false")
 
 _INCLUDE = re.compile(r'^#include "([\w./]+)"\n', re.MULTILINE)

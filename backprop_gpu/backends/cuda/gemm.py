@@ -1,7 +1,7 @@
-"""Matrix products through cuBLASLt, called past CuPy: CuPy refuses cuBLAS while a stream is being captured.
+"""Matrix products by cuBLASLt, called directly: CuPy refuses cuBLAS while a stream is being captured.
 
-cuBLASLt is column-major. A matrix whose examples lie side by side in memory, or one in C order, is column-major as it
-stands or as its transpose, so every layout that a layer has is multiplied without a copy (:func:`product`).
+cuBLASLt is column-major. A matrix with contiguous examples, or in C order, is column-major itself or transposed, so no
+layout that layers have needs a copy (:func:`product`).
 
 ctypes rather than nvmath-python's bindings: nothing more to install, and inside a graph the cost of a call is paid once
 (docs/decisions/0009-cuda-kernels.md). Numbers of enumerations are those of cublasLt.h, CUDA 12 and 13.
@@ -152,7 +152,7 @@ def _declared(library: C.CDLL) -> C.CDLL:
 class Plan:
     """Descriptors of one shape: what is computed, and how its matrices lie. Needs no device.
 
-    Descriptors live as long as the process: a network has a few dozen.
+    Descriptors are never freed: a network has a few dozen.
     """
 
     def __init__(self, library: C.CDLL, p: Product, compute: int) -> None:

@@ -1,4 +1,4 @@
-"""A step as a CUDA graph: run a few times as it is, then recorded once and launched as often as asked.
+"""A step as a CUDA graph: run a few times from Python, then recorded once and launched as often as asked.
 
 The first runs are real steps: they compile kernels, let cuBLASLt choose and make every buffer, none of which may happen
 while a stream is being captured. What is recorded are addresses; so before every replay, of however many steps, the
@@ -34,7 +34,7 @@ class Captured:
     Attributes
     ----------
     unsupported_reason : str or None
-        Why there is no graph: every replay then is the Python itself.
+        Why there is no graph; every replay then calls the program from Python. None: there is one, or will be.
     """
 
     def __init__(self, program: Program, trace: Callable[[Program], Calls], launcher: Launcher) -> None:
@@ -74,9 +74,7 @@ class Captured:
             times %= steps
 
     def _up_to_date(self, times: int) -> bool:
-        """Record what this replay needs and has not been recorded, and see that no buffer has moved; False if it is
-        for Python to run.
-        """
+        """Check that no buffer has moved, and record the graphs that this replay needs; False if that is impossible."""
         try:
             calls = tuple(self.trace(self.program))
             if self._graphs and calls != self._calls:

@@ -28,7 +28,7 @@ from .recording import RecordingKernels, dtype_name
 
 @dataclass
 class CudaSaved:
-    """What a layer keeps: Z where g' needs it, G = g(Z) and the mask with dropout; examples contiguous."""
+    """What a layer saves: Z if g' needs it, and with dropout G = g(Z) and the mask; examples contiguous."""
 
     Z: Array = None
     G: Array = None
@@ -40,20 +40,20 @@ class CudaKernels(RecordingKernels):
 
     examples_contiguous = True
 
-    # -- beforehand ----------------------------------------------------------------------------------------------
+    # -- reports -------------------------------------------------------------------------------------------------
 
     def dispatch_report(self, spec: StepSpec) -> list[KernelChoice]:
-        """Own kernels and cuBLASLt, or CuPy; one operation left to CuPy keeps the step from being a graph."""
+        """CUDA kernels and cuBLASLt, or CuPy; a step with an operation left to CuPy cannot be a CUDA graph."""
         return plan.dispatch_report(spec)
 
     def workspace_bytes(self, spec: StepSpec) -> int | None:
-        """Scratch, what is left to CuPy, and cuBLASLt's workspace."""
+        """Scratch buffers, what CuPy allocates for the other operations, and cuBLASLt's workspace."""
         return plan.workspace_bytes(CudaKernels, self.precision, spec)
 
     # -- layers --------------------------------------------------------------------------------------------------
 
     def saved(self, n: int, k: int, m: int, dtype: str, activation: Activation, dropout: Dropout | None) -> Any:
-        """Buffers as far as the layer needs them; the reference's for what has no kernel."""
+        """The buffers that the layer needs; those of the reference kernels if it has no CUDA kernel."""
         if CUDA.layer_reason(dtype, activation):
             return super().saved(n, k, m, dtype, activation, dropout)
 
@@ -90,7 +90,7 @@ class CudaKernels(RecordingKernels):
         self._pass_activation(raw, b, activation, dropout, A, saved)
 
     def _before_activation(self, A: Array, saved: CudaSaved) -> Array:
-        """Where Z is written first: where it is kept, else where A or G will be."""
+        """The buffer that the product is written to: Z if it is saved, else G or A."""
         return next(x for x in (saved.Z, saved.G, A) if x is not None)
 
     def _pass_activation(
@@ -282,7 +282,7 @@ class CudaKernels(RecordingKernels):
         """The loss's parameters and their number, the sizes of its softmaxes and theirs; on the device, made once."""
         key = (repr(loss), Z.shape[0], dtype_name(Z))
         if key not in self._of_losses:
-            self._may_allocate()
+            self._check_allocation()
             parameters, n_parameters, groups, n_groups = formula_ids.loss_parameters(loss, Z.shape[0], dtype_name(Z))
             up = self.backend.asarray
             self._of_losses[key] = (up(parameters, dtype_name(Z)), n_parameters, up(groups, "int64"), n_groups)

@@ -1,7 +1,7 @@
-"""What is asked of the device: calls of kernels and matrix products, as plain numbers, and how CuPy carries them out.
+"""Kernel launches and matrix products as plain records of numbers, and the launcher that runs them through CuPy.
 
 ``CudaKernels`` makes :class:`Call` and ``gemm.Product`` objects; a launcher runs them, at once or while a stream is
-being captured. The tests put a launcher in CuPy's place that runs the same sources compiled for the host.
+being captured. The tests use a launcher that runs the same sources compiled for the host.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Launcher(Protocol):
         """Where an array's first number is."""
 
     def run(self, work: Call | Product) -> None:
-        """Start a call or a product, after all that was started before."""
+        """Start a call or a product; work runs in the order in which it was started."""
 
     def record(self, work: Sequence[Call | Product]) -> Graph:
         """A graph of this work, which has been run before."""

@@ -1,4 +1,4 @@
-"""What the CUDA kernel set says of a step beforehand (``backends/plan.py``)."""
+"""What the CUDA kernel set reports about a step before running it (``backends/plan.py``)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CUDA = Support("CUDA")
 
 
 def dispatch_report(spec: StepSpec) -> list[KernelChoice]:
-    """Every operation, and whether the step is a CUDA graph; what cuBLASLt refuses is known only when it is asked."""
+    """Every operation, and whether the step is a CUDA graph; cuBLASLt may refuse a product only when it is called."""
     found = choose_kernels(
         spec, "CUDA kernels", lambda *operation: CUDA.reason(spec, *operation), "CuPy, through maths"
     )
@@ -31,7 +31,7 @@ def dispatch_report(spec: StepSpec) -> list[KernelChoice]:
 
 
 class _NoDevice:
-    """Launches nothing: what a rehearsal needs of a launcher."""
+    """A launcher that runs nothing, for estimating memory."""
 
     def __init__(self, precision: str) -> None:
         self.precision = precision
@@ -43,9 +43,9 @@ class _NoDevice:
         """Nothing."""
 
     def record(self, work: Sequence[Call | Product]) -> Graph:
-        raise NotImplementedError("a rehearsal records nothing")
+        raise NotImplementedError("the estimate of memory records nothing")
 
 
 def workspace_bytes(kernels: Callable[..., Any], precision: str, spec: StepSpec) -> int:
-    """Scratch, what is left to ``maths``, and cuBLASLt's workspace."""
+    """Bytes of scratch buffers, of what ``maths`` allocates for the other operations, and of cuBLASLt's workspace."""
     return WORKSPACE + estimate_memory(kernels(ShapeBackend(), _NoDevice(precision)), spec, spec.operations())

@@ -1,4 +1,4 @@
-"""Starting kernels and products, or writing them down: what a CUDA graph is recorded from."""
+"""Runs kernels and products, or records them for a CUDA graph."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class RecordingKernels(ReferenceKernels):
         return (0, 0, 0) if x is None else (self._address(x), *operand(x, 0).strides)
 
     def _product(self, a: Array, b: Array, out: Array, *, scale: Array = None, accumulate: bool = False) -> str | None:
-        """out <- scale a b (+ out); the reason, and nothing done, if cuBLASLt does not take them as they lie."""
+        """out <- scale a b (+ out); the reason, and nothing done, if cuBLASLt does not take them in their layout."""
         left, right, result = (operand(x, self._address(x)) for x in (a, b, out))
         if self.precision == "bf16" and dtype_name(out) == "float32":
             left, right = self._rounded("left", a, left), self._rounded("right", b, right)
@@ -69,9 +69,9 @@ class RecordingKernels(ReferenceKernels):
         return self._refused[shape]
 
     def _rounded(self, side: str, x: Array, given: Operand) -> Operand:
-        """A factor as a bfloat16 copy, laid out as it is; made anew for every product, since nobody says what changed.
+        """A factor as a bfloat16 copy, laid out as it is; copied for every product, since the factor may have changed.
 
-        A factor with gaps is left in float32, where it meets one of bfloat16 and is refused.
+        A factor that is not contiguous stays float32; the product of mixed types is then refused.
         """
         if not (x.flags.c_contiguous or x.flags.f_contiguous):
             return given
@@ -81,26 +81,26 @@ class RecordingKernels(ReferenceKernels):
         return given._replace(address=self._address(copy), dtype="bfloat16")
 
     def _buffer(self, dtype: str, size: int, use: str = "sums") -> Array:
-        """Scratch of zeros, made once for each size: partial sums, and counters that every kernel leaves at 0."""
+        """A scratch buffer, cached by size: partial sums, and counters that every kernel leaves at 0."""
         if (dtype, size, use) not in self._buffers:
-            self._may_allocate()
+            self._check_allocation()
             self._buffers[dtype, size, use] = self.backend.zeros((size,), dtype)
         return self._buffers[dtype, size, use]
 
     def _partial(self, like: Array, n: int, m: int) -> Array:
-        """Room for the sums of blocks of examples, n units each."""
+        """A buffer for the sums of blocks of examples, n units each."""
         return self._buffer(dtype_name(like), blocks(m) * n)
 
     def _counters(self, count: int) -> Array:
-        """What blocks of threads count themselves by, to know which is the last."""
+        """Counters by which blocks of threads find out which of them is the last."""
         return self._buffer("int32", count)
 
-    def _may_allocate(self) -> None:
+    def _check_allocation(self) -> None:
         if self._calls is not None:
-            raise NotRecordableError("a buffer was asked for that no run before had needed")
+            raise NotRecordableError("a buffer is needed that no earlier run had needed")
 
     def _falls_back(self, operation: str, reason: str) -> None:
-        """Called before the reference is used: fine outright, the end of a recording."""
+        """Note that an operation runs by the reference kernels; while recording, raise NotRecordableError."""
         self.reasons[operation] = reason
         if self._calls is not None:
             raise NotRecordableError(f"{operation}: {reason}")
@@ -125,7 +125,7 @@ class RecordingKernels(ReferenceKernels):
         return Captured(program, self.trace, self.launcher)
 
     def release(self) -> None:
-        """Let go of scratch; a step that was captured before finds it moved."""
+        """Free the scratch buffers; a graph recorded before is then refused, since they have moved."""
         super().release()
         self._buffers.clear()
         self._of_losses.clear()
