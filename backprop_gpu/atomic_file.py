@@ -68,6 +68,12 @@ def write_file(path: str | os.PathLike[str], content: str | bytes) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def remove_temporaries(folder: str | os.PathLike[str]) -> None:
+    """Remove what processes that were killed had half written to a folder, to which nobody else may be writing."""
+    for path in Path(folder).glob(f".*{SUFFIX}"):
+        path.unlink(missing_ok=True)
+
+
 def _is_special(path: str | os.PathLike[str]) -> bool:
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)

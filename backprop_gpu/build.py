@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .atomic_file import write_file
+from .atomic_file import remove_temporaries, write_file
 from .backends.select import Selection, select
 from .config import Config
 from .config_reading import load_config
@@ -222,6 +222,7 @@ def run(
     try:
         state = None
         if resume:
+            remove_temporaries(run_dir)
             state = _state_of(checkpoint, allow_change, say)
             write_config(Path(run_dir), experiment.config)
         written = [] if experiment.config.checkpoint is None else [checkpoint]

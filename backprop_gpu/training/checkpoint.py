@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..atomic_file import SUFFIX
+from ..atomic_file import remove_temporaries
 from ..errors import CheckpointError, ConfigError
 from ..maths.registry import is_number
 from ..network.state import State, take
@@ -211,8 +211,7 @@ class Checkpoint(Callback):
                     f"{self.folder} has checkpoints of another fit: go on from them with "
                     f"fit(resume={str(self.folder)!r}), give another folder, or remove it"
                 )
-            for stray in self.folder.glob(f".*{SUFFIX}"):
-                stray.unlink(missing_ok=True)
+            remove_temporaries(self.folder)
         except BaseException:
             self._let_go()
             raise

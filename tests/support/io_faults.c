@@ -60,6 +60,13 @@ static void read_rules(void) {
     }
 }
 
+// For a forked child whose environment has other rules than its parent's.
+void io_faults_reset(void) {
+    if (log_file >= 0) close(log_file);
+    memset(rules, 0, sizeof rules);
+    n_rules = ready = 0, log_file = -1;
+}
+
 // 0: go on; -1: the call fails, errno is set; 1: only half is to be written.
 static int fault(const char* call, const char* path) {
     if (inside) return 0;
