@@ -111,15 +111,15 @@ class TrainingStep:
             self.norm, self._factor = backend.zeros((1,), dtype), backend.zeros((1,), dtype)
             vectors = 2 * len(self.optimizer.state) + bool(self.optimizer.average) + 1
             with allocate_or_raise(backend, self.net.sizes, dtype, f"{self.optimizer.name} slots", vectors):
-                self.slots = [backend.zeros(self.net.params.theta.shape, dtype) for _ in self.optimizer.state]
+                size, n_slots = self.net.params.theta.shape[0], len(self.optimizer.state)
+                # One buffer: an epoch copies it and looks at it, which takes longer than a step of a small network.
+                self._all_slots = backend.zeros((n_slots, size), dtype)
+                self.slots = [self._all_slots[k, ...] for k in range(n_slots)]
                 self._kept = backend.zeros(self.net.params.theta.shape if self.optimizer.average else (1,), dtype)
+                # What a step moves: parameters, running statistics, the optimizer's vectors.
+                self.state_buffers: list[Array] = [*state_of(self.net), *([self._all_slots] if n_slots else [])]
                 self._remembered = Snapshot(backend, self.state_buffers, dtype)
                 self._remembered_t = 0
-
-    @property
-    def state_buffers(self) -> list[Array]:
-        """What a step moves: parameters, running statistics, the optimizer's vectors."""
-        return [*state_of(self.net), *self.slots]
 
     @property
     def optimizer_bytes(self) -> int:

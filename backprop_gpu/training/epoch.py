@@ -246,6 +246,8 @@ class CapturedEpoch(JointEpoch):
 
 def fillers(buffers: Sequence[BatchBuffers], first: int, times: int) -> Before | None:
     """What fills buffers from the host before each of so many steps; None if all are filled on the device."""
+    if len(buffers) == 1:
+        return buffers[0].filler(first, times)
     found = [fill for fill in (b.filler(first, times) for b in buffers) if fill is not None]
     return found[0] if len(found) == 1 else sequence(found) if found else None
 

@@ -72,7 +72,9 @@ class FiniteState:
 
     def begin(self, costs: Sequence[float] | np.ndarray) -> None:
         """An epoch begins, or goes on behind the batches that have these costs: NaN where one was skipped."""
-        self._left_out = set(np.flatnonzero(~np.isfinite(np.asarray(costs, np.float64))).tolist())
+        self._left_out = set()
+        if len(costs):
+            self._left_out.update(np.flatnonzero(~np.isfinite(np.asarray(costs, np.float64))).tolist())
         self._copy(len(costs), costs[-1] if len(costs) else 0.0)
         self._looked, self._costs = self._copied, np.zeros(0)
 
@@ -116,6 +118,7 @@ class FiniteState:
         return costs
 
     def _is_finite(self, taken: int) -> bool:
+        """Whether costs and state are; asked under ``np.errstate``."""
         costs = self._costs = self.program.costs(taken)
         if self._left_out:
             costs = np.delete(costs, sorted(self._left_out))
