@@ -1,7 +1,8 @@
 """What scripts/train and scripts/test share: find a Python, keep .venv up to date, run a module in it.
 
 The standard library alone, in syntax that Python 3.8 reads, so that an old Python reaches the line that says what is
-missing. By hand, ``python3 scripts/_environment.py dev`` puts the developers' tools into .venv and prints its Python.
+missing. By hand, ``python3 scripts/_environment.py dev`` puts the developers' tools into .venv and prints its Python,
+and ``--locked dev`` prints what that installs, with hashes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OLDEST, NEWEST = (3, 11), (3, 14)  # NEWEST is the last one that every package in constraints.txt has a wheel for
 CUDA = {"cuda12x", "cuda13x"}
-BUILD_TOOLS = ("hatchling", "editables")  # installed first, so that the build too runs on pinned versions
+LOCK = "requirements.lock"  # made by scripts/lock: every file that may be installed, by its SHA-256
 
 _PROBE = """
 import json, sys
@@ -148,6 +149,31 @@ def compiler_identity() -> str:
     return "none"
 
 
+# --- what may be installed -------------------------------------------------------------------------------------------
+
+
+def locked_requirements(text: str, extras: Iterable[str]) -> str:
+    """The part of requirements.lock that these extras need, and what is always needed: to build and to run.
+
+    Raises
+    ------
+    Problem
+        For an extra that is not in the file.
+    """
+    header, *blocks = text.split("\n\n")
+    known = header.rpartition("# Extras: ")[2].strip().split(", ")
+    wanted = {"build", "run", *extras}
+    missing = sorted(wanted - set(known))
+    if missing:
+        raise Problem(f"{LOCK} has no {', '.join(missing)}; it has {', '.join(known)}: see scripts/lock")
+    chosen = []
+    for block in blocks:
+        first, _, requirement = block.strip().partition("\n")
+        if wanted & set(first.replace("# for ", "", 1).split(", ")):
+            chosen.append(requirement + "\n")
+    return "".join(chosen)
+
+
 # --- one run at a time ----------------------------------------------------------------------------------------------
 
 
@@ -197,8 +223,9 @@ def locked(path: str) -> Iterator[None]:
 class Environment:
     """The virtual environment ``.venv`` of the checkout at ``root``.
 
-    Three files in it are ours: the stamp (what was installed, from which pins), the lock, and a mark that stands
-    while packages are being installed. A mark that outlived its process means a half-made environment: remade.
+    Four files in it are ours: the stamp (what was installed, from which pins), the lock, the requirements with their
+    hashes, and a mark that stands while packages are being installed.
+    A mark that outlived its process means a half-made environment: remade.
     """
 
     def __init__(self, root: str = ROOT) -> None:
@@ -208,11 +235,12 @@ class Environment:
         self.stamp = os.path.join(self.folder, "backprop_gpu-installed.json")
         self.mark = os.path.join(self.folder, "backprop_gpu-installing")
         self.lock = os.path.join(self.folder, "backprop_gpu-lock")
+        self.requirements = os.path.join(self.folder, "backprop_gpu-requirements.txt")
 
     def key(self, version: tuple[int, ...]) -> str:
-        """Hash of what was installed: the two files, the kernels' sources, the compiler, the Python, the place."""
+        """Hash of what is installed: what asks for it, the kernels' sources, the compiler, the Python, the place."""
         digest = hashlib.sha256(repr((version[:2], self.root, compiler_identity())).encode())
-        for name in ["pyproject.toml", "constraints.txt", *self.native_sources()]:
+        for name in ["pyproject.toml", LOCK, *self.native_sources()]:
             with open(os.path.join(self.root, name), "rb") as file:
                 digest.update(hashlib.sha256(file.read()).digest())
         return digest.hexdigest()
@@ -282,8 +310,8 @@ class Environment:
             pass
 
     def pip_install(self, *arguments: str) -> None:
-        """Run ``pip install`` under the pins, showing the downloads; raise Problem with its last lines if it fails."""
-        command = [self.python, "-m", "pip", "install", "--disable-pip-version-check", "-c", "constraints.txt"]
+        """Run ``pip install --no-deps``, showing the downloads; raise Problem with its last lines if it fails."""
+        command = [self.python, "-m", "pip", "install", "--disable-pip-version-check", "--no-deps"]
         last: collections.deque[str] = collections.deque(maxlen=8)
         with subprocess.Popen(
             [*command, *arguments],
@@ -301,7 +329,8 @@ class Environment:
             say("\n".join(last))
             raise Problem(
                 "pip could not install the pinned packages (its last lines are above): "
-                "check the network, the proxy and the free space, then run this again"
+                "check the network, the proxy, the index (its files must be those of " + LOCK + ") and the free space, "
+                "then run this again"
             )
 
     def ensure(self, extras: Iterable[str]) -> str:
@@ -325,8 +354,13 @@ class Environment:
         self.begin()
         say(f"installing the pinned packages ({', '.join(sorted(extras))}); the first time takes a minute or more")
         try:
-            self.pip_install(*BUILD_TOOLS)
-            self.pip_install("--no-build-isolation", "-e", f".[{','.join(sorted(extras))}]")
+            with open(os.path.join(self.root, LOCK), encoding="utf-8") as file:
+                requirements = locked_requirements(file.read(), extras)
+            with open(self.requirements, "w", encoding="utf-8") as file:
+                file.write(requirements)
+            if requirements:
+                self.pip_install("--require-hashes", "-r", self.requirements)
+            self.pip_install("--no-build-isolation", "-e", ".")
         except Problem:  # pip ended by itself: what was there is whole, and an older stamp still true
             os.remove(self.mark)
             raise
@@ -340,6 +374,17 @@ class Environment:
             raise Problem(f"{self.python} does not start: remove {self.folder} and run this again")
         self.write_stamp(extras, python.version)
         os.remove(self.mark)
+
+
+def show_locked(extras: Iterable[str]) -> int:
+    """Print the requirements of these extras, with their hashes, for ``pip install --require-hashes --no-deps -r``."""
+    try:
+        with open(os.path.join(ROOT, LOCK), encoding="utf-8") as file:
+            print(locked_requirements(file.read(), extras), end="")
+    except (Problem, OSError) as problem:
+        say(f"error: {problem}")
+        return 1
+    return 0
 
 
 def run(extras: Iterable[str], module: str | None = None, arguments: Iterable[str] = ()) -> int:
@@ -366,4 +411,4 @@ def run(extras: Iterable[str], module: str | None = None, arguments: Iterable[st
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(show_locked(sys.argv[2:]) if sys.argv[1:2] == ["--locked"] else run(sys.argv[1:]))

@@ -102,6 +102,51 @@ def test_the_scripts_and_the_package_support_the_same_pythons() -> None:
     assert (stated[0], stated[-1]) == (oldest, newest)
 
 
+# --- hashes -----------------------------------------------------------------------------------------------------------
+
+
+def locked() -> dict[str, tuple[str, list[str], list[str]]]:
+    """Of each requirement in requirements.lock, by name and version: version, extras that it is for, hashes."""
+    found = {}
+    for block in (ROOT / "requirements.lock").read_text(encoding="utf-8").split("\n\n")[1:]:
+        first, requirement, *hashes = block.strip().splitlines()
+        parsed = Requirement(requirement.removesuffix(" \\"))
+        (specifier,) = parsed.specifier
+        extras = first.removeprefix("# for ").split(", ")
+        found[f"{canonicalize_name(parsed.name)}=={specifier.version}"] = specifier.version, extras, hashes
+    return found
+
+
+def test_the_lock_has_the_pins_and_hashes_of_every_file() -> None:
+    """``scripts/lock`` writes it; run that after a change of constraints.txt or pyproject.toml."""
+    entries = locked()
+    pinned = {f"{name}=={version}" for name, version in pins().items()}
+    assert {entry for entry in entries if not entry.startswith("cuda-toolkit==")} == pinned
+    for entry, (_, _, hashes) in entries.items():
+        assert hashes, entry
+        for line in hashes:
+            assert re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line), (entry, line)
+
+
+def test_the_lock_knows_which_extra_needs_what() -> None:
+    entries = locked()
+    extras = PROJECT["project"]["optional-dependencies"]
+    header = (ROOT / "requirements.lock").read_text(encoding="utf-8").split("\n\n")[0]
+    assert header.endswith(f"# Extras: {', '.join(['build', 'run', *(e for e in extras if e != 'bench')])}")
+    asked = {"run": PROJECT["project"]["dependencies"], "build": PROJECT["build-system"]["requires"], **extras}
+    del asked["bench"]
+    for extra, texts in asked.items():
+        for requirement in map(Requirement, texts):
+            if requirement.name == OWN:
+                continue
+            for_extras = [
+                names
+                for entry, (_, names, _) in entries.items()
+                if entry.startswith(f"{canonicalize_name(requirement.name)}==")
+            ]
+            assert any({extra, "run"} & set(names) for names in for_extras), (extra, requirement)
+
+
 # --- the wheel ------------------------------------------------------------------------------------------------------
 
 
@@ -158,7 +203,12 @@ def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
     assert wheel.read(info + "licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
     assert "backprop-gpu = backprop_gpu.__main__:entry" in wheel.read(info + "entry_points.txt").decode()
     stated = wheel.read(info + "METADATA").decode()
-    assert "License-Expression: BSD-3-Clause" in stated
+    assert "License-Expression: BSD-3-Clause AND CC-BY-4.0" in stated
+    data = (ROOT / "backprop_gpu" / "data" / "builtin" / "ATTRIBUTION.md").read_bytes()
+    assert wheel.read(info + "licenses/backprop_gpu/data/builtin/ATTRIBUTION.md") == data
+    notices = wheel.read(info + "licenses/NOTICES.md").decode()
+    for words in ("GCC Runtime Library Exception", "LLVM Exceptions", "libstdc++", "libc++"):
+        assert words in notices
     assert "Requires-Python: >=3.11" in stated
 
 

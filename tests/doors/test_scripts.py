@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import ctypes
+import hashlib
 import importlib.machinery
 import importlib.util
 import json
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -187,7 +189,6 @@ import re
 import zipfile
 
 EXTRAS = "".join(f"Provides-Extra: {name}\\n" for name in ("plot", "test", "cuda12x", "cuda13x", "broken"))
-EXTRAS += "Requires-Dist: a-package-that-is-nowhere ; extra == 'broken'\\n"
 
 def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
     name = "backprop_gpu-0-py3-none-any.whl"
@@ -208,7 +209,7 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
 def offline(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a script with a pip that may reach nothing."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
-    variables.update(PIP_NO_INDEX="1", PIP_CONFIG_FILE=os.devnull)
+    variables.update(PIP_NO_INDEX="1", PIP_CONFIG_FILE=os.devnull, PIP_FIND_LINKS=script.parent.parent.as_uri())
     command = [sys.executable, str(script), *arguments]
     return subprocess.run(command, env=variables, cwd=script.parent, capture_output=True, text=True, check=False)
 
@@ -220,19 +221,34 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "scripts").mkdir()
     for name in ("train", "test", "_environment.py"):
         shutil.copy(SCRIPTS / name, root / "scripts")
-    shared = root / "scripts" / "_environment.py"
-    text = shared.read_text(encoding="utf-8")
-    tools = 'BUILD_TOOLS = ("hatchling", "editables")'
-    assert tools in text
-    shared.write_text(
-        text.replace(tools, 'BUILD_TOOLS = ("pip",)'), encoding="utf-8"
-    )  # already there: needs no network
     (root / "backprop_gpu").mkdir()
     (root / "backprop_gpu" / "__main__.py").write_text("import sys\nprint(sys.argv[1:])\n")
     (root / "pyproject.toml").write_text(PYPROJECT)
     (root / "backend.py").write_text(BACKEND)
-    (root / "constraints.txt").write_text("absent==1.0\n")
+    hashes = {name: hashlib.sha256(write_wheel(root, name).read_bytes()).hexdigest() for name in ("a", "b", "forged")}
+    hashes["forged"] = "0" * 64
+    lines = ["# Extras: build, run, plot, fast, sklearn, test, cuda12x, cuda13x, broken, forged\n"]
+    lines += [f"# for run\na==1.0 \\\n    --hash=sha256:{'1' * 64} \\\n    --hash=sha256:{hashes['a']}\n"]
+    lines += [f"# for test, plot\nb==1.0 \\\n    --hash=sha256:{hashes['b']}\n"]
+    lines += [f"# for forged\nforged==1.0 \\\n    --hash=sha256:{hashes['forged']}\n"]
+    lines += [f"# for broken\na-package-that-is-nowhere==1.0 \\\n    --hash=sha256:{'0' * 64}\n"]
+    (root / "requirements.lock").write_text("\n".join(lines))
     return root
+
+
+def write_wheel(folder: Path, name: str) -> Path:
+    """A wheel of one module, with a hash of its own."""
+    path, info = folder / f"{name}-1.0-py3-none-any.whl", f"{name}-1.0.dist-info/"
+    files = {
+        f"{name}_module.py": f"name = {name!r}\n",
+        info + "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        info + "WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{each},,\n" for each in [*files, info + "RECORD"])
+    with zipfile.ZipFile(path, "w") as wheel:
+        for each, text in {**files, info + "RECORD": record}.items():
+            wheel.writestr(each, text)
+    return path
 
 
 def test_from_nothing_to_the_second_run(project: Path) -> None:
@@ -265,10 +281,18 @@ def test_from_nothing_to_the_second_run(project: Path) -> None:
     assert failed.stderr.splitlines()[-1].startswith("error: pip could not install")
     assert venv.ready({"plot", "test"})
     assert not venv.ready({"broken"})
+    forged = offline(shared, "forged")
+    assert forged.returncode == 1
+    assert "DO NOT MATCH THE HASHES" in forged.stderr
+    assert "its files must be those of requirements.lock" in forged.stderr.splitlines()[-1]
+    unknown = offline(shared, "nothing")
+    assert "error: requirements.lock has no nothing; it has build, run, plot" in unknown.stderr
+    installed = {path.name for path in (project / ".venv").rglob("*_module.py")}
+    assert installed == {"a_module.py", "b_module.py"}
     check_that_harm_is_seen(project, venv)
 
-    with open(project / "constraints.txt", "a", encoding="utf-8") as file:
-        file.write("# changed\n")
+    with open(project / "requirements.lock", "a", encoding="utf-8") as file:
+        file.write("\n# for nothing\n")
     again = offline(train)
     assert again.stdout == "['train']\n"
     assert "installing the pinned packages (" in again.stderr
@@ -279,7 +303,7 @@ def check_that_harm_is_seen(project: Path, venv: Any) -> None:
     """Do what must make the next run install again, or make .venv anew; undo it each time."""
     extras = {"plot", "test"}
     assert venv.usable()
-    for name in ("pyproject.toml", "constraints.txt"):
+    for name in ("pyproject.toml", "requirements.lock"):
         file = project / name
         before = file.read_bytes()
         file.write_bytes(before + b"# changed\n")
