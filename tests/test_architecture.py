@@ -1,4 +1,4 @@
-"""The floors, read from the source: who imports whom, where CuPy may be named, what an import loads, the seam."""
+"""The architecture, read from the source: layers, imports, where CuPy is named, the signatures of kernel sets."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from backprop_gpu.backends.reference import ReferenceKernels
 SOURCES = sources()
 MODULES = frozenset(s.module for s in SOURCES)
 
-# What stands on which floor. A module imports only from floors below its own, or from its own folder; on the floors in
-# ONE_ROOM the modules may use each other.
-FLOORS: dict[int, tuple[str, ...]] = {
+# The modules and packages of each layer. A module imports only from layers below its own, or from its own package; in
+# the layers of SHARED the modules may import each other.
+LAYERS: dict[int, tuple[str, ...]] = {
     0: ("_notebook", "_typing", "errors", "devices", "safe_files", "atomic_file", "tensor_file", "native"),
     1: ("maths",),
     2: ("backends",),
@@ -50,10 +50,10 @@ FLOORS: dict[int, tuple[str, ...]] = {
     9: ("report", "accel", "pytest_plugin"),
     10: ("cli", "cli_explain", "cli_models", "cli_parity", "__main__"),
 }
-ONE_ROOM = {0, 7, 10}
-FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
+SHARED = {0, 7, 10}
+LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 
-# The doors, which may load what reads configurations. Everything else loads NumPy alone.
+# The entry points, which may load what reads configurations. Everything else loads NumPy alone.
 LOADS_MORE = (
     ("config",),
     ("config_errors",),
@@ -93,18 +93,18 @@ OPTIONAL = (
 MAX_KERNELS = 14
 
 
-# --- floors --------------------------------------------------------------------------------------------------------
+# --- layers --------------------------------------------------------------------------------------------------------
 
 
-def test_every_file_has_a_floor() -> None:
-    homeless = {s.inner[0] for s in SOURCES if s.inner} - set(FLOOR_OF)
-    assert not homeless, f"say in FLOORS where {sorted(homeless)} stand"
-    absent = set(FLOOR_OF) - {s.inner[0] for s in SOURCES if s.inner}
-    assert not absent, f"FLOORS names {sorted(absent)}, which are not there"
+def test_every_file_has_a_layer() -> None:
+    unlisted = {s.inner[0] for s in SOURCES if s.inner} - set(LAYER_OF)
+    assert not unlisted, f"add {sorted(unlisted)} to LAYERS"
+    absent = set(LAYER_OF) - {s.inner[0] for s in SOURCES if s.inner}
+    assert not absent, f"LAYERS names {sorted(absent)}, which are not there"
 
 
 def upward_imports(source: Source) -> list[Place]:
-    """Imports of the package's own modules that the floors do not allow."""
+    """Imports of the package's own modules that the layers do not allow."""
     wrong = []
     here = source.inner[0]
     for used in source.imports(MODULES):
@@ -113,9 +113,9 @@ def upward_imports(source: Source) -> list[Place]:
         if not used.name.startswith(f"{PACKAGE}."):
             continue
         there = used.name.split(".")[1]
-        floor, target = FLOOR_OF[here], FLOOR_OF[there]
-        if not (target < floor or here == there or (target == floor and floor in ONE_ROOM)):
-            wrong.append((source, used.line, f"{here} (floor {floor}) imports {there} (floor {target})"))
+        layer, target = LAYER_OF[here], LAYER_OF[there]
+        if not (target < layer or here == there or (target == layer and layer in SHARED)):
+            wrong.append((source, used.line, f"{here} (layer {layer}) imports {there} (layer {target})"))
         if not used.relative:
             wrong.append((source, used.line, "imports its own package by an absolute name"))
     return wrong
@@ -144,7 +144,7 @@ def test_imports_go_downward() -> None:
         ("network/x.py", "import backprop_gpu", False),
     ],
 )
-def test_the_rule_of_the_floors_sees_every_form_of_import(file: str, line: str, allowed: bool) -> None:
+def test_the_rule_of_the_layers_sees_every_form_of_import(file: str, line: str, allowed: bool) -> None:
     assert (not upward_imports(Source(ROOT / PACKAGE / file, line))) == allowed
 
 
@@ -265,7 +265,7 @@ def test_the_package_imports_neither_its_benchmarks_nor_their_peers() -> None:
     assert not wrong, places(wrong)
 
 
-def test_importing_anything_but_the_doors_loads_no_optional_package() -> None:
+def test_importing_anything_but_the_entry_points_loads_no_optional_package() -> None:
     quiet = sorted(s.module for s in SOURCES if not any(s.inner[: len(front)] == front for front in LOADS_MORE))
     assert f"{PACKAGE}.training.trainer" in quiet
     code = """if True:
@@ -283,7 +283,7 @@ def test_importing_anything_but_the_doors_loads_no_optional_package() -> None:
     assert "safetensors loads ['safetensors']" in canary.stderr
 
 
-# --- the seam ------------------------------------------------------------------------------------------------------
+# --- the kernel interface -------------------------------------------------------------------------------------------
 
 
 def methods(cls: type) -> dict[str, list[tuple[str, Any, Any]]]:

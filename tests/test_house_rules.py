@@ -1,4 +1,4 @@
-"""House rules, read from the source: who may print, nothing runs what it reads, docstrings, order, size."""
+"""Style checks, read from the source: who may print, nothing runs what it reads, docstrings, order, size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SOURCES = sources()
 MODULES = frozenset(s.module for s in SOURCES)
 
 MAX_LINES, MAX_FUNCTION_LINES = 400, 70
-# The doors; the course's predict, which prints the accuracy; and ``verbose``, as scikit-learn's estimators have it.
+# The entry points; the course's predict, which prints the accuracy; ``verbose``, as scikit-learn's estimators have it.
 MAY_PRINT = (
     ("cli",),
     ("cli_explain",),
@@ -27,7 +27,7 @@ MAY_NAME_JOBLIB = ("accel", "workers")
 
 
 def forbidden_calls(source: Source) -> list[Place]:
-    """Printing outside the doors, and what runs code that was read as data."""
+    """Printing outside the entry points, and what runs code that was read as data."""
     found = []
     for node in ast.walk(source.tree):
         if not isinstance(node, ast.Call):
@@ -57,7 +57,7 @@ def safe_loader(source: Source, loader: ast.expr | None) -> bool:
     return loader is not None and dotted(loader) in safe
 
 
-def test_nothing_prints_but_the_doors_and_nothing_runs_what_it_reads() -> None:
+def test_nothing_prints_but_the_entry_points_and_nothing_runs_what_it_reads() -> None:
     wrong = [f for s in SOURCES for f in forbidden_calls(s)]
     for source in SOURCES:
         wrong += [
