@@ -15,9 +15,9 @@ from ..errors import ConfigError
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
 from ..network.targets import check_rows, check_targets, check_weights
-from .causes import Batch, cause_of
-from .costs import NEGLIGIBLE, CentralCost, ComplexCost, Rows, takes_complex_step, twin
+from .costs import NEGLIGIBLE, CentralCost, ComplexCost, Rows, network_copy, takes_complex_step
 from .derivative import WITNESS
+from .diagnosis import Batch, diagnose
 from .roundings import responses, spread
 
 MOST_TERMS = 64  # rows up to which a cause is looked for in the terms of a wrong gradient, one by one
@@ -32,7 +32,7 @@ NEARBY = 1e-2  # how far parameters are moved, relative to max(1, |theta|), to g
 Method = Literal["complex step", "central difference"]
 SHARP: Method = "complex step"
 CENTRAL: Method = "central difference"
-UNTOLD = "a kink or noise in every direction: move the parameters or the rows"
+UNDECIDED = "a kink or noise in every direction: move the parameters or the rows"
 
 
 def layer_of(name: str) -> int:
@@ -79,9 +79,9 @@ class TensorCheck:
         return not math.isfinite(self.got)
 
     @property
-    def told(self) -> bool:
-        """Whether anything could be told of it."""
-        return self.cause != UNTOLD
+    def decided(self) -> bool:
+        """Whether anything could be decided about it."""
+        return self.cause != UNDECIDED
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def gradcheck(
 
 def _moved(net: DenseNet, rng: np.random.Generator) -> DenseNet:
     """The same network at parameters nearby, where no tie is exact."""
-    copy = twin(net, "float64", net.backend, net.kernels_kind)
+    copy = network_copy(net, "float64", net.backend, net.kernels_kind)
     named = copy.parameters()
     for name, *_ in copy.params.spans:
         x = named[name]
@@ -193,7 +193,7 @@ def _moved(net: DenseNet, rng: np.random.Generator) -> DenseNet:
 
 def _of_both(here: TensorCheck, nearby: TensorCheck) -> TensorCheck:
     """Of a tensor that failed: what is said where there are no ties, if it is right there, or here nothing is told."""
-    return nearby if nearby.ok or not here.told else here
+    return nearby if nearby.ok or not here.decided else here
 
 
 class _Check:
@@ -260,7 +260,7 @@ class _Check:
             ok = abs(value - float(np.sum(g * direction))) <= allowed
             error = self._error(name, direction, value)
             return TensorCheck(name, error, True, CENTRAL) if ok else self._swept(name, error, self.central)
-        return TensorCheck(name, math.nan, False, CENTRAL, cause=UNTOLD)
+        return TensorCheck(name, math.nan, False, CENTRAL, cause=UNDECIDED)
 
     def _size(self, name: str, direction: np.ndarray) -> float:
         """Of the terms of g . d: their own, and that by which their roundings are judged."""
@@ -288,7 +288,7 @@ class _Check:
             want[entry] = self._entry(cost, name, unit, float(g[entry]))
         worst = np.unravel_index(int(np.argmax(np.abs(want - g))), g.shape)
         at = (int(worst[0]), int(worst[1]))
-        cause = cause_of(g, want, self.batch, self.central.theta[name], self._terms(name), self._carries_penalty(name))
+        cause = diagnose(g, want, self.batch, self.central.theta[name], self._terms(name), self._carries_penalty(name))
         return TensorCheck(name, error, False, method, at, float(g[at]), float(want[at]), cause)
 
     @staticmethod
@@ -320,7 +320,7 @@ def _gradients(
     net: DenseNet, rows: Rows, settings: dict[str, Any], weights: Sequence[np.ndarray | None]
 ) -> list[dict[str, np.ndarray]]:
     """dJ/dtheta, penalty included, by the network's own kernels in float64; None: with the weights of the rows."""
-    copy = twin(net, "float64", net.backend, net.kernels_kind)
+    copy = network_copy(net, "float64", net.backend, net.kernels_kind)
     step = TrainingStep(copy, "sgd", **settings)
     X, Y = copy.upload_columns(rows.X), copy.upload_columns(rows.Y)
     found = []

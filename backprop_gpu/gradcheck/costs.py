@@ -36,7 +36,7 @@ class Rows:
         return None if self.weights is None else float(self.weights.sum())
 
 
-def twin(net: DenseNet, dtype: str, device: Any, kernels: str) -> DenseNet:
+def network_copy(net: DenseNet, dtype: str, device: Any, kernels: str) -> DenseNet:
     """The same network and parameters in another dtype, on another device."""
     copy = DenseNet(**(net.settings() | {"dtype": dtype, "initializer": "zeros"}), device=device, kernels=kernels)
     copy.set_parameters(net.parameters())
@@ -47,7 +47,7 @@ class _Cost:
     """J by the reference kernels, with one parameter tensor moved."""
 
     def __init__(self, net: DenseNet, rows: Rows, settings: dict[str, Any], dtype: str, backend: Backend) -> None:
-        self.net = twin(net, dtype, backend, "reference")
+        self.net = network_copy(net, dtype, backend, "reference")
         self.theta = {name: value.copy() for name, value in self.net.parameters().items()}
         self.step = TrainingStep(self.net, "sgd", **settings)
         upload = self.net.upload_columns
@@ -129,5 +129,5 @@ def takes_complex_step(f: Function, Z: np.ndarray, rng: np.random.Generator) -> 
     except Exception:  # someone's own function may do anything with a complex number
         return False
     size = max(abs(known), abs(value))
-    told = 4.0 * error <= max(WITNESS * size, NEGLIGIBLE * float(np.sum(np.abs(weigh))))
-    return told and abs(known - value) <= 4.0 * error + AGREEMENT * size
+    decided = 4.0 * error <= max(WITNESS * size, NEGLIGIBLE * float(np.sum(np.abs(weigh))))
+    return decided and abs(known - value) <= 4.0 * error + AGREEMENT * size

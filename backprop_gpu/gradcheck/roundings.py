@@ -22,7 +22,7 @@ from ..backends.builtin import is_builtin
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
 from .complex_step import STEP, ComplexStepNamespace
-from .costs import ComplexCost, Rows, twin
+from .costs import ComplexCost, Rows, network_copy
 
 SAMPLES = 8
 RELATIVE = 2.0**-36  # by which inputs or results are moved, where errors are not carried to first order
@@ -40,7 +40,7 @@ def responses(
     if is_builtin(net.loss):  # its literal form divides by a guard where an output is saturated: by rounding alone
         settings = settings | {"delta": "fused"}
     backend = InexactBackend(Errors(rng)) if by_complex_step else Backend("numpy", np)
-    copy = twin(net, "complex128" if by_complex_step else "float64", backend, "reference")
+    copy = network_copy(net, "complex128" if by_complex_step else "float64", backend, "reference")
     theta, step, upload = net.parameters(), TrainingStep(copy, "sgd", **settings), copy.upload_columns
     Y = upload(rows.Y)
     weights = None if rows.weights is None else upload(rows.weights)

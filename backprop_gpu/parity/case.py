@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import BackpropError, CheckpointError, shown
 from ..safe_files import parse_json
 from ..tensor_file import read_tensors, write_tensors
-from .trace import Call, Recipe, StepTrace
+from .trace import Call, StepTrace, TraceSpec
 
 FORMAT = "backprop_gpu/parity-case/1"
 GROUPS = ("wrote", "numbers", "revealed")
@@ -32,7 +32,7 @@ def save_case(path: str | os.PathLike[str], trace: StepTrace, about: dict[str, A
     """
     tensors, described = _pack(trace)
     content = {
-        "recipe": asdict(trace.recipe),
+        "recipe": asdict(trace.spec),
         "t": trace.t,
         "calls": described,
         "about": about,
@@ -81,10 +81,10 @@ def _pack(trace: StepTrace) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]
 
 
 def _unpack(content: dict[str, Any], tensors: dict[str, np.ndarray]) -> StepTrace:
-    recipe = content["recipe"]
-    recipe["sizes"] = tuple(recipe["sizes"])
-    recipe["layout"] = {name: (offset, tuple(shape)) for name, (offset, shape) in recipe["layout"].items()}
-    recipe["activations"] = [(name, parameters) for name, parameters in recipe["activations"]]
+    spec = content["recipe"]
+    spec["sizes"] = tuple(spec["sizes"])
+    spec["layout"] = {name: (offset, tuple(shape)) for name, (offset, shape) in spec["layout"].items()}
+    spec["activations"] = [(name, parameters) for name, parameters in spec["activations"]]
     calls = []
     for n, d in enumerate(content["calls"]):
         parts = [{key: tensors.get(f"call{n}.{group}.{key}") for key in d[group]} for group in GROUPS]
@@ -92,7 +92,7 @@ def _unpack(content: dict[str, Any], tensors: dict[str, np.ndarray]) -> StepTrac
     n_slots = sum(1 for name in tensors if name.startswith("slot") and not name.endswith("_after"))
     whole = {name: tensors.get(name) for name in WHOLE}
     return StepTrace(
-        recipe=Recipe(**recipe),
+        spec=TraceSpec(**spec),
         t=content["t"],
         slots=[tensors[f"slot{k}"] for k in range(n_slots)],
         slots_after=[tensors[f"slot{k}_after"] for k in range(n_slots)],

@@ -20,18 +20,18 @@ from ..network.step import TrainingStep
 from ..network.targets import check_rows, check_targets, check_weights
 from .case import of_another_version, read_case
 from .claims import claim_of
-from .class_weights import judge_class_weights, row_weights
-from .classify import classify
+from .class_weights import compare_class_weights, row_weights
+from .comparator import Comparator
+from .diagnosis.diagnose import diagnose
 from .findings import Finding
-from .judge import Judge
 from .oracle.products import LONG
-from .prediction import judge_prediction
+from .prediction import compare_prediction
 from .probe_sums import probe_sums
 from .probes import LayerShape, probe, shapes_of
-from .recorded_epochs import EpochPlan, judge_epochs, rows_and_batch
+from .recorded_epochs import EpochPlan, compare_epochs, rows_and_batch
 from .report import Drift, Report
-from .step_replay import Replayed, judge_step
-from .trace import Recipe, StepTrace, layer_calls, trace_step
+from .step_replay import Replayed, compare_step
+from .trace import StepTrace, TraceSpec, layer_calls, trace_step
 
 STREAM = 3  # the part of the seed's randomness that this uses: the order of rows, biases and state that were all 0
 PERIOD = 8191  # random numbers of an optimizer's state, over and over: a prime, so that no two layers look alike
@@ -117,7 +117,7 @@ def _labels_and_weights(model: Any, X: Any, y: Any, sample_weight: Any) -> tuple
         return y, sample_weight, []
     found: list[Finding] = []
     if getattr(model, "class_weight", None) is not None:
-        found = judge_class_weights(model, X, y, sample_weight)
+        found = compare_class_weights(model, X, y, sample_weight)
         by_class = row_weights(model.class_weight, y)
         sample_weight = by_class if sample_weight is None else by_class * np.asarray(sample_weight)
     return model.network_targets(y), sample_weight, found  # y holds labels in its user's words
@@ -139,8 +139,8 @@ def replay(path: str | os.PathLike[str]) -> Report:
     """
     trace, about = read_case(path)
     with of_another_version(path):
-        found = judge_step(trace, about["claim"])
-        return Report([_explained(found, trace)], found.inputs, about, [], trace, found.kept)
+        found = compare_step(trace, about["claim"])
+        return Report([_explained(found, trace)], found.inputs, about, [], trace, found.comparisons)
 
 
 def network_of(model: Any) -> DenseNet:
@@ -176,15 +176,15 @@ def _take(
     drift: list[Drift] = []
     trace: StepTrace | None = None
     for t in range(steps):
-        checks, before = Judge() if t else run.start, trace
+        checks, before = Comparator() if t else run.start, trace
         trace = trace_step(run.step, *run.batch(t, checks), micro_batch=micro_batch)
         if before is not None:
             checks.same("step", "theta before", trace.theta, before.theta_after)
             trace.previous, before.previous = before, None
-        judged.append(_joined(checks, judge_step(trace, claim)))
+        judged.append(_joined(checks, compare_step(trace, claim)))
         if wide is not None:
             drift.append(_drift(trace, wide))
-        if any(f.verdict == "wrong" for f in judged[-1].findings):
+        if any(f.status == "wrong" for f in judged[-1].findings):
             break
     assert trace is not None
     return judged, trace, drift
@@ -214,7 +214,7 @@ class _Run:
         backend, kind = place_of(net, device, kernels)
         self.net = _copy(net, dtype, backend, kind, self.rng)
         self.step = TrainingStep(self.net, optimizer, **settings)
-        self.optimizer, self.settings, self.start = optimizer, settings, Judge()
+        self.optimizer, self.settings, self.start = optimizer, settings, Comparator()
         # As it is stored on the device: what float32 does to the rows is not the device's fault.
         labels = net.loss.labels == "classes" and Y.dtype == np.int64
         self.rows = [X.astype(dtype), Y if labels else Y.astype(dtype), None if w is None else w.astype(dtype)]
@@ -242,11 +242,11 @@ class _Run:
     def predict(self, claim: str, report: Report) -> None:
         """Add what is wrong with a prediction to a report; the layers of a step are there already."""
         with np.errstate(all="ignore"):  # a step may have been far too long
-            found = judge_prediction(self.step, self.rows[0][: 2 * BLOCK_ROWS], claim)
-        told = [f for f in found.findings if f.verdict != "ok" or f.tensor == "predicted AL"]
-        report.steps[-1] = report.steps[-1] + told
+            found = compare_prediction(self.step, self.rows[0][: 2 * BLOCK_ROWS], claim)
+        reported = [f for f in found.findings if f.status != "ok" or f.tensor == "predicted AL"]
+        report.steps[-1] = report.steps[-1] + reported
         report.inputs |= found.inputs
-        report.kept |= found.kept
+        report.comparisons |= found.comparisons
 
     def epochs(self, plan: EpochPlan, claim: str) -> list[Finding]:
         """What is wrong with epochs over the rows, from new networks and an optimizer that has taken no step."""
@@ -255,9 +255,9 @@ class _Run:
             net = _copy(self.net, self.net.dtype, self.net.backend, self.net.kernels_kind, self.rng)
             pair.append(TrainingStep(net, self.optimizer, **self.settings))
         with np.errstate(all="ignore"):
-            return judge_epochs(pair[0], pair[1], self.rows, plan, claim)
+            return compare_epochs(pair[0], pair[1], self.rows, plan, claim)
 
-    def batch(self, t: int, judge: Judge) -> list[Any]:
+    def batch(self, t: int, comparator: Comparator) -> list[Any]:
         """``m`` rows in a fresh order, gathered on the device as in training; columns, judged bit for bit."""
         backend, order = self.net.backend, self.rng.permutation(self.n)
         columns: list[Any] = []
@@ -270,7 +270,7 @@ class _Run:
                     continue
                 out = backend.zeros((self.m, rows.shape[1]), str(rows.dtype))
                 self.net.kernels.gather(source, place, counters, self.m, out=out)
-                judge.same("upload" if t == 0 else "gather", name, backend.to_host(out), rows[order[: self.m]])
+                comparator.same("upload" if t == 0 else "gather", name, backend.to_host(out), rows[order[: self.m]])
                 columns.append(out.T)
         return columns
 
@@ -293,11 +293,11 @@ def _in_float64(step: TrainingStep, optimizer: Any, settings: dict[str, Any]) ->
         **(net.settings() | {"dtype": "float64", "initializer": "zeros"}), device="numpy", kernels="reference"
     )
     wide.set_parameters(net.parameters())
-    twin = TrainingStep(wide, optimizer, **settings)
-    for slot, source in zip(twin.slots, step.slots, strict=True):
+    copy = TrainingStep(wide, optimizer, **settings)
+    for slot, source in zip(copy.slots, step.slots, strict=True):
         # Each dtype pads its tensors to another length.
         slot[...] = wide.params.flat(net.params.named(net.backend.to_host(source)))
-    return twin
+    return copy
 
 
 def _drift(trace: StepTrace, wide: TrainingStep) -> Drift:
@@ -305,11 +305,11 @@ def _drift(trace: StepTrace, wide: TrainingStep) -> Drift:
     X, Y, w = trace.X, trace.Y, trace.weights
     Y = Y if Y.dtype == np.int64 else Y.astype(np.float64)
     w = None if w is None else w.astype(np.float64)
-    other = trace_step(wide, X.astype(np.float64), Y, w, micro_batch=trace.recipe.micro_batch)
-    ours, theirs = (_named(t.recipe, t.theta_after) for t in (trace, other))
+    other = trace_step(wide, X.astype(np.float64), Y, w, micro_batch=trace.spec.micro_batch)
+    ours, theirs = (_named(t.spec, t.theta_after) for t in (trace, other))
     theta = max(float(np.max(np.abs(ours[name] - theirs[name]))) for name in ours)
     flips = units = 0
-    names = [*(name for name, _ in trace.recipe.activations), "identity"]
+    names = [*(name for name, _ in trace.spec.activations), "identity"]
     here, there = (layer_calls(t.calls) for t in (trace, other))
     for n, (a, b) in enumerate(zip(here, there, strict=False)):
         if names[n % len(names)] in ("relu", "leaky_relu"):
@@ -318,14 +318,14 @@ def _drift(trace: StepTrace, wide: TrainingStep) -> Drift:
     return Drift(trace.t + 1, theta, flips, units)
 
 
-def _named(recipe: Recipe, vector: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: vector[at : at + math.prod(shape)].astype(np.float64) for name, (at, shape) in recipe.layout.items()}
+def _named(spec: TraceSpec, vector: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: vector[at : at + math.prod(shape)].astype(np.float64) for name, (at, shape) in spec.layout.items()}
 
 
-def _joined(first: Judge, then: Replayed) -> Replayed:
+def _joined(first: Comparator, then: Replayed) -> Replayed:
     """The findings about a step's data before those about the step."""
     findings = [*first.findings.values(), *then.findings]
-    return Replayed(findings, first.inputs | then.inputs, first.kept | then.kept, then.tf32)
+    return Replayed(findings, first.inputs | then.inputs, first.comparisons | then.comparisons, then.tf32)
 
 
 def _suspects(net: DenseNet, m: int, judged: Replayed) -> list[LayerShape]:
@@ -342,12 +342,12 @@ def _suspects(net: DenseNet, m: int, judged: Replayed) -> list[LayerShape]:
 def _long_sums(judged: Replayed) -> bool:
     """Whether all is within its bounds, and that of a sum is so wide that it may hide a lower precision."""
     found = judged.findings
-    return all(f.verdict != "wrong" for f in found) and any(f.k >= LONG and f.tensor.startswith(SUMS) for f in found)
+    return all(f.status != "wrong" for f in found) and any(f.k >= LONG and f.tensor.startswith(SUMS) for f in found)
 
 
 def _explained(judged: Replayed, trace: StepTrace) -> list[Finding]:
     """The findings of a step with their likely causes."""
-    return [replace(f, cause=classify(f, judged.kept.get(f.tensor), trace)) for f in judged.findings]
+    return [replace(f, cause=diagnose(f, judged.comparisons.get(f.tensor), trace)) for f in judged.findings]
 
 
 def _report(run: _Run, claim: str, judged: list[Replayed], trace: StepTrace, drift: list[Drift]) -> Report:
@@ -358,17 +358,17 @@ def _report(run: _Run, claim: str, judged: list[Replayed], trace: StepTrace, dri
         if shapes:
             steps[-1] = steps[-1] + probe(run.net.backend, run.net.kernels, shapes, run.net.dtype)
         elif _long_sums(judged[-1]):
-            of = trace.recipe.micro_batch or run.m, run.net.dtype, run.rng
+            of = trace.spec.micro_batch or run.m, run.net.dtype, run.rng
             sums = probe_sums(run.net.backend, run.net.kernels, shapes_of(run.net, min(of[0], run.m)), *of[1:])
-            steps[-1] = steps[-1] + [f for f in sums if f.verdict != "ok"]
+            steps[-1] = steps[-1] + [f for f in sums if f.status != "ok"]
     inputs = {tensor: names for r in judged for tensor, names in r.inputs.items()}
     about = {
         "device": run.net.backend.name,
-        "kernels": trace.recipe.kernels,
+        "kernels": trace.spec.kernels,
         "dtype": run.net.dtype,
         "claim": claim,
         "sizes": list(run.net.sizes),
         "examples": run.m,
         "steps": len(judged),
     }
-    return Report(steps, inputs, about, drift, trace, judged[-1].kept)
+    return Report(steps, inputs, about, drift, trace, judged[-1].comparisons)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .comparator import Comparator
 from .findings import Finding
-from .judge import Judge
 
 NEAR = 1e-3  # of the distance between what is right and a fault: how near a fit must come to be one of them
 SETTINGS = {"max_iter": 2, "warm_start": False, "early_stopping": False, "verbose": False, "callbacks": ()}
@@ -33,7 +33,7 @@ def row_weights(class_weight: Any, y: Any) -> np.ndarray:
     return total
 
 
-def judge_class_weights(model: Any, X: Any, y: Any, sample_weight: Any) -> list[Finding]:
+def compare_class_weights(model: Any, X: Any, y: Any, sample_weight: Any) -> list[Finding]:
     """Fit new estimators with the model's class weights, and with the same as weights of the rows: are they equal?
 
     ``partial_fit`` is asked as well, where it takes such weights.
@@ -43,7 +43,7 @@ def judge_class_weights(model: Any, X: Any, y: Any, sample_weight: Any) -> list[
     methods = ["fit"]
     if isinstance(model.class_weight, Mapping | list) and hasattr(model, "partial_fit"):
         methods.append("partial_fit")
-    judge = Judge()
+    comparator = Comparator()
     for method in methods:
         got = _fitted(model, method, X, y, sample_weight, model.class_weight)
         want = _fitted(model, method, X, y, given * by_class, None)
@@ -55,12 +55,12 @@ def judge_class_weights(model: Any, X: Any, y: Any, sample_weight: Any) -> list[
         far = min((d for other in others.values() if (d := _distance(want, other)) > 0.0), default=0.0)
         name = f"weights of {method}"
         if _distance(got, want) <= NEAR * far:  # the two multiply in different orders
-            judge.same(method, name, want, want)
+            comparator.same(method, name, want, want)
             continue
         nearest = min(others, key=lambda text: _distance(got, others[text]))
         cause = nearest if _distance(got, others[nearest]) <= NEAR * far else "other weights than were given"
-        judge.findings[name] = replace(judge.same(method, name, got, want), cause=cause)
-    return list(judge.findings.values())
+        comparator.findings[name] = replace(comparator.same(method, name, got, want), cause=cause)
+    return list(comparator.findings.values())
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -109,9 +109,9 @@ def _gaps(a: StepTrace | None, b: StepTrace | None) -> list[Gap]:
 
 def _tensors(trace: StepTrace) -> dict[str, np.ndarray]:
     """Logits, J, gradients and parameters by name, in float64."""
-    logits = [c.wrote["A"] for c in trace.calls if c.name == "dense"][len(trace.recipe.sizes) - 2]
+    logits = [c.wrote["A"] for c in trace.calls if c.name == "dense"][len(trace.spec.sizes) - 2]
     found = {"logits": logits, "J": trace.value}
     for prefix, vector in (("d", trace.grad), ("", trace.theta_after)):
-        for tensor, (at, shape) in trace.recipe.layout.items():
+        for tensor, (at, shape) in trace.spec.layout.items():
             found[f"{prefix}{tensor}"] = vector[at : at + int(np.prod(shape))].reshape(shape)
     return {tensor: x.astype(np.float64) for tensor, x in found.items()}

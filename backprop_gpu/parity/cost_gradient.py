@@ -25,7 +25,7 @@ SHARP = 1e-2  # a derivative that is not known to this part of itself decides no
 ESTABLISHED = 10.0  # times what may be unexplained: a factor that is told from 1 by less is no factor
 DIRECTIONS = 8  # tried for some along which the derivative is known
 MOST_SWEPT = 256  # entries up to which a wrong tensor is swept for the one that is furthest off
-Judgement = Literal["equal", "proportional", "different", "unclear"]
+Status = Literal["equal", "proportional", "different", "unclear"]
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,17 @@ class TensorRatio:
     part: str
     name: str
     shape: tuple[int, ...]
-    verdict: Judgement
+    status: Status
     ratio: float | None
     got: float
     want: float
     error: float
     cause: str = ""
+
+    @property
+    def verdict(self) -> Status:
+        """``status``, by its earlier name."""
+        return self.status
 
 
 @dataclass(frozen=True)
@@ -63,33 +68,38 @@ class CostGradientReport:
 
     Attributes
     ----------
-    verdict : {"equal", "proportional", "different", "unclear"}
+    status : {"equal", "proportional", "different", "unclear"}
     ratio : float or None
         Gradient over derivative, where it is one number for every tensor of a part that is not right.
     sentence : str
     tensors : tuple of TensorRatio
     """
 
-    verdict: Judgement
+    status: Status
     ratio: float | None
     sentence: str
     tensors: tuple[TensorRatio, ...]
 
     @property
+    def verdict(self) -> Status:
+        """``status``, by its earlier name."""
+        return self.status
+
+    @property
     def ok(self) -> bool:
         """Whether the gradient is the derivative."""
-        return self.verdict == "equal"
+        return self.status == "equal"
 
     @property
     def findings(self) -> list[Finding]:
         """A finding per tensor; its ratio is the difference over what it may be."""
-        verdicts: dict[Judgement, Any] = {"equal": "ok", "unclear": "warning"}
+        statuses: dict[Status, Any] = {"equal": "ok", "unclear": "warning"}
         found = []
         for t in self.tensors:
             off = abs(t.got - t.want) / t.error if t.error > 0.0 else 0.0
-            cause = "" if t.verdict == "equal" else self.sentence
+            cause = "" if t.status == "equal" else self.sentence
             head = (f"gradient of the {t.part}", t.name, t.shape, math.prod(t.shape), off)
-            found.append(Finding(*head, got=t.got, want=t.want, verdict=verdicts.get(t.verdict, "wrong"), cause=cause))
+            found.append(Finding(*head, got=t.got, want=t.want, status=statuses.get(t.status, "wrong"), cause=cause))
         return found
 
     def summary(self) -> str:
@@ -147,14 +157,14 @@ def check_cost_gradient_pair(
     """
     parts, sizes = parts_of(target, X, y, theta, settings)
     rng = np.random.default_rng(seed)
-    tensors = tuple(t for part in parts for t in _judge(part, threshold, rng))
+    tensors = tuple(t for part in parts for t in _checked(part, threshold, rng))
     return _report(tensors, {**sizes, **(known or {})})
 
 
 # -- tensors ----------------------------------------------------------------------------------------------------------
 
 
-def _judge(part: Part, threshold: float, rng: np.random.Generator) -> Iterator[TensorRatio]:
+def _checked(part: Part, threshold: float, rng: np.random.Generator) -> Iterator[TensorRatio]:
     """Along the gradient's own signs, where nothing cancels, and along a random direction."""
     gradient = part.gradient({name: value.copy() for name, value in part.theta.items()})
     named = {name: _gradient_of(gradient, name, value) for name, value in part.theta.items()}
@@ -167,10 +177,10 @@ def _judge(part: Part, threshold: float, rng: np.random.Generator) -> Iterator[T
             yield TensorRatio(part.name, name, g.shape, "different", None, math.nan, math.nan, math.inf, cause)
             continue
         pairs = _pairs(part, name, g, threshold, rng)
-        verdict, ratio = _compare(pairs, nothing)
-        cause = _worst_entry(part, name, g, pairs) if verdict == "different" and 1 < g.size <= MOST_SWEPT else ""
+        status, ratio = _compare(pairs, nothing)
+        cause = _worst_entry(part, name, g, pairs) if status == "different" and 1 < g.size <= MOST_SWEPT else ""
         (got, want), *_ = pairs
-        yield TensorRatio(part.name, name, g.shape, verdict, ratio, got, want.value, want.error, cause)
+        yield TensorRatio(part.name, name, g.shape, status, ratio, got, want.value, want.error, cause)
 
 
 def _gradient_of(gradient: Any, name: str, value: np.ndarray) -> np.ndarray:
@@ -203,8 +213,8 @@ def _pairs(
         want = _slope(part, name, d)
         size = float(np.sum(np.abs(g * d)))
         error = 4.0 * want.error + threshold * max(size, abs(want.value))
-        told = error <= SHARP * max(size, abs(want.value)) or error <= NOTHING * part.size
-        (found if told else unknown).append((float(np.sum(g * d)), Slope(want.value, error)))
+        decided = error <= SHARP * max(size, abs(want.value)) or error <= NOTHING * part.size
+        (found if decided else unknown).append((float(np.sum(g * d)), Slope(want.value, error)))
         agree = all(abs(got - w.value) <= w.error for got, w in found)
         if len(found) == (2 if agree else 5):  # more of them establish a factor
             break
@@ -234,8 +244,8 @@ def _worst_entry(part: Part, name: str, g: np.ndarray, pairs: Sequence[tuple[flo
     return f"{at}, it alone is wrong" if len(found) == 1 else f"{at}, {len(found)} of {g.size} are wrong"
 
 
-def _compare(pairs: Sequence[tuple[float, Slope]], nothing: float) -> tuple[Judgement, float | None]:
-    """The verdict on one tensor, and the ratio where there is one; sums below ``nothing`` are 0."""
+def _compare(pairs: Sequence[tuple[float, Slope]], nothing: float) -> tuple[Status, float | None]:
+    """The status of one tensor, and the ratio where there is one; sums below ``nothing`` are 0."""
     got, want = pairs[0]
     largest = max(abs(got), abs(want.value))
     if largest == 0.0 or (largest <= nothing and want.error <= nothing):
@@ -251,8 +261,8 @@ def _compare(pairs: Sequence[tuple[float, Slope]], nothing: float) -> tuple[Judg
     unexplained = (1.0 + abs(ratio)) * max(w.error for _, w in known)
     if all(abs(g - ratio * w.value) <= (1.0 + abs(ratio)) * w.error for g, w in known):
         # A few wrong entries among many are no factor of all.
-        told = max(abs(g - w.value) for g, w in known[1:]) if len(known) > 1 else abs(got - want.value)
-        if (len(known) > 1 and told > unexplained * ESTABLISHED) or len(pairs) == 1:
+        gap = max(abs(g - w.value) for g, w in known[1:]) if len(known) > 1 else abs(got - want.value)
+        if (len(known) > 1 and gap > unexplained * ESTABLISHED) or len(pairs) == 1:
             return "proportional", ratio
     return "different", None
 
@@ -261,23 +271,23 @@ def _compare(pairs: Sequence[tuple[float, Slope]], nothing: float) -> tuple[Judg
 
 
 def _report(tensors: tuple[TensorRatio, ...], known: Mapping[str, float]) -> CostGradientReport:
-    """The verdict on the whole: that of the first part that is not right, the others named beside it."""
+    """The status of the whole: that of the first part that is not right, the others named beside it."""
     parts = list(dict.fromkeys(t.part for t in tensors))
     judged = {part: _of_part([t for t in tensors if t.part == part], known) for part in parts}
     wrong = [part for part in parts if judged[part][0] != "equal"]
     if not wrong:
         both = " and ".join(parts)
         return CostGradientReport("equal", 1.0, f"the gradient is the derivative of the reported {both}", tensors)
-    verdict, ratio, _ = judged[wrong[0]]
+    status, ratio, _ = judged[wrong[0]]
     words = [judged[part][2] for part in wrong] + [f"the {part} is right" for part in parts if part not in wrong]
-    return CostGradientReport(verdict, ratio, "; ".join(words), tensors)
+    return CostGradientReport(status, ratio, "; ".join(words), tensors)
 
 
-def _of_part(tensors: Sequence[TensorRatio], known: Mapping[str, float]) -> tuple[Judgement, float | None, str]:
+def _of_part(tensors: Sequence[TensorRatio], known: Mapping[str, float]) -> tuple[Status, float | None, str]:
     part = tensors[0].part
-    right = [t for t in tensors if t.verdict == "equal"]
-    wrong = [t for t in tensors if t.verdict in ("proportional", "different")]
-    unclear = [t.name for t in tensors if t.verdict == "unclear"]
+    right = [t for t in tensors if t.status == "equal"]
+    wrong = [t for t in tensors if t.status in ("proportional", "different")]
+    unclear = [t.name for t in tensors if t.status == "unclear"]
     subject = "the gradient" if part == "cost" else f"the gradient of the {part}"
     if not wrong:
         if not unclear:

@@ -179,16 +179,16 @@ def _network(net: DenseNet, X: Any, y: Any, settings: dict[str, Any]) -> Part:
     complex_ = DenseNet(
         **spec | {"dtype": "complex128"}, device=Backend("numpy", ComplexStepNamespace()), kernels="reference"
     )
-    steps = {twin.dtype: TrainingStep(twin, "sgd", **settings) for twin in (real, complex_)}
+    steps = {model.dtype: TrainingStep(model, "sgd", **settings) for model in (real, complex_)}
     theta = {name: value.astype(np.float64) for name, value in net.parameters().items()}
     # Running statistics are no parameters: no gradient belongs to them, and the cost of a batch does not read them.
     statistics = {name: theta.pop(name) for name in theta.keys() - {name for name, *_ in real.params.spans}}
 
     def run(p: Parameters) -> TrainingStep:
         dtype = "complex128" if any(np.iscomplexobj(x) for x in p.values()) else "float64"
-        step, twin = steps[dtype], steps[dtype].net
-        twin.set_parameters(statistics | p)
-        step.gradient(twin.upload_columns(X), twin.upload_columns(Y))
+        step, model = steps[dtype], steps[dtype].net
+        model.set_parameters(statistics | p)
+        step.gradient(model.upload_columns(X), model.upload_columns(Y))
         step.penalty()
         return step
 

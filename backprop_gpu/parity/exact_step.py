@@ -23,12 +23,12 @@ from ..training.batches import Batches
 from ..training.epoch import CapturedEpoch
 from .checking import STREAM, network_of, place_of
 from .claims import claim_of
-from .classify import classify
+from .comparator import Comparator
+from .diagnosis.diagnose import diagnose
 from .findings import Finding
-from .judge import Judge
-from .recorded_epochs import EpochPlan, judge_epochs
+from .recorded_epochs import EpochPlan, compare_epochs
 from .report import Report
-from .step_replay import Replayed, judge_step
+from .step_replay import Replayed, compare_step
 from .trace import StepTrace, trace_step
 
 M = 16
@@ -46,7 +46,7 @@ def exact(
     one_over_m: str = "early",
     seed: int = 0,
 ) -> Report:
-    """Judge two lattice steps, bit for bit, and epochs of two batches and a ragged tail as training records them.
+    """Judge two exact-arithmetic steps, bit for bit, and recorded epochs of two batches and a ragged tail.
 
     Parameters
     ----------
@@ -83,56 +83,58 @@ def exact(
         X = _inputs(sizes[0], wide, rng)
         Y = _logits(X, named, len(sizes) - 1) - _deltas(sizes[-1], wide, rng)
         rows = X.astype(dtype), Y.astype(dtype)
-        findings, found, trace = _lattice(net, *rows, one_over_m)
+        findings, found, trace = _exact_step(net, *rows, one_over_m)
         net.set_parameters(named)
         findings += _recorded(net, *rows, one_over_m, trace)
         steps.append(findings)
-        if any(f.verdict == "wrong" for f in findings):
+        if any(f.status == "wrong" for f in findings):
             break
     else:
         steps[-1] = steps[-1] + _epochs(net, backend, kernels, one_over_m, seed)
     assert found is not None
     about = {
         "device": backend.name,
-        "kernels": trace.recipe.kernels,
+        "kernels": trace.spec.kernels,
         "dtype": dtype,
         "claim": "exact",
         "sizes": sizes,
         "examples": M,
     }
-    return Report(steps, found.inputs, about, [], trace, found.kept)
+    return Report(steps, found.inputs, about, [], trace, found.comparisons)
 
 
-def _lattice(net: DenseNet, X: np.ndarray, Y: np.ndarray, one_over_m: str) -> tuple[list[Finding], Replayed, StepTrace]:
+def _exact_step(
+    net: DenseNet, X: np.ndarray, Y: np.ndarray, one_over_m: str
+) -> tuple[list[Finding], Replayed, StepTrace]:
     """One step on rows X and Y, and what is wrong with it."""
     step = _step(net, one_over_m)
-    judge, backend = Judge(), net.backend
+    comparator, backend = Comparator(), net.backend
     with backend.activate():
         columns = [net.upload_columns(x) for x in (X, Y)]
     for name, x, host in zip(("X", "Y"), columns, (X, Y), strict=True):
-        judge.same("upload", name, backend.to_host(x), host.T)
+        comparator.same("upload", name, backend.to_host(x), host.T)
     trace = trace_step(step, *columns)
-    found = judge_step(trace, "exact")
-    findings = [replace(f, cause=classify(f, found.kept.get(f.tensor), trace)) for f in found.findings]
-    return [*judge.findings.values(), *findings], found, trace
+    found = compare_step(trace, "exact")
+    findings = [replace(f, cause=diagnose(f, found.comparisons.get(f.tensor), trace)) for f in found.findings]
+    return [*comparator.findings.values(), *findings], found, trace
 
 
 def _epochs(net: DenseNet, backend: Backend, kernels: str, one_over_m: str, seed: int) -> list[Finding]:
-    """What is wrong with three epochs over rows of ordinary numbers: from the second step on nothing is a lattice."""
+    """What is wrong with three epochs over rows of ordinary numbers: from the second step on nothing is exact."""
     rng, spec = host_generator(seed, STREAM, 1), net.spec() | {"initializer": "auto"}
     pair = [TrainingStep(DenseNet(**spec, device=backend, kernels=kernels), one_over_m=one_over_m) for _ in range(2)]
     n = 2 * M + M // 2
     X, Y = (rng.standard_normal((n, k)).astype(net.dtype) for k in (net.sizes[0], net.sizes[-1]))
-    return judge_epochs(pair[0], pair[1], (X, Y, None), EpochPlan(M, epochs=3, seed=seed), claim_of(net.dtype))
+    return compare_epochs(pair[0], pair[1], (X, Y, None), EpochPlan(M, epochs=3, seed=seed), claim_of(net.dtype))
 
 
 def _recorded(net: DenseNet, X: np.ndarray, Y: np.ndarray, one_over_m: str, trace: StepTrace) -> list[Finding]:
     """The same step as training plays it, gathered and recorded: the bits of the one that was called outright."""
     epoch = CapturedEpoch(_step(net, one_over_m), Batches(net, X, Y, None, batch_size=M, shuffle=False, seed=0), None)
-    judge, cost = Judge(), epoch.run(0)
-    judge.same("recorded step", "J recorded", cost, trace.value)
-    judge.same("recorded step", "theta recorded", net.backend.to_host(net.params.theta), trace.theta_after)
-    return list(judge.findings.values())
+    comparator, cost = Comparator(), epoch.run(0)
+    comparator.same("recorded step", "J recorded", cost, trace.value)
+    comparator.same("recorded step", "theta recorded", net.backend.to_host(net.params.theta), trace.theta_after)
+    return list(comparator.findings.values())
 
 
 def _step(net: DenseNet, one_over_m: str) -> TrainingStep:

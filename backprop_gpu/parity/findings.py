@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Verdict = Literal["ok", "warning", "wrong"]
+Status = Literal["ok", "warning", "wrong"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,13 @@ class Finding:
     worst: tuple[int, ...] | None = None
     got: float = 0.0
     want: float = 0.0
-    verdict: Verdict = "ok"
+    status: Status = "ok"
     cause: str = ""
+
+    @property
+    def verdict(self) -> Status:
+        """``status``, by its earlier name."""
+        return self.status
 
     @property
     def distance(self) -> str:

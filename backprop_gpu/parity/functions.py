@@ -18,8 +18,8 @@ from ..devices import one_line
 from ..errors import BackpropError, CheckpointError, ConfigError, DataError, MissingDependencyError
 from .bounded_array import BoundedArray, MaskArray, Untraceable, as_mask, received
 from .claims import CLAIMS, arithmetic_of, claim_of
+from .comparator import Comparison, ratios
 from .findings import Finding
-from .judge import Kept, ratios
 from .namespace import BoundedNamespace
 from .operand_precision import operands_rounded
 from .oracle.bounds import Bounded, Bounds
@@ -38,9 +38,13 @@ class FunctionReport(Report):
     """A :class:`Report` with a finding per output and device; it is iterated, measured and indexed as their list."""
 
     def __init__(
-        self, findings: list[Finding], about: dict[str, Any], inputs: list[np.ndarray], kept: dict[str, Kept]
+        self,
+        findings: list[Finding],
+        about: dict[str, Any],
+        inputs: list[np.ndarray],
+        comparisons: dict[str, Comparison],
     ) -> None:
-        super().__init__(steps=[findings], inputs={}, about=about, kept=kept)
+        super().__init__(steps=[findings], inputs={}, about=about, comparisons=comparisons)
         self.arguments = inputs
 
     def __iter__(self) -> Iterator[Finding]:
@@ -65,8 +69,8 @@ class FunctionReport(Report):
         from safetensors.numpy import save_file
 
         arrays = {f"input.{i}": x for i, x in enumerate(self.arguments)}
-        for tensor, kept in self.kept.items():
-            arrays |= {f"{tensor}.{name}": getattr(kept, name) for name in ("got", "want", "bound")}
+        for tensor, comparison in self.comparisons.items():
+            arrays |= {f"{tensor}.{name}": getattr(comparison, name) for name in ("got", "want", "bound")}
         # safetensors writes the memory as it lies
         whole = {name: np.array(x, order="C") for name, x in arrays.items()}
         try:
@@ -127,7 +131,7 @@ def check_step(
     title = name or getattr(fn, "__name__", type(fn).__name__)
     backends = [backend_of(device) for device in devices]
     found: list[Finding] = []
-    kept: dict[str, Kept] = {}
+    comparisons: dict[str, Comparison] = {}
     for backend in backends:
         got = _run(fn, host, backend, dtype)
         if tolerance is None:
@@ -139,13 +143,13 @@ def check_step(
         judged = {}
         for output, (reference, k) in want.items():
             tensor = f"{output} on {backend.name}"
-            judged[output], kept[tensor] = _judge(str(title), tensor, k, got[output], reference)
+            judged[output], comparisons[tensor] = _compare(str(title), tensor, k, got[output], reference)
         if tolerance is None and claim == "fp32":
             hidden = _hidden(fn, host, arithmetic_of(backend.name.partition(":")[0], claim), want, got)
-            judged |= {x: replace(judged[x], verdict="wrong", cause=cause) for x, cause in hidden.items()}
+            judged |= {x: replace(judged[x], status="wrong", cause=cause) for x, cause in hidden.items()}
         found += judged.values()
     about = {"device": ", ".join(b.name for b in backends), "kernels": title, "dtype": dtype, "claim": claim}
-    return FunctionReport(found, about, host, kept)
+    return FunctionReport(found, about, host, comparisons)
 
 
 # -- running ----------------------------------------------------------------------------------------------------------
@@ -260,36 +264,40 @@ def _stated(
 # -- judging ----------------------------------------------------------------------------------------------------------
 
 
-def _judge(operation: str, tensor: str, k: int, got: np.ndarray, want: Output) -> tuple[Finding, Kept]:
+def _compare(operation: str, tensor: str, k: int, got: np.ndarray, want: Output) -> tuple[Finding, Comparison]:
     """One output of one device."""
     v, e, bounds = _numbers(want)
-    kept = Kept(got.astype(np.float64), v, e)
+    comparison = Comparison(got.astype(np.float64), v, e)
     if got.shape != v.shape:
         cause = f"its shape is {got.shape}"
-        return Finding(operation, tensor, v.shape, k, math.inf, verdict="wrong", cause=cause), kept
+        return Finding(operation, tensor, v.shape, k, math.inf, status="wrong", cause=cause), comparison
     if v.size == 0:
-        return Finding(operation, tensor, v.shape, k, 0.0), kept
-    untold = np.isnan(e)
-    reference = Bounded(bounds or EXACT, np.where(untold, 0.0, v), e=np.where(untold, np.inf, e))
+        return Finding(operation, tensor, v.shape, k, 0.0), comparison
+    undecided = np.isnan(e)
+    reference = Bounded(bounds or EXACT, np.where(undecided, 0.0, v), e=np.where(undecided, np.inf, e))
     with np.errstate(all="ignore"):
-        found, _ = ratios(np.asarray(np.abs(kept.got - reference.v)), kept.got, reference)
+        found, _ = ratios(np.asarray(np.abs(comparison.got - reference.v)), comparison.got, reference)
     worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(found)), v.shape))
-    numbers = float(kept.got[worst]), float(v[worst])
+    numbers = float(comparison.got[worst]), float(v[worst])
     finding = Finding(operation, tensor, v.shape, k, float(found[worst]), None, worst, *numbers)
     other_dtype = bounds is not None and got.dtype != np.dtype(bounds.dtype)
     if other_dtype or finding.ratio > 1.0:
-        told = f"it was computed in {got.dtype}, not in {bounds.dtype}" if bounds and other_dtype else _cause(kept)
-        return replace(finding, verdict="wrong" if finding.ratio > 1.0 else "warning", cause=told), kept
-    if untold.any():
-        cause = f"a part of a sum may overflow, where any number is right: {int(untold.sum()):,} entries are not judged"
-        return replace(finding, verdict="warning", cause=cause), kept
+        cause = (
+            f"it was computed in {got.dtype}, not in {bounds.dtype}" if bounds and other_dtype else _cause(comparison)
+        )
+        return replace(finding, status="wrong" if finding.ratio > 1.0 else "warning", cause=cause), comparison
+    if undecided.any():
+        cause = (
+            f"a part of a sum may overflow, where any number is right: {int(undecided.sum()):,} entries are not judged"
+        )
+        return replace(finding, status="warning", cause=cause), comparison
     largest = float(np.max(np.abs(v), initial=0.0, where=np.isfinite(v)))
     loose = float(np.max(e)) / largest if largest > 0.0 else math.inf
     if bounds is not None and loose > LOOSE and np.max(e) > bounds.eta:
         size = f"{loose:.1%} of" if largest > 0.0 else "above"
         cause = f"the bound is {size} the largest number: judge a shorter function"
-        return replace(finding, verdict="warning", cause=cause), kept
-    return finding, kept
+        return replace(finding, status="warning", cause=cause), comparison
+    return finding, comparison
 
 
 def _numbers(want: Output) -> tuple[np.ndarray, np.ndarray, Bounds | None]:
@@ -300,9 +308,9 @@ def _numbers(want: Output) -> tuple[np.ndarray, np.ndarray, Bounds | None]:
     return mask.value.astype(np.float64), mask.undetermined.astype(np.float64), None
 
 
-def _cause(kept: Kept) -> str:
+def _cause(comparison: Comparison) -> str:
     """What a difference looks like, where one number gives it away."""
-    x, v, e = kept.got, kept.want, kept.bound
+    x, v, e = comparison.got, comparison.want, comparison.bound
     one_side = (np.isfinite(x) != np.isfinite(v)) & ~np.isnan(e)
     if one_side.any():
         return f"{int(one_side.sum()):,} entries are finite on one side alone"

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..atomic_file import replace_file
 from ..errors import MissingDependencyError
+from .comparator import Comparison
 from .findings import Finding
-from .judge import Kept
 
 FLOOR, CEILING = 1e-4, 1e4  # ratios outside are drawn at the edge
 LARGEST = 256  # rows and columns of the heat map; larger tensors show the largest ratio of each tile
@@ -21,7 +21,7 @@ COLOURS = {"ok": "tab:blue", "warning": "tab:orange", "wrong": "tab:red"}
 
 
 def draw(
-    path: str | os.PathLike[str], title: str, findings: Sequence[Finding], shown: Finding, whole: Kept | None
+    path: str | os.PathLike[str], title: str, findings: Sequence[Finding], shown: Finding, whole: Comparison | None
 ) -> None:
     """Write the picture; its format is that of the file name's ending. ``whole``: the comparison behind ``shown``.
 
@@ -48,7 +48,7 @@ def draw(
 def _ratios(axes: Any, findings: Sequence[Finding]) -> None:
     places = np.arange(len(findings))
     shown = [min(max(f.ratio, FLOOR), CEILING) for f in findings]
-    axes.barh(places, [s - FLOOR for s in shown], left=FLOOR, color=[COLOURS[f.verdict] for f in findings], height=0.7)
+    axes.barh(places, [s - FLOOR for s in shown], left=FLOOR, color=[COLOURS[f.status] for f in findings], height=0.7)
     axes.set_xscale("log")
     axes.axvline(1.0, color="black", linewidth=1)
     axes.set(xlim=(FLOOR, CEILING * 1.5), xlabel="difference / bound, largest entry")
@@ -56,12 +56,12 @@ def _ratios(axes: Any, findings: Sequence[Finding]) -> None:
     axes.invert_yaxis()
 
 
-def _heat(axes: Any, figure: Any, finding: Finding, kept: Kept | None) -> None:
-    if kept is None:
+def _heat(axes: Any, figure: Any, finding: Finding, comparison: Comparison | None) -> None:
+    if comparison is None:
         axes.set_axis_off()
         axes.text(0.5, 0.5, f"{finding.tensor}: not recorded entry by entry", ha="center", va="center")
         return
-    ratio = kept.ratio()
+    ratio = comparison.ratio()
     tiles = _tiles(ratio)
     finite = tiles[np.isfinite(tiles)]
     top = max(float(finite.max()) if finite.size else 0.0, 1.0)

@@ -156,14 +156,14 @@ class AssertParity:
             lines = [f"case file: {path}"]
         except BackpropError as error:  # a full disk must not hide what was found
             lines = [f"there is no case file: {error}"]
-        lines += [_line(f) for f in report.findings if f.verdict != "ok"][:MOST_LINES]
+        lines += [_line(f) for f in report.findings if f.status != "ok"][:MOST_LINES]
         self.request.node.add_report_section("call", "parity", "\n".join(lines))
 
 
 def _line(f: Finding) -> str:
     cause = f"; {f.cause}" if f.cause else ""
     numbers = "" if f.worst is None else f" at {list(f.worst)}: {f.got:.9g} for {f.want:.9g}"
-    return f"{f.verdict}: {f.operation}, {f.tensor}, {f.distance}{numbers}{cause}"
+    return f"{f.status}: {f.operation}, {f.tensor}, {f.distance}{numbers}{cause}"
 
 
 class Requirement:

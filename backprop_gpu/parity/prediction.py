@@ -11,47 +11,47 @@ import numpy as np
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
 from .claims import KINDS, bounds_of
-from .classify import classify
+from .comparator import Comparator
+from .diagnosis.diagnose import diagnose
 from .findings import Finding
-from .judge import Judge
 from .oracle import layers
 from .oracle.bounds import Bounded, Bounds
 from .oracle.operations import joined
 from .oracle.products import Product, Recorded
 from .step_end import BrokenStep
 from .step_replay import Layer, Replayed, StepReplay
-from .trace import Call, Recorder, StepTrace, recipe_of
+from .trace import Call, Recorder, StepTrace, trace_spec
 
 PREDICT = "predict"
 CLOSE = 1e-3  # of its spread: what a hypothesis about a whole layer may miss by
 
 
-def judge_prediction(step: TrainingStep, X: np.ndarray, claim: str) -> Replayed:
+def compare_prediction(step: TrainingStep, X: np.ndarray, claim: str) -> Replayed:
     """What the network of a step predicts of rows X (n, n_0), on the host in its dtype, together and of one alone.
 
     Each layer must be what its kernel's inputs give, normalized by the running statistics; AL the link of the logits;
     labels those of AL; and parameters, running statistics among them, must stay as they are. The tensors' names are
     those of a step, such as ``"predicted A1"``.
     """
-    net, judge = step.net, Judge()
+    net, comparator = step.net, Comparator()
     for rows in (X, X[:1]):
         before = net.parameters()
         calls, AL = _recorded(net, rows)
         length, at = net.L + sum(net.batch_norm), 0
         while calls and calls[0].name == "dense":
             end = at + calls[0].wrote["A"].shape[1]
-            _Prediction(step, before, rows[at:end], calls[:length], claim).into(judge, AL[at:end])
+            _Prediction(step, before, rows[at:end], calls[:length], claim).into(comparator, AL[at:end])
             at, calls = end, calls[length:]
-        judge.same(PREDICT, "predicted rows", np.array([at]), np.array([len(rows)]))
-        judge.same(PREDICT, "predicted labels", net.predict(rows), _labels(net, AL))
+        comparator.same(PREDICT, "predicted rows", np.array([at]), np.array([len(rows)]))
+        comparator.same(PREDICT, "predicted labels", net.predict(rows), _labels(net, AL))
         after = net.parameters()
         moved = [name for name, x in after.items() if not np.array_equal(x, before[name], equal_nan=True)]
         for name in moved:
-            found = judge.same(PREDICT, f"{name} afterwards", after[name], before[name])
-            judge.findings[found.tensor] = replace(found, cause="a prediction moves it")
+            found = comparator.same(PREDICT, f"{name} afterwards", after[name], before[name])
+            comparator.findings[found.tensor] = replace(found, cause="a prediction moves it")
         if not moved:  # as it is where nobody looks on: few rows are a recorded program
-            judge.same(PREDICT, "predicted again", net.predict_proba(rows), AL)
-    return Replayed(list(judge.findings.values()), judge.inputs, judge.kept)
+            comparator.same(PREDICT, "predicted again", net.predict_proba(rows), AL)
+    return Replayed(list(comparator.findings.values()), comparator.inputs, comparator.comparisons)
 
 
 def _recorded(net: DenseNet, X: np.ndarray) -> tuple[list[Call], np.ndarray]:
@@ -80,15 +80,15 @@ class _Prediction(StepReplay):
         self, step: TrainingStep, parameters: dict[str, np.ndarray], X: np.ndarray, calls: list[Call], claim: str
     ) -> None:
         net = step.net
-        recipe = replace(recipe_of(step), dropout=[0.0] * (net.L - 1))
+        spec = replace(trace_spec(step), dropout=[0.0] * (net.L - 1))
         theta, none = net.params.flat(parameters), np.zeros(1, net.dtype)
-        trace = StepTrace(recipe, 0, X.T, X.T[:0], None, theta, [], calls, none, none, theta, [])
+        trace = StepTrace(spec, 0, X.T, X.T[:0], None, theta, [], calls, none, none, theta, [])
         super().__init__(trace, claim, ())
         self.net, self.parameters = net, parameters
         self.link = bounds_of(KINDS.get(net.backend.name.partition(":")[0], "numpy"), claim, master=True)
         self.by_batch: dict[int, np.ndarray] = {}
 
-    def into(self, judge: Judge, AL: np.ndarray) -> None:
+    def into(self, comparator: Comparator, AL: np.ndarray) -> None:
         """Judge the pass that gave the rows AL, and add what was found."""
         with np.errstate(all="ignore"):
             try:
@@ -96,16 +96,16 @@ class _Prediction(StepReplay):
                 for l in range(1, self.L + 1):
                     layer = self._forward(l, layer, None, 0.0, None)
                 z = layer.A.given(self.link)
-                self.judge.compare(PREDICT, "AL", AL.T, _linked(self.link, self.net, z), inputs=[f"A{self.L}"])
+                self.comparator.compare(PREDICT, "AL", AL.T, _linked(self.link, self.net, z), inputs=[f"A{self.L}"])
             except BrokenStep as broken:
-                self.judge.add(Finding(PREDICT, "calls", (), 1, math.inf, verdict="wrong", cause=str(broken)))
-            for found in self.judge.findings.values():
-                kept, name = self.judge.kept.get(found.tensor), f"predicted {found.tensor}"
-                cause = self._by_batch(found) or classify(found, kept, self.trace)
-                inputs = [f"predicted {x}" for x in self.judge.inputs.get(found.tensor, ())]
-                judge.add(replace(found, operation=PREDICT, tensor=name, cause=cause), inputs)
-                if kept is not None:
-                    judge.kept[name] = kept
+                self.comparator.add(Finding(PREDICT, "calls", (), 1, math.inf, status="wrong", cause=str(broken)))
+            for found in self.comparator.findings.values():
+                comparison, name = self.comparator.comparisons.get(found.tensor), f"predicted {found.tensor}"
+                cause = self._by_batch(found) or diagnose(found, comparison, self.trace)
+                inputs = [f"predicted {x}" for x in self.comparator.inputs.get(found.tensor, ())]
+                comparator.add(replace(found, operation=PREDICT, tensor=name, cause=cause), inputs)
+                if comparison is not None:
+                    comparator.comparisons[name] = comparison
 
     def _normalize(
         self, l: int, before: Layer, w: np.ndarray | None
@@ -113,7 +113,7 @@ class _Prediction(StepReplay):
         """gamma (Z - mean)/sqrt(variance + eps) + beta, in any arrangement, after Z was judged."""
         B, product = self.B, Product(self.B, self.theta[f"W{l}"], before.A)
         Z = Recorded(self.calls.next("dense").wrote["A"])
-        self.judge.compare(
+        self.comparator.compare(
             "dense", f"Z{l}", Z.x, product.__getitem__, k=product.k, inputs=[before.name], product=product
         )
         call, own = self.calls.next("batch_norm"), {k: self.parameters[f"{k}{l}"] for k in ("mean", "variance")}
@@ -129,13 +129,13 @@ class _Prediction(StepReplay):
     def _by_batch(self, found: Finding) -> str:
         """Whether a layer is normalized by the statistics of the rows that are predicted."""
         l = int("0" + "".join(c for c in found.tensor if c.isdigit()))
-        kept = self.judge.kept.get(found.tensor)
-        if found.verdict != "wrong" or kept is None or l not in self.by_batch or found.tensor[0] not in "UGA":
+        comparison = self.comparator.comparisons.get(found.tensor)
+        if found.status != "wrong" or comparison is None or l not in self.by_batch or found.tensor[0] not in "UGA":
             return ""
         name, parameters = self._activation(l)
         U = Bounded(self.B, self.by_batch[l], math.inf)
         other = U.v if found.tensor[0] == "U" else layers.activation(self.B, name, parameters, U).v
-        near = np.abs(kept.got - other) <= CLOSE * max(float(np.max(np.abs(other))), 1e-30)
+        near = np.abs(comparison.got - other) <= CLOSE * max(float(np.max(np.abs(other))), 1e-30)
         return "normalized by the statistics of these rows, not by the running ones" if near.all() else ""
 
 

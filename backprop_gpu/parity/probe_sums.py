@@ -70,7 +70,7 @@ def _asked(name: str, K: int, total: Total, dtype: np.dtype, rng: np.random.Gene
             return
         want = np.full(got.shape, terms[at], dtype)
         finding = bit_equal(ONE_TERM, name, K, got, want, lambda got=got: lost_bits(got))  # type: ignore[misc]
-        if finding.verdict != "ok":
+        if finding.status != "ok":
             break
     yield finding
     eps = float(np.finfo(dtype).eps)
@@ -198,4 +198,4 @@ def _near(operation: str, name: str, k: int, got: np.ndarray, want: float, ulps:
     finding = Finding(operation, name, (1,), k, off if off == off else math.inf, None, (0,), float(got[0]), want)
     if finding.ratio <= 1.0:
         return finding
-    return replace(finding, verdict="wrong", cause=f"{float(got[0])!r} for {want!r}: {cause}")
+    return replace(finding, status="wrong", cause=f"{float(got[0])!r} for {want!r}: {cause}")

@@ -21,7 +21,7 @@ def bit_equal(
     """Equal bit for bit, or wrong; ``cause`` is asked only then."""
     if got.shape != want.shape or got.dtype != want.dtype:
         text = f"{got.dtype} {got.shape} came back for {want.dtype} {want.shape}"
-        return Finding(operation, tensor, want.shape, k, math.inf, verdict="wrong", cause=text)
+        return Finding(operation, tensor, want.shape, k, math.inf, status="wrong", cause=text)
     differs = (_bits(got) != _bits(want)).any(axis=1)
     if not differs.any():
         return Finding(operation, tensor, want.shape, k, 0.0)
@@ -32,7 +32,7 @@ def bit_equal(
     worst = tuple(int(i) for i in at)
     text = f"{int(differs.sum()):,} of {want.size:,} entries differ; {cause()}"
     numbers = float(np.real(got[at])), float(np.real(want[at]))
-    return Finding(operation, tensor, want.shape, k, math.inf, None, worst, *numbers, verdict="wrong", cause=text)
+    return Finding(operation, tensor, want.shape, k, math.inf, None, worst, *numbers, status="wrong", cause=text)
 
 
 def full_mantissas(rng: np.random.Generator, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:

@@ -120,8 +120,8 @@ def _upload(backend: Backend, name: str, rng: np.random.Generator) -> Finding:
     want = _values(name, rng)
     got = backend.to_host(backend.asarray(want, name))
     sums = [hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest() for x in (want, got)]
-    told = f"SHA-256 {sums[0][:16]} went up and {sums[1][:16]} came down"
-    return bit_equal("probe upload", name, 1, got, want, lambda: told)
+    message = f"SHA-256 {sums[0][:16]} went up and {sums[1][:16]} came down"
+    return bit_equal("probe upload", name, 1, got, want, lambda: message)
 
 
 # -- (b), (c) products ------------------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def _one_hot(product: _Product, side: str, rng: np.random.Generator) -> Finding:
         want = full[picked] if side == "left" else full[:, picked]
         tensor = f"{product.name} {'right' if side == 'left' else 'left'} operand, {M}x{K}x{N}"
         finding = bit_equal("probe one-hot", tensor, K, got, want, lambda got=got: lost_bits(got))  # type: ignore[misc]
-        if finding.verdict != "ok":
+        if finding.status != "ok":
             break
     return finding
 
@@ -244,7 +244,7 @@ def _subnormals(
             "probe subnormal", f"dense, {tensor}", 1, got, want, lambda: "subnormal numbers do not pass"
         )
         off = float(np.max(np.abs(got.astype(np.float64) - want))) / float(info.smallest_normal)
-        if finding.verdict != "ok" and off < 1.0:
+        if finding.status != "ok" and off < 1.0:
             cause = f"subnormal numbers are flushed to zero: {finding.want:.3g} became {finding.got:.3g}"
             head = ("probe subnormal", finding.tensor, finding.shape, 1, off, None, finding.worst)
             finding = Finding(*head, finding.got, finding.want, "warning", cause)
@@ -297,7 +297,7 @@ def _mask(backend: Backend, kernels: Kernels, dtype: str, rng: np.random.Generat
     A, saved = backend.zeros((n, m), dtype), kernels.saved(n, n, m, dtype, identity, dropout)
     W, A_prev, b = backend.zeros((n, 1), dtype), backend.zeros((1, m), dtype), up(np.ones((n, 1)), dtype)
     kernels.dense(W, A_prev, b, identity, dropout, A=A, saved=saved)
-    kept = backend.to_host(A) != 0.0
+    comparison = backend.to_host(A) != 0.0
     return bit_equal(
-        "probe philox", "dropout mask", 1, kept, want, lambda: "the kernels draw other masks than the host"
+        "probe philox", "dropout mask", 1, comparison, want, lambda: "the kernels draw other masks than the host"
     )

@@ -21,13 +21,13 @@ from ..network.step import TrainingStep
 from ..training.batches import SHUFFLE_STREAM, BatchBuffers, Batches, StreamedBatches
 from ..training.epoch import CapturedEpoch
 from .claims import bounds_of
-from .classify import classify
+from .comparator import Comparator
+from .diagnosis.diagnose import diagnose
 from .findings import Finding
-from .judge import Judge
 from .oracle import updates
 from .oracle.bounds import U64, Bounded
-from .step_replay import judge_step
-from .trace import recipe_of, trace_step
+from .step_replay import compare_step
+from .trace import trace_spec, trace_step
 
 RECORDED = "recorded step"
 Rows = Sequence[np.ndarray | None]
@@ -66,7 +66,9 @@ def rows_and_batch(n: int, batch_size: int) -> tuple[int, int]:
     return min(n, 2 * batch + (tail or max(batch // 2, 1))), batch
 
 
-def judge_epochs(step: TrainingStep, outright: TrainingStep, rows: Rows, plan: EpochPlan, claim: str) -> list[Finding]:
+def compare_epochs(
+    step: TrainingStep, outright: TrainingStep, rows: Rows, plan: EpochPlan, claim: str
+) -> list[Finding]:
     """Judge the epochs of a training run up to the first step that is wrong.
 
     Parameters
@@ -109,8 +111,8 @@ class _Epochs:
     def __init__(self, step: TrainingStep, outright: TrainingStep, rows: Rows, plan: EpochPlan, claim: str) -> None:
         self.step, self.outright, self.rows, self.plan, self.claim = step, outright, rows, plan, claim
         outright.total_steps = step.total_steps
-        self.recipe = recipe_of(step, plan.micro_batch)
-        self.B = bounds_of(self.recipe.kind, claim, master=True)
+        self.spec = trace_spec(step, plan.micro_batch)
+        self.B = bounds_of(self.spec.kind, claim, master=True)
         X, Y, weights = rows
         assert X is not None
         assert Y is not None
@@ -118,11 +120,11 @@ class _Epochs:
         size, shuffle, seed = plan.batch_size, plan.shuffle, plan.seed
         self.batches = kind(step.net, X, Y, weights, batch_size=size, shuffle=shuffle, seed=seed)
         self.run = CapturedEpoch(step, self.batches, plan.micro_batch)
-        self.judge, self.n, self.previous = Judge(), len(X), np.arange(0)
+        self.comparator, self.n, self.previous = Comparator(), len(X), np.arange(0)
 
     @property
     def wrong(self) -> bool:
-        return any(f.verdict == "wrong" for f in self.judge.findings.values())
+        return any(f.status == "wrong" for f in self.comparator.findings.values())
 
     def judge_all(self) -> list[Finding]:
         if not self.step.t:
@@ -132,8 +134,8 @@ class _Epochs:
             self._judge_epochs()
         except NonFiniteError:  # what honest numbers do too, if the learning rate is too high
             cause = "the training diverges, so that no further epoch is judged"
-            self.judge.add(Finding(RECORDED, "epochs", (), 1, 0.0, verdict="warning", cause=cause))
-        return list(self.judge.findings.values())
+            self.comparator.add(Finding(RECORDED, "epochs", (), 1, 0.0, status="warning", cause=cause))
+        return list(self.comparator.findings.values())
 
     def _judge_epochs(self) -> None:
         for epoch in self.plan.judged:
@@ -168,8 +170,8 @@ class _Epochs:
                 at += buffers.m
                 if self.wrong:
                     return np.array(costs)
-        told, right = self.run.program.end(), np.array(costs)
-        self._same("J by batch", told, right, f"epoch {epoch + 1}", _moved(told, right))
+        reported, right = self.run.program.end(), np.array(costs)
+        self._same("J by batch", reported, right, f"epoch {epoch + 1}", _moved(reported, right))
         return right
 
     def _judge_batch(
@@ -194,11 +196,11 @@ class _Epochs:
         net = self.outright.net
         columns = [None if x is None else net.upload_columns(x[chosen]) for x in self.rows]
         trace = trace_step(self.outright, *columns, weights_sum=total, micro_batch=self.plan.micro_batch)
-        found = judge_step(trace, self.claim)
+        found = compare_step(trace, self.claim)
         for f in found.findings:
-            if f.verdict == "wrong":
-                cause = classify(f, found.kept.get(f.tensor), trace)
-                self.judge.add(replace(f, cause=f"{where}: {cause}" if cause else where))
+            if f.status == "wrong":
+                cause = diagnose(f, found.comparisons.get(f.tensor), trace)
+                self.comparator.add(replace(f, cause=f"{where}: {cause}" if cause else where))
         self._same("J recorded", backend.to_host(self.step.value), trace.value, where)
         self._same_state(_State.of(self.outright), where)
 
@@ -209,10 +211,10 @@ class _Epochs:
 
     def _same(self, tensor: str, got: np.ndarray, want: np.ndarray, where: str, cause: str = "") -> None:
         """Bit for bit; what is wrong is said with its place in the run."""
-        found = self.judge.same(RECORDED, tensor, got, want)
-        if found.verdict == "wrong":
+        found = self.comparator.same(RECORDED, tensor, got, want)
+        if found.status == "wrong":
             text = cause or "other bits than the step that is called outright"
-            self.judge.findings[tensor] = replace(found, cause=f"{where}: {text}")
+            self.comparator.findings[tensor] = replace(found, cause=f"{where}: {text}")
 
     # -- what a wrong batch or number is ------------------------------------------------------------------------------
 
@@ -245,7 +247,7 @@ class _Epochs:
 
     def _numbers_of(self, t: int, m: int, total: float | None) -> np.ndarray:
         """1/D, the penalties' strengths and the optimizer's numbers at step t (from 0), in float64."""
-        r = self.recipe
+        r = self.spec
         D = 1.0 if r.reduction == "sum" else float(m) if total is None else total
         over = 1.0 / D if r.penalty_over == "examples" else 1.0
         rate = r.optimizer_parameters["learning_rate"]
@@ -259,10 +261,12 @@ class _Epochs:
         r = self.B.u + 64.0 * U64 + (0.0 if total is None else self.B.gamma(m))
         top = float(np.abs(want).max())
         if np.array_equal(got, want.astype(got.dtype)):
-            self.judge.same(RECORDED, "numbers of the step", got, got)
+            self.comparator.same(RECORDED, "numbers of the step", got, got)
             return
-        found = self.judge.compare(RECORDED, "numbers of the step", got, Bounded(self.B, want, top, r=r, a=self.B.eta))
-        if found.verdict != "wrong":
+        found = self.comparator.compare(
+            RECORDED, "numbers of the step", got, Bounded(self.B, want, top, r=r, a=self.B.eta)
+        )
+        if found.status != "wrong":
             return
         cause = "other numbers than this step's"
         others = {
@@ -284,7 +288,7 @@ class _Epochs:
                 if abs(g - v) > 4.0 * r * abs(v) + self.B.eta
             ]
             cause = f"{cause}: {'; '.join(off)}" if off else cause
-        self.judge.findings["numbers of the step"] = replace(found, cause=f"{where}: {cause}")
+        self.comparator.findings["numbers of the step"] = replace(found, cause=f"{where}: {cause}")
 
 
 def _moved(got: np.ndarray, want: np.ndarray) -> str:

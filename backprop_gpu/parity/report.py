@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 from .._notebook import html_table
 from ..errors import CheckpointError
 from .case import save_case
+from .comparator import Comparison
 from .findings import Finding
-from .judge import Kept
 from .plot import draw
-from .step_replay import judge_step
+from .step_replay import compare_step
 from .trace import StepTrace
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 RANK = {"ok": 0, "warning": 1, "wrong": 2}
-VERDICTS = {"ok": "ok", "warning": "warn", "wrong": "WRONG"}
+STATUS_TEXT = {"ok": "ok", "warning": "warn", "wrong": "WRONG"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,12 @@ class Report:
     about: dict[str, Any]
     drift: list[Drift] = field(default_factory=list)
     trace: StepTrace | None = field(default=None, repr=False)
-    kept: dict[str, Kept] = field(default_factory=dict, repr=False)
+    comparisons: dict[str, Comparison] = field(default_factory=dict, repr=False)
+
+    @property
+    def kept(self) -> dict[str, Comparison]:
+        """``comparisons``, by its earlier name."""
+        return self.comparisons
 
     @property
     def findings(self) -> list[Finding]:
@@ -77,7 +82,7 @@ class Report:
         worst: dict[str, Finding] = {}
         for finding in (f for step in self.steps for f in step):
             before = worst.get(finding.tensor)
-            if before is None or (RANK[finding.verdict], finding.ratio) > (RANK[before.verdict], before.ratio):
+            if before is None or (RANK[finding.status], finding.ratio) > (RANK[before.status], before.ratio):
                 worst[finding.tensor] = finding
         return list(worst.values())
 
@@ -89,12 +94,12 @@ class Report:
     @property
     def first(self) -> Finding | None:
         """The first wrong tensor of the first wrong step: where the fault is."""
-        return next((f for step in self.steps for f in step if f.verdict == "wrong"), None)
+        return next((f for step in self.steps for f in step if f.status == "wrong"), None)
 
     @property
     def apart(self) -> list[Finding]:
         """Wrong tensors whose inputs were all right: as many faults, each of its own."""
-        wrong = {f.tensor for f in self.findings if f.verdict == "wrong"}
+        wrong = {f.tensor for f in self.findings if f.status == "wrong"}
         return [f for f in self.findings if f.tensor in wrong and not wrong.intersection(self.inputs.get(f.tensor, ()))]
 
     @property
@@ -116,7 +121,7 @@ class Report:
     def _repr_html_(self) -> str:
         header = ("operation", "tensor", "shape", "K", "ratio", "worst entry", "verdict", "cause")
         rows = (
-            (f.operation, f.tensor, "x".join(map(str, f.shape)), f.k, f.ratio, f.worst, f.verdict, f.cause)
+            (f.operation, f.tensor, "x".join(map(str, f.shape)), f.k, f.ratio, f.worst, f.status, f.cause)
             for f in self.findings
         )
         return html_table(self.summary(), header, rows)
@@ -125,9 +130,9 @@ class Report:
         """The summary, and a line for every tensor that is not ok: where, what is there, what should be, why."""
         lines = [self.summary()]
         for f in self.findings:
-            if f.verdict != "ok":
+            if f.status != "ok":
                 at = "" if f.worst is None or f.ratio == 0.0 else f" {list(f.worst)}: {f.got:.9g} for {f.want:.9g}"
-                lines.append(f"{f.verdict} {f.tensor}{at}" + f"; {f.cause}" * bool(f.cause))
+                lines.append(f"{f.status} {f.tensor}{at}" + f"; {f.cause}" * bool(f.cause))
         return lines
 
     def table(self) -> Table:
@@ -150,7 +155,7 @@ class Report:
                 _number(f.ratio),
                 "" if f.rms is None else _number(f.rms),
                 Text("" if f.worst is None or f.ratio == 0.0 else str(list(f.worst))),
-                Text(VERDICTS[f.verdict], style={"ok": "", "warning": "yellow", "wrong": "bold red"}[f.verdict]),
+                Text(STATUS_TEXT[f.status], style={"ok": "", "warning": "yellow", "wrong": "bold red"}[f.status]),
             )
         return table
 
@@ -160,9 +165,9 @@ class Report:
             "ok": self.ok,
             "summary": self.summary(),
             "about": self.about,
-            "first": None if self.first is None else asdict(self.first),
+            "first": None if self.first is None else _as_json(self.first),
             "apart": [f.tensor for f in self.apart],
-            "findings": [asdict(f) for f in self.findings],
+            "findings": [_as_json(f) for f in self.findings],
             "drift": [asdict(d) for d in self.drift],
         }
         return json.dumps(_plain(content), allow_nan=False)
@@ -178,11 +183,11 @@ class Report:
         finding = self.first or self.worst
         draw(path, self.summary(), self.findings, finding, self._whole(finding.tensor))
 
-    def _whole(self, tensor: str) -> Kept | None:
+    def _whole(self, tensor: str) -> Comparison | None:
         """A comparison entry by entry; judged once more where it was not kept."""
-        if tensor in self.kept or self.trace is None:
-            return self.kept.get(tensor)
-        return judge_step(self.trace, self.about["claim"], keep=[tensor]).kept.get(tensor)
+        if tensor in self.comparisons or self.trace is None:
+            return self.comparisons.get(tensor)
+        return compare_step(self.trace, self.about["claim"], keep=[tensor]).comparisons.get(tensor)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the recorded step as one safetensors file, which :func:`~.checking.replay` judges anywhere.
@@ -195,6 +200,10 @@ class Report:
         if self.trace is None:
             raise CheckpointError("the report holds no recorded step to save")
         save_case(path, self.trace, self.about, self.summary())
+
+
+def _as_json(f: Finding) -> dict[str, Any]:
+    return asdict(f) | {"verdict": f.status}  # the earlier name of status
 
 
 def _number(x: float) -> str:

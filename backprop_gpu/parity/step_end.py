@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .judge import Judge
+from .comparator import Comparator
 from .oracle import updates
 from .oracle.bounds import U64, Bounded, Bounds
 from .oracle.products import Recorded
@@ -47,8 +47,8 @@ class Calls:
 class StepEnd:
     """Judges what comes after the last backward pass; ``bounds`` are those of the master weights."""
 
-    def __init__(self, trace: StepTrace, bounds: Bounds, judge: Judge, calls: Calls) -> None:
-        self.trace, self.recipe, self.B, self.judge, self.calls = trace, trace.recipe, bounds, judge, calls
+    def __init__(self, trace: StepTrace, bounds: Bounds, comparator: Comparator, calls: Calls) -> None:
+        self.trace, self.spec, self.B, self.comparator, self.calls = trace, trace.spec, bounds, comparator, calls
 
     def __call__(self, gradient: np.ndarray, value: np.ndarray) -> None:
         """``gradient`` and ``value`` as the micro-batches left them."""
@@ -58,7 +58,7 @@ class StepEnd:
     def _denominator(self) -> tuple[float, float]:
         """D of the whole batch. m is exact; the sum of the weights was taken on the device, in any order."""
         w, m = self.trace.weights, self.trace.X.shape[1]
-        if self.recipe.reduction == "sum":
+        if self.spec.reduction == "sum":
             return 1.0, 0.0
         if w is None:
             return float(m), 0.0
@@ -74,11 +74,11 @@ class StepEnd:
 
     def _penalty(self, gradient: np.ndarray, value: np.ndarray) -> None:
         """The gradient that is applied: the micro-batches' sum, with the penalty on weights alone."""
-        r, B, trace, judge = self.recipe, self.B, self.trace, self.judge
+        r, B, trace, comparator = self.spec, self.B, self.trace, self.comparator
         n, names = r.n_weights, [f"d{name}" for name in r.layout]
         if not (r.l1 or r.l2):
-            judge.same("step", "gradient", trace.grad, gradient, names)
-            judge.same("step", "J", trace.value, value, ["value"])
+            comparator.same("step", "gradient", trace.grad, gradient, names)
+            comparator.same("step", "J", trace.value, value, ["value"])
             return
         call, strengths = self.calls.next("penalty"), []
         for name, strength in (("l1", r.l1), ("l2", r.l2)):
@@ -87,7 +87,7 @@ class StepEnd:
                 raise BrokenStep(f"the penalty {name} is {'there unasked' if given is not None else 'missing'}")
             if given is not None:
                 over = r.penalty_over == "examples"
-                judge.compare("step", name, given, self.over_D(strength, over), inputs=["weights"])
+                comparator.compare("step", name, given, self.over_D(strength, over), inputs=["weights"])
             strengths.append(None if given is None else B.given(given))
 
         theta, before = Recorded(trace.theta), Recorded(gradient)
@@ -95,28 +95,28 @@ class StepEnd:
         def penalized(rows: slice) -> Bounded:
             return updates.penalized(B, theta.given(B, rows), before.given(B, rows), *strengths)
 
-        judge.compare("penalty", "dW+penalty", trace.grad[:n], penalized, inputs=names)
-        judge.same("penalty", "db applied", trace.grad[n:], gradient[n:], names)
+        comparator.compare("penalty", "dW+penalty", trace.grad[:n], penalized, inputs=names)
+        comparator.same("penalty", "db applied", trace.grad[n:], gradient[n:], names)
         cost = updates.penalty_cost(B, theta.given(B, slice(n)), B.given(value), *strengths)
-        judge.compare("penalty", "J", trace.value, cost, k=n, inputs=["value"])
+        comparator.compare("penalty", "J", trace.value, cost, k=n, inputs=["value"])
 
     def _clip(self) -> np.ndarray | None:
-        limit, B = self.recipe.clip_norm, self.B
+        limit, B = self.spec.clip_norm, self.B
         if limit is None:
             return None
         wrote, grad = self.calls.next("global_norm").wrote, self.trace.grad
         gradients = ["gradient", "dW+penalty", "db applied"]
         norm = updates.global_norm(B, grad)
-        self.judge.compare("global_norm", "norm", wrote["norm"], norm.checked(), k=grad.size, inputs=gradients)
+        self.comparator.compare("global_norm", "norm", wrote["norm"], norm.checked(), k=grad.size, inputs=gradients)
         # Beyond what its dtype holds to full precision, the norm that was written is not the one of the factor.
         held = not np.isfinite(grad).all() or B.eta <= norm.v[0] <= B.largest
         factor = updates.clip_factor(B, B.given(wrote["norm"]) if held else norm, limit)
-        self.judge.compare("global_norm", "clip factor", wrote["factor"], factor, inputs=["norm"])
+        self.comparator.compare("global_norm", "clip factor", wrote["factor"], factor, inputs=["norm"])
         return wrote["factor"]
 
     def _numbers(self) -> np.ndarray:
         """The step's numbers as recorded, after they were judged."""
-        r, B, t = self.recipe, self.B, self.trace.t
+        r, B, t = self.spec, self.B, self.trace.t
         p, calls = r.optimizer_parameters, self.calls.all("update")
         rate = p["learning_rate"] * updates.schedule_factor(r.schedule, r.schedule_parameters, t, r.total_steps)
         numbers = np.array(updates.step_numbers(r.optimizer, p, t + 1, rate))
@@ -125,11 +125,11 @@ class StepEnd:
             recorded = call.numbers["scalars"]
             if recorded is None:
                 raise BrokenStep("update was called without its numbers")
-            self.judge.compare("step", "step numbers", recorded, wanted)
+            self.comparator.compare("step", "step numbers", recorded, wanted)
         return np.asarray(calls[0].numbers["scalars"])
 
     def _update(self, factor: np.ndarray | None) -> None:
-        r, B, trace, judge = self.recipe, self.B, self.trace, self.judge
+        r, B, trace, comparator = self.spec, self.B, self.trace, self.comparator
         p, n, recorded = r.optimizer_parameters, r.n_weights, B.given(self._numbers())
         numbers = [recorded[i : i + 1] for i in range(recorded.shape[0])]
         inputs = ["gradient", "dW+penalty", "db applied", "clip factor", "step numbers"]
@@ -153,7 +153,7 @@ class StepEnd:
                     B, r.optimizer, p, k, gradient(rows), lambda i: slots[i].given(B, rows), numbers[0]
                 )
 
-            judge.compare("update", f"slot {k}", after.x, slot, inputs=inputs)
+            comparator.compare("update", f"slot {k}", after.x, slot, inputs=inputs)
 
         def theta(rows: slice) -> Bounded:
             old, new = (lambda i: slots[i].given(B, rows)), (lambda i: slots_after[i].given(B, rows))
@@ -161,7 +161,7 @@ class StepEnd:
             return updates.new_theta(B, r.optimizer, p, before.given(B, rows), gradient(rows), old, new, numbers, decay)
 
         names = [f"slot {k}" for k in range(n_slots)]
-        judge.compare("update", "theta", trace.theta_after, theta, inputs=[*inputs, *names], cuts=(n,))
+        comparator.compare("update", "theta", trace.theta_after, theta, inputs=[*inputs, *names], cuts=(n,))
         if not averaged:
             return
         moved = Recorded(trace.theta_after)
@@ -169,4 +169,4 @@ class StepEnd:
         def average(rows: slice) -> Bounded:
             return updates.new_average(B, slots[-1].given(B, rows), moved.given(B, rows), numbers[-1])
 
-        judge.compare("update", "average", slots_after[-1].x, average, inputs=["theta", "step numbers"])
+        comparator.compare("update", "average", slots_after[-1].x, average, inputs=["theta", "step numbers"])

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .claims import bounds_of, exact_bounds
+from .comparator import Comparator, Comparison
 from .findings import Finding
-from .judge import Judge, Kept
 from .oracle import layers, losses
 from .oracle.bounds import Bounded
 from .oracle.operations import sum_over
-from .oracle.products import Gate, Product, Recorded, row_sums
+from .oracle.products import ExpectedRms, Product, Recorded, row_sums
 from .step_end import BrokenStep, Calls, StepEnd
 from .trace import Call, StepTrace
 
@@ -45,7 +45,7 @@ class Replayed:
 
     findings: list[Finding]
     inputs: dict[str, tuple[str, ...]]
-    kept: dict[str, Kept] = field(repr=False, default_factory=dict)
+    comparisons: dict[str, Comparison] = field(repr=False, default_factory=dict)
     tf32: dict[str, float] = field(default_factory=dict)
 
 
@@ -63,7 +63,7 @@ class Layer:
     weights: np.ndarray | None = None
 
 
-def judge_step(trace: StepTrace, claim: str, *, keep: Sequence[str] = ()) -> Replayed:
+def compare_step(trace: StepTrace, claim: str, *, keep: Sequence[str] = ()) -> Replayed:
     """Judge a recorded step.
 
     Parameters
@@ -79,27 +79,29 @@ def judge_step(trace: StepTrace, claim: str, *, keep: Sequence[str] = ()) -> Rep
         try:
             run.step()
         except BrokenStep as broken:
-            run.judge.add(Finding("step", "calls", (), 1, math.inf, verdict="wrong", cause=str(broken)))
-    return Replayed(list(run.judge.findings.values()), run.judge.inputs, run.judge.kept, run.judge.tf32)
+            run.comparator.add(Finding("step", "calls", (), 1, math.inf, status="wrong", cause=str(broken)))
+    return Replayed(
+        list(run.comparator.findings.values()), run.comparator.inputs, run.comparator.comparisons, run.comparator.tf32
+    )
 
 
 class StepReplay:
     """A walk through a step's calls that judges each by what it was given."""
 
     def __init__(self, trace: StepTrace, claim: str, keep: Sequence[str]) -> None:
-        self.trace, self.recipe, self.L = trace, trace.recipe, len(trace.recipe.sizes) - 1
-        kind = self.recipe.kind
+        self.trace, self.spec, self.L = trace, trace.spec, len(trace.spec.sizes) - 1
+        kind = self.spec.kind
         self.rms = claim not in ("fp64", "exact")
         if claim == "exact":
-            self.B = self.master = self.output = exact_bounds(self.recipe.dtype)
+            self.B = self.master = self.output = exact_bounds(self.spec.dtype)
         else:
             self.B, self.master = bounds_of(kind, claim), bounds_of(kind, claim, master=True)
             # Native kernels leave the literal form and odd layouts to maths on NumPy, whose functions may miss by more.
             self.output = bounds_of("numpy", claim) if kind == "native" else self.B
-        self.judge = Judge(keep)
+        self.comparator = Comparator(keep)
         self.calls = Calls(trace.calls)
-        self.end = StepEnd(trace, self.master, self.judge, self.calls)
-        self.theta = {name: Recorded(self._part(trace.theta, name)) for name in self.recipe.layout}
+        self.end = StepEnd(trace, self.master, self.comparator, self.calls)
+        self.theta = {name: Recorded(self._part(trace.theta, name)) for name in self.spec.layout}
         self.dW: dict[int, np.ndarray] = {}
         self.db: dict[int, np.ndarray] = {}
         self.dgamma: dict[int, np.ndarray] = {}
@@ -107,7 +109,7 @@ class StepReplay:
 
     def step(self) -> None:
         trace, m = self.trace, self.trace.X.shape[1]
-        for part in self.recipe.parts(m):
+        for part in self.spec.parts(m):
             w = None if trace.weights is None else trace.weights[:, part]
             self._micro_batch(part.start, trace.X[:, part], trace.Y[:, part], w)
         self.end(self._gradient(), self.value)
@@ -116,7 +118,7 @@ class StepReplay:
     # -- parts --------------------------------------------------------------------------------------------------------
 
     def _part(self, vector: np.ndarray, name: str) -> np.ndarray:
-        offset, shape = self.recipe.layout[name]
+        offset, shape = self.spec.layout[name]
         return vector[offset : offset + math.prod(shape)].reshape(shape)
 
     def _gradient(self) -> np.ndarray:
@@ -130,12 +132,12 @@ class StepReplay:
         return gradient
 
     def _activation(self, l: int) -> tuple[str, dict[str, float]]:
-        return self.recipe.activations[l - 1] if 0 < l < self.L else ("identity", {})
+        return self.spec.activations[l - 1] if 0 < l < self.L else ("identity", {})
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
     def _micro_batch(self, start: int, X: np.ndarray, Y: np.ndarray, w: np.ndarray | None) -> None:
-        r, m = self.recipe, X.shape[1]
+        r, m = self.spec, X.shape[1]
         passed = [Layer("X", Recorded(X))]
         for l in range(1, self.L + 1):
             rate = r.dropout[l - 1] if l < self.L else 0.0
@@ -149,24 +151,31 @@ class StepReplay:
                 dZ = self._backward(l, dZ, passed[l - 1], late)
 
     def _forward(self, l: int, before: Layer, mask: np.ndarray | None, rate: float, w: np.ndarray | None) -> Layer:
-        B, judge, entered, (name, parameters) = self.B, self.judge, [before.name], self._activation(l)
+        B, comparator, entered, (name, parameters) = self.B, self.comparator, [before.name], self._activation(l)
         if self._normalized(l):
             z, entered, call = self._normalize(l, before, w)
-            own, k, gate, product, pre = "batch_norm", 1, None, None, "U"
+            own, k, expected, product, pre = "batch_norm", 1, None, None, "U"
         else:
             call, affine = self.calls.next("dense"), Product(B, self.theta[f"W{l}"], before.A, plus=self._b(l))
-            z, own, k, gate, product, pre = affine.__getitem__, "dense", affine.k, self._gate(affine), affine, "Z"
+            z, own, k, expected, product, pre = (
+                affine.__getitem__,
+                "dense",
+                affine.k,
+                self._expected_rms(affine),
+                affine,
+                "Z",
+            )
         Z, G = (None if x is None else Recorded(x) for x in map(call.revealed.get, ("Z", "G")))
         layer = Layer(f"A{l}", Recorded(call.wrote["A"]), mask, Z, G)
         if own == "batch_norm":
             layer.norm, layer.weights = call, w
         if Z is not None:  # kept apart, judged apart
-            judge.compare(own, f"{pre}{l}", Z.x, z, k=k, inputs=entered, gate=gate, product=product)
+            comparator.compare(own, f"{pre}{l}", Z.x, z, k=k, inputs=entered, expected=expected, product=product)
             entered = [f"{pre}{l}"]
         elif name in layers.NEEDS_Z or min(parameters.values(), default=0.0) < 0.0:
             layer.entering = z
         if mask is not None and "mask" in call.revealed:
-            judge.same(own, f"mask{l}", call.revealed["mask"], mask)
+            comparator.same(own, f"mask{l}", call.revealed["mask"], mask)
         masked = [] if mask is None else [f"mask{l}"]
         k = k if Z is None else 1
 
@@ -174,7 +183,7 @@ class StepReplay:
             return layers.activation(B, name, parameters, z(rows) if Z is None else Z.given(B, rows))
 
         if G is not None:
-            judge.compare(own, f"G{l}", G.x, activated, k=k, inputs=entered)
+            comparator.compare(own, f"G{l}", G.x, activated, k=k, inputs=entered)
             entered, k = [f"G{l}"], 1
 
         def surviving(rows: slice) -> Bounded:
@@ -182,58 +191,65 @@ class StepReplay:
             return layers.dropped(B, a, None if mask is None else mask[rows], rate)
 
         if Z is not None:
-            gate = None
-        elif gate is not None and product is not None and (name not in LINEAR or mask is not None):
-            gate = gate.after(layer.A.x, product.v)
+            expected = None
+        elif expected is not None and product is not None and (name not in LINEAR or mask is not None):
+            expected = expected.after(layer.A.x, product.v)
         plain = name == "identity" and mask is None and Z is None
         entering = None if plain or product is None or Z is not None else (product, layers.activating(name, parameters))
         whole, given = product if plain else None, entered + masked
-        judge.compare(
-            own, f"A{l}", layer.A.x, surviving, k=k, inputs=given, gate=gate, product=whole, entering=entering
+        comparator.compare(
+            own, f"A{l}", layer.A.x, surviving, k=k, inputs=given, expected=expected, product=whole, entering=entering
         )
         return layer
 
     def _b(self, l: int) -> np.ndarray:
         return self.theta[f"b{l}"].x
 
-    def _gate(self, product: Product) -> Gate | None:
-        return product.gate() if self.rms else None
+    def _expected_rms(self, product: Product) -> ExpectedRms | None:
+        return product.expected_rms() if self.rms else None
 
     def _normalized(self, l: int) -> bool:
-        return 0 < l < self.L and bool(self.recipe.batch_norm) and self.recipe.batch_norm[l - 1]
+        return 0 < l < self.L and bool(self.spec.batch_norm) and self.spec.batch_norm[l - 1]
 
     def _normalize(
         self, l: int, before: Layer, w: np.ndarray | None
     ) -> tuple[Callable[[slice], Bounded], list[str], Call]:
         """gamma X + beta from the recorded X, after Z, its statistics and X were judged; the call that wrote them."""
-        B, judge, product = self.B, self.judge, Product(self.B, self.theta[f"W{l}"], before.A)
+        B, comparator, product = self.B, self.comparator, Product(self.B, self.theta[f"W{l}"], before.A)
         Z = Recorded(self.calls.next("dense").wrote["A"])
-        gate = self._gate(product)
-        judge.compare(
-            "dense", f"Z{l}", Z.x, product.__getitem__, k=product.k, inputs=[before.name], gate=gate, product=product
+        expected = self._expected_rms(product)
+        comparator.compare(
+            "dense",
+            f"Z{l}",
+            Z.x,
+            product.__getitem__,
+            k=product.k,
+            inputs=[before.name],
+            expected=expected,
+            product=product,
         )
         call, w = self.calls.next("batch_norm"), None if w is None else w.astype(np.float64)
         X, r, m = Recorded(call.wrote["X"]), Recorded(call.wrote["inverse_std"]), Z.x.shape[1]
         judged = {"operation": "batch_norm", "k": m, "inputs": [f"Z{l}", "weights"]}
         mean, variance, d = layers.moments(B, Z.given(B), w)
-        judge.compare(tensor=f"inverse_std{l}", got=r.x, reference=layers.inverse_std(B, variance), **judged)
+        comparator.compare(tensor=f"inverse_std{l}", got=r.x, reference=layers.inverse_std(B, variance), **judged)
         for kind, new in (("mean", mean), ("variance", variance)):
             old = call.numbers[kind]
             if old is None:
                 raise BrokenStep("batch_norm was called without running statistics")
             moved = layers.running(B, B.given(old), new, w)
-            judge.compare(tensor=f"running {kind}{l}", got=call.wrote[kind], reference=moved, **judged)
-        judge.compare("batch_norm", f"X{l}", X.x, d * r.given(B), k=m, inputs=[f"Z{l}", f"inverse_std{l}"])
+            comparator.compare(tensor=f"running {kind}{l}", got=call.wrote[kind], reference=moved, **judged)
+        comparator.compare("batch_norm", f"X{l}", X.x, d * r.given(B), k=m, inputs=[f"Z{l}", f"inverse_std{l}"])
         gamma, beta = self.theta[f"gamma{l}"], self.theta[f"b{l}"]
         return lambda rows: gamma.given(B, rows) * X.given(B, rows) + beta.given(B, rows), [f"X{l}"], call
 
     def _output(self, Z: Recorded, Y: np.ndarray, w: np.ndarray | None) -> tuple[Recorded, np.ndarray | None]:
         """dZ[L] as recorded, and the late 1/D."""
-        r, B, judge, call = self.recipe, self.output, self.judge, self.calls.next("output_delta")
+        r, B, comparator, call = self.spec, self.output, self.comparator, self.calls.next("output_delta")
         inverse = call.numbers["inverse_denominator"]
         if inverse is None:
             raise BrokenStep("output_delta was called without a denominator")
-        judge.compare("step", "1/D", inverse, self.end.over_D(1.0), inputs=["weights"])
+        comparator.compare("step", "1/D", inverse, self.end.over_D(1.0), inputs=["weights"])
         early, late = (inverse, None) if r.one_over_m == "early" else (None, inverse)
         labels, L = Y.shape[0] != r.sizes[-1], self.L
 
@@ -248,10 +264,10 @@ class StepReplay:
             return losses.output_delta(B, r.loss, r.loss_parameters, r.form, z, y, weights, factor)
 
         inputs = [f"A{L}", "Y", "weights", "1/D"]
-        judge.compare("output_delta", f"dZ{L}", call.wrote["dZ"], delta, inputs=inputs, axis=1)
+        comparator.compare("output_delta", f"dZ{L}", call.wrote["dZ"], delta, inputs=inputs, axis=1)
         loss = losses.weighted_loss(B, r.loss, r.loss_parameters, *targets(slice(None)))
         value = losses.cost(loss, B.given(inverse), B.given(self.value))
-        judge.compare("output_delta", "value", call.wrote["value"], value, k=Z.x.size, inputs=inputs)
+        comparator.compare("output_delta", "value", call.wrote["value"], value, k=Z.x.size, inputs=inputs)
         self.value = call.wrote["value"]
         dZ = Recorded(call.wrote["dZ"])
         self._bias(L, "output_delta", dZ, late, call.wrote["db"])
@@ -263,21 +279,21 @@ class StepReplay:
         self, l: int, operation: str, dZ: Recorded, late: np.ndarray | None, written: np.ndarray, tensor: str = ""
     ) -> None:
         sums = row_sums(dZ, self.B, plus=self.db.get(l), scale=_number(late))
-        self.judge.compare(operation, f"db{l}", written, sums, k=dZ.x.shape[1], inputs=[tensor or f"dZ{l}"])
+        self.comparator.compare(operation, f"db{l}", written, sums, k=dZ.x.shape[1], inputs=[tensor or f"dZ{l}"])
         self.db[l] = written
 
     def _weights(self, l: int, dZ: Recorded, before: Layer, late: np.ndarray | None) -> None:
         written, old = self.calls.next("dense_vjp_params").wrote["dW"], self.dW.get(l)
         product = Product(self.B, dZ, before.A.T, plus=old, scale=_number(late))
-        gate = product.gate() if self.rms and old is None else None
-        self.judge.compare(
+        expected = product.expected_rms() if self.rms and old is None else None
+        self.comparator.compare(
             "dense_vjp_params",
             f"dW{l}",
             written,
             product.__getitem__,
             k=product.k,
             inputs=[f"dZ{l}", before.name],
-            gate=gate,
+            expected=expected,
             product=product,
         )
         self.dW[l] = written
@@ -285,9 +301,9 @@ class StepReplay:
     def _backward(self, l: int, dZ: Recorded, before: Layer, late: np.ndarray | None) -> Recorded:
         """dZ[l-1] as recorded; of a normalized layer dU first."""
         call, B, mask = self.calls.next("dense_vjp_input"), self.B, before.mask
-        (name, parameters), rate = self._activation(l - 1), self.recipe.dropout[l - 2]
+        (name, parameters), rate = self._activation(l - 1), self.spec.dropout[l - 2]
         dA = Product(B, self.theta[f"W{l}"].T, dZ)
-        gate = dA.gate() if self.rms else None
+        expected = dA.expected_rms() if self.rms else None
 
         def delta(rows: slice) -> Bounded:
             z = None if before.entering is None else before.entering(rows)
@@ -301,27 +317,29 @@ class StepReplay:
             )
 
         written = Recorded(call.wrote["dZ_prev"])
-        if gate is not None and (name not in LINEAR or mask is not None):
-            gate = gate.after(written.x, dA.v)
+        if expected is not None and (name not in LINEAR or mask is not None):
+            expected = expected.after(written.x, dA.v)
         tensor = f"dZ{l - 1}" if before.norm is None else f"dU{l - 1}"
         inputs = [f"dZ{l}", before.name]
-        self.judge.compare("dense_vjp_input", tensor, written.x, delta, k=dA.k, inputs=inputs, gate=gate, product=dA)
+        self.comparator.compare(
+            "dense_vjp_input", tensor, written.x, delta, k=dA.k, inputs=inputs, expected=expected, product=dA
+        )
         self._bias(l - 1, "dense_vjp_input", written, late, call.wrote["db_prev"], tensor)
         return written if before.norm is None else self._unnormalize(l - 1, written, before, late)
 
     def _unnormalize(self, l: int, dU: Recorded, layer: Layer, late: np.ndarray | None) -> Recorded:
         """dZ[l] of a normalized layer, and its dgamma."""
         assert layer.norm is not None, "a normalized layer"
-        B, judge, wrote = self.B, self.judge, self.calls.next("batch_norm_vjp").wrote
+        B, comparator, wrote = self.B, self.comparator, self.calls.next("batch_norm_vjp").wrote
         X, r = (B.given(layer.norm.wrote[key]) for key in ("X", "inverse_std"))
         w = None if layer.weights is None else layer.weights.astype(np.float64)
         dZ, terms = layers.batch_norm_vjp(B, dU.given(B), X, r, self.theta[f"gamma{l}"].given(B), w)
         m, inputs = dU.x.shape[1], [f"dU{l}", f"X{l}", f"inverse_std{l}", "weights"]
-        judge.compare("batch_norm_vjp", f"dZ{l}", wrote["dZ"], dZ, k=m, inputs=inputs)
+        comparator.compare("batch_norm_vjp", f"dZ{l}", wrote["dZ"], dZ, k=m, inputs=inputs)
         total = sum_over(terms, axis=1)
         total = total if late is None else B.given(late) * total
         total = total if l not in self.dgamma else B.given(self.dgamma[l]) + total
-        judge.compare("batch_norm_vjp", f"dgamma{l}", wrote["dgamma"], total, k=m, inputs=inputs[:2])
+        comparator.compare("batch_norm_vjp", f"dgamma{l}", wrote["dgamma"], total, k=m, inputs=inputs[:2])
         self.dgamma[l] = wrote["dgamma"]
         return Recorded(wrote["dZ"])
 

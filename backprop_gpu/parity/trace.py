@@ -46,7 +46,7 @@ REVEALED = ("Z", "G", "mask")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TraceSpec:
     """What was asked for: a network and how it is trained. Everything here goes into JSON and back.
 
     ``activations``: [name, parameters] of the hidden layers; ``batch_norm``: which of them are normalized, none if
@@ -123,7 +123,7 @@ class StepTrace:
         The step before, where it was recorded too: a stale operand is known by it. No part of a case.
     """
 
-    recipe: Recipe
+    spec: TraceSpec
     t: int
     X: np.ndarray
     Y: np.ndarray
@@ -186,7 +186,7 @@ class Recorder:
         return None if x is None else self.backend.to_host(x)
 
 
-def recipe_of(step: TrainingStep, micro_batch: int | None = None) -> Recipe:
+def trace_spec(step: TrainingStep, micro_batch: int | None = None) -> TraceSpec:
     """What a step was asked to do, read off its settings.
 
     Raises
@@ -202,7 +202,7 @@ def recipe_of(step: TrainingStep, micro_batch: int | None = None) -> Recipe:
                 f"parity knows the package's own formulas, not {formula.name!r}; gradcheck judges activations and "
                 "losses of your own"
             )
-    return Recipe(
+    return TraceSpec(
         **described(step_spec(step)),
         micro_batch=micro_batch,
         layout={name: (offset, shape) for name, _, offset, shape in net.params.spans},
@@ -231,7 +231,7 @@ def trace_step(
     weights_sum, micro_batch : as there
     """
     net = step.net
-    recorder, recipe, t = Recorder(net.kernels, net.backend), recipe_of(step, micro_batch), step.t
+    recorder, spec, t = Recorder(net.kernels, net.backend), trace_spec(step, micro_batch), step.t
     copy = recorder.copy
     batch = copy(X), copy(Y), copy(weights)
     theta, slots = copy(net.params.theta), [copy(s) for s in step.slots]
@@ -242,4 +242,4 @@ def trace_step(
         net.kernels = inner
     grad, value = copy(net.params.grad), copy(step.value)
     after = copy(net.params.theta), [copy(s) for s in step.slots]
-    return StepTrace(recipe, t, *batch, theta, slots, recorder.calls, grad, value, *after)
+    return StepTrace(spec, t, *batch, theta, slots, recorder.calls, grad, value, *after)

@@ -46,7 +46,7 @@ def test_a_run_folder_is_judged_with_its_own_weights(command: Command) -> None:
 
 
 @pytest.mark.parametrize("verb", ["probe", "exact"])
-def test_probes_and_lattice_steps_pass(command: Command, verb: str) -> None:
+def test_probes_and_exact_steps_pass(command: Command, verb: str) -> None:
     assert "parity ok" in command.ok("parity", verb, "moons")
 
 
@@ -80,7 +80,7 @@ def test_the_step_that_is_judged_is_the_configured_one(command: Command) -> None
     options = [word for setting in SETTINGS for word in ("--set", setting)]
     command.ok("parity", "run", "moons", *options, "--save", "step.case")
     config = load_config("moons", SETTINGS, device="cpu")
-    recipe = read_case(command.folder / "step.case")[0].recipe
+    recipe = read_case(command.folder / "step.case")[0].spec
     assert (recipe.micro_batch, recipe.schedule) == (7, "cosine")
     n = prepare(config, progress=False).train.n_samples
     assert recipe.total_steps == 3 * math.ceil(n / 48)

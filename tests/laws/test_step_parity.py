@@ -17,7 +17,7 @@ from support.backends import Case, cases
 from support.plans import PLANS, Plan
 
 from backprop_gpu.parity.findings import Finding
-from backprop_gpu.parity.step_replay import judge_step
+from backprop_gpu.parity.step_replay import compare_step
 from backprop_gpu.parity.trace import trace_step
 
 STEPS = 100 if os.environ.get("BACKPROP_GPU_LONG_TESTS") else 25
@@ -49,11 +49,11 @@ def test_every_tensor_of_every_step_is_within_its_bound(
         trace = trace_step(step, *(None if x is None else case.put(x) for x in (X, Y, w)), micro_batch=plan.micro_batch)
         np.testing.assert_array_equal(trace.theta, expected, err_msg=f"theta moved between steps {t - 1} and {t}")
         assert trace.t == t
-        plan.assert_asked(trace.recipe)
+        plan.assert_asked(trace.spec)
         expected = trace.theta_after
         for got, host in ((trace.X, X), (trace.Y, Y), (trace.weights, w)):
             np.testing.assert_array_equal(got, host)
-        for f in judge_step(trace, "fp32").findings:
+        for f in compare_step(trace, "fp32").findings:
             assert f.ratio <= 1.0, f"step {t}: {f}"
             worst[f.tensor] = max(f, worst.get(f.tensor, f), key=lambda f: f.ratio)
     drift = float(np.max(np.abs(expected - untraced(name))))
@@ -76,7 +76,7 @@ def test_initial_weights_are_the_same_bits_everywhere(case: Case, name: str) -> 
 
 @pytest.mark.parametrize("how", [{}, {"one_over_m": "late"}, {"delta": "literal", "l2": 0.5}], ids=str)
 @pytest.mark.parametrize("case", cases())
-def test_a_step_on_a_lattice_is_exact(case: Case, how: dict[str, object]) -> None:
+def test_a_step_of_small_whole_numbers_is_exact(case: Case, how: dict[str, object]) -> None:
     """Small integers and powers of two: float32 needs no rounding in any order of summation, tf32 and bf16 would."""
     plan = Plan(
         (5, 6, 6, 2), ("relu", "relu"), "squared_error", {"name": "sgd", "learning_rate": 2.0**-6}, m=16, training=how
@@ -87,5 +87,5 @@ def test_a_step_on_a_lattice_is_exact(case: Case, how: dict[str, object]) -> Non
     X, Y = (rng.integers(-3, 4, (n, plan.m)).astype("float32") for n in (5, 2))
     trace = trace_step(step, case.put(X), case.put(Y))
     assert np.abs(trace.theta_after - trace.theta).max() > 0.0
-    for f in judge_step(trace, "exact").findings:
+    for f in compare_step(trace, "exact").findings:
         assert f.ratio == 0.0, f

@@ -152,7 +152,7 @@ def test_adjoint_identities(n: int, k: int, m: int, dtype: str, order: str, seed
 
 
 def test_permuting_units_permutes_gradients() -> None:
-    """Exact on a lattice: rows of dZ, columns of W and rows of A may be renamed."""
+    """Exact on small whole numbers: rows of dZ, columns of W and rows of A may be renamed."""
     rng = np.random.default_rng(0)
     W, A, dZ = (rng.integers(-4, 5, s).astype(float) for s in ((5, 4), (4, 6), (5, 6)))
     rows, columns = rng.permutation(5), rng.permutation(4)
@@ -296,7 +296,7 @@ def test_micro_batches_of_any_sizes_sum_to_the_full_gradient(m: int, seed: int, 
         assert np.all(np.abs(total[name] - full[name]) <= 2 * gamma(2 + m + 4 + 5, "float64") * inverse * bound), name
 
 
-def lattice(m: int) -> tuple[Net, np.ndarray, np.ndarray]:
+def whole_numbers(m: int) -> tuple[Net, np.ndarray, np.ndarray]:
     """Small integers, ReLU and squared error of two outputs: every number is exact in any order of summation."""
     rng = np.random.default_rng(11)
     W1, b1, W2, b2 = (rng.integers(-3, 4, s).astype(float) for s in ((4, 3), (4, 1), (2, 4), (2, 1)))
@@ -306,8 +306,8 @@ def lattice(m: int) -> tuple[Net, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("convention", ["late", "early"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_on_a_lattice_splits_orders_and_duplicates_agree_bit_for_bit(convention: str, dtype: str) -> None:
-    net, X, Y = lattice(8)
+def test_on_whole_numbers_splits_orders_and_duplicates_agree_bit_for_bit(convention: str, dtype: str) -> None:
+    net, X, Y = whole_numbers(8)
     net = Net(*(np.asarray(p, dtype) for p in (net.W1, net.b1, net.W2, net.b2)), hidden=net.hidden, loss=net.loss)
     X, Y = X.astype(dtype), Y.astype(dtype)
     names = ("dW1", "db1", "dW2", "db2")
@@ -355,7 +355,7 @@ def test_integer_weights_are_duplicated_examples(counts: list[int], seed: int, d
 @pytest.mark.parametrize("convention", ["late", "early"])
 @pytest.mark.parametrize("size", [1.0, 1e150])
 def test_a_zero_weighted_example_contributes_nothing_however_large(convention: str, size: float) -> None:
-    net, X, Y = lattice(5)
+    net, X, Y = whole_numbers(5)
     X[:, 2] *= size
     weights = np.array([[1.0, 2.0, 0.0, 4.0, 1.0]])
     kept = weights[0] > 0

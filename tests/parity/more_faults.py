@@ -24,14 +24,14 @@ WEIGHTED = Plan(settings={"weights": True})
 
 
 @dataclass(frozen=True)
-class Told:
+class Diagnosed:
     """A fault, and what must be said of it."""
 
     fault: Fault
     said: str
 
 
-TOLD: dict[str, Told] = {}
+DIAGNOSED: dict[str, Diagnosed] = {}
 
 
 def fault(
@@ -40,8 +40,8 @@ def fault(
     """Register a fault, as ``faults.fault`` does."""
 
     def register(act: Callable[..., Any]) -> Callable[..., Any]:
-        number = 46 + len(TOLD)
-        TOLD[act.__name__] = Told(Fault(number, act.__name__, act, at, plan, operation, layer, after), said)
+        number = 46 + len(DIAGNOSED)
+        DIAGNOSED[act.__name__] = Diagnosed(Fault(number, act.__name__, act, at, plan, operation, layer, after), said)
         return act
 
     return register

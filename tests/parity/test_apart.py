@@ -11,7 +11,7 @@ from backprop_gpu import parity
 
 FOLDER = Path(parity.__file__).parent
 ORACLE = sorted((FOLDER / "oracle").glob("*.py"))
-JUDGES = [FOLDER / f"{name}.py" for name in ("judge", "step_end", "step_replay", "hypotheses")]
+COMPARING = [FOLDER / f"{name}.py" for name in ("comparator", "step_end", "step_replay", "diagnosis/products")]
 
 
 def imported(path: Path) -> set[str]:
@@ -26,7 +26,7 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", [*ORACLE, *JUDGES], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*ORACLE, *COMPARING], ids=lambda p: p.stem)
 def test_the_reference_imports_nothing_of_maths(path: Path) -> None:
     assert not [module for module in imported(path) if "maths" in module]
 

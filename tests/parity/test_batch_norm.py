@@ -43,7 +43,7 @@ def test_honest_devices_are_found_right(case: Case, dtype: str) -> None:
         how = {"one_over_m": one_over_m, "micro_batch": size, "sample_weight": w, "activation": activation}
         report = checked(case.backend, case.kind, dtype, l2=0.3, steps=2, **how)
         assert report.ok, report.summary()
-        assert not [f for f in report.findings if f.verdict == "warning"]
+        assert not [f for f in report.findings if f.status == "warning"]
         names = {f.tensor for f in report.findings}
         each = ("Z", "inverse_std", "running mean", "running variance", "X", "A", "dU", "db", "dZ", "dgamma", "dW")
         assert {f"{name}{l}" for name in each for l in (1, 2)} <= names

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from backprop_gpu.parity.claims import bounds_of
-from backprop_gpu.parity.judge import BLOCK, Judge, blocks, ratios
+from backprop_gpu.parity.comparator import BLOCK, Comparator, blocks, ratios
 from backprop_gpu.parity.oracle import elementary as el
 from backprop_gpu.parity.oracle.bounds import Bounded, Bounds, Mask
 from backprop_gpu.parity.oracle.operations import largest, maximum, minimum, sign, sum_over, where
@@ -193,9 +193,9 @@ def test_sums_of_few_terms_in_any_order() -> None:
 
 def test_a_sum_too_long_for_a_bound_is_a_warning_and_no_verdict() -> None:
     coarse = Bounds(u=2.0**-4, u_sum=2.0**-4, ulps=B.ulps)
-    judge = Judge()
-    found = judge.compare("sum", "s", np.array([[9.5]]), sum_over(coarse.given(np.ones((1, 9), F)), axis=1))
-    assert found.verdict == "warning"
+    comparator = Comparator()
+    found = comparator.compare("sum", "s", np.array([[9.5]]), sum_over(coarse.given(np.ones((1, 9), F)), axis=1))
+    assert found.status == "warning"
     assert "no finite bound" in found.cause
 
 
@@ -208,17 +208,17 @@ def test_blocks_cover_an_axis_once(length: int, width: int, cuts: tuple[int, ...
 
 
 def test_the_judge_keeps_the_worse_of_two_and_its_place() -> None:
-    judge = Judge()
+    comparator = Comparator()
     x = np.ones((3, 40_000), F)
-    judge.compare("a", "first", x, B.given(x) * 1.1)
-    judge.compare("b", "second", x * F(1.1), B.given(x) * 1.1)
+    comparator.compare("a", "first", x, B.given(x) * 1.1)
+    comparator.compare("b", "second", x * F(1.1), B.given(x) * 1.1)
     bad = x.copy()
     bad[2, 39_999] = 2
-    judge.compare("a", "second", bad * F(1.1), B.given(x) * 1.1)
-    assert list(judge.findings) == ["first", "second"]
-    found = judge.findings["second"]
-    assert (found.verdict, found.worst) == ("wrong", (2, 39_999))
+    comparator.compare("a", "second", bad * F(1.1), B.given(x) * 1.1)
+    assert list(comparator.findings) == ["first", "second"]
+    found = comparator.findings["second"]
+    assert (found.status, found.worst) == ("wrong", (2, 39_999))
     assert found.got == pytest.approx(2.2)
     assert found.want == pytest.approx(1.1)
-    assert judge.kept["second"].ratio()[2, 39_999] == pytest.approx(found.ratio, rel=1e-3)
-    assert np.count_nonzero(judge.kept["second"].ratio() > 1) == 1
+    assert comparator.comparisons["second"].ratio()[2, 39_999] == pytest.approx(found.ratio, rel=1e-3)
+    assert np.count_nonzero(comparator.comparisons["second"].ratio() > 1) == 1

@@ -52,7 +52,7 @@ def test_a_failing_case_replays_with_its_cause(tmp_path: Path, name: str) -> Non
     assert report.first is not None
     assert again.first == report.first
     assert again.first.cause
-    assert again.kept.keys() >= {report.first.tensor}
+    assert again.comparisons.keys() >= {report.first.tensor}
     assert [f.tensor for f in again.apart] == [f.tensor for f in report.apart]
 
 

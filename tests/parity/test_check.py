@@ -69,11 +69,11 @@ def test_a_fresh_network_has_no_zeros_to_hide_behind() -> None:
     assert not model.parameters()["b1"].any()
     trace = check(model, *rows()).trace
     assert trace is not None
-    for name, (at, shape) in trace.recipe.layout.items():
+    for name, (at, shape) in trace.spec.layout.items():
         assert np.count_nonzero(trace.theta[at : at + shape[0] * shape[1]]) == shape[0] * shape[1], name
         for slot in trace.slots:
             assert np.all(slot[at : at + shape[0] * shape[1]] > 0.0)
-    used = sum(shape[0] * shape[1] for _, shape in trace.recipe.layout.values())
+    used = sum(shape[0] * shape[1] for _, shape in trace.spec.layout.values())
     assert np.count_nonzero(trace.theta) == used, "what pads the tensors stays 0"
     assert all(np.count_nonzero(slot) == used for slot in trace.slots)
 
@@ -83,7 +83,7 @@ def test_a_bias_that_was_trained_is_kept() -> None:
     model.set_parameters(model.parameters() | {"b2": np.arange(5.0)[:, None]})
     trace = check(model, *rows()).trace
     assert trace is not None
-    at = trace.recipe.layout["b2"][0]
+    at = trace.spec.layout["b2"][0]
     np.testing.assert_array_equal(trace.theta[at : at + 5], np.arange(5.0))
 
 

@@ -55,7 +55,7 @@ def test_lower_precision_passes_only_where_it_is_declared(claim: str, place: str
 def test_at_long_sums_it_is_the_probe_that_sees_it(place: str) -> None:
     """The worst case of 16,384 roundings is wider than one rounding of each operand."""
     report = judged(rounding("tf32"), place, 16384, "fp32")
-    wrong = [f for f in report.findings if f.verdict == "wrong" and f.k == 16384]
+    wrong = [f for f in report.findings if f.status == "wrong" and f.k == 16384]
     assert {f.operation for f in wrong} == {"probe one-hot"}
     assert any(place in f.tensor for f in wrong)
 
@@ -73,7 +73,7 @@ def test_an_honest_device_is_not_probed_where_its_rms_speaks_for_it(place: str, 
 def test_the_rms_warns_where_the_bound_is_blind() -> None:
     found = {f.tensor: f for f in judged(rounding("tf32"), "dense", 16384, "fp32").findings}
     assert found["Z1"].ratio <= 1.0
-    assert found["Z1"].verdict == "warning"
+    assert found["Z1"].status == "warning"
     assert found["Z1"].rms is not None
     assert found["Z1"].rms > 50
 

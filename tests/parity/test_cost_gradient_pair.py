@@ -98,7 +98,7 @@ def test_a_factor_is_found_and_named(fault: str) -> None:
     wrong, factor, named = FACTORS[fault]
     report = check_cost_gradient_pair((cost, wrong), A, B, theta=THETA, known={"n_outputs": 7})
     assert not report.ok
-    assert report.verdict == "proportional"
+    assert report.status == "proportional"
     assert report.ratio == pytest.approx(factor, rel=1e-9)
     assert report.sentence.startswith("the gradient is ")
     assert report.sentence.endswith(named)
@@ -112,7 +112,7 @@ def test_a_right_pair_is_right() -> None:
         "equal", 1.0, "the gradient is the derivative of the reported cost", report.tensors
     )
     assert report.ok
-    assert [f.verdict for f in report.findings] == ["ok"]
+    assert [f.status for f in report.findings] == ["ok"]
     assert report.findings[0].ratio <= 1.0
 
 
@@ -129,9 +129,9 @@ def test_a_right_pair_is_right() -> None:
 )
 def test_what_is_no_multiple_is_different(wrong: Gradient) -> None:
     report = check_cost_gradient_pair((cost, wrong), A, B, theta=THETA)
-    assert (report.verdict, report.ratio) == ("different", None)
+    assert (report.status, report.ratio) == ("different", None)
     assert "is not the derivative of the reported cost in theta" in report.sentence
-    assert report.findings[0].verdict == "wrong"
+    assert report.findings[0].status == "wrong"
 
 
 def test_tensors_are_judged_apart() -> None:
@@ -149,11 +149,11 @@ def test_tensors_are_judged_apart() -> None:
     assert check_cost_gradient_pair(both, theta=theta).ok
     off = (both[0], lambda p: grad(p) | {"b": 30.0 * grad(p)["b"]})
     report = check_cost_gradient_pair(off, A, Y.T, theta=theta)
-    assert report.verdict == "different"
+    assert report.status == "different"
     assert "in b (30.000 times: n_samples)" in report.sentence
     assert report.sentence.endswith("; W, unused are right")
-    assert {t.name: t.verdict for t in report.tensors} == {"W": "equal", "b": "proportional", "unused": "equal"}
-    assert [f.verdict for f in report.findings] == ["ok", "wrong", "ok"]
+    assert {t.name: t.status for t in report.tensors} == {"W": "equal", "b": "proportional", "unused": "equal"}
+    assert [f.status for f in report.findings] == ["ok", "wrong", "ok"]
 
 
 def test_a_tensor_whose_gradient_is_small_is_judged_all_the_same() -> None:
@@ -163,7 +163,7 @@ def test_a_tensor_whose_gradient_is_small_is_judged_all_the_same() -> None:
         lambda p: {"large": 2.0 * p["large"], "small": 4e-5 * p["small"]},
     )
     report = check_cost_gradient_pair(both, theta=theta)
-    assert {t.name: t.verdict for t in report.tensors} == {"large": "equal", "small": "proportional"}
+    assert {t.name: t.status for t in report.tensors} == {"large": "equal", "small": "proportional"}
 
 
 def test_nothing_of_the_callers_is_changed() -> None:
@@ -182,7 +182,7 @@ def test_a_cost_in_float32_is_judged_as_well_as_it_can() -> None:
     single = lambda t: np.float32(cost(np.asarray(t, np.float32)))  # noqa: E731
     assert check_cost_gradient_pair((single, gradient), theta=THETA).ok
     report = check_cost_gradient_pair((single, lambda t: 30.0 * gradient(t)), A, B, theta=THETA)
-    assert report.verdict == "proportional"
+    assert report.status == "proportional"
     assert report.ratio == pytest.approx(30.0, rel=1e-3)
 
 
@@ -201,10 +201,10 @@ def test_a_kink_and_noise_are_unclear_and_say_so() -> None:
     noisy = (lambda t: cost(t) * (1.0 + noise.normal() * 1e-2), gradient)
     for pair, theta in ((kinked, np.array([0.0, 1.0, -1.0])), (noisy, THETA)):
         report = check_cost_gradient_pair(pair, theta=theta)
-        assert report.verdict == "unclear"
+        assert report.status == "unclear"
         assert not report.ok
         assert "cannot be judged in theta" in report.sentence
-        assert report.findings[0].verdict == "warning"
+        assert report.findings[0].status == "warning"
 
 
 def test_what_is_missing_is_one_line() -> None:
@@ -249,7 +249,7 @@ def test_a_cost_may_come_in_any_shape_of_one_number(shape: tuple[int, ...]) -> N
 
 def test_a_gradient_of_nan_says_so() -> None:
     report = check_cost_gradient_pair((cost, lambda t: np.where(t > 0.0, np.nan, gradient(t))), theta=THETA)
-    assert report.verdict == "different"
+    assert report.status == "different"
     n = int(np.sum(THETA > 0.0))
     assert f"in theta ({n} of 6 entries of the gradient are NaN or infinite)" in report.sentence
 
@@ -266,7 +266,7 @@ def test_few_wrong_entries_of_a_hundred_are_no_factor_and_the_worst_is_named(ent
         return 2.0 * scale * t * off
 
     report = check_cost_gradient_pair((lambda t: float(np.sum(scale * np.real(t) ** 2)), wrong), theta=theta)
-    assert (report.verdict, report.ratio) == ("different", None)
+    assert (report.status, report.ratio) == ("different", None)
     assert " times" not in report.sentence
     assert ("it alone is wrong" if entries == 1 else f"{entries} of 100 are wrong") in report.sentence
     worst = 17 + int(np.argmax(np.abs(scale * theta)[17 : 17 + entries]))
@@ -275,7 +275,7 @@ def test_few_wrong_entries_of_a_hundred_are_no_factor_and_the_worst_is_named(ent
 
 def test_a_factor_next_to_1_is_shown_with_its_digits() -> None:
     report = check_cost_gradient_pair((cost, lambda t: 1.0002 * gradient(t)), theta=THETA)
-    assert report.verdict == "proportional"
+    assert report.status == "proportional"
     assert "is 1.0002 times the derivative" in report.sentence
 
 
@@ -338,7 +338,7 @@ def test_hundreds_of_right_pairs_are_not_accused_and_of_wrong_ones_none_is_misse
         factor = np.ones(theta.size)
         factor[at] = numbers.choice([-1.0, 0.0, 0.5, 0.99, 1.001, 2.0])
         report = check_cost_gradient_pair((value, lambda t: slopes(t) * factor), theta=theta)  # noqa: B023
-        assert report.verdict in ("different", "proportional"), (seed, size, factor[at], report.sentence)
+        assert report.status in ("different", "proportional"), (seed, size, factor[at], report.sentence)
 
 
 # -- estimators -------------------------------------------------------------------------------------------------------
@@ -393,7 +393,7 @@ def test_a_gradient_that_forgets_the_outputs_is_off_by_their_number(outputs: int
         assert report.ok
     else:
         said = f"the gradient of the loss is {outputs}.000 times the derivative of the reported loss: n_outputs"
-        assert report.verdict == "proportional"
+        assert report.status == "proportional"
         assert report.sentence.startswith(said)
         assert report.sentence.endswith("; the penalty is right") == (alpha > 0.0)
     assert check_cost_gradient_pair(Perceptron(X, outputs, "outputs", alpha), X, y).ok

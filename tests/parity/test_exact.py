@@ -1,4 +1,4 @@
-"""The lattice step: bit for bit the float64 one on every honest device, and on no device that rounds more."""
+"""The exact-arithmetic step: bit for bit the float64 one on every honest device, and on no device that rounds more."""
 
 from __future__ import annotations
 
@@ -124,14 +124,14 @@ def test_sums_in_half_precision_are_seen() -> None:
 
 @pytest.mark.parametrize("name", ["bias_missing", "sigmoid_prime_is_A", "labels_rolled"])
 def test_faults_of_other_kinds_are_the_replays_business(name: str) -> None:
-    """A lattice step has ReLU alone and the batch as it is given: what it can see, it sees."""
+    """An exact-arithmetic step has ReLU alone and the batch as it is given: what it can see, it sees."""
     fault = FAULTS[name]
     report = exact((5, 6, 6, 4, 2), FaultyBackend(fault))
     assert report.ok == (name != "bias_missing")
 
 
 def gradients(trace: StepTrace) -> dict[str, np.ndarray]:
-    layout = trace.recipe.layout
+    layout = trace.spec.layout
     return {name: trace.grad[at : at + n * k] for name, (at, (n, k)) in layout.items()}
 
 

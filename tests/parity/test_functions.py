@@ -136,7 +136,7 @@ def test_every_device_passes_on_every_function(device: str, dtype: str, name: st
     report = check_step(fn, *arrays, devices=[device], dtype=dtype)
     assert report.ok, str(report.findings)
     assert report.first is None
-    assert all(f.ratio <= 1.0 and f.verdict == "ok" for f in report), str(report.findings)
+    assert all(f.ratio <= 1.0 and f.status == "ok" for f in report), str(report.findings)
 
 
 def test_the_bounds_are_within_sight_of_the_errors() -> None:
@@ -303,7 +303,7 @@ def test_where_bf16_is_claimed_everything_may_be_rounded_to_it() -> None:
         }
 
     assert check_step(fn, to_bits(V.astype(np.float32), 8), claim="bf16", devices=[bf16]).ok
-    wrong = {f.tensor.partition(" ")[0] for f in check_step(fn, V, devices=[bf16]) if f.verdict == "wrong"}
+    wrong = {f.tensor.partition(" ")[0] for f in check_step(fn, V, devices=[bf16]) if f.status == "wrong"}
     assert wrong == {"sum", "tanh", "exp", "scaled"}
 
 
@@ -357,7 +357,7 @@ def test_a_fault_is_found_and_described(fault: str) -> None:
 
 def test_the_faulty_output_and_device_are_named() -> None:
     report = check_step(whole_step, W, A, B_, Y, devices=["numpy", device(log=lambda x: np.log(x) * np.float32(1.001))])
-    wrong = [f for f in report if f.verdict == "wrong"]
+    wrong = [f for f in report if f.status == "wrong"]
     assert [(f.operation, f.tensor) for f in wrong] == [("whole_step", "J on numpy:changed")]
     outputs = ("P", "gradients[0]", "gradients[1]", "W", "J")
     assert [f.tensor for f in report] == [f"{o} on {d}" for d in ("numpy", "numpy:changed") for o in outputs]
@@ -365,14 +365,14 @@ def test_the_faulty_output_and_device_are_named() -> None:
 
 def test_a_silent_float64_is_a_warning() -> None:
     (finding,) = check_step(lambda xp, x: x * 2.0, V, devices=[device(tanh=np.tanh)])
-    assert finding.verdict == "ok"
+    assert finding.status == "ok"
     (finding,) = check_step(lambda xp, x: xp.exp(x) * 2.0, V, devices=[device(exp=lambda x: np.exp(x.astype(float)))])
-    assert finding.verdict == "warning"
+    assert finding.status == "warning"
     assert finding.cause == "it was computed in float64, not in float32"
     (finding,) = check_step(lambda xp, x: x + np.float64(0.1), np.array([-0.1, 0.2]))
-    assert finding.verdict == "warning"
+    assert finding.status == "warning"
     (finding,) = check_step(lambda xp, x: xp.maximum(x / xp.sqrt(3.0), 0.1), V)  # 0.1 is then not rounded to float32
-    assert finding.verdict == "wrong"
+    assert finding.status == "wrong"
     assert finding.cause == "it was computed in float64, not in float32"
 
 
@@ -383,7 +383,7 @@ def test_a_bound_that_decides_nothing_is_a_warning() -> None:
         return x
 
     (finding,) = check_step(chaos, np.array([0.3]))
-    assert finding.verdict == "warning"
+    assert finding.status == "warning"
     assert "judge a shorter function" in finding.cause
 
 
@@ -522,7 +522,7 @@ def test_settings_that_do_not_fit_are_one_line() -> None:
         check_step(fn, np.array(["a"]))
     with pytest.raises(ConfigError, match="errors of mine's functions are not known"):
         check_step(fn, V, devices=[Backend("mine", np)])
-    assert check_step(fn, V, claim="fp64")[0].verdict == "ok"
+    assert check_step(fn, V, claim="fp64")[0].status == "ok"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is not None, reason="jax is installed here")
@@ -567,7 +567,7 @@ def test_the_report_is_one_of_a_check_and_can_be_kept(tmp_path: Path) -> None:
         np.testing.assert_array_equal(case.get_tensor("input.1"), A.astype(np.float32))
         for part in ("got", "want", "bound"):
             whole = case.get_tensor(f"P on numpy:changed.{part}")
-            np.testing.assert_array_equal(whole, getattr(report.kept["P on numpy:changed"], part))
+            np.testing.assert_array_equal(whole, getattr(report.comparisons["P on numpy:changed"], part))
     with pytest.raises(CheckpointError, match="cannot be written"):
         report.save(tmp_path / "no folder" / "case.safetensors")
 
@@ -630,9 +630,9 @@ def test_where_a_part_of_a_sum_may_overflow_nobody_is_accused_and_the_other_rows
 
 def test_a_sum_that_overflows_in_any_order_is_infinite() -> None:
     with np.errstate(all="ignore"):
-        assert check_step(lambda xp, x: xp.sum(x), np.full(4, 3e38)).findings[0].verdict == "ok"
+        assert check_step(lambda xp, x: xp.sum(x), np.full(4, 3e38)).findings[0].status == "ok"
         clamped = device(sum=lambda x, axis=None: np.float32(3.4e38))
-        assert check_step(lambda xp, x: xp.sum(x), np.full(4, 3e38), devices=[clamped]).findings[0].verdict == "wrong"
+        assert check_step(lambda xp, x: xp.sum(x), np.full(4, 3e38), devices=[clamped]).findings[0].status == "wrong"
 
 
 # -- the table of ulps ------------------------------------------------------------------------------------------------

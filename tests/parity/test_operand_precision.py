@@ -57,7 +57,7 @@ def test_it_is_seen_behind_other_operations() -> None:
     device = with_product(np.matmul)
     device.asarray = lambda host, dtype=None: np.array(host, dtype).view(Operators)  # type: ignore[method-assign]
     report = check_step(layer, *operands(4096), devices=[device])
-    assert {f.tensor: f.verdict for f in report}["h on numpy"] == "wrong"
+    assert {f.tensor: f.status for f in report}["h on numpy"] == "wrong"
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -31,7 +31,7 @@ def test_honest_kernels_are_exact(case: Case, dtype: str) -> None:
     net = DenseNet([2, 1], device=case.backend, kernels=case.kind, dtype=dtype)
     with net.backend.activate():
         found = asked(net.backend, net.kernels, dtype=dtype)
-    assert not [f for f in found if f.verdict != "ok"]
+    assert not [f for f in found if f.status != "ok"]
     for sum_of in (
         "db of dense_vjp_input",
         "dgamma",
@@ -133,11 +133,11 @@ def test_sums_of_lower_precision_are_seen(kind: str, precision: str) -> None:
         backend = With(KINDS[kind](LOWER[precision]))
         found = asked(backend, backend.kernels())
         probed = probe(backend, backend.kernels(), SHAPES)
-    wrong = [f for f in found if f.verdict == "wrong"]
+    wrong = [f for f in found if f.status == "wrong"]
     assert wrong
     assert all(kind in f.tensor for f in wrong)
     assert all(f.cause for f in wrong)
-    assert any(f.verdict == "wrong" for f in probed)
+    assert any(f.status == "wrong" for f in probed)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "fp16"])
@@ -154,4 +154,4 @@ def test_a_check_of_many_rows_sees_them(kind: str, precision: str) -> None:
 
 def test_a_network_of_any_shape_is_asked() -> None:
     net = DenseNet([3, 1], device="numpy")
-    assert not [f for f in asked(net.backend, net.kernels, shapes_of(net, 1)) if f.verdict != "ok"]
+    assert not [f for f in asked(net.backend, net.kernels, shapes_of(net, 1)) if f.status != "ok"]

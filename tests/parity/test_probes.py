@@ -60,7 +60,7 @@ def asked(matmul: Matmul, shapes: Sequence[tuple[int, int, int]], dtype: str = "
 
 
 def wrong(findings: Sequence[Finding]) -> list[Finding]:
-    return [f for f in findings if f.verdict == "wrong"]
+    return [f for f in findings if f.status == "wrong"]
 
 
 def long_in_each(K: int) -> list[tuple[int, int, int]]:
@@ -99,7 +99,7 @@ def test_no_order_of_summation_is_accused(order: str, K: int) -> None:
     found = asked(HONEST[order], long_in_each(K) if K <= 1024 or order in ("blas", "split") else [(3, K, 4)])
     assert len(found) >= 9
     assert max(f.k for f in found) == K
-    assert all(f.ratio == 0.0 and f.verdict == "ok" for f in found), wrong(found)
+    assert all(f.ratio == 0.0 and f.status == "ok" for f in found), wrong(found)
 
 
 @pytest.mark.parametrize("case", cases())
@@ -208,7 +208,7 @@ def test_every_fault_is_found_at_every_length(fault: str, K: int) -> None:
 def test_the_last_bit_of_a_single_number_counts(seed: int) -> None:
     backend, kernels = both_of(rounded(23))
     one_hot = [f for f in probe(backend, kernels, [(1, 1, 1)], seed=seed) if f.operation == "probe one-hot"]
-    assert [f.verdict for f in one_hot] == ["wrong"] * 6
+    assert [f.status for f in one_hot] == ["wrong"] * 6
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -253,7 +253,7 @@ def test_the_seed_changes_the_questions_and_not_the_answers() -> None:
     first, again, other = (probe(backend, kernels, [(4, 20, 5)], seed=s) for s in (1, 1, 2))
     assert first == again
     assert [(f.got, f.want) for f in first] != [(f.got, f.want) for f in other]
-    assert [f.verdict for f in first] == [f.verdict for f in other]
+    assert [f.status for f in first] == [f.status for f in other]
 
 
 # -- transfers, subnormal numbers, random numbers ---------------------------------------------------------------------
@@ -304,7 +304,7 @@ def test_an_upload_that_changes_a_bit_is_found(change: Callable[[np.ndarray], np
 
 def test_subnormal_numbers_that_are_flushed_are_a_warning() -> None:
     found = [f for f in probe(*both_of(lambda a, b: flushed(a @ b)), [(4, 5, 3)]) if f.operation == "probe subnormal"]
-    assert [(f.tensor, f.verdict) for f in found] == [("dense, product", "warning"), ("dense, bias", "ok")]
+    assert [(f.tensor, f.status) for f in found] == [("dense, product", "warning"), ("dense, bias", "ok")]
     assert 0.0 < found[0].ratio < 1.0
     assert "flushed to zero" in found[0].cause
 
@@ -315,7 +315,7 @@ def test_subnormal_numbers_that_become_something_else_are_wrong() -> None:
         return np.where((product != 0.0) & (np.abs(product) < 1e-37), product + np.float32(1e-30), product)
 
     found = [f for f in probe(*both_of(shifted), [(4, 5, 3)]) if f.operation == "probe subnormal"]
-    assert found[0].verdict == "wrong"
+    assert found[0].status == "wrong"
 
 
 def both_of(matmul: Matmul) -> tuple[Backend, ReferenceKernels]:
@@ -335,7 +335,7 @@ def test_integers_that_wrap_too_early_are_found() -> None:
 
     backend = Short("numpy", np)
     found = philox(backend, ReferenceKernels(backend))
-    assert found["words"].verdict == "wrong"
+    assert found["words"].status == "wrong"
 
 
 @pytest.mark.parametrize("field", ["layer", "seed", "step", "first", "examples", "quads", "rate"])
@@ -351,8 +351,8 @@ def test_a_mask_that_is_drawn_from_something_else_is_found(field: str) -> None:
 
     backend = get_backend("cpu")
     found = philox(backend, Other(backend))
-    assert found["dropout mask"].verdict == "wrong"
-    assert found["words"].verdict == "ok"
+    assert found["dropout mask"].status == "wrong"
+    assert found["words"].status == "ok"
 
 
 # -- shapes -----------------------------------------------------------------------------------------------------------

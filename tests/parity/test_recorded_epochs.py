@@ -320,7 +320,7 @@ def test_a_training_that_diverges_is_not_the_devices_fault() -> None:
     report = checked(optimizer={"name": "sgd", "learning_rate": 3e38})
     assert report.ok
     found = [f for f in report.findings if f.tensor == "epochs"]
-    assert [f.verdict for f in found] == ["warning"]
+    assert [f.status for f in found] == ["warning"]
     assert "diverges" in found[0].cause
 
 

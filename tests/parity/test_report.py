@@ -92,7 +92,7 @@ def test_the_picture_is_written(tmp_path: Path, which: str) -> None:
 
 def test_a_picture_of_a_tensor_that_was_not_kept_is_judged_again(tmp_path: Path) -> None:
     report = good()
-    assert report.worst.tensor not in report.kept
+    assert report.worst.tensor not in report.comparisons
     report.plot(tmp_path / "a.png")
     bare = replace(report, trace=None)
     bare.plot(tmp_path / "b.png")
@@ -128,7 +128,7 @@ def test_two_steps_are_merged_by_the_worse() -> None:
     both = replace(one, steps=[one.steps[0], [replace(x, ratio=0.0) for x in one.steps[0] if x is not f] + [worse]])
     assert [x.tensor for x in both.findings] == [x.tensor for x in one.findings]
     assert next(x for x in both.findings if x.tensor == f.tensor) == worse
-    wrong = replace(worse, verdict="wrong", ratio=3.0)
+    wrong = replace(worse, status="wrong", ratio=3.0)
     late = replace(one, steps=[one.steps[0], [wrong]])
     assert late.first == wrong
     assert not late.ok

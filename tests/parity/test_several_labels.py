@@ -49,7 +49,7 @@ def test_honest_devices_are_found_right(case: Case, dtype: str) -> None:
         settings = {"delta": delta, "one_over_m": one_over_m, "sample_weight": w, "micro_batch": 5, "steps": 2}
         report = checked(case.backend, case.kind, dtype, **settings)
         assert report.ok, report.summary()
-        assert not [f for f in report.findings if f.verdict == "warning"]
+        assert not [f for f in report.findings if f.status == "warning"]
 
 
 def test_a_step_is_written_down_and_judged_again(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from parity.faults import DROPOUT, EARLY, LATE, MICRO, Plan
 from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
-from backprop_gpu.parity.step_replay import judge_step
+from backprop_gpu.parity.step_replay import compare_step
 from backprop_gpu.parity.trace import trace_step
 
 PLANS = {"early": EARLY, "late": LATE, "micro": MICRO, "dropout": DROPOUT}
@@ -54,14 +54,14 @@ def test_a_recorded_step_is_the_same_step_bit_for_bit(device: str, kernels: str,
 @pytest.mark.parametrize(("device", "kernels"), kernel_sets())
 def test_every_tensor_of_the_step_is_judged(device: str, kernels: str) -> None:
     step, batch = step_of(MICRO, device, kernels)
-    found = judge_step(trace_step(step, *batch, micro_batch=7), "fp32")
+    found = compare_step(trace_step(step, *batch, micro_batch=7), "fp32")
     tensors = {f.tensor for f in found.findings}
     wanted = {f"{letter}{l}" for letter in ("A", "dZ", "dW", "db") for l in (1, 2, 3, 4)}
     wanted |= {"1/D", "value", "l2", "dW+penalty", "db applied", "J", "step numbers", "slot 0", "slot 1", "theta"}
     assert wanted <= tensors
     if kernels == "reference":
         assert {f"{letter}{l}" for letter in ("Z", "G") for l in (1, 2, 3, 4)} <= tensors
-    assert all(f.verdict == "ok" for f in found.findings)
+    assert all(f.status == "ok" for f in found.findings)
     assert list(tensors) != []
     order = [f.tensor for f in found.findings]
     assert order.index("A1") < order.index("A4") < order.index("dZ4") < order.index("dW4") < order.index("dZ1")
@@ -82,7 +82,7 @@ def test_a_missing_call_is_a_finding_not_a_crash(operation: str) -> None:
     trace = trace_step(step, *batch)
     last = max(i for i, c in enumerate(trace.calls) if c.name == operation)
     del trace.calls[last]
-    wrong = [f for f in judge_step(trace, "fp32").findings if f.verdict == "wrong"]
+    wrong = [f for f in compare_step(trace, "fp32").findings if f.status == "wrong"]
     assert [f.tensor for f in wrong] == ["calls"]
     assert operation in wrong[0].cause
 
@@ -91,6 +91,6 @@ def test_a_call_too_many_is_a_finding() -> None:
     step, batch = step_of(EARLY, "numpy", "reference")
     trace = trace_step(step, *batch)
     trace.calls.append(next(c for c in trace.calls if c.name == "dense_vjp_params"))
-    wrong = [f for f in judge_step(trace, "fp32").findings if f.verdict == "wrong"]
+    wrong = [f for f in compare_step(trace, "fp32").findings if f.status == "wrong"]
     assert [f.tensor for f in wrong] == ["calls"]
     assert "dense_vjp_params" in wrong[0].cause

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from backprop_gpu.parity.judge import ratios
+from backprop_gpu.parity.comparator import ratios
 from backprop_gpu.parity.oracle import layers
 from backprop_gpu.parity.oracle.bounds import Bounded, Bounds
 from backprop_gpu.parity.oracle.products import Product, Recorded, row_sums

@@ -11,7 +11,7 @@ from support.backends import Case
 from backprop_gpu.maths.activations import get_activation
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
-from backprop_gpu.parity.trace import Recipe
+from backprop_gpu.parity.trace import TraceSpec
 
 
 @dataclass(frozen=True)
@@ -45,23 +45,23 @@ class Plan:
         """A fresh network on the device, with its optimizer."""
         return TrainingStep(self.net(case, dtype), self.optimizer, **self.training)
 
-    def assert_asked(self, recipe: Recipe) -> None:
+    def assert_asked(self, spec: TraceSpec) -> None:
         """A recorded step was judged by what is asked for here: what is not said is at its default."""
         how, named = self.training, self.loss if isinstance(self.loss, dict) else {"name": self.loss}
-        assert recipe.sizes == self.sizes
-        assert [tuple(a) for a in recipe.activations] == [
+        assert spec.sizes == self.sizes
+        assert [tuple(a) for a in spec.activations] == [
             (a.name, dict(a.parameters)) for a in map(get_activation, self.activations)
         ]
-        loss = {"name": recipe.loss} | recipe.loss_parameters
+        loss = {"name": spec.loss} | spec.loss_parameters
         assert {key: tuple(x) if isinstance(x, list) else x for key, x in named.items()}.items() <= loss.items()
-        assert self.optimizer.items() <= ({"name": recipe.optimizer} | recipe.optimizer_parameters).items()
-        assert list(recipe.dropout) == list(self.dropout or (0.0,) * (len(self.sizes) - 2))
-        assert (recipe.seed, recipe.micro_batch) == (self.seed, self.micro_batch)
-        assert recipe.schedule == how.get("schedule", "constant")
-        assert recipe.form == how.get("delta", "fused")
-        assert recipe.one_over_m == how.get("one_over_m", "early")
-        assert (recipe.l1, recipe.l2) == (how.get("l1", 0.0), how.get("l2", 0.0))
-        assert (recipe.reduction, recipe.clip_norm) == (how.get("reduction", "mean"), how.get("clip_norm"))
+        assert self.optimizer.items() <= ({"name": spec.optimizer} | spec.optimizer_parameters).items()
+        assert list(spec.dropout) == list(self.dropout or (0.0,) * (len(self.sizes) - 2))
+        assert (spec.seed, spec.micro_batch) == (self.seed, self.micro_batch)
+        assert spec.schedule == how.get("schedule", "constant")
+        assert spec.form == how.get("delta", "fused")
+        assert spec.one_over_m == how.get("one_over_m", "early")
+        assert (spec.l1, spec.l2) == (how.get("l1", 0.0), how.get("l2", 0.0))
+        assert (spec.reduction, spec.clip_norm) == (how.get("reduction", "mean"), how.get("clip_norm"))
 
     def batch(self, t: int, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Step t's X (n_0, m), Y (n_L, m) or (1, m) labels, and weights (1, m) or None, on the host."""

@@ -16,7 +16,7 @@ from support.standin import StandInBackend
 from backprop_gpu.errors import ConfigError, DeviceError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
-from backprop_gpu.parity.step_replay import judge_step
+from backprop_gpu.parity.step_replay import compare_step
 from backprop_gpu.parity.trace import trace_step
 from backprop_gpu.training.batches import Batches
 from backprop_gpu.training.callbacks import Callback, Epoch
@@ -117,8 +117,8 @@ def test_every_tensor_of_the_halved_step_is_within_its_bound(plan: str) -> None:
     on_device = [None if x is None else case.put(x) for x in (X, Y, w)]
     trace = trace_step(again, *on_device, micro_batch=micro_batch)
     np.testing.assert_array_equal(trace.theta_after, halved)  # the very step that was taken in little memory
-    replace(recipe, micro_batch=micro_batch).assert_asked(trace.recipe)
-    for found in judge_step(trace, "fp32").findings:
+    replace(recipe, micro_batch=micro_batch).assert_asked(trace.spec)
+    for found in compare_step(trace, "fp32").findings:
         assert found.ratio <= 1.0, found
 
 

@@ -65,16 +65,16 @@ class Recorded:
         return Bounded(bounds, self.x[part].astype(np.float64), self.top)
 
 
-class Gate(NamedTuple):
+class ExpectedRms(NamedTuple):
     """What the root mean square of a difference should be, and what it would be had operands been rounded to tf32."""
 
-    expected: float
+    honest: float
     as_tf32: float
 
-    def after(self, got: np.ndarray, product: np.ndarray) -> Gate:
-        """The gate of a function of the product, whose slope is taken as the ratio of their spreads; for tf32 alone."""
+    def after(self, got: np.ndarray, product: np.ndarray) -> ExpectedRms:
+        """The same of a function of the product, whose slope is taken as the ratio of their spreads; for tf32 alone."""
         spread, before = float(np.std(got, dtype=np.float64)), float(np.std(product))
-        return Gate(0.0, self.as_tf32 * (spread / before if before else 0.0))
+        return ExpectedRms(0.0, self.as_tf32 * (spread / before if before else 0.0))
 
 
 class Product:
@@ -140,7 +140,7 @@ class Product:
         r = self.bounds.u if self.bounds.u > self.bounds.u_sum else 0.0
         return Bounded(self.bounds, v, self.top, r=r, e=e, zeros=False).checked()
 
-    def gate(self) -> Gate:
+    def expected_rms(self) -> ExpectedRms:
         """Root mean squares of the difference over all entries, if roundings were independent.
 
         u sqrt(K (v^2/9 + q^2/6) + z^2/3) with q^2 = P^2 Q^2, whose mean needs no product, and z with what is added;
@@ -156,7 +156,7 @@ class Product:
         square += B.u**2 * z2 / 3.0 if B.u > B.u_sum else 0.0
         square += ((2 * self.k + 3) * B.u * B.eta) ** 2
         as_tf32 = 2.0**-11 * math.sqrt(2.0 * q2 / 3.0)
-        return Gate(abs(self.scale) * math.sqrt(square), abs(self.scale) * as_tf32)
+        return ExpectedRms(abs(self.scale) * math.sqrt(square), abs(self.scale) * as_tf32)
 
 
 def row_sums(dZ: Recorded, bounds: Bounds, *, plus: np.ndarray | None = None, scale: float = 1.0) -> Bounded:

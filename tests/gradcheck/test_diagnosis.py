@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backprop_gpu.gradcheck.causes import Batch, cause_of
 from backprop_gpu.gradcheck.checking import GradientReport, TensorCheck
+from backprop_gpu.gradcheck.diagnosis import Batch, diagnose
 
 RNG = np.random.default_rng(5)
 TERMS = [RNG.standard_normal((4, 4)) / 6 for _ in range(6)]
@@ -55,19 +55,19 @@ CASES: dict[str, tuple[np.ndarray, str]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_cause(case: str) -> None:
     got, text = CASES[case]
-    assert text in cause_of(got, WANT, BATCH, THETA, TERMS, penalized=True)
+    assert text in diagnose(got, WANT, BATCH, THETA, TERMS, penalized=True)
 
 
 def test_a_penalty_on_biases_and_the_weights_denominator() -> None:
-    assert "put on biases too" in cause_of(WANT + 0.3 * THETA, WANT, BATCH, THETA, TERMS, penalized=False)
+    assert "put on biases too" in diagnose(WANT + 0.3 * THETA, WANT, BATCH, THETA, TERMS, penalized=False)
     weighted = Batch(m=6, n_out=1, mean=True, weights_sum=7.5)
-    text = cause_of(WANT * 7.5 / 6, WANT, weighted, THETA, TERMS, penalized=False)
+    text = diagnose(WANT * 7.5 / 6, WANT, weighted, THETA, TERMS, penalized=False)
     assert "divided by the number of examples, not by the sum of their weights" in text
 
 
 def test_noise_has_no_cause() -> None:
     got = WANT + 0.3 * RNG.standard_normal(WANT.shape)
-    assert cause_of(got, WANT, BATCH, THETA, TERMS, penalized=True) == ""
+    assert diagnose(got, WANT, BATCH, THETA, TERMS, penalized=True) == ""
 
 
 def test_the_summary_names_layer_tensor_entry_and_cause_of_the_first_fault_of_the_backward_pass() -> None:
@@ -90,4 +90,4 @@ def test_the_summary_names_layer_tensor_entry_and_cause_of_the_first_fault_of_th
 
 def test_errors_larger_than_any_rounding_are_not_called_a_precision() -> None:
     got = WANT * (1.0 + 2.0**-7 * np.sign(RNG.standard_normal(WANT.shape)))
-    assert "precision" not in cause_of(got, WANT, BATCH, THETA, TERMS, penalized=True)
+    assert "precision" not in diagnose(got, WANT, BATCH, THETA, TERMS, penalized=True)

@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from .findings import Finding, Verdict
+from .findings import Finding, Status
 from .oracle.bounds import Bounded
-from .oracle.products import Gate, Product
+from .oracle.products import ExpectedRms, Product
 
 BLOCK = 16_384  # entries: a dozen float64 arrays of them stay in a second-level cache
 
@@ -21,7 +21,7 @@ Reference = Callable[[slice], Bounded]
 
 
 @dataclass(frozen=True)
-class Kept:
+class Comparison:
     """A whole comparison, for the tensors whose pictures or causes are wanted; all three of one shape.
 
     ``product``: what the tensor is the product of, if it is one. ``entering``: the product that a function turns into
@@ -83,7 +83,7 @@ def _odd_ratios(got: np.ndarray, reference: Bounded, error: np.ndarray) -> tuple
     return np.where(same | open_, 0.0, found), int(open_.sum())
 
 
-class Judge:
+class Comparator:
     """Findings by tensor, in the order in which they are first judged, with the tensors that each was computed from.
 
     ``tf32``: the rms of a product's difference, as a part of what operands rounded to tf32 would leave.
@@ -93,7 +93,7 @@ class Judge:
         self.keep = set(keep)
         self.findings: dict[str, Finding] = {}
         self.inputs: dict[str, tuple[str, ...]] = {}
-        self.kept: dict[str, Kept] = {}
+        self.comparisons: dict[str, Comparison] = {}
         self.tf32: dict[str, float] = {}
 
     def compare(
@@ -107,7 +107,7 @@ class Judge:
         inputs: Sequence[str] = (),
         axis: int = 0,
         cuts: Sequence[int] = (),
-        gate: Gate | None = None,
+        expected: ExpectedRms | None = None,
         product: Product | None = None,
         entering: Entering | None = None,
     ) -> Finding:
@@ -116,19 +116,21 @@ class Judge:
         if isinstance(reference, Bounded):
             whole = reference
             if whole.shape != got.shape:
-                return self.add(Finding(operation, tensor, got.shape, k, math.inf, verdict="wrong"), inputs)
+                return self.add(Finding(operation, tensor, got.shape, k, math.inf, status="wrong"), inputs)
             reference = _rows_of(whole, axis)
-        found = _Worst(axis, gate is not None)
+        found = _Worst(axis, expected is not None)
         for rows in blocks(got.shape[axis], got.size // max(got.shape[axis], 1), cuts):
             found.add(rows, got[_part(rows, axis)].astype(np.float64), reference(rows))
-        finding = found.finding(operation, tensor, got.shape, k, gate)
-        if gate is not None and found.alive:
-            part = found.rms / gate.as_tf32 if gate.as_tf32 else math.inf
+        finding = found.finding(operation, tensor, got.shape, k, expected)
+        if expected is not None and found.alive:
+            part = found.rms / expected.as_tf32 if expected.as_tf32 else math.inf
             self.tf32[tensor] = max(self.tf32.get(tensor, 0.0), part if math.isfinite(part) else math.inf)
-        if finding.verdict == "wrong" or tensor in self.keep:
-            better = tensor in self.kept and self.findings[tensor].ratio >= finding.ratio
+        if finding.status == "wrong" or tensor in self.keep:
+            better = tensor in self.comparisons and self.findings[tensor].ratio >= finding.ratio
             if not better:
-                self.kept[tensor] = replace(_whole(got, reference, axis, cuts), product=product, entering=entering)
+                self.comparisons[tensor] = replace(
+                    _whole(got, reference, axis, cuts), product=product, entering=entering
+                )
         return self.add(finding, inputs)
 
     def same(
@@ -137,7 +139,7 @@ class Judge:
         """Judge a tensor that must be ``want`` bit for bit."""
         got, want = np.asarray(got), np.asarray(want)
         if got.shape != want.shape:
-            return self.add(Finding(operation, tensor, got.shape, 1, math.inf, verdict="wrong"), inputs)
+            return self.add(Finding(operation, tensor, got.shape, 1, math.inf, status="wrong"), inputs)
         if np.array_equal(got, want):
             return self.add(Finding(operation, tensor, got.shape, 1, 0.0), inputs)
         differs = ~((got == want) | ((got != got) & (want != want)))
@@ -145,7 +147,7 @@ class Judge:
             return self.add(Finding(operation, tensor, got.shape, 1, 0.0), inputs)
         at = tuple(int(i) for i in np.unravel_index(int(np.argmax(differs)), got.shape))
         g, w = got.astype(np.float64), want.astype(np.float64)
-        self.kept.setdefault(tensor, Kept(g, w, np.zeros_like(w)))
+        self.comparisons.setdefault(tensor, Comparison(g, w, np.zeros_like(w)))
         return self.add(
             Finding(operation, tensor, got.shape, 1, math.inf, None, at, float(g[at]), float(w[at]), "wrong"), inputs
         )
@@ -160,7 +162,7 @@ class Judge:
 
 
 def _rank(finding: Finding) -> tuple[int, float]:
-    return ("ok", "warning", "wrong").index(finding.verdict), finding.ratio
+    return ("ok", "warning", "wrong").index(finding.status), finding.ratio
 
 
 def _part(rows: slice, axis: int) -> Part:
@@ -171,14 +173,14 @@ def _rows_of(whole: Bounded, axis: int) -> Reference:
     return lambda rows: whole[_part(rows, axis)]
 
 
-def _whole(got: np.ndarray, reference: Reference, axis: int, cuts: Sequence[int]) -> Kept:
+def _whole(got: np.ndarray, reference: Reference, axis: int, cuts: Sequence[int]) -> Comparison:
     parts = []
     for rows in blocks(got.shape[axis], got.size // max(got.shape[axis], 1), cuts):
         block = reference(rows)
         bound = np.broadcast_to(np.asarray(block.error() * block.bounds.slack, np.float64), block.shape)
         parts.append((block.v, bound))
     v, bound = (np.concatenate(list(arrays), axis=axis) for arrays in zip(*parts, strict=True))
-    return Kept(got.astype(np.float64), v, bound)
+    return Comparison(got.astype(np.float64), v, bound)
 
 
 class _Worst:
@@ -210,16 +212,18 @@ class _Worst:
         """Root mean square of the difference, of the entries that are not 0."""
         return math.sqrt(self.square_sum / self.alive)
 
-    def finding(self, operation: str, tensor: str, shape: tuple[int, ...], k: int, gate: Gate | None) -> Finding:
+    def finding(
+        self, operation: str, tensor: str, shape: tuple[int, ...], k: int, expected: ExpectedRms | None
+    ) -> Finding:
         ratio, rms = max(self.ratio, 0.0), None
-        verdict: Verdict = "ok" if ratio <= 1.0 else "wrong"
+        status: Status = "ok" if ratio <= 1.0 else "wrong"
         cause = ""
-        if gate is not None and gate.expected and self.alive and math.isfinite(self.square_sum):
-            rms = self.rms / gate.expected
+        if expected is not None and expected.honest and self.alive and math.isfinite(self.square_sum):
+            rms = self.rms / expected.honest
             # Few entries may all be unlucky: six standard deviations of the mean of n squares of a rounding error.
-            if verdict == "ok" and rms > 1.0 + 6.0 / math.sqrt(self.alive):
-                verdict, cause = "warning", f"{rms:.3g} times what independent roundings would give"
-        if verdict == "ok" and self.open:
-            verdict, cause = "warning", f"{self.open} entries have no finite bound"
+            if status == "ok" and rms > 1.0 + 6.0 / math.sqrt(self.alive):
+                status, cause = "warning", f"{rms:.3g} times what independent roundings would give"
+        if status == "ok" and self.open:
+            status, cause = "warning", f"{self.open} entries have no finite bound"
         at = self.at if self.ratio >= 0.0 else None
-        return Finding(operation, tensor, shape, k, ratio, rms, at, self.got, self.want, verdict, cause)
+        return Finding(operation, tensor, shape, k, ratio, rms, at, self.got, self.want, status, cause)

@@ -12,27 +12,24 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..gradcheck.causes import Batch, denominators, repetitions
-from . import hypotheses as h
-from . import hypotheses_derivatives as derivatives
-from . import hypotheses_layers as layers
-from . import hypotheses_updates as updates
-from .findings import Finding
-from .hypotheses import fits, wrong_entries
-from .judge import Kept
-from .trace import StepTrace
+from ...gradcheck.diagnosis import Batch, denominators, repetitions
+from ..comparator import Comparison
+from ..findings import Finding
+from ..trace import StepTrace
+from . import layers, products, updates
+from .evidence import FITS, fits, wrong_entries
 
 
-def classify(finding: Finding, kept: Kept | None, trace: StepTrace) -> str:
+def diagnose(finding: Finding, comparison: Comparison | None, trace: StepTrace) -> str:
     """The likely cause of a wrong finding, or an empty text."""
-    if finding.verdict != "wrong" or kept is None or kept.got.shape != kept.want.shape:
+    if finding.status != "wrong" or comparison is None or comparison.got.shape != comparison.want.shape:
         return finding.cause
     with np.errstate(all="ignore"):
-        return next((cause for test in TESTS if (cause := test(finding, kept, trace))), "")
+        return next((cause for test in TESTS if (cause := test(finding, comparison, trace))), "")
 
 
-def _not_finite(finding: Finding, kept: Kept, trace: StepTrace) -> str:
-    got, want = np.isfinite(kept.got), np.isfinite(kept.want)
+def _not_finite(finding: Finding, comparison: Comparison, trace: StepTrace) -> str:
+    got, want = np.isfinite(comparison.got), np.isfinite(comparison.want)
     hidden, made = int((got & ~want).sum()), int((~got & want).sum())
     if hidden:
         return f"{hidden} entries are finite where their inputs give NaN or infinity: something hides them"
@@ -45,8 +42,8 @@ def _not_finite(finding: Finding, kept: Kept, trace: StepTrace) -> str:
 def _denominators(trace: StepTrace) -> Iterator[tuple[str, float]]:
     """Factors by which a denominator, or a count, may be wrong."""
     m, weights_sum = trace.X.shape[1], None if trace.weights is None else float(trace.weights.sum(dtype=np.float64))
-    yield from denominators(Batch(m, trace.recipe.sizes[-1], trace.recipe.reduction == "mean", weights_sum))
-    parts = [part.stop - part.start for part in trace.recipe.parts(m)]
+    yield from denominators(Batch(m, trace.spec.sizes[-1], trace.spec.reduction == "mean", weights_sum))
+    parts = [part.stop - part.start for part in trace.spec.parts(m)]
     if len(parts) > 1:
         for part in set(parts):
             yield "micro-batches of different sizes are weighted equally", m / (len(parts) * part)
@@ -54,49 +51,49 @@ def _denominators(trace: StepTrace) -> Iterator[tuple[str, float]]:
     yield from repetitions()
 
 
-def _constant(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+def _constant(finding: Finding, comparison: Comparison, trace: StepTrace) -> str:
     """got = c want everywhere."""
-    if kept.bound.max() == 0.0 or not np.all(np.isfinite(kept.want)):
+    if comparison.bound.max() == 0.0 or not np.all(np.isfinite(comparison.want)):
         return ""
-    score = np.abs(kept.want) / np.maximum(kept.bound, 1e-300)
+    score = np.abs(comparison.want) / np.maximum(comparison.bound, 1e-300)
     # The entries that tell the factor most exactly.
     clear = (score >= 0.5 * score.max()) & (score > 64.0)
-    if not clear.any() or np.count_nonzero(score > 4.0) < min(4, kept.want.size):
+    if not clear.any() or np.count_nonzero(score > 4.0) < min(4, comparison.want.size):
         return ""
-    c = float(np.median(kept.got[clear] / kept.want[clear]))
-    if not math.isfinite(c) or not fits(kept, c * kept.want, c):
+    c = float(np.median(comparison.got[clear] / comparison.want[clear]))
+    if not math.isfinite(c) or not fits(comparison, c * comparison.want, c):
         return ""
     if c == 0.0:
         return "all 0: never written, or multiplied with 0"
     if abs(c - 1.0) <= 1e-3:
-        left = np.abs(kept.got - c * kept.want)[clear].mean() / np.abs(kept.got - kept.want)[clear].mean()
-        eps = float(np.finfo(trace.recipe.dtype).eps)
-        return f"a constant relative error of {c - 1.0:.3g}, {abs(c - 1.0) / eps:.3g} ulp" if left < 0.1 else ""
+        off, left = (np.abs(comparison.got - x * comparison.want)[clear].mean() for x in (1.0, c))
+        eps = float(np.finfo(trace.spec.dtype).eps)
+        return f"a constant relative error of {c - 1.0:.3g}, {abs(c - 1.0) / eps:.3g} ulp" if left < 0.1 * off else ""
     if abs(c + 1.0) < 1e-3:
         return f"the sign is turned (got/want {c:.6g})"
-    near = min(1e-3, 4.0 * float(np.max(kept.bound[clear] / np.abs(kept.want[clear]))) + 1e-6)
+    near = min(1e-3, 4.0 * float(np.max(comparison.bound[clear] / np.abs(comparison.want[clear]))) + 1e-6)
     for text, factor in _denominators(trace):
         for sign, more in ((1.0, ""), (-1.0, ", and the sign is turned")):
             if abs(c / (sign * factor) - 1.0) < near:
                 return f"{text}{more} (got/want {c:.6g})"
     # Any single number is some factor of any other.
-    return f"a constant factor (got/want {c:.6g})" if kept.want.size > 1 else ""
+    return f"a constant factor (got/want {c:.6g})" if comparison.want.size > 1 else ""
 
 
-def _movement(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+def _movement(finding: Finding, comparison: Comparison, trace: StepTrace) -> str:
     """What an update added, as a constant times what it should have added."""
     if finding.tensor != "theta":
         return ""
     before = trace.theta.astype(np.float64)
-    cause = _constant(finding, replace(kept, got=kept.got - before, want=kept.want - before), trace)
+    cause = _constant(finding, replace(comparison, got=comparison.got - before, want=comparison.want - before), trace)
     return f"of the step that was taken, {cause}" if cause else ""
 
 
 # -- arrangement ------------------------------------------------------------------------------------------------------
 
 
-def _rearranged(finding: Finding, kept: Kept, trace: StepTrace) -> str:
-    got, want, bound = kept.got, kept.want, kept.bound
+def _rearranged(finding: Finding, comparison: Comparison, trace: StepTrace) -> str:
+    got, want, bound = comparison.got, comparison.want, comparison.bound
     if want.ndim != 2 or want.size < 2:
         return ""
     if want.shape[0] == want.shape[1] > 1 and _near(got, want.T, bound.T):
@@ -105,7 +102,7 @@ def _rearranged(finding: Finding, kept: Kept, trace: StepTrace) -> str:
         for shift in (1, -1):
             if want.shape[axis] > 1 and _near(got, np.roll(want, shift, axis), np.roll(bound, shift, axis)):
                 return f"{what} are rolled by {shift}"
-        wrong = np.flatnonzero(wrong_entries(kept).any(axis=1 - axis))
+        wrong = np.flatnonzero(wrong_entries(comparison).any(axis=1 - axis))
         if len(wrong) == 2:
             order = np.arange(want.shape[axis])
             order[wrong] = order[wrong[::-1]]
@@ -138,35 +135,35 @@ def _permuted(got: np.ndarray, want: np.ndarray, bound: np.ndarray) -> str:
     return ""
 
 
-def _scaled_or_0(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+def _scaled_or_0(finding: Finding, comparison: Comparison, trace: StepTrace) -> str:
     """Some entries 0, all others times one number: dropout where there is none, or with another scale."""
-    gone = (kept.got == 0.0) & (kept.want != 0.0)
-    there = (kept.want != 0.0) & ~gone
-    if not gone.any() or np.count_nonzero(there) < 4 or not np.all(np.isfinite(kept.want)):
+    gone = (comparison.got == 0.0) & (comparison.want != 0.0)
+    there = (comparison.want != 0.0) & ~gone
+    if not gone.any() or np.count_nonzero(there) < 4 or not np.all(np.isfinite(comparison.want)):
         return ""
-    c = float(np.median(kept.got[there] / kept.want[there]))
-    rest = replace(kept, got=np.where(gone, c * kept.want, kept.got))
-    if abs(c - 1.0) < 1e-3 or not fits(rest, c * kept.want, c):
+    c = float(np.median(comparison.got[there] / comparison.want[there]))
+    rest = replace(comparison, got=np.where(gone, c * comparison.want, comparison.got))
+    if abs(c - 1.0) < 1e-3 or not fits(rest, c * comparison.want, c):
         return ""
     share = float(gone.sum() / (gone | there).sum())
     return f"{share:.0%} of the entries are 0 and all others times {c:.6g}: dropout"
 
 
 def _near(got: np.ndarray, want: np.ndarray, bound: np.ndarray) -> bool:
-    return bool(np.all(np.abs(got - want) <= h.FITS * bound))
+    return bool(np.all(np.abs(got - want) <= FITS * bound))
 
 
-def _edge(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+def _edge(finding: Finding, comparison: Comparison, trace: StepTrace) -> str:
     """Wrong rows or columns: the last ones alone, or a single one."""
-    wrong = wrong_entries(kept)
+    wrong = wrong_entries(comparison)
     if wrong.ndim != 2 or wrong.size < 4:
         return ""
     for axis, one, many in ((0, "row", "rows"), (1, "column", "columns")):
         n, found = wrong.shape[axis], np.flatnonzero(wrong.any(axis=1 - axis))
         if n < 3 or not 0 < len(found) <= n // 3 or float(np.take(wrong, found, axis).mean()) < 0.3:
             continue
-        silent = bool((kept.got[wrong] == 0.0).all())
-        relative = np.abs(kept.got - kept.want)[wrong] / np.maximum(np.abs(kept.want[wrong]), 1e-300)
+        silent = bool((comparison.got[wrong] == 0.0).all())
+        relative = np.abs(comparison.got - comparison.want)[wrong] / np.maximum(np.abs(comparison.want[wrong]), 1e-300)
         slightly = float(np.median(relative)) < 0.05
         what = "not computed" if silent else "a number of its own is off" if slightly else "stale, or not written"
         if found[0] == n - len(found):
@@ -181,56 +178,56 @@ def _edge(finding: Finding, kept: Kept, trace: StepTrace) -> str:
 # -- the rest ---------------------------------------------------------------------------------------------------------
 
 
-def _shifted(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+def _shifted(finding: Finding, comparison: Comparison, trace: StepTrace) -> str:
     """The same number added to every entry."""
-    rest = kept.got - kept.want
+    rest = comparison.got - comparison.want
     shift = float(np.median(rest)) if rest.size else 0.0
-    if rest.size < 4 or not wrong_entries(kept).all() or float(np.max(np.abs(rest - shift))) > 1e-3 * abs(shift):
+    if rest.size < 4 or not wrong_entries(comparison).all() or float(np.max(np.abs(rest - shift))) > 1e-3 * abs(shift):
         return ""
     return f"{shift:.3g} is added to every entry"
 
 
-def _small(finding: Finding, kept: Kept, trace: StepTrace) -> str:
+def _small(finding: Finding, comparison: Comparison, trace: StepTrace) -> str:
     """An elementwise operation that is nearly right: the wrong entries, and only they, give the number."""
-    wrong = wrong_entries(kept) & (np.abs(kept.want) > 0.0)
-    relative = np.abs(kept.got - kept.want)[wrong] / np.abs(kept.want)[wrong]
-    if kept.product is not None or relative.size < 2 or not float(np.median(relative)) < 1e-2:
+    wrong = wrong_entries(comparison) & (np.abs(comparison.want) > 0.0)
+    relative = np.abs(comparison.got - comparison.want)[wrong] / np.abs(comparison.want)[wrong]
+    if comparison.product is not None or relative.size < 2 or not float(np.median(relative)) < 1e-2:
         return ""
     typical = float(np.max(relative[relative <= 64.0 * np.median(relative)], initial=0.0))
-    eps, share = float(np.finfo(trace.recipe.dtype).eps), float(wrong_entries(kept).mean())
+    eps, share = float(np.finfo(trace.spec.dtype).eps), float(wrong_entries(comparison).mean())
     if typical < eps / 4.0:
         return ""
     size = f"{typical:.2g} ({typical / eps:.3g} ulp) of itself"
     return f"an approximation: off by up to {size}, {share:.0%} of entries too far"
 
 
-def _how_many(finding: Finding, kept: Kept, trace: StepTrace) -> str:
-    wrong = wrong_entries(kept)
-    if wrong.size == 1 and kept.want.any():
-        return f"it is {float((kept.got / kept.want).reshape(-1)[0]):.7g} times what it should be"
+def _how_many(finding: Finding, comparison: Comparison, trace: StepTrace) -> str:
+    wrong = wrong_entries(comparison)
+    if wrong.size == 1 and comparison.want.any():
+        return f"it is {float((comparison.got / comparison.want).reshape(-1)[0]):.7g} times what it should be"
     return f"{int(wrong.sum())} of {wrong.size} entries are too far off"
 
 
-TESTS: tuple[Callable[[Finding, Kept, StepTrace], str], ...] = (
+TESTS: tuple[Callable[[Finding, Comparison, StepTrace], str], ...] = (
     _not_finite,
     layers.not_0,
-    h.bias,
-    h.entering,
-    h.product_transposed,
-    h.overwritten,
+    products.bias,
+    products.entering,
+    products.product_transposed,
+    products.overwritten,
     layers.other_activation,
     layers.masks,
     layers.output,
     layers.one_loss,
-    derivatives.other_derivative,
+    layers.other_derivative,
     layers.copies,
     _rearranged,
-    h.lost_term,
-    h.part_of_the_examples,
-    derivatives.kink,
+    products.lost_term,
+    products.part_of_the_examples,
+    layers.kink,
     layers.clamped,
     layers.few,
-    h.one_operand,
+    products.one_operand,
     _edge,
     _movement,
     updates.step_numbers,
@@ -241,9 +238,9 @@ TESTS: tuple[Callable[[Finding, Kept, StepTrace], str], ...] = (
     updates.adaptive,
     _constant,
     _scaled_or_0,
-    derivatives.mask,
+    layers.mask_of,
     layers.stored,
-    h.operands,
+    products.operands,
     _shifted,
     _small,
     _how_many,

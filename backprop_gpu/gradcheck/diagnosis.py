@@ -52,7 +52,7 @@ def repetitions() -> Iterator[tuple[str, float]]:
         yield f"divided once too often by {ranks} ranks", 1.0 / ranks
 
 
-def cause_of(
+def diagnose(
     got: np.ndarray, want: np.ndarray, batch: Batch, theta: np.ndarray, terms: Sequence[np.ndarray], penalized: bool
 ) -> str:
     """The likely cause of a gradient ``got`` that should be ``want``, or an empty text.

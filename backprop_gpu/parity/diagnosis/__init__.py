@@ -1,0 +1,1 @@
+"""Fault diagnosis: what a wrong tensor looks like, and the number that gave it away."""
