@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..gradcheck.causes import Batch, cause_of
+from ..gradcheck.diagnosis import Batch, diagnose
 from ..parity.bounded_array import Untraceable, lift
 from ..parity.claims import arithmetic_of
 from ..parity.namespace import BoundedNamespace
@@ -196,7 +196,7 @@ def _of_tensor(c: Comparison, name: str) -> Mistake:
     terms = [gradients(c.given.take(slice(i, i + 1)))[name] / m for i in range(m)] if _has_terms(c) else []
     weights_sum = None if c.given.weights is None else c.given.D
     batch = Batch(m, c.given.net.sizes[-1], True, weights_sum)
-    cause = cause_of(got, want, batch, c.given.net.parameters[name[1:]], terms, bool(c.given.l2) and name[1] == "W")
+    cause = diagnose(got, want, batch, c.given.net.parameters[name[1:]], terms, bool(c.given.l2) and name[1] == "W")
     if cause and "constant factor" not in cause:
         kind = "L2 on biases" if "on biases" in cause else "other"
         return Mistake(
