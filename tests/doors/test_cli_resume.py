@@ -125,7 +125,7 @@ def test_other_settings_are_refused_by_name_and_taken_when_allowed(capsys: pytes
 def test_other_data_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [f"{k % 7},{k % 5},{k % 2}" for k in range(60)]
     Path("t.csv").write_text("\n".join(["a,b,y", *rows]))
-    assert train("t.csv", "--run-dir", "a", "--set", "data.target=y", *SHORT) == 0
+    assert train("t.csv", "--run-dir", "a", "--set", "data.target=y", *SHORT, "--set", "data.options={}") == 0
     Path("t.csv").write_text("\n".join(["a,b,y", *rows[:7], "6,6,1", *rows[8:]]))
     capsys.readouterr()
     assert train("--resume", "a") == 2
