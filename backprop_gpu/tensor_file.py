@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .atomic_file import write_file
+from .atomic_file import replace_file
 from .errors import CheckpointError, shown
 from .safe_files import is_absent, open_regular
 
@@ -32,7 +32,8 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], description: st
 
     metadata = {"format": form, "description": description, "sha256": digest(tensors, description)}
     try:
-        write_file(path, _in_order(save(dict(tensors), metadata)))
+        with replace_file(path) as file:
+            file.writelines(_in_order(save(dict(tensors), metadata)))
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror}") from error
 
@@ -98,10 +99,13 @@ def _check_header(path: Path) -> None:
         raise CheckpointError(f"{path}: its header has {found} entries, more than the {MAX_TENSORS} that are read")
 
 
-def _in_order(blob: bytes) -> bytes:
-    """The file with its metadata sorted: safetensors writes it in any order; equal contents should be equal files."""
+def _in_order(blob: bytes) -> tuple[bytes, memoryview]:
+    """The file's two parts, with its metadata sorted: safetensors writes it in any order, and equal contents should be
+    equal files.
+    """
     n = int.from_bytes(blob[:8], "little")
     header = json.loads(blob[8 : 8 + n])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    return blob[:8] + text.ljust(n) + blob[8 + n :] if len(text) <= n else blob
+    header_part = blob[:8] + text.ljust(n) if len(text) <= n else blob[: 8 + n]
+    return header_part, memoryview(blob)[8 + n :]

@@ -7,9 +7,11 @@ not there at all. One of which a bit has changed is refused, and the checkpoint 
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
+import queue
 import re
 import threading
 import time
@@ -190,7 +192,7 @@ class Checkpoint(Callback):
         self._claimed_here = False
         self._number, self._step, self._time, self._told = 1, 0, 0.0, False
         self._written: int | None = None  # the step of the last one
-        self._writer: threading.Thread | None = None
+        self._writer, self._writing = _Writer(), False
         self._problem: str | None = None
         self._best: State | None = None  # of the best epoch, to be written with the next checkpoint
         self._best_in_writing: State | None = None
@@ -221,7 +223,7 @@ class Checkpoint(Callback):
 
     def on_steps(self, step: int) -> None:
         """Write if it is time to."""
-        if self._writer is not None and not self._writer.is_alive():
+        if self._writing and self._writer.is_idle:
             self.wait()
         enough_steps = self.every > 0 and step // self.every > self._step // self.every
         if enough_steps or time.monotonic() - self._time >= self.every_seconds:
@@ -242,6 +244,7 @@ class Checkpoint(Callback):
         try:
             self.wait()
         finally:
+            self._writer.close()
             self._let_go()
 
     def save(self) -> None:
@@ -270,15 +273,14 @@ class Checkpoint(Callback):
         states = {} if self._best is None else {self.folder / BEST_FILE: self._best}
         states[self.folder / f"{self._number:06d}-step-{self._step}.safetensors"] = state
         self._number, self._best, self._best_in_writing = self._number + 1, None, self._best
-        self._written = step
-        self._writer = threading.Thread(target=self._write, args=(states,), name="checkpoint")
-        self._writer.start()
+        self._written, self._writing = step, True
+        self._writer.start(functools.partial(self._write, states))
 
     def wait(self) -> None:
         """Until the last checkpoint is on the disk, or is known not to be; ``say`` is told then."""
-        if self._writer is not None:
-            self._writer.join()
-            self._writer = None
+        if self._writing:
+            self._writer.wait()
+            self._writing = False
             if self._problem is not None:
                 self._best, self._written = self._best or self._best_in_writing, None
             self._report(self._problem)
@@ -348,6 +350,52 @@ class Checkpoint(Callback):
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+class _Writer:
+    """A thread that does one thing after the other. It is started once: a busy machine takes its time to start one."""
+
+    def __init__(self) -> None:
+        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._idle, self._thread, self._error = threading.Event(), None, None
+
+    _thread: threading.Thread | None
+    _error: BaseException | None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has done what it was given."""
+        return self._idle.is_set()
+
+    def start(self, task: Callable[[], None]) -> None:
+        """Have a task done; the one before must have been waited for."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="checkpoint", daemon=True)
+            self._thread.start()
+        self._idle.clear()
+        self._tasks.put(task)
+
+    def wait(self) -> None:
+        """Until the task is done; raises what it raised."""
+        self._idle.wait()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def close(self) -> None:
+        """End the thread."""
+        if self._thread is not None:
+            self._tasks.put(None)
+            self._thread = None
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                task()
+            except BaseException as error:
+                self._error = error
+            del task  # and the states that it holds
+            self._idle.set()
 
 
 def _lock(file: IO[bytes]) -> None:
