@@ -38,7 +38,8 @@ from .run_folder import (
     write_config,
 )
 from .training.callbacks import Callback, Epoch, JsonLines, to_json
-from .training.checkpoint import BEST_FILE, Checkpoint, checkpoints_in, load_checkpoint
+from .training.checkpoint import Checkpoint
+from .training.checkpoint_file import BEST_FILE, checkpoints_in, load_checkpoint
 from .training.early_stopping import EarlyStopping
 from .training.history import History
 from .training.metrics import default_metrics

@@ -15,7 +15,7 @@ from .config import Config
 from .data.sources import BUILTIN
 from .errors import CheckpointError, ConfigError
 from .training.callbacks import Epoch, write_history
-from .training.checkpoint import FOLDER as CHECKPOINTS
+from .training.checkpoint_file import FOLDER as CHECKPOINTS
 
 MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE = (
     "model.safetensors",

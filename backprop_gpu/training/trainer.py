@@ -19,7 +19,7 @@ from ..network.step import TrainingStep
 from ..network.targets import check_rows, check_targets, check_weights
 from .batches import DATA_ON, place_data
 from .callbacks import Callback, Progress
-from .checkpoint import state_in
+from .checkpoint_file import state_in
 from .early_stopping import COST, Best, EarlyStopping, whole
 from .history import History
 from .keywords import check_settings

@@ -16,7 +16,8 @@ from support.command import command_line, environment, said, settings
 
 from backprop_gpu.cli import main
 from backprop_gpu.run_folder import CHECKPOINTS
-from backprop_gpu.training.checkpoint import Checkpoint, checkpoints_in
+from backprop_gpu.training.checkpoint import Checkpoint
+from backprop_gpu.training.checkpoint_file import checkpoints_in
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
 SHORT = settings(

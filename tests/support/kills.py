@@ -91,7 +91,7 @@ def result(run_dir: Path) -> dict[str, Any]:
     """All that a finished run leaves, but for the clock."""
     from support.fits import tree
 
-    from backprop_gpu.training.checkpoint import load_checkpoint
+    from backprop_gpu.training.checkpoint_file import load_checkpoint
 
     lines = [json.loads(line) for line in (run_dir / "history.jsonl").read_text().splitlines()]
     return {
@@ -109,7 +109,7 @@ def lost(run_dir: Path, log: Path) -> str | None:
     """
     from support.io_faults import calls
 
-    from backprop_gpu.training.checkpoint import load_checkpoint
+    from backprop_gpu.training.checkpoint_file import load_checkpoint
 
     renamed, complete = None, None
     for call, path in calls(log, "/checkpoints") if log.exists() else []:
@@ -212,7 +212,7 @@ class Kills:
 def damaged(whole: bytes, path: Path, bits: int, lengths: Iterable[int]) -> list[str]:
     """Which of so many random flipped bits, and of these lengths, of a checkpoint are read as if nothing were wrong."""
     from backprop_gpu.errors import CheckpointError
-    from backprop_gpu.training.checkpoint import load_checkpoint
+    from backprop_gpu.training.checkpoint_file import load_checkpoint
 
     def cases() -> Iterator[tuple[str, bytes]]:
         for bit in random.Random(0).sample(range(8 * len(whole)), bits):

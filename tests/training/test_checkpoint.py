@@ -19,10 +19,10 @@ from support.kills import damaged
 from backprop_gpu.errors import CheckpointError, ConfigError
 from backprop_gpu.tensor_file import read_tensors, write_tensors
 from backprop_gpu.training.callbacks import Callback, Epoch
-from backprop_gpu.training.checkpoint import (
+from backprop_gpu.training.checkpoint import Checkpoint
+from backprop_gpu.training.checkpoint_file import (
     BEST_FILE,
     FORMAT,
-    Checkpoint,
     checkpoints_in,
     load_checkpoint,
     save_checkpoint,
