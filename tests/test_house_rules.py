@@ -19,7 +19,7 @@ MAY_PRINT = (
     ("cli_parity",),
     ("report", "terminal"),
     ("textbook", "application"),
-    ("estimators", "progress"),
+    ("estimators", "sklearn_rules"),
 )
 
 # Tells joblib's workers, who unpickle what they are sent as they always do, where our methods are.

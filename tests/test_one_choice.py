@@ -18,7 +18,7 @@ from backprop_gpu.backends.select import select
 from backprop_gpu.build import prepare, run
 from backprop_gpu.config import Config, validate
 from backprop_gpu.estimators import MLPClassifier, MLPRegressor
-from backprop_gpu.estimators.fitted_network import runtime_of
+from backprop_gpu.estimators.fitted_network import device_state
 from backprop_gpu.training.callbacks import Callback, Epoch
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -58,7 +58,7 @@ class Seen(Callback):
         self.nets: list[DenseNet] = []
 
     def on_epoch(self, epoch: Epoch) -> None:
-        engine = runtime_of(self.estimator).fitting
+        engine = device_state(self.estimator).fitting
         assert engine is not None
         self.nets.append(engine.net)
 
@@ -120,4 +120,4 @@ def test_what_comes_from_elsewhere_predicts_with_the_same() -> None:
     grown = MLPClassifier([16], dtype="float32")
     for rows in (60, 3, 20):
         grown.partial_fit(X[:rows], Y[:rows], classes=[0, 1])
-        assert ran(runtime_of(grown).engine.net) == ran(grown.network()) == expected  # type: ignore[union-attr]
+        assert ran(device_state(grown).kept.net) == ran(grown.network()) == expected  # type: ignore[union-attr]

@@ -26,7 +26,7 @@ NAMES = ("MLPClassifier", "MLPRegressor")
 METHODS = ("fit", "partial_fit", "_forward_pass_fast")
 
 # Attributes of our estimators that scikit-learn's do not have.
-_OURS = ("_runtime", "_seed", "_fitted_on", "validation_loss_curve_", "validation_metric_curves_")
+_OURS = ("_device_state", "_seed", "_fitted_on", "validation_loss_curve_", "validation_metric_curves_")
 
 _estimators: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # our estimator behind each of scikit-learn's
 _originals: dict[tuple[type, str], Any] = {}  # what a class had of its own under this name, or None
@@ -81,7 +81,7 @@ def _fitting(cls: type[Any], original: Callable[..., Any]) -> Callable[..., Any]
             usage_report.count(cls.__name__, original.__name__, reason=_one_line(error))
             return original(self, X, y, *rest, **named)
         _take(self, ours)
-        usage_report.count(cls.__name__, original.__name__, on=ours._runtime.device)
+        usage_report.count(cls.__name__, original.__name__, on=ours._device_state.device)
         _warn_again(caught, cls, line)
         return self
 
@@ -123,7 +123,7 @@ def _forward(cls: type, original: Callable[..., Any]) -> Callable[..., Any]:
 def _estimator_of(self: Any) -> Any:
     """Our estimator with the parameters and fitted attributes of scikit-learn's: the same object in every call."""
     from .. import estimators
-    from ..estimators.interop import solver_state
+    from ..estimators.conversion import optimizer_state
 
     settings = usage_report.settings()
     parameters = self.get_params(deep=False)
@@ -139,7 +139,7 @@ def _estimator_of(self: Any) -> Any:
     if "_best_coefs" in fitted:
         fitted["_best"] = {"coefs_": fitted.pop("_best_coefs"), "intercepts_": fitted.pop("_best_intercepts")}
     vars(ours).clear()
-    vars(ours).update(own | fitted, _optimizer=solver_state(self))
+    vars(ours).update(own | fitted, _optimizer=optimizer_state(self))
     if ours._optimizer is None:
         del ours._optimizer
     return ours
@@ -147,7 +147,7 @@ def _estimator_of(self: Any) -> Any:
 
 def _take(self: Any, ours: Any) -> None:
     """Copy the fitted attributes of our estimator to scikit-learn's."""
-    from ..estimators.interop import carry_optimizer
+    from ..estimators.conversion import carry_optimizer
 
     parameters = ours.get_params(deep=False)
     left_out = {*_OURS, *parameters, "_optimizer", "_best"}

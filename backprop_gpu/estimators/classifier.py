@@ -15,9 +15,10 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from sklearn.utils.validation import validate_data
 
 from ..maths.losses import Loss
-from .arrays import in_kind, on_host, origin_of
-from .base import FLOATS, MultilayerPerceptron
-from .fitted_network import in_turn, one_fit
+from .base import MultilayerPerceptron
+from .conversion import in_kind, on_host, origin_of
+from .fit import fit
+from .fitted_network import exclusive, one_fit
 from .labels import (
     MultiOutputLabels,
     class_weights,
@@ -30,6 +31,7 @@ from .labels import (
     targets_of,
 )
 from .params import CLASSIFIER_CONSTRAINTS, store
+from .splitting import FLOATS
 
 
 class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
@@ -147,6 +149,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        resume: Any = None,
+        allow_change: bool = False,
     ) -> MLPClassifier:
         """Fit to X (n_samples, n_features) and labels y (n_samples,), or several labels for each row.
 
@@ -158,9 +162,20 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         sample_weight : array-like of shape (n_samples,), optional
         X_val, y_val, sample_weight_val : optional
             A validation set of one's own: followed every epoch, and what ``early_stopping`` looks at.
+        resume : path or dict, optional
+            A checkpoint of a fit with the same parameters and data (:class:`~backprop_gpu.Checkpoint`), or a folder of
+            them; or what :meth:`state_dict` gave. The fit goes on from there, and ends as if it had not been
+            interrupted, bit for bit. Not for ``solver="lbfgs"``.
+        allow_change : bool, default False
+            Take a state of other parameters, such as a larger ``max_iter``, or of other rows.
         """
         with one_fit(self):
-            self._fit(X, y, sample_weight, held_out=(X_val, y_val, sample_weight_val))
+            fit(
+                *(self, X, y, sample_weight),
+                held_out=(X_val, y_val, sample_weight_val),
+                resume=resume,
+                allow_change=allow_change,
+            )
         return self
 
     @available_if(lambda est: est._check_solver())
@@ -184,7 +199,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             elif _check_partial_fit_first_call(self, classes):
                 multilabel = type_of_target(y).startswith("multilabel")
                 self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
-            self._fit(X, y, sample_weight, incremental=True)
+            fit(self, X, y, sample_weight, incremental=True)
         return self
 
     # -- targets -----------------------------------------------------------------------------------------------------
@@ -258,13 +273,13 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     # -- prediction --------------------------------------------------------------------------------------------------
 
-    @in_turn
+    @exclusive
     def predict(self, X: Any) -> Any:
         """Labels (n_samples,) or (n_samples, n_labels), in the namespace of X."""
         AL = self._outputs(X, "predict")
         return in_kind(labels_from(self._label_binarizer, AL), origin_of(X))
 
-    @in_turn
+    @exclusive
     def predict_proba(self, X: Any) -> Any:
         """Probabilities (n_samples, n_classes), columns in the order of ``classes_``, in the namespace of X.
 
@@ -272,7 +287,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         """
         return self._probabilities(X, "predict_proba", lambda p: p)
 
-    @in_turn
+    @exclusive
     def predict_log_proba(self, X: Any) -> Any:
         """The logarithm of :meth:`predict_proba`."""
         return self._probabilities(X, "predict_log_proba", lambda p: np.log(p, out=p))
@@ -283,7 +298,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             return [in_kind(then(p.copy()), origin) for p in self._label_binarizer.split(AL)]
         return in_kind(then(np.hstack([1 - AL, AL]) if self.n_outputs_ == 1 else AL), origin)
 
-    @in_turn
+    @exclusive
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of rows whose label, or all of whose labels, are right."""
         if not isinstance(vars(self).get("_label_binarizer"), MultiOutputLabels):

@@ -1,198 +1,361 @@
-"""The fit loop of the stochastic solvers: scikit-learn's epochs, stopping and learning rates around recorded passes.
+"""One call of ``fit`` or ``partial_fit``, from top to bottom: rows, weights, validation set, epochs, attributes.
 
-One loop for one network and for several that advance together; what is of a network alone is in its fit.
+The epochs are those of ``training.loop``; what is scikit-learn's about them is in ``sklearn_rules``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import time
+import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
 
-from ..errors import NonFiniteError
+from ..errors import BackpropError, ConfigError, NonFiniteError
+from ..maths.losses import Loss
+from ..network.dense_net import DenseNet
+from ..network.state import State, plain, take
 from ..training.batches import Batches
-from ..training.callbacks import Callback, Epoch, StartedCallbacks
-from ..training.validation import Judgement, Validation
-from .fitted_network import Engine, SolverState
-from .progress import say
-from .sklearn_callbacks import Listeners, tell
+from ..training.checkpoint import state_in
+from ..training.epoch import JointEpoch
+from ..training.loop import FitState, run_epochs
+from ..training.micro_batch import SettingNames
+from ..training.validation import Evaluation, Evaluator, ValidationSet
+from .conversion import dense, on_host
+from .fitted_network import (
+    RAW_WEIGHTS,
+    FittedNetwork,
+    OptimizerState,
+    Plan,
+    build_net,
+    device_state,
+    fitted_of,
+    plan_for,
+)
+from .lbfgs import fit_lbfgs
+from .params import SKLEARN_START, hidden_sizes, invalid, is_logistic, per_layer
+from .sklearn_rules import (
+    SklearnCallbacks,
+    SklearnRule,
+    initial_parameters,
+    load_random_state,
+    random_state_dict,
+)
+from .splitting import Rows, batches_over, checked_rows, divided, given_validation_set
 
-SMALLEST_RATE = 1e-6  # "adaptive" does not divide a rate any further
+NAMES = SettingNames("batch_size", "hidden_layer_sizes", "")
+FREE = ("verbose", "warm_start", "callbacks", "device", "kernels", "random_state")  # what a state may differ in
 
 
-class StochasticFit:
-    """One call of ``fit`` or ``partial_fit`` of an estimator.
+# -- from top to bottom ----------------------------------------------------------------------------------------------
 
-    Parameters
-    ----------
-    estimator : MLPClassifier or MLPRegressor
-        Its parameters are read, its fitted attributes written.
-    engine : Engine
-        Holds the start; trained in place.
-    state : SolverState
-        Of the optimizer, which it leaves behind again.
-    validation : Validation or None
-    incremental : bool
-        ``partial_fit``: one epoch, no complaint.
-    title : str
-        What ``verbose`` puts before a line.
-    watched : str
-        What ``verbose`` says has not improved: that of which ``_no_improvement_count`` counts epochs.
+
+def fit(
+    e: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    *,
+    incremental: bool = False,
+    held_out: tuple[Any, Any, Any] = (None, None, None),
+    resume: Any = None,
+    allow_change: bool = False,
+) -> None:
+    """Fit an estimator, whose fitted attributes are written; ``incremental``: the one epoch of ``partial_fit``.
+
+    ``held_out``: X, y and weights of a validation set. ``resume``, ``allow_change``: see ``MLPClassifier.fit``.
     """
-
-    def __init__(
-        self,
-        estimator: Any,
-        engine: Engine,
-        state: SolverState,
-        validation: Validation | None,
-        listeners: Listeners,
-        *,
-        incremental: bool,
-        title: str = "",
-        watched: str = "",
-    ) -> None:
-        self.e, self.engine, self.state, self.validation = estimator, engine, state, validation
-        self.listeners, self.incremental, self.title = listeners, incremental, title
-        loss_or_score = "Validation score" if estimator.early_stopping else "Training loss"
-        self.watched = watched or f"{loss_or_score} did not improve more than tol={estimator.tol:f}"
-        self.best: dict[str, np.ndarray] | None = None
-        self._judgement: Judgement | None = None
-
-    def begin(self, batches: Batches) -> None:
-        """Get ready for passes over the rows of ``batches``."""
-        e, step = self.e, self.engine.step
-        self.state.to(self.engine)
-        batches.sampler.restart(e._random_state)  # type: ignore[union-attr]
-        self._n = sum(batches.sizes)
-        self._shares = np.array(batches.sizes, np.float64) / (self._n * self.engine.report_divisor)
-        step.total_steps = step.t + e.max_iter * len(batches.sizes)
-        self._start = time.perf_counter()
-        e.n_iter_ = 0
-
-    def end_epoch(self, costs: np.ndarray, judged: dict[str, float], callbacks: Sequence[Callback]) -> bool:
-        """Take in the J of each batch and what ``judge`` says, tell whoever listens; True if it was the last epoch."""
-        e, step = self.e, self.engine.step
-        e.loss_ = float(np.dot(costs, self._shares))
-        e.n_iter_ += 1
-        e.t_ += self._n
-        e.loss_curve_.append(e.loss_)
-        if e.verbose:
-            self._say(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
-        self._take(judged)
-        seconds = time.perf_counter() - self._start
-        tell(e, callbacks, Epoch(e.n_iter_, step.t, e.loss_, step.learning_rate, judged, seconds))
-        if self._ends() or self.listeners.end() or self.incremental:
-            return True
-        if e.n_iter_ == e.max_iter:
-            warnings.warn(
-                f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the optimization "
-                "hasn't converged yet.",
-                ConvergenceWarning,
-                stacklevel=5,  # the caller of advance's caller's caller: fit
-            )
-            return True
-        return False
-
-    def diverged(self, error: NonFiniteError) -> None:
-        """An epoch that came to nothing, with ``early_stopping``: warn, since the best weights are kept."""
-        e = self.e
-        e.loss_, e.n_iter_ = math.nan, e.n_iter_ + 1
-        e.loss_curve_.append(e.loss_)
-        e.validation_scores_.append(math.nan)
-        text = f"Training diverged in epoch {e.n_iter_} ({error}): the best weights are kept. Lower learning_rate_init."
-        warnings.warn(text, ConvergenceWarning, stacklevel=5)
-
-    def _say(self, text: str) -> None:
-        say(self.e.verbose, self.title + text)
-
-    def judge(self) -> dict[str, float]:
-        """``cost`` and the metrics of the held-out rows; nothing without any."""
-        if self.validation is None:
-            return {}
-        self._judgement = self._judgement or Judgement([self.validation])
-        with self.engine.step.averaged():
-            return self._judgement.run()[0]
-
-    def _take(self, judged: dict[str, float]) -> None:
-        """Count the epochs without progress: of the validation score with ``early_stopping``, else of the loss."""
-        e = self.e
-        if self.validation is not None:
-            e.validation_loss_curve_.append(judged["cost"])
-            for name in e.validation_metrics:
-                e.validation_metric_curves_.setdefault(name, []).append(judged[name])
-        if not e.early_stopping:
-            e.best_loss_ = math.inf if e.best_loss_ is None else e.best_loss_  # an earlier fit may have stopped early
-            e._no_improvement_count = e._no_improvement_count + 1 if e.loss_ > e.best_loss_ - e.tol else 0
-            e.best_loss_ = e.loss_ if e.loss_ < e.best_loss_ else e.best_loss_
-            return
-        assert self.validation is not None
-        score = judged[self.validation.score]
-        if e.validation_scores_ is None:  # an earlier fit did not
-            e.validation_scores_, e.best_validation_score_ = [], -math.inf
-        e.validation_scores_.append(score)
-        self._say(f"Validation score: {score:f}")
-        e._no_improvement_count = e._no_improvement_count + 1 if score < e.best_validation_score_ + e.tol else 0
-        if score > e.best_validation_score_:
-            e.best_validation_score_ = score
-            with self.engine.step.averaged():
-                self.best = self.engine.net.parameters()
-
-    def _ends(self) -> bool:
-        """The end of an epoch: rates that change with it, and whether there has been no progress for too long."""
-        e, state = self.e, self.state
-        if e.solver == "sgd" and e.learning_rate == "invscaling":
-            self._set_rate(float(e.learning_rate_init) / (e.t_ + 1) ** e.power_t)
-        if not e._no_improvement_count > e.n_iter_no_change:
-            return False
-        text = f"{self.watched} for {e.n_iter_no_change:d} consecutive epochs."
-        if e.solver != "sgd" or e.learning_rate != "adaptive":
-            self._say(f"{text} Stopping.")
-            return True
-        if state.learning_rate <= SMALLEST_RATE:
-            self._say(f"{text} Learning rate too small. Stopping.")
-            return True
-        self._set_rate(state.learning_rate / 5.0)
-        self._say(f"{text} Setting learning rate to {state.learning_rate:f}")
-        e._no_improvement_count = 0
-        return False
-
-    def _set_rate(self, rate: float) -> None:
-        self.state.learning_rate = rate
-        self.engine.set_rate(rate)
+    resume = state_in(resume) if isinstance(resume, str | os.PathLike) else resume
+    first = not hasattr(e, "coefs_") or (not e.warm_start and not incremental)
+    rows, by_class = checked_rows(e, X, y, sample_weight, first, incremental)
+    loss, n_outputs = e._loss_of(rows.Y)
+    sizes = (rows.X.shape[1], *hidden_sizes(e), n_outputs)
+    if not first and e.preset is None:
+        check_sizes(e, sizes)
+    e.n_outputs_, e._random_state = n_outputs, check_random_state(e.random_state)
+    if e.preset is not None:
+        validation = given_validation_set(e, by_class, *held_out)
+        with diverging("lower learning_rate_init, or set clip_norm"):
+            e._fit_preset(rows, loss, validation, resume, allow_change)
+        return
+    vars(e).pop("members_", None)
+    if first:
+        initialize(e, sizes, loss, str(rows.X.dtype))
+    callbacks = SklearnCallbacks(e, X, on_host(y), on_host(sample_weight), e.max_iter)
+    if e.solver == "lbfgs":
+        network = network_for_lbfgs(e, sizes, loss, len(rows.Y), held_out, resume)
+        with diverging("scale the features and the target"), training(e, network):
+            fit_lbfgs(e, network, dense(rows.X), rows.Y, rows.weights, callbacks)
+    else:
+        drawn_from = random_state_of(e, resume)
+        rows, validation = divided(e, rows, given_validation_set(e, by_class, *held_out), incremental)
+        network = network_of(e, plan_for(e, sizes, loss, str(e.coefs_[0].dtype), len(rows.Y)), incremental)
+        with diverging("lower learning_rate_init, or set clip_norm"), training(e, network, incremental):
+            batches, captured = batches_of(e, network, rows, incremental)
+            rule = SklearnRule(e, network, e._optimizer, callbacks, incremental=incremental)
+            state = fit_state(e, batches, rule, validation)
+            evaluate = Evaluator({state: evaluation_of(e, network, validation)}) if validation else None
+            with under_way(e, [state], lambda: drawn_from | {"fit": state.state_dict()}):
+                if resume is not None:
+                    state.load_state_dict(take(resume, "state.fit", dict), allow_change)
+                captured = run_epochs([state], evaluate, captured)
+                network.captured = captured if incremental else None
+            warn_of_notes([state])
+            warn_of_the_end(e, state)
+    callbacks.end()
+    if not incremental:  # which holds the rows; predictions need the network alone
+        device_state(e).kept = None
 
 
-Played = tuple[np.ndarray, dict[str, float]]
-Play = Callable[[Sequence[StochasticFit], int], Sequence[Played]]
-"""Trains an epoch (from 0) of each fit; J of each batch and what ``judge`` says then, for each."""
+# -- initial weights and attributes ----------------------------------------------------------------------------------
 
 
-def advance(fits: Sequence[StochasticFit], play: Play) -> bool:
-    """Epochs of fits that have begun, until each has ended; Ctrl-C ends all of them, with what they have: False."""
-    interrupted = False
+def initialize(e: Any, sizes: tuple[int, ...], loss: Loss, dtype: str) -> None:
+    """Fitted attributes of a first fit, and initial weights in scikit-learn's order of draws."""
+    e.n_iter_, e.t_, e.n_layers_ = 0, 0, len(sizes)
+    e.out_activation_ = {"sigmoid": "logistic", "exponential": "exp"}.get(loss.link_name, loss.link_name)
+    n_hidden = len(sizes) - 2
     try:
-        with contextlib.ExitStack() as stack:
-            callbacks = {
-                id(fit): stack.enter_context(StartedCallbacks(list(fit.e.callbacks), fit.e.max_iter)) for fit in fits
-            }
-            epoch, going = 0, list(fits)
-            while going:
-                for fit in going:
-                    fit.listeners.begin()
-                begun, going = going, []
-                for fit, (costs, judged) in zip(begun, play(begun, epoch), strict=True):
-                    if not fit.end_epoch(costs, judged, callbacks[id(fit)]):
-                        going.append(fit)
-                epoch += 1
+        hidden = [is_logistic(a) for a in per_layer(e.activation, n_hidden)]
+    except BackpropError as error:
+        raise invalid(e, "activation", error) from error
+    output = hidden[-1] if hidden else e.activation == "logistic"
+    e.coefs_, e.intercepts_ = initial_parameters(e._random_state, sizes, [*hidden, output], dtype)
+    vars(e).pop("norms_", None)
+    if e.initializer != SKLEARN_START or np.any(e.batch_norm):
+        named = e.initializer != SKLEARN_START
+        plan, seed = plan_for(e, sizes, loss, dtype, 1), draw_seed(e) if named else 0
+        start = fitted_of(build_net(plan, seed, e.initializer if named else "zeros").parameters())
+        vars(e).update(start if named else {"norms_": start["norms_"]})
+    e._seed = draw_seed(e) if np.any(e.dropout) else 0
+    record = blank_record(e)
+    for name in record:  # of an earlier fit
+        vars(e).pop(name, None)
+    if e.solver != "lbfgs":
+        vars(e).update(record)
+
+
+def blank_record(e: Any) -> dict[str, Any]:
+    """The attributes that a stochastic solver writes epoch by epoch, as they are before the first."""
+    stopping = bool(e.early_stopping)
+    return {
+        "loss_curve_": [],
+        "_no_improvement_count": 0,
+        "validation_scores_": [] if stopping else None,
+        "best_validation_score_": -math.inf if stopping else None,
+        "best_loss_": None if stopping else math.inf,
+        "_best": e._held(),
+        "validation_loss_curve_": [],
+        "validation_metric_curves_": {name: [] for name in e.validation_metrics},
+    }
+
+
+def check_sizes(e: Any, sizes: tuple[int, ...]) -> None:
+    """That fitted weights are those of a network of these sizes."""
+    fitted = tuple(c.shape[1] for c in e.coefs_)
+    if fitted[:-1] != sizes[1:-1]:
+        reason = f"weights of {fitted[:-1]} were fitted, which warm_start and partial_fit continue; got {sizes[1:-1]}"
+        raise invalid(e, "hidden_layer_sizes", reason)
+    if fitted[-1] != sizes[-1]:
+        raise ValueError(f"y must have {fitted[-1]} outputs, as in the fit that is continued; got {sizes[-1]}.")
+
+
+def draw_seed(e: Any) -> int:
+    """A seed of dropout's masks or of a named initializer."""
+    return int(e._random_state.randint(0, 2**31 - 1))
+
+
+def random_state_of(e: Any, resume: Any = None) -> State:
+    """Where the generator stands before rows are drawn, for states of the fit; ``resume``: put it where it stood."""
+    if resume is not None:
+        if e.random_state is None:
+            e._random_state = np.random.RandomState()  # and not NumPy's own
+        load_random_state(e._random_state, take(resume, "state.random_state", dict))
+        e._seed = take(resume, "state.seed", int)
+    return {"random_state": random_state_dict(e._random_state), "seed": vars(e).get("_seed", 0)} if e.callbacks else {}
+
+
+# -- the network and its fit -----------------------------------------------------------------------------------------
+
+
+def network_of(e: Any, plan: Plan, incremental: bool = False, share_with: DenseNet | None = None) -> FittedNetwork:
+    """The network that is trained, and ``_optimizer`` as it begins: where ``partial_fit`` left it, or anew."""
+    optimizer: OptimizerState | None = vars(e).get("_optimizer") if incremental else None
+    if optimizer is None or not optimizer.suits(plan.optimizer):
+        optimizer = OptimizerState(plan.optimizer.learning_rate)
+    e._optimizer = optimizer
+    for name, value in blank_record(e).items():  # none after lbfgs, or where weights came from elsewhere
+        vars(e).setdefault(name, value)
+    return device_state(e).network_to_fit(e, plan, vars(e).get("_seed", 0), share_with)
+
+
+def network_for_lbfgs(
+    e: Any, sizes: tuple[int, ...], loss: Loss, n: int, held_out: tuple[Any, Any, Any], resume: Any
+) -> FittedNetwork:
+    """In float64, as scikit-learn's, unless ``dtype`` says otherwise."""
+    if held_out[0] is not None:
+        raise ValueError("solver='lbfgs' follows no validation set; leave X_val and y_val out.")
+    if resume is not None:
+        raise ValueError(
+            "solver='lbfgs' cannot be resumed, SciPy keeps its state; leave resume out, or use warm_start."
+        )
+    plan = plan_for(e, sizes, loss, e.dtype or "float64", n)
+    for name in ("dropout", "batch_norm"):
+        if any(getattr(plan, name)):
+            raise invalid(e, name, f"solver='lbfgs' needs a loss that stays the same; leave {name} out")
+    return device_state(e).network_to_fit(e, plan, 0)
+
+
+def load_weights(e: Any, network: FittedNetwork) -> None:
+    """Give the network the estimator's weights."""
+    network.load((e.coefs_, e.intercepts_), vars(e).get("norms_", {}))
+
+
+@contextlib.contextmanager
+def training(e: Any, network: FittedNetwork, incremental: bool = False) -> Iterator[None]:
+    """Within it the network begins with the estimator's weights; in the end the estimator gets those of the network,
+    or with ``early_stopping`` those of the best epoch.
+    """
+    device, stochastic = device_state(e), e.solver != "lbfgs"
+    raw = e._optimizer.vectors.pop(RAW_WEIGHTS, None) if incremental else None
+    if raw is None:
+        load_weights(e, network)
+    else:
+        network.net.set_parameters(raw)
+    device.fitting = network
+    try:
+        yield
+    finally:
+        if incremental and network.step.optimizer.average:
+            e._optimizer.vectors[RAW_WEIGHTS] = network.net.parameters()
+        with network.step.averaged():
+            vars(e).update(network.fitted())
+        device.fitting = None
+        if stochastic and e.early_stopping:
+            vars(e).update(e._best)
+
+
+def batches_of(e: Any, network: FittedNetwork, rows: Rows, incremental: bool) -> tuple[Batches, JointEpoch | None]:
+    """Batches of the rows, and the epoch that an earlier ``partial_fit`` captured for rows of the same shapes."""
+    key = (rows.X.shape, issparse(rows.X), rows.Y.shape, rows.weights is None, e.shuffle)
+    if not (incremental and network.key == key):
+        network.forget(key)
+        how = {"batch_size": network.plan.batch_size, "shuffle": e.shuffle}
+        return batches_over(network.net, rows, **how, copy=incremental), None
+    assert network.captured is not None, "it has a key"
+    batches = network.captured.programs[0].batches
+    X = rows.X.toarray() if issparse(rows.X) and batches.on == "device" else rows.X
+    batches.refill(X, rows.Y, rows.weights)
+    assert batches.sampler is not None, "batches_over gave it"
+    batches.sampler.set_weights(rows.weights)
+    return batches, network.captured
+
+
+def fit_state(
+    e: Any, batches: Batches, rule: SklearnRule, validation: ValidationSet | None, owner: Any = None
+) -> FitState:
+    """A fit that has not begun: rows as they come, the optimizer where it stands. Callbacks are those of ``owner``."""
+    owner, settings = owner or e, {k: plain(v) for k, v in e.get_params(deep=False).items() if k not in FREE}
+    rule.optimizer.load_into(rule.network)
+    assert batches.sampler is not None, "batches_over gave it"
+    batches.sampler.restart(e._random_state)
+    e.n_iter_ = 0
+    return FitState(
+        *(rule.network.step, batches, rule),
+        epochs=e.max_iter,
+        settings=settings | {"partial_fit": rule.incremental},
+        validation=None if validation is None else (validation.X, validation.Y),
+        callbacks=owner.callbacks,
+        names=NAMES,
+        between_steps=device_state(owner).pause,
+        checks_outputs=not rule.incremental,
+    )
+
+
+def evaluation_of(e: Any, network: FittedNetwork, validation: ValidationSet) -> Evaluation:
+    """The validation set on the device, with the metrics of the estimator."""
+    one_class = is_classifier(e) and len(e.classes_) == 1 and e.n_outputs_ == 1
+    try:
+        return Evaluation(network.net, validation, tuple(e.validation_metrics), one_class)
+    except ConfigError as error:
+        raise invalid(e, "validation_metrics", error) from error
+
+
+# -- how it ends -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def under_way(owner: Any, fits: Sequence[FitState], take_state: Callable[[], State]) -> Iterator[None]:
+    """Within it fits are under way, of which ``take_state`` gives the state; Ctrl-C ends them with what they have.
+
+    Where one diverges, weights that are of no use become those of before; with ``early_stopping`` that is a warning,
+    since the best weights are kept.
+    """
+    device = device_state(owner)
+    device.current, device.take_state = fits[0], take_state
+    for callback in owner.callbacks:
+        callback.trainer = device
+    try:
+        yield
     except KeyboardInterrupt:
-        interrupted = True
+        for fit in fits:
+            fit.history.stopped = "interrupted"
         warnings.warn("Training interrupted by user.", stacklevel=4)
+    except NonFiniteError as error:
+        for fit in fits:
+            rule: Any = fit.rule
+            if not fit.outputs_are_finite():
+                rule.network.load(
+                    (rule.estimator.coefs_, rule.estimator.intercepts_), vars(rule.estimator).get("norms_", {})
+                )
+        if not owner.early_stopping:
+            raise
+        rule.diverged(error)
+        return
+    finally:
+        device.current = device.take_state = None
+        for callback in owner.callbacks:
+            callback.trainer = None
+        for fit in fits:
+            rule = fit.rule
+            if rule.parameters is not None:
+                rule.estimator._best = fitted_of(rule.parameters)
     for fit in fits:
-        fit.state.take(fit.engine)
-    return not interrupted
+        rule = fit.rule
+        rule.optimizer.read_from(rule.network)
+
+
+def warn_of_notes(fits: Sequence[FitState]) -> None:
+    """Warn of what a user should know, such as that memory ran out."""
+    for note in dict.fromkeys(note for fit in fits for note in fit.history.notes):
+        warnings.warn(note, stacklevel=3)
+
+
+def warn_of_the_end(e: Any, state: FitState) -> None:
+    """Warn if the epochs ran out."""
+    if not state.rule.stopped and state.history.stopped == "epochs":
+        warnings.warn(
+            f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the optimization "
+            "hasn't converged yet.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+
+
+@contextlib.contextmanager
+def diverging(fix: str) -> Iterator[None]:
+    """Where a fit may diverge: scikit-learn's words for it, and what would help."""
+    try:
+        yield
+    except NonFiniteError as error:
+        raise NonFiniteError(
+            "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+            f"preprocessed. ({error}; {fix})"
+        ) from None

@@ -1,4 +1,4 @@
-"""The network and the step behind an estimator: made from its parameters, never pickled."""
+"""The network behind an estimator and the step that trains it: made from its parameters, never pickled."""
 
 from __future__ import annotations
 
@@ -10,34 +10,35 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from scipy.sparse import issparse
 
 from ..backends.base import Backend
 from ..backends.locks import Turns
 from ..devices import parse
-from ..errors import ConfigError, NonFiniteError
+from ..errors import ConfigError
 from ..maths.activations import Activation
+from ..maths.ledger import Denominator
 from ..maths.losses import Loss
 from ..maths.optimizers import Optimizer
 from ..maths.schedules import Schedule
 from ..network.dense_net import DenseNet
+from ..network.state import State
 from ..network.step import TrainingStep
-from ..training.epoch import CapturedEpoch
-from .initialization import Parameters
+from ..training.epoch import JointEpoch
+from ..training.loop import FitState
 from .params import activations_of, batch_norm_of, dropout_of, invalid, optimizer_of, read, schedule_of
-from .sampler import batches_over
-from .scaled import ScaledStep
+
+Parameters = tuple[list[np.ndarray], list[np.ndarray]]
 
 SLOW_DOUBLE = 4  # from here on a device's float64 is worth a word
-LIVE = "live"
+RAW_WEIGHTS = "live"  # what files call the weights themselves, where the estimator has their average
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What an engine is made from; equal plans make equal engines.
+    """What a network and its step are made from; equal plans make equal ones.
 
     ``report_mean``: True for scikit-learn's gradient of several outputs, False for a loss summed over outputs, None for
-    the loss as it is (see ``scaled``).
+    the loss as it is (see :class:`ScaledStep`).
     """
 
     sizes: tuple[int, ...]
@@ -87,10 +88,10 @@ def batch_rows(estimator: Any, n_samples: int) -> int:
     return min(200 if estimator.batch_size == "auto" else int(estimator.batch_size), n_samples)
 
 
-def build_net(plan: Plan, seed: int, initializer: str = "zeros", beside: DenseNet | None = None) -> DenseNet:
+def build_net(plan: Plan, seed: int, initializer: str = "zeros", share_with: DenseNet | None = None) -> DenseNet:
     """The plan's network on its device; ``seed`` is that of dropout's masks and of named initializers.
 
-    ``beside``: a network of the same plan, to share its device and its kernel set.
+    ``share_with``: a network of the same plan, to share its device and its kernel set.
     """
     net = DenseNet(
         plan.sizes,
@@ -103,7 +104,7 @@ def build_net(plan: Plan, seed: int, initializer: str = "zeros", beside: DenseNe
         device=plan.device,
         seed=seed,
         kernels=plan.kernels,
-        beside=beside,
+        beside=share_with,
     )
     _hint(net.backend, plan.dtype)
     return net
@@ -125,8 +126,47 @@ def _hint(backend: Backend, dtype: str) -> None:
         )
 
 
-class Engine:
-    """A network with its step, and the programs that were recorded for the last rows."""
+class ScaledStep(TrainingStep):
+    """A step whose loss is summed over outputs: J = K mean L + penalty with K outputs.
+
+    The cost of our losses averages outputs. scikit-learn's Poisson loss sums them; its squared error reports the
+    average and follows the gradient of the sum (scikit-learn#8349), which is not the derivative of what it reports:
+    with ``report_mean`` the cost that is left is K (mean L + penalty).
+
+    ``report_divisor`` is what the cost has to be divided by: 1, or K with ``report_mean``. The gradient is that of the
+    first form in both.
+    """
+
+    def __init__(self, net: DenseNet, optimizer: Any, *, report_mean: bool, **settings: Any) -> None:
+        self.outputs, self.report_mean = net.sizes[-1], report_mean
+        super().__init__(net, optimizer, **settings)
+        self.report_divisor = self.outputs if report_mean else 1
+        with net.backend.activate():
+            self._no_gradient = net.backend.zeros((net.params.n_weights if report_mean else 1,), net.dtype)
+
+    def numbers(self, k: int, D: Denominator) -> list[float]:
+        """Those of a step, with K/D in place of 1/D, and the strength of the penalty that is only reported."""
+        inverse, l1, l2, *scalars = super().numbers(k, D)
+        return [self.outputs * inverse, l1, l2, *scalars, (self.outputs - 1) * l2]
+
+    def penalty(self) -> None:
+        """Adds the penalty, then adds (K-1) times its value to the reported cost only."""
+        super().penalty()
+        if self.report_mean and self.l2:
+            p, n = self.net.params, self.net.params.n_weights
+            with self.net.backend.activate():
+                self.net.kernels.penalty(p.theta[:n], self._no_gradient, l1=None, l2=self._hyper[-1:], value=self.value)
+
+
+class FittedNetwork:
+    """A network with its step, and the epoch that was captured for the last rows of ``partial_fit``.
+
+    Attributes
+    ----------
+    captured : JointEpoch or None
+    key : tuple
+        Other rows of an equal key can be trained on by it.
+    """
 
     def __init__(self, plan: Plan, net: DenseNet) -> None:
         self.plan, self.net = plan, net
@@ -136,33 +176,19 @@ class Engine:
             self.step = TrainingStep(self.net, plan.optimizer, **settings)
         else:
             self.step = ScaledStep(self.net, plan.optimizer, report_mean=plan.report_mean, **settings)
-        self._epochs: tuple[tuple[Any, ...], CapturedEpoch] | None = None
+        self.captured: JointEpoch | None = None
+        self.key: tuple[Any, ...] = ()
 
     @property
-    def report_divisor(self) -> float:
-        """What J is divided by before it is told to the user."""
-        return float(getattr(self.step, "report_divisor", 1))
+    def score(self) -> str:
+        """The metric that is scikit-learn's score."""
+        return "r2" if self.net.loss.labels == "values" else "accuracy"
 
-    def epochs(self, X: Any, Y: np.ndarray, weights: np.ndarray | None, shuffle: bool, *, again: bool) -> CapturedEpoch:
-        """Passes over these rows; programs recorded for rows of the same shapes are used again.
-
-        ``again``: other rows may follow, else these are read where they lie if they can be.
-        """
-        how: dict[str, Any] = {"batch_size": self.plan.batch_size, "shuffle": shuffle}
-        if not again:
-            return CapturedEpoch(self.step, batches_over(self.net, X, Y, weights, **how, copy=False), None)
-        key = (X.shape, issparse(X), Y.shape, weights is None, self.plan.batch_size, shuffle)
-        if self._epochs is not None and self._epochs[0] == key:
-            batches = self._epochs[1].batches
-            batches.refill(X.toarray() if issparse(X) and batches.on == "device" else X, Y, weights)
-            batches.sampler.set_weights(weights)  # type: ignore[union-attr]
-        else:
-            self._epochs = None
-            self.step.release(scratch=False)  # or every number of rows would leave its buffers behind
-            self._epochs = key, CapturedEpoch(self.step, batches_over(self.net, X, Y, weights, **how), None)
-        return self._epochs[1]
-
-    # -- parameters, in scikit-learn's shapes ------------------------------------------------------------------------
+    def forget(self, key: tuple[Any, ...]) -> None:
+        """Free the captured epoch: every number of rows would leave its buffers behind."""
+        if self.captured is not None:
+            self.step.release(scratch=False)
+        self.captured, self.key = None, key
 
     def load(self, parameters: Parameters, norms: Mapping[str, np.ndarray]) -> None:
         """coefs (n_{l-1}, n_l), intercepts (n_l,) and what normalized layers have beside them to the device.
@@ -178,29 +204,8 @@ class Engine:
         """The fitted attributes that hold the network's parameters, on the host."""
         return fitted_of(self.net.parameters())
 
-    def check_outputs(self, X: np.ndarray) -> None:
-        """That what the last step made, which no cost has seen, gives numbers for rows X (m, n_0).
-
-        Raises
-        ------
-        NonFiniteError
-            If it does not; the weights are then those with which the last epoch began.
-        """
-        with self.step.averaged():
-            finite = self.outputs_are_finite(X)
-        if not finite:
-            self.step.recover()
-            raise NonFiniteError("the outputs became infinite or NaN in the last epoch")
-
-    def outputs_are_finite(self, X: np.ndarray) -> bool:
-        """Whether the network's weights, which may be finite and yet useless, give numbers for rows X (m, n_0)."""
-        with np.errstate(all="ignore"):
-            return bool(np.isfinite(self.net.predict_proba(X)).all())
-
-    # -- the optimizer's state ---------------------------------------------------------------------------------------
-
     def set_rate(self, rate: float) -> None:
-        """Learning rate of the steps from now on; recorded programs read it with their other numbers."""
+        """Learning rate of the steps from now on; captured epochs read it with their other scalars."""
         self.step.optimizer = replace(self.step.optimizer, learning_rate=rate)
 
 
@@ -232,97 +237,130 @@ def named_of(attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 @dataclass
-class SolverState:
+class OptimizerState:
     """Where an optimizer stands between calls: its rate, the steps it has taken, its vectors by name and layer.
 
-    ``slots[LIVE]``: the parameters themselves between calls of ``partial_fit``, where the estimator has their average.
+    ``vectors[RAW_WEIGHTS]``: the weights themselves between calls of ``partial_fit``, where the estimator has their
+    average.
     """
 
     learning_rate: float
     t: int = 0
-    slots: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    vectors: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
     def suits(self, optimizer: Optimizer) -> bool:
         """Whether an optimizer can go on from here: it has the vectors that it needs, and they are not another's."""
-        held, needed = set(self.slots) - {LIVE}, set(optimizer.state)
+        held, needed = set(self.vectors) - {RAW_WEIGHTS}, set(optimizer.state)
         return not needed or (needed <= held and held - needed <= {"average"})
 
-    def to(self, engine: Engine) -> None:
-        """Put the state where the engine's next step reads it."""
-        step, net = engine.step, engine.net
+    def load_into(self, fitted: FittedNetwork) -> None:
+        """Put the state where the network's next step reads it."""
+        step, net = fitted.step, fitted.net
         step.t = self.t
-        engine.set_rate(self.learning_rate)
+        fitted.set_rate(self.learning_rate)
         with net.backend.activate():
             for name, slot in zip(step.optimizer.state, step.slots, strict=True):
-                host = net.params.flat(self.slots[name]) if name in self.slots else np.zeros(slot.shape)
+                host = net.params.flat(self.vectors[name]) if name in self.vectors else np.zeros(slot.shape)
                 slot[...] = net.backend.asarray(host, net.dtype)
 
-    def take(self, engine: Engine) -> None:
+    def read_from(self, fitted: FittedNetwork) -> None:
         """Bring the state back to the host."""
-        step, net = engine.step, engine.net
-        self.t = step.t
-        names = step.optimizer.state
-        self.slots = {n: net.params.named(net.backend.to_host(s)) for n, s in zip(names, step.slots, strict=True)}
+        step, net = fitted.step, fitted.net
+        self.t, names = step.t, step.optimizer.state
+        self.vectors = {n: net.params.named(net.backend.to_host(s)) for n, s in zip(names, step.slots, strict=True)}
 
 
-class Runtime:
-    """What an estimator keeps on the device: the engine of a fit that goes on, and the network that predicts.
+class DeviceState:
+    """What an estimator keeps on the device; no part of it is pickled or copied.
 
     Attributes
     ----------
+    kept : FittedNetwork or None
+        That of a fit that may go on, by ``partial_fit``.
+    fitting : FittedNetwork or None
+        That of the fit under way.
+    predictor : (key, DenseNet) or None
+        The network that predicts.
+    current : FitState or None
+        The fit under way.
+    take_state : callable or None
+        Gives its state.
     turns, fits : Turns
-        A fit and whatever reads what it writes take ``turns``, so that another thread waits; while callbacks are told,
-        it may have a turn, and sees the network as it is then. ``fits`` keeps a second fit out until the end.
+        A fit and whatever reads what it writes take ``turns``, so that another thread waits; while callbacks are
+        called, it may have a turn, and sees the network as it is then. ``fits`` keeps a second fit out until the end.
     """
 
     def __init__(self) -> None:
-        self.engine: Engine | None = None
-        self.network: tuple[tuple[Any, ...], DenseNet] | None = None
-        self.fitting: Engine | None = None
+        self.kept: FittedNetwork | None = None
+        self.fitting: FittedNetwork | None = None
+        self.predictor: tuple[tuple[Any, ...], DenseNet] | None = None
+        self.current: FitState | None = None
+        self.take_state: Callable[[], State] | None = None
+        self._paused = False
         self.fits, self.turns = Turns(brief=False), Turns(brief=False)
         self.device = ""  # of the last fit
 
-    def engine_for(self, estimator: Any, plan: Plan, seed: int, beside: DenseNet | None = None) -> Engine:
-        """The engine that was kept, if it was made from the same plan; else a new one, which is kept.
+    def network_to_fit(
+        self, estimator: Any, plan: Plan, seed: int, share_with: DenseNet | None = None
+    ) -> FittedNetwork:
+        """The network that was kept, if it was made from the same plan; else a new one, which is kept.
 
-        ``beside``: see :func:`build_net`.
+        ``share_with``: see :func:`build_net`.
 
         Raises
         ------
         InvalidParameterError
             For a combination of parameters that the network or the step refuses.
         """
-        if self.engine is None or self.engine.plan != plan or self.engine.net.seed != seed:
+        if self.kept is None or self.kept.plan != plan or self.kept.net.seed != seed:
             try:
-                self.engine = Engine(plan, build_net(plan, seed, beside=beside))
+                self.kept = FittedNetwork(plan, build_net(plan, seed, share_with=share_with))
             except ConfigError as error:
                 about = [name for name in ("epsilon", "activation", "loss") if name in str(error)]
                 raise invalid(estimator, about[0] if about else "solver", error) from error
-        self.device = self.engine.net.backend.name
-        return self.engine
+        self.device = self.kept.net.backend.name
+        return self.kept
 
-    def network_for(self, key: tuple[Any, ...], make: Callable[[], DenseNet]) -> DenseNet:
+    @contextlib.contextmanager
+    def pause(self, fit: FitState) -> Iterator[None]:
+        """Within it a fit is between two steps: its state can be taken, and other threads may use the estimator."""
+        self.current, self._paused = fit, True
+        try:
+            with self.turns.released():
+                yield
+        finally:
+            self._paused = False
+
+    def state_dict(self) -> State:
+        """See ``MLPClassifier.state_dict``."""
+        if self.take_state is None or not self._paused:
+            raise ConfigError("a fit's state is there between two steps: call state_dict in a callback's on_epoch")
+        return self.take_state()
+
+    def network_to_predict(self, key: tuple[Any, ...], make: Callable[[], DenseNet]) -> DenseNet:
         """The network that was kept, if it was made under an equal key; else a new one, which is kept."""
-        if self.network is None or self.network[0] != key:
-            self.network = key, make()
-        return self.network[1]
+        if self.predictor is None or self.predictor[0] != key:
+            self.predictor = key, make()
+        return self.predictor[1]
 
 
-def runtime_of(estimator: Any) -> Runtime:
+def device_state(estimator: Any) -> DeviceState:
     """The estimator's, made at first use; it is no part of its state."""
-    found: Runtime = vars(estimator).get("_runtime") or vars(estimator).setdefault("_runtime", Runtime())
+    found: DeviceState = vars(estimator).get("_device_state") or vars(estimator).setdefault(
+        "_device_state", DeviceState()
+    )
     return found
 
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def in_turn(method: F) -> F:
+def exclusive(method: F) -> F:
     """A method of an estimator that other threads' fits and predictions wait for, and it for them."""
 
     @functools.wraps(method)
     def alone(self: Any, *given: Any, **named: Any) -> Any:
-        with runtime_of(self).turns.taken():
+        with device_state(self).turns.taken():
             return method(self, *given, **named)
 
     return cast(F, alone)
@@ -330,7 +368,7 @@ def in_turn(method: F) -> F:
 
 @contextlib.contextmanager
 def one_fit(estimator: Any) -> Iterator[None]:
-    """Within it no other thread fits the estimator, and none uses it but while callbacks are told."""
-    runtime = runtime_of(estimator)
-    with runtime.fits.taken(), runtime.turns.taken():
+    """Within it no other thread fits the estimator, and none uses it but while callbacks are called."""
+    state = device_state(estimator)
+    with state.fits.taken(), state.turns.taken():
         yield

@@ -19,8 +19,8 @@ from ..errors import NonFiniteError
 from ..maths.ledger import Denominator
 from ..network.memory import all_finite
 from ..training.callbacks import Callback, Epoch, StartedCallbacks
-from .fitted_network import Engine
-from .sklearn_callbacks import Listeners, tell
+from .fitted_network import FittedNetwork, device_state
+from .sklearn_rules import SklearnCallbacks
 
 MICRO_BATCH = 16_384  # examples per pass: the gradient does not depend on it, memory does
 
@@ -44,9 +44,9 @@ class Objective:
     What computes them is recorded once and replayed for every point.
     """
 
-    def __init__(self, engine: Engine, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> None:
-        net, step, m = engine.net, engine.step, len(X)
-        self.engine, self.total = engine, None if weights is None else float(weights.sum())
+    def __init__(self, network: FittedNetwork, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> None:
+        net, step, m = network.net, network.step, len(X)
+        self.network, self.total = network, None if weights is None else float(weights.sum())
         with net.turns.taken(), net.backend.activate():
             w = None if weights is None else net.upload_columns(weights)
             batch = AllRows(net.upload_columns(X), net.upload_columns(Y), w, m)
@@ -57,23 +57,30 @@ class Objective:
 
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """(J, dJ/dtheta) at theta, both (size,) vectors with the padding of FlatParams."""
-        engine, step, net = self.engine, self.engine.step, self.engine.net
+        network, step, net = self.network, self.network.step, self.network.net
         with net.turns.taken(), net.backend.activate(), np.errstate(all="ignore"):
-            set_theta(engine, theta)
+            set_theta(network, theta)
             step.rewind()
             self._replay(1)
             grad = net.backend.to_host(net.params.grad).astype(np.float64)
-            return step.cost() / engine.report_divisor, grad
+            return step.cost() / network.step.report_divisor, grad
 
 
-class Watch:
-    """What hears of every iteration, and keeps where it ended: for Ctrl-C, for our callbacks and scikit-learn's."""
+class Progress:
+    """Called after every iteration: keeps where it ended, for Ctrl-C, and calls our callbacks and scikit-learn's."""
 
-    def __init__(self, estimator: Any, engine: Engine, callbacks: Sequence[Callback], listeners: Listeners) -> None:
-        self.estimator, self.engine, self.callbacks, self.listeners = estimator, engine, callbacks, listeners
+    def __init__(
+        self, estimator: Any, network: FittedNetwork, callbacks: Sequence[Callback], sklearn_callbacks: SklearnCallbacks
+    ) -> None:
+        self.estimator, self.network, self.callbacks, self.sklearn_callbacks = (
+            estimator,
+            network,
+            callbacks,
+            sklearn_callbacks,
+        )
         self.iteration, self.stopped, self.start = 0, False, time.perf_counter()
         self.reached: OptimizeResult | None = None
-        listeners.begin()
+        sklearn_callbacks.begin_epoch()
 
     def __call__(self, intermediate_result: OptimizeResult) -> None:
         """SciPy's hook: the point is put where the network reads it, so that it can be asked for predictions."""
@@ -81,29 +88,36 @@ class Watch:
             return
         self.reached = OptimizeResult(x=intermediate_result.x.copy(), fun=intermediate_result.fun)
         self.iteration += 1
-        if not self.callbacks and self.listeners.root is None:
+        if not self.callbacks and self.sklearn_callbacks.root is None:
             return
-        set_theta(self.engine, intermediate_result.x)
+        set_theta(self.network, intermediate_result.x)
         seconds = time.perf_counter() - self.start
         epoch = Epoch(self.iteration, self.iteration, float(intermediate_result.fun), 1.0, {}, seconds)
-        tell(self.estimator, self.callbacks, epoch)
-        if self.listeners.end():
+        with device_state(self.estimator).turns.released():
+            for callback in self.callbacks:
+                callback.on_epoch(epoch)
+        if self.sklearn_callbacks.end_epoch():
             self.stopped = True
             raise StopIteration
-        self.listeners.begin()
+        self.sklearn_callbacks.begin_epoch()
 
 
-def set_theta(engine: Engine, theta: np.ndarray) -> None:
+def set_theta(network: FittedNetwork, theta: np.ndarray) -> None:
     """Put a flat vector where the network reads its parameters."""
-    net = engine.net
+    net = network.net
     with net.turns.taken(), net.backend.activate():
         net.params.theta[...] = net.backend.asarray(theta, net.dtype)
 
 
 def fit_lbfgs(
-    estimator: Any, engine: Engine, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, listeners: Listeners
+    estimator: Any,
+    network: FittedNetwork,
+    X: np.ndarray,
+    Y: np.ndarray,
+    weights: np.ndarray | None,
+    sklearn_callbacks: SklearnCallbacks,
 ) -> None:
-    """Minimize J from the engine's parameters, and leave the minimum there; ``n_iter_`` and ``loss_`` are written.
+    """Minimize J from the network's parameters, and leave the minimum there; ``n_iter_`` and ``loss_`` are written.
 
     Interrupted by Ctrl-C it warns, and leaves the point that the last whole iteration reached.
 
@@ -112,26 +126,26 @@ def fit_lbfgs(
     NonFiniteError
         If it ends where the cost or a parameter is not finite; it leaves that point then too.
     """
-    e, net = estimator, engine.net
+    e, net = estimator, network.net
     verbose = 1 if e.verbose is True or e.verbose >= 1 else -1
     start = net.backend.to_host(net.params.theta).astype(np.float64)
     interrupted = False
     options = {"maxfun": e.max_fun, "maxiter": e.max_iter, "gtol": e.tol}
     options |= _get_additional_lbfgs_options_dict("iprint", verbose)
     with StartedCallbacks(list(e.callbacks), e.max_iter) as callbacks:
-        watch = Watch(e, engine, callbacks, listeners)
-        objective = Objective(engine, X, Y, weights)
+        progress = Progress(e, network, callbacks, sklearn_callbacks)
+        objective = Objective(network, X, Y, weights)
         try:
-            result = minimize(objective, start, method="L-BFGS-B", jac=True, callback=watch, options=options)
+            result = minimize(objective, start, method="L-BFGS-B", jac=True, callback=progress, options=options)
         except KeyboardInterrupt:
             interrupted = True
             warnings.warn("Training interrupted by user.", stacklevel=5)
-            result = watch.reached or OptimizeResult(x=start, fun=np.nan)
-            e.n_iter_ = watch.iteration
+            result = progress.reached or OptimizeResult(x=start, fun=np.nan)
+            e.n_iter_ = progress.iteration
         else:
-            e.n_iter_ = result.nit if watch.stopped else _check_optimize_result("lbfgs", result, e.max_iter)
+            e.n_iter_ = result.nit if progress.stopped else _check_optimize_result("lbfgs", result, e.max_iter)
     e.loss_ = float(result.fun)
-    set_theta(engine, result.x)
+    set_theta(network, result.x)
     if not all_finite(net) or not (math.isfinite(e.loss_) or interrupted):
-        set_theta(engine, start if watch.reached is None else watch.reached.x)
-        raise NonFiniteError(f"the cost became {e.loss_} after iteration {watch.iteration}")
+        set_theta(network, start if progress.reached is None else progress.reached.x)
+        raise NonFiniteError(f"the cost became {e.loss_} after iteration {progress.iteration}")

@@ -13,10 +13,12 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from ..maths.losses import Loss, get_loss
-from .arrays import in_kind, on_host, origin_of
-from .base import FLOATS, MultilayerPerceptron
-from .fitted_network import in_turn, one_fit
+from .base import MultilayerPerceptron
+from .conversion import in_kind, on_host, origin_of
+from .fit import fit
+from .fitted_network import exclusive, one_fit
 from .params import REGRESSOR_CONSTRAINTS, invalid, read, store
+from .splitting import FLOATS
 
 
 class MLPRegressor(RegressorMixin, MultilayerPerceptron):
@@ -107,6 +109,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        resume: Any = None,
+        allow_change: bool = False,
     ) -> MLPRegressor:
         """Fit to X (n_samples, n_features) and values y (n_samples,) or (n_samples, n_outputs).
 
@@ -117,9 +121,20 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         sample_weight : array-like of shape (n_samples,), optional
         X_val, y_val, sample_weight_val : optional
             A validation set of one's own: followed every epoch, and what ``early_stopping`` looks at.
+        resume : path or dict, optional
+            A checkpoint of a fit with the same parameters and data (:class:`~backprop_gpu.Checkpoint`), or a folder of
+            them; or what :meth:`state_dict` gave. The fit goes on from there, and ends as if it had not been
+            interrupted, bit for bit. Not for ``solver="lbfgs"``.
+        allow_change : bool, default False
+            Take a state of other parameters, such as a larger ``max_iter``, or of other rows.
         """
         with one_fit(self):
-            self._fit(X, y, sample_weight, held_out=(X_val, y_val, sample_weight_val))
+            fit(
+                *(self, X, y, sample_weight),
+                held_out=(X_val, y_val, sample_weight_val),
+                resume=resume,
+                allow_change=allow_change,
+            )
         return self
 
     @available_if(lambda est: est._check_solver())
@@ -128,7 +143,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """One epoch over the given rows."""
         with one_fit(self):
-            self._fit(X, y, sample_weight, incremental=True)
+            fit(self, X, y, sample_weight, incremental=True)
         return self
 
     # -- targets -----------------------------------------------------------------------------------------------------
@@ -169,7 +184,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
 
     # -- prediction --------------------------------------------------------------------------------------------------
 
-    @in_turn
+    @exclusive
     def predict(self, X: Any) -> Any:
         """Values (n_samples,) or (n_samples, n_outputs), in the namespace of X.
 
@@ -180,7 +195,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
             AL = AL.reshape(len(AL), -1, each)
         return in_kind(AL.ravel() if AL.shape[1] == 1 else AL, origin_of(X))
 
-    @in_turn
+    @exclusive
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """R squared of the predictions, with several quantiles of the one nearest to the median."""
         loss = read(self, "loss", get_loss)

@@ -2,11 +2,16 @@
 
 The recipe follows RealMLP (Holzmueller, Grinsztajn & Steinwart 2024, "Better by default"): robust scaling with smooth
 clipping, standardized targets, decoupled weight decay, a schedule that ends near 0, the best epoch restored.
+
+The nets are fitted at once: a step of the ensemble is one recorded program. Each keeps its own initial weights, order
+of rows and dropout, so that it gets the bits that it gets alone. The rows are stored on the device once; which of them
+a net trains on is an order of their numbers.
 """
 
 from __future__ import annotations
 
-import warnings
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,17 +19,31 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import is_classifier
-from sklearn.exceptions import ConvergenceWarning
 
 from ..errors import CheckpointError, ConfigError
 from ..maths.losses import Loss
-from ..network.dense_net import BLOCK_ROWS
-from ..training.callbacks import Callback, Epoch
-from ..training.validation import HeldOut
-from .ensemble import Entrant, fit_together
-from .fitted_network import fitted_of, named_of, runtime_of
+from ..network.dense_net import BLOCK_ROWS, DenseNet
+from ..network.state import State, take
+from ..training.batches import Batches
+from ..training.callbacks import Epoch
+from ..training.loop import FitState, run_epochs
+from ..training.validation import Evaluation, Evaluator, ValidationSet
+from .conversion import dense
+from .fit import (
+    blank_record,
+    evaluation_of,
+    fit_state,
+    initialize,
+    network_of,
+    random_state_of,
+    training,
+    under_way,
+    warn_of_notes,
+)
+from .fitted_network import device_state, fitted_of, named_of, plan_for
 from .params import hidden_sizes, is_given
-from .rows import Rows, dense, split_apart
+from .sklearn_rules import SklearnCallbacks, SklearnRule
+from .splitting import Rows, batches_over, split_apart
 
 CLIP = 3.0
 LEAST_ROWS = 20  # of fewer, none are held out
@@ -85,31 +104,70 @@ def settings_for(estimator: Any, n: int) -> dict[str, Any]:
     return taken | {"preset": None, "early_stopping": False}
 
 
-class KeepBest(Callback):
+class ValidationLossRule(SklearnRule):
     """Keeps the parameters with which the validation loss was least, and counts the epochs since it fell by ``tol``."""
 
-    def __init__(self, member: Any) -> None:
-        self.member, self.least = member, np.inf
-        self.progress, self.epoch = np.inf, 0  # the loss from which, and the epoch since which it has not fallen
-        self.tol = float(member.tol) if is_given(member, "tol") else 0.0
-        self.parameters: dict[str, np.ndarray] | None = None
+    watched = "Validation loss did not improve"
 
-    def on_epoch(self, epoch: Epoch) -> None:
-        """Keep the parameters, or tell the fit how long there has been no progress."""
+    def __init__(self, estimator: Any, *given: Any, **named: Any) -> None:
+        super().__init__(estimator, *given, **named)
+        self.tol = float(estimator.tol) if is_given(estimator, "tol") else 0.0
+        self.least, self.progress, self.since = np.inf, np.inf, 0
+
+    def _count(self, epoch: Epoch, fit: FitState) -> None:
+        super()._count(epoch, fit)
         cost = epoch.validation["cost"]
         if cost < self.progress - self.tol:
-            self.progress, self.epoch = cost, epoch.epoch
+            self.progress, self.since = cost, epoch.epoch
         if cost < self.least:
             self.least = cost
-            engine = runtime_of(self.member).fitting
-            assert engine is not None, "an epoch is of a fit"
-            with engine.step.averaged():  # which is what was judged
-                self.parameters = engine.net.parameters()
-        self.member._no_improvement_count = epoch.epoch - self.epoch
+            self.keep(epoch, fit)
+        self.estimator._no_improvement_count = epoch.epoch - self.since
+
+    def state_dict(self) -> State:
+        """What an exact resume needs."""
+        progress = {"least": float(self.least), "progress": float(self.progress), "since": self.since}
+        return super().state_dict() | progress
+
+    def load_state_dict(self, state: State, fit: FitState) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        least, progress = (float(take(state, f"best.{name}", float)) for name in ("least", "progress"))
+        since = take(state, "best.since", int)
+        super().load_state_dict(state, fit)
+        self.least, self.progress, self.since = least, progress, since
 
 
-def fit_members(e: Any, rows: Rows, loss: Loss, held_out: HeldOut | None) -> None:
-    """Fit ``members_`` together, each from its own start and, unless given, with its own held-out rows."""
+@dataclass(eq=False)
+class Member:
+    """An estimator of one net, which has its initial weights, and what it is fitted to.
+
+    Attributes
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+    sizes : tuple of int
+        Units per layer.
+    chosen : (k,) int or None
+        The rows that it trains on; None for all.
+    validation : ValidationSet or None
+    fit : FitState or None
+        None before it begins.
+    """
+
+    estimator: Any
+    sizes: tuple[int, ...]
+    chosen: np.ndarray | None
+    validation: ValidationSet | None
+    fit: FitState | None = None
+
+    def n(self, rows: Rows) -> int:
+        """How many rows it trains on."""
+        return len(rows.Y) if self.chosen is None else len(self.chosen)
+
+
+def fit_members(
+    e: Any, rows: Rows, loss: Loss, validation: ValidationSet | None, resume: Any, allow_change: bool
+) -> None:
+    """Fit ``members_`` together, each from its own start and, unless given, with its own validation set."""
     if e.warm_start:
         raise ValueError("preset='tabular' fits several nets anew; use warm_start=False, or preset=None")
     rows = rows.weighted()
@@ -117,48 +175,103 @@ def fit_members(e: Any, rows: Rows, loss: Loss, held_out: HeldOut | None) -> Non
     e.scaler_ = SmoothClip.of(X)
     e.target_centre_, e.target_spread_ = _target_scale(e, rows.Y, loss)
     scaled = Rows(e.scaler_(X), _scaled(e, rows.Y), rows.weights)
-    if held_out is not None:
+    if validation is not None:
         units = partial(_in_units, e)
-        held_out = HeldOut(e.scaler_(held_out.X), _scaled(e, held_out.Y), held_out.weights, units)
-    for name in ("coefs_", "intercepts_", "norms_", "_optimizer", "members_", *e._blank_record()):  # of an earlier fit
+        validation = ValidationSet(e.scaler_(validation.X), _scaled(e, validation.Y), validation.weights, units)
+    for name in ("coefs_", "intercepts_", "norms_", "_optimizer", "members_", *blank_record(e)):  # of an earlier fit
         vars(e).pop(name, None)
+    drawn_from = random_state_of(e, resume)
     seeds = e._random_state.randint(2**31 - 1, size=e.n_members)
-    entrants = [_entrant(e, int(seed), scaled, held_out, loss) for seed in seeds]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a schedule is meant to run to its end
-        fitted = fit_together(entrants, scaled, loss)
-    e.members_ = members = [_finished(e, entrant) for entrant in fitted]
-    first = members[0]
+    members = [_member(e, int(seed), scaled, validation, loss) for seed in seeds]
+    saved: list[Any] = [None] * len(members) if resume is None else take(resume, "state.members", list)
+    if len(saved) != len(members):
+        raise ConfigError(f"the state does not fit: it is of {len(saved)} nets, n_members is {len(members)} here")
+
+    def state_dict() -> State:
+        return drawn_from | {"members": [None if m.fit is None else m.fit.state_dict() for m in members]}
+
+    for group in _groups(members, scaled, saved, together=not e.callbacks):
+        if not _fit_group(e, group, scaled, loss, state_dict, allow_change):
+            break
+    e.members_ = fitted = [_finished(e, member) for member in members if member.fit is not None]
+    first = fitted[0]
     e.n_layers_, e.out_activation_ = first.n_layers_, first.out_activation_
-    e.n_iter_, e.t_ = max(m.n_iter_ for m in members), sum(m.t_ for m in members)
-    e.loss_ = float(np.mean([vars(m).get("loss_", np.nan) for m in members]))  # none before an interrupted first epoch
+    e.n_iter_, e.t_ = max(m.n_iter_ for m in fitted), sum(m.t_ for m in fitted)
+    e.loss_ = float(np.mean([vars(m).get("loss_", np.nan) for m in fitted]))  # none before an interrupted first epoch
 
 
-def _entrant(e: Any, seed: int, rows: Rows, held_out: HeldOut | None, loss: Loss) -> Entrant:
+Titled = tuple[str, Member, Any]
+"""What verbose calls a member, the member, and the state of its fit that was saved, or None."""
+
+
+def _groups(members: Sequence[Member], rows: Rows, saved: Sequence[Any], together: bool) -> list[list[Titled]]:
+    """Those that advance together: with equally many rows, at the beginning of an epoch.
+
+    With callbacks, which follow one run from its start to its end, each is a group of its own.
+    """
+    groups: dict[int, list[Titled]] = {}
+    for number, (member, state) in enumerate(zip(members, saved, strict=True), start=1):
+        between = state is None or not take(take(state, "fit.batches", dict), "batches.batch", int)
+        key = member.n(rows) if together and between else -number
+        groups.setdefault(key, []).append((f"net {number}: ", member, state))
+    return list(groups.values())
+
+
+def _fit_group(
+    e: Any, group: Sequence[Titled], rows: Rows, loss: Loss, take_state: Callable[[], State], allow_change: bool
+) -> bool:
+    """Fit in one program; False if interrupted."""
+    fits, evaluations = list[FitState](), dict[FitState, Evaluation]()
+    net: DenseNet | None = None
+    batches: Batches | None = None
+    with contextlib.ExitStack() as stack:
+        for title, member, state in group:
+            own, validation = member.estimator, member.validation
+            plan = plan_for(own, member.sizes, loss, str(own.coefs_[0].dtype), member.n(rows))
+            network = network_of(own, plan, share_with=net)
+            net = network.net
+            stack.enter_context(training(own, network))
+            how = {"batch_size": plan.batch_size, "shuffle": own.shuffle, "chosen": member.chosen}
+            batches = batches_over(net, rows, share_with=batches, **how)
+            kind = SklearnRule if validation is None else ValidationLossRule
+            callbacks = SklearnCallbacks(own, None, None, None, 0)
+            rule = kind(own, network, own._optimizer, callbacks, title=title)
+            member.fit = fit_state(own, batches, rule, validation, owner=e)
+            member.fit.resumed = state is not None or (len(e.callbacks) > 0 and title != "net 1: ")
+            fits.append(member.fit)
+            if validation is not None:
+                evaluations[member.fit] = evaluation_of(own, network, validation)
+        stack.enter_context(under_way(e, fits, take_state))
+        for fit, (_, _, state) in zip(fits, group, strict=True):
+            if state is not None:
+                fit.load_state_dict(state, allow_change)
+        run_epochs(fits, Evaluator(evaluations) if evaluations else None)
+    warn_of_notes(fits)
+    return fits[0].history.stopped != "interrupted"
+
+
+def _member(e: Any, seed: int, rows: Rows, validation: ValidationSet | None, loss: Loss) -> Member:
     """A member with its start and its rows, everything drawn from its own seed."""
     member = new_member(e, len(rows.Y), seed)
-    runtime_of(member).turns = runtime_of(e).turns
+    device_state(member).turns = device_state(e).turns
     member._random_state = np.random.RandomState(seed)
-    inside = None
-    if held_out is None and len(rows.Y) >= LEAST_ROWS:
-        inside, held_out = split_apart(member, rows)
-        held_out.units = partial(_in_units, e)
+    chosen = None
+    if validation is None and len(rows.Y) >= LEAST_ROWS:
+        chosen, validation = split_apart(member, rows)
+        validation.units = partial(_in_units, e)
     sizes = (rows.X.shape[1], *hidden_sizes(member), e.n_outputs_)
-    member._initialize(sizes, loss, member.dtype or str(rows.X.dtype))
-    if held_out is not None:
-        member.callbacks = [*member.callbacks, KeepBest(member)]
-    return Entrant(member, sizes, inside, held_out, together=not e.callbacks)
+    initialize(member, sizes, loss, member.dtype or str(rows.X.dtype))
+    return Member(member, sizes, chosen, validation)
 
 
-def _finished(e: Any, entrant: Entrant) -> Any:
-    """The member with the parameters of its best epoch, and with nothing that predictions do not need."""
-    member = entrant.member
-    if entrant.held_out is not None:
-        best = member.callbacks[-1].parameters
-        member._hold({} if best is None else fitted_of(best))
-    member.callbacks = e.callbacks
-    del member._runtime, member._optimizer
-    return member
+def _finished(e: Any, member: Member) -> Any:
+    """The estimator with the parameters of its best epoch, and with nothing that predictions do not need."""
+    own, fit = member.estimator, member.fit
+    assert fit is not None, "it was fitted"
+    if fit.rule.parameters is not None:
+        vars(own).update(fitted_of(fit.rule.parameters))
+    del own._device_state, own._optimizer
+    return own
 
 
 def new_member(e: Any, n: int, seed: int) -> Any:
@@ -245,6 +358,6 @@ def from_tensors(e: Any, tensors: dict[str, np.ndarray]) -> None:
 
 def _loaded(e: Any, seed: int, fitted: dict[str, Any]) -> Any:
     member = new_member(e, 1, seed)
-    member._hold(fitted)
+    vars(member).update(fitted)
     member.n_layers_, member.out_activation_ = e.n_layers_, e.out_activation_
     return member

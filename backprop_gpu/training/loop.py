@@ -120,7 +120,7 @@ class FitState:
         more = {"weighted": batches.rows[2] is not None, "validation_rows": len(validation[1]) if validation else 0}
         self.settings: State = plain(settings | more)
         self.validation, self.resumed = validation, False
-        self.callbacks, self._between_steps, self._checks_outputs = list(callbacks), between_steps, checks_outputs
+        self.callbacks, self.checks_outputs, self._between_steps = list(callbacks), checks_outputs, between_steps
         self.history, self._start = history or History(), time.perf_counter()
         self._non_finite = OnNonFinite(skip_non_finite, self.history.notes)
         self.program: EpochProgram | None = None
@@ -162,7 +162,7 @@ class FitState:
 
     def end_epoch(self, epoch: Epoch) -> None:
         """Check the weights if it was the last, and call the callbacks."""
-        if self.over and self._checks_outputs and self.rule.parameters is None:
+        if self.over and self.checks_outputs and self.rule.parameters is None:
             self.release()  # so that looking at outputs takes no more memory than training did
             self._check_outputs()
         epoch.seconds = time.perf_counter() - self._start
@@ -270,12 +270,16 @@ class FitState:
                 )
 
 
-Evaluator = Callable[[Sequence[FitState]], Sequence[dict[str, float]]]
+Evaluate = Callable[[Sequence[FitState]], Sequence[dict[str, float]]]
 """Scores of each network on its validation set, ``cost`` (without penalty) among them; none for a fit without one."""
 
 
-def run_epochs(fits: Sequence[FitState], evaluate: Evaluator | None = None, captured: JointEpoch | None = None) -> None:
+def run_epochs(
+    fits: Sequence[FitState], evaluate: Evaluate | None = None, captured: JointEpoch | None = None
+) -> JointEpoch | None:
     """Train a network, or several that advance together, each until its fit is over.
+
+    Returns the captured epoch of those that were the last, unless its buffers have been freed.
 
     Parameters
     ----------
@@ -294,6 +298,8 @@ def run_epochs(fits: Sequence[FitState], evaluate: Evaluator | None = None, capt
     KeyboardInterrupt
         From Ctrl-C, between two steps. In both cases the networks have finite weights.
     """
+    for fit, program in zip(fits, captured.programs if captured else (), strict=False):
+        fit.program = program
     with contextlib.ExitStack() as started:
         for fit in fits:
             started.enter_context(StartedCallbacks(fit.callbacks, fit.epochs))
@@ -317,14 +323,15 @@ def run_epochs(fits: Sequence[FitState], evaluate: Evaluator | None = None, capt
                     fit.history.notes += fit.micro_batch.notes()
             scores = _evaluated(active, evaluate)
             epochs = [fit.evaluated(J, found) for fit, J, found in zip(active, costs, scores, strict=True)]
-            if any(fit.over for fit in active):
+            if any(fit.over and (fit.checks_outputs or len(active) > 1) for fit in active):
                 captured = None  # those that go on are captured without the others
             for fit, epoch in zip(active, epochs, strict=True):
                 fit.end_epoch(epoch)
             active = [fit for fit in active if not fit.over]
+    return captured
 
 
-def _evaluated(fits: Sequence[FitState], evaluate: Evaluator | None) -> Sequence[dict[str, float]]:
+def _evaluated(fits: Sequence[FitState], evaluate: Evaluate | None) -> Sequence[dict[str, float]]:
     """The scores of each, of the averaged weights where those are what is kept."""
     if evaluate is None:
         return [{} for _ in fits]

@@ -1,10 +1,10 @@
-"""A validation set on the device, judged after every epoch."""
+"""A validation set on the device, on which a network is evaluated after every epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -18,11 +18,14 @@ from .epoch import sequence
 from .metrics import SEVERAL, check_metrics, evaluate, evaluate_several
 from .trainer import task_of
 
+if TYPE_CHECKING:
+    from .loop import FitState
+
 Block: TypeAlias = tuple[slice, Any, Any, Any]
 
 
 @dataclass
-class HeldOut:
+class ValidationSet:
     """Rows that are not trained on.
 
     Attributes
@@ -60,22 +63,21 @@ class HeldOut:
         return self._placed[backend, dtype]
 
 
-class Validation:
-    """A held-out set in blocks on the network's device, with the buffers of a forward pass.
+class Evaluation:
+    """A validation set in blocks on the network's device, with the buffers of a forward pass.
 
     Parameters
     ----------
     net : DenseNet
-    rows : HeldOut
+    rows : ValidationSet
     metrics : tuple of str
         Names of ``training.metrics``, beside scikit-learn's score (accuracy, or r2).
     one_class : bool
         Whether there is one class, which is predicted whatever the output.
     """
 
-    def __init__(self, net: DenseNet, rows: HeldOut, metrics: tuple[str, ...], one_class: bool = False) -> None:
-        self.net, self.judge_outputs = net, _metrics_of(net, rows, metrics, one_class)
-        self.score = "r2" if net.loss.labels == "values" else "accuracy"
+    def __init__(self, net: DenseNet, rows: ValidationSet, metrics: tuple[str, ...], one_class: bool = False) -> None:
+        self.net, self._scores_of = net, _metrics_of(net, rows, metrics, one_class)
         self.shape = rows.Y.shape
         self.blocks = rows.blocks(net.backend, net.dtype)
         self._workspaces: dict[int, Workspace] = {}
@@ -110,39 +112,45 @@ class Validation:
     def end(self) -> dict[str, float]:
         """``cost`` (without penalty) and the metrics; NaN where the outputs are not finite."""
         with np.errstate(all="ignore"):
-            judged = self.judge_outputs(self._AL)
+            found = self._scores_of(self._AL)
         if not np.isfinite(self._AL).all():
-            judged = dict.fromkeys(judged, float("nan"))
-        return {"cost": self._total * self.inverse, **judged}
+            found = dict.fromkeys(found, float("nan"))
+        return {"cost": self._total * self.inverse, **found}
 
 
-class Judgement:
-    """Validations of several networks of one kernel set, block by block: the forward passes of all are one program.
+class Evaluator:
+    """Evaluates networks of one kernel set, block by block: the forward passes of all are one captured program.
 
-    The sets have as many blocks of the same numbers of rows.
+    Parameters
+    ----------
+    evaluations : mapping of FitState to Evaluation
+        Their sets have as many blocks of the same numbers of rows.
     """
 
-    def __init__(self, validations: Sequence[Validation]) -> None:
-        self.validations, self._net = validations, validations[0].net
-        capture = self._net.kernels.capture
-        with self._net.turns.taken(), self._net.backend.activate():
-            blocks = range(len(validations[0].blocks))
-            self._replays = [capture(sequence([v.program(b) for v in validations])) for b in blocks]
+    def __init__(self, evaluations: Mapping[FitState, Evaluation]) -> None:
+        self._evaluations = dict(evaluations)
+        self._chosen: list[Evaluation] = []
 
-    def run(self) -> list[dict[str, float]]:
-        """``cost`` (without penalty) and the metrics of each network as it is."""
-        with self._net.turns.taken(), self._net.backend.activate(), np.errstate(all="ignore"):
-            for v in self.validations:
+    def __call__(self, fits: Sequence[FitState]) -> list[dict[str, float]]:
+        """``cost`` (without penalty) and the metrics of the network of each of these fits, as it is."""
+        chosen = [self._evaluations[fit] for fit in fits]
+        net = chosen[0].net
+        with net.turns.taken(), net.backend.activate(), np.errstate(all="ignore"):
+            if chosen != self._chosen:
+                blocks = range(len(chosen[0].blocks))
+                self._replays = [net.kernels.capture(sequence([v.program(b) for v in chosen])) for b in blocks]
+                self._chosen = chosen
+            for v in chosen:
                 v.begin()
             for block, replay in enumerate(self._replays):
                 replay(1)
-                for v in self.validations:
+                for v in chosen:
                     v.take(block)
-            return [v.end() for v in self.validations]
+            return [v.end() for v in chosen]
 
 
 def _metrics_of(
-    net: DenseNet, rows: HeldOut, metrics: tuple[str, ...], one_class: bool
+    net: DenseNet, rows: ValidationSet, metrics: tuple[str, ...], one_class: bool
 ) -> Callable[[np.ndarray], dict[str, float]]:
     """The score and the metrics as a function of AL (n, n_L)."""
     weights, loss = None if rows.weights is None else rows.weights.reshape(-1), net.loss

@@ -50,7 +50,7 @@ def by_deepcopy(model: Any, path: Path) -> Any:
     return copy.deepcopy(model)
 
 
-TRUSTED = [f"backprop_gpu.estimators.{name}" for name in ("fitted_network.SolverState", "labels.MultiOutputLabels")]
+TRUSTED = [f"backprop_gpu.estimators.{name}" for name in ("fitted_network.OptimizerState", "labels.MultiOutputLabels")]
 
 
 def by_skops(model: Any, path: Path) -> Any:
@@ -134,7 +134,7 @@ def test_a_copy_has_every_attribute(settings: dict[str, Any], way: Any, tmp_path
     for one, two in zip(
         [model, *vars(model).get("members_", [])], [other, *vars(other).get("members_", [])], strict=True
     ):
-        assert set(vars(one)) - set(vars(two)) <= {"_runtime", "_random_state", "_best"}
+        assert set(vars(one)) - set(vars(two)) <= {"_device_state", "_random_state", "_best"}
         for name in ("n_iter_", "t_", "loss_", "loss_curve_", "validation_scores_", "validation_metric_curves_"):
             assert vars(one).get(name) == vars(two).get(name)
     assert np.array_equal(other.predict_proba(X), model.predict_proba(X))
@@ -346,8 +346,8 @@ def test_a_fitted_estimator_keeps_no_rows() -> None:
     X, y = np.random.default_rng(0).standard_normal((120, 4)), np.arange(120) % 2
     model = fitted(MLPClassifier((3,), max_iter=2, random_state=0), X, y)
     model.predict(X)
-    assert model._runtime.engine is None  # which holds them while a fit goes on
-    assert model._runtime.network is not None
+    assert model._device_state.kept is None  # which holds them while a fit goes on
+    assert model._device_state.predictor is not None
     assert not [name for name, x in vars(model).items() if isinstance(x, np.ndarray) and 120 in x.shape]
     model.partial_fit(X, y)
-    assert model._runtime.engine is not None
+    assert model._device_state.kept is not None

@@ -16,9 +16,10 @@ from support.estimators import same_bits
 from backprop_gpu import MLPClassifier, MLPRegressor
 from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.backends.cpu.thread_pool import Program
-from backprop_gpu.estimators import ensemble, tabular
+from backprop_gpu.estimators import tabular
 from backprop_gpu.maths.optimizers import SGD
 from backprop_gpu.network.dense_net import BLOCK_ROWS
+from backprop_gpu.training import loop
 from backprop_gpu.training.callbacks import Callback
 from backprop_gpu.training.epoch import EpochProgram, JointEpoch
 
@@ -52,7 +53,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[JointEpoch]:
             super().__init__(laps)
             made.append(self)
 
-    monkeypatch.setattr(ensemble, "JointEpoch", Noted)
+    monkeypatch.setattr(loop, "JointEpoch", Noted)
     return made
 
 

@@ -31,7 +31,7 @@ with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     model.fit(X, y)
 print([str(w.message) for w in said])
-assert 2 <= model.n_iter_ < 100_000 and np.isfinite(model.loss_) and model._runtime.fitting is None
+assert 2 <= model.n_iter_ < 100_000 and np.isfinite(model.loss_) and model._device_state.fitting is None
 assert np.isfinite(model.predict(X)).all() and len(model.coefs_) == 3
 start = kind(**{**settings, "max_iter": 1, "callbacks": [], "solver": "adam", "learning_rate_init": 1e-30})
 warnings.simplefilter("ignore")

@@ -18,9 +18,8 @@ from sklearn.utils import shuffle
 from support.estimators import SETS, distance, fitted, rows
 
 import backprop_gpu
-from backprop_gpu.estimators.initialization import sklearn_start
 from backprop_gpu.estimators.labels import binarizer_of
-from backprop_gpu.estimators.sampler import ReshufflingSampler
+from backprop_gpu.estimators.sklearn_rules import ReshufflingSampler, initial_parameters
 
 SLACK = 10.0  # the few perturbed runs are a sample of what rounding can do
 
@@ -129,7 +128,7 @@ def test_the_start_is_scikit_learns_bit_for_bit() -> None:
         model = theirs.MLPClassifier(activation=activation)
         model._random_state = np.random.RandomState(3)
         expected = [model._init_coef(k, n, np.dtype(dtype)) for k, n in pairwise(sizes)]
-        coefs, intercepts = sklearn_start(np.random.RandomState(3), sizes, [activation == "logistic"] * 2, dtype)
+        coefs, intercepts = initial_parameters(np.random.RandomState(3), sizes, [activation == "logistic"] * 2, dtype)
         assert all(np.array_equal(c, e[0]) and c.dtype == dtype for c, e in zip(coefs, expected, strict=True))
         assert all(np.array_equal(b, e[1]) for b, e in zip(intercepts, expected, strict=True))
 
@@ -180,7 +179,7 @@ def test_sparse_rows_give_the_bits_of_dense_rows(container: Any, monkeypatch: py
     settings: dict[str, Any] = {"max_iter": 6, "batch_size": 16, "random_state": 1, "early_stopping": True}
     dense = fitted(backprop_gpu.MLPClassifier(**settings), X, y)
     small = fitted(backprop_gpu.MLPClassifier(**settings), container(X), y)
-    monkeypatch.setattr("backprop_gpu.estimators.sampler.DENSE_BYTES", 0)
+    monkeypatch.setattr("backprop_gpu.estimators.splitting.DENSE_BYTES", 0)
     large = fitted(backprop_gpu.MLPClassifier(**settings), container(X), y)
     for other in (small, large):
         assert distance(dense, other) == 0.0
@@ -191,10 +190,10 @@ def test_sparse_rows_give_the_bits_of_dense_rows(container: Any, monkeypatch: py
 def test_rows_of_the_same_shape_are_trained_by_the_recorded_epoch() -> None:
     X, y = rows("multiclass")
     model = backprop_gpu.MLPClassifier(random_state=0).partial_fit(X[:40], y[:40], classes=[0, 1, 2])
-    before = model._runtime.engine._epochs[1]
+    before = model._device_state.kept.captured
     model.partial_fit(X[40:80], y[40:80])
-    assert model._runtime.engine._epochs[1] is before
+    assert model._device_state.kept.captured is before
     fresh = backprop_gpu.MLPClassifier(random_state=0).partial_fit(X[:40], y[:40], classes=[0, 1, 2])
-    fresh._runtime.engine = None
+    fresh._device_state.kept = None
     fresh.partial_fit(X[40:80], y[40:80])
     assert distance(model, fresh) == 0.0

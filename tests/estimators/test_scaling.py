@@ -10,7 +10,7 @@ import sklearn.neural_network as theirs
 from support.estimators import distance, fitted, rows
 
 from backprop_gpu import MLPClassifier, MLPRegressor, parity
-from backprop_gpu.estimators.fitted_network import Engine, build_net, plan_for
+from backprop_gpu.estimators.fitted_network import FittedNetwork, build_net, plan_for
 from backprop_gpu.estimators.lbfgs import Objective
 from backprop_gpu.maths.losses import get_loss
 
@@ -24,7 +24,7 @@ def objective(**settings: Any) -> tuple[Objective, np.ndarray]:
     weights = np.random.default_rng(1).uniform(0.5, 2.0, (len(X), 1))
     model = MLPRegressor(hidden_layer_sizes=(4,), activation="tanh", alpha=ALPHA, **settings)
     plan = plan_for(model, (6, 4, 3), get_loss(model.loss), "float64", len(X))
-    engine = Engine(plan, build_net(plan, 0, "glorot_uniform"))
+    engine = FittedNetwork(plan, build_net(plan, 0, "glorot_uniform"))
     return Objective(engine, X, y, weights), engine.net.backend.to_host(engine.net.params.theta)
 
 
@@ -54,7 +54,7 @@ def test_scikit_learns_gradient_is_three_times_that_of_the_data_and_once_that_of
     plain, _ = objective()
     value, grad = function(theta)
     assert value == pytest.approx(plain(theta)[0], rel=1e-14)
-    n = function.engine.net.params.n_weights
+    n = function.network.net.params.n_weights
     where = np.flatnonzero(theta)
     penalty = np.concatenate([theta[:n], np.zeros(len(theta) - n)]) * ALPHA / function.total
     expected = 3.0 * (slopes(function, theta) - penalty) + penalty

@@ -65,7 +65,7 @@ def test_early_stopping_copies_weights_and_partial_fit(tmp_path: Path) -> None:
     assert len(m.validation_scores_) == m.n_iter_
     m.set_params(early_stopping=False, class_weight=None)
     m.to_safetensors(tmp_path / "m.safetensors")
-    types = "classifier.MLPClassifier", "fitted_network.SolverState", "labels.MultiOutputLabels"
+    types = "classifier.MLPClassifier", "fitted_network.OptimizerState", "labels.MultiOutputLabels"
     own = [f"backprop_gpu.estimators.{name}" for name in types]
     by_skops = skops.io.loads(skops.io.dumps(m), trusted=own)
     for other in (pickle.loads(pickle.dumps(m)), MLPClassifier.from_safetensors(tmp_path / "m.safetensors"), by_skops):

@@ -1,20 +1,24 @@
-"""To scikit-learn's own estimators and back: the weights bit for bit, and where the optimizer stands."""
+"""To scikit-learn's own estimators and back, bit for bit; arrays of any namespace, under ``array_api_dispatch``."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import sklearn.neural_network as theirs
+from scipy.sparse import issparse
+from sklearn import get_config
 from sklearn.base import is_classifier
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
+from sklearn.utils._array_api import _convert_to_numpy, get_namespace_and_device
 from sklearn.utils.validation import check_is_fitted
 
 from ..errors import ConfigError
-from .fitted_network import SolverState, as_named, as_parameters
+from .fitted_network import OptimizerState, as_named, as_parameters
 from .labels import SEVERAL
 from .params import activations_of
 
@@ -53,23 +57,23 @@ def from_sklearn(ours: type[Any], fitted: Any, changes: dict[str, Any]) -> Any:
     _copy_fitted(fitted, made)
     if "_best_coefs" in vars(fitted):
         made._best = copy.deepcopy({"coefs_": fitted._best_coefs, "intercepts_": fitted._best_intercepts})
-    state = solver_state(fitted)
+    state = optimizer_state(fitted)
     if state is not None:
         made._optimizer = state
     return made
 
 
-def solver_state(fitted: Any) -> SolverState | None:
+def optimizer_state(fitted: Any) -> OptimizerState | None:
     """Where the optimizer of scikit-learn's estimator stands; None if it has none."""
     optimizer = vars(fitted).get("_optimizer")
     if isinstance(optimizer, AdamOptimizer):
-        return SolverState(float(fitted.learning_rate_init), optimizer.t, _slots(m=optimizer.ms, v=optimizer.vs))
+        return OptimizerState(float(fitted.learning_rate_init), optimizer.t, _vectors(m=optimizer.ms, v=optimizer.vs))
     if isinstance(optimizer, SGDOptimizer):
-        return SolverState(float(optimizer.learning_rate), 0, _slots(v=optimizer.velocities))
+        return OptimizerState(float(optimizer.learning_rate), 0, _vectors(v=optimizer.velocities))
     return None
 
 
-def _slots(**vectors: Sequence[np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+def _vectors(**vectors: Sequence[np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """State vectors in our names from scikit-learn's lists, coefs first."""
     return {name: as_named((list(v[: len(v) // 2]), list(v[len(v) // 2 :]))) for name, v in vectors.items()}
 
@@ -117,10 +121,10 @@ def _constraints(kind: type[Any], name: str) -> list[Any]:
     return [make_constraint(c) for c in kind._parameter_constraints[name]]
 
 
-def carry_optimizer(state: SolverState, made: Any) -> None:
+def carry_optimizer(state: OptimizerState, made: Any) -> None:
     """Give scikit-learn's estimator, which has its weights and one of its solvers, an optimizer that stands there."""
     params = [*made.coefs_, *made.intercepts_]
-    vectors = {name: list(chain(*as_parameters(slot))) for name, slot in state.slots.items()}
+    vectors = {name: list(chain(*as_parameters(slot))) for name, slot in state.vectors.items()}
     if made.solver == "adam":
         made._optimizer = AdamOptimizer(params, made.learning_rate_init, made.beta_1, made.beta_2, made.epsilon)
         made._optimizer.t = state.t
@@ -131,3 +135,61 @@ def carry_optimizer(state: SolverState, made: Any) -> None:
     made._optimizer.learning_rate = state.learning_rate
     if "v" in vectors:
         made._optimizer.velocities = vectors["v"]
+
+
+# -- arrays of any namespace -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an input lives: its namespace and device; ``xp`` is None for NumPy, lists, tables and sparse matrices."""
+
+    xp: Any
+    device: Any
+
+    @property
+    def name(self) -> str:
+        """The namespace with its device, for comparison and messages."""
+        return "numpy" if self.xp is None else f"{self.xp.__name__} on {self.device}"
+
+
+def origin_of(X: Any) -> Origin:
+    """Where X lives; NumPy unless array_api_dispatch is on."""
+    if not get_config()["array_api_dispatch"] or isinstance(X, np.ndarray):
+        return Origin(None, None)
+    xp, is_array_api, device = get_namespace_and_device(X)
+    plain = not is_array_api or xp.__name__.rpartition(".")[2] == "numpy"
+    return Origin(None, None) if plain else Origin(xp, device)
+
+
+def dense(X: Any) -> np.ndarray:
+    """Rows as the network takes them, of a sparse table too."""
+    return X.toarray() if issparse(X) else X
+
+
+def on_host(x: Any) -> Any:
+    """An array as a NumPy array; anything else as it is."""
+    origin = origin_of(x)
+    return x if origin.xp is None else _convert_to_numpy(x, origin.xp)
+
+
+def in_kind(result: np.ndarray, origin: Origin) -> Any:
+    """A result in the namespace and on the device of an input; text, which no other namespace holds, stays NumPy's."""
+    if origin.xp is None or result.dtype.kind not in "biuf":
+        return result
+    return origin.xp.asarray(result, device=origin.device)
+
+
+def check_origin(origin: Origin, fitted: str, method: str) -> None:
+    """That a method's input lives where ``fit``'s did, under array_api_dispatch, where that is scikit-learn's rule.
+
+    Raises
+    ------
+    ValueError
+        Naming both.
+    """
+    if get_config()["array_api_dispatch"] and origin.name != fitted:
+        raise ValueError(
+            f"Inputs passed to {method}() must use the same namespace and the same device as those passed to fit(): "
+            f"got {origin.name}, fitted on {fitted}; convert the input, or fit again."
+        )

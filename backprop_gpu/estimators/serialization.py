@@ -20,7 +20,7 @@ from ..network.custom import Custom, Formula, restored, spec_of
 from ..network.dense_net import DenseNet
 from ..network.model_file import Extras, load_model, save_model
 from . import tabular
-from .fitted_network import SolverState, fitted_of, named_of
+from .fitted_network import OptimizerState, fitted_of, named_of
 from .labels import SEVERAL, MultiOutputLabels
 
 NUMBERS = (
@@ -54,7 +54,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     state = vars(estimator).get("_optimizer")
     if state is not None:
         fitted["optimizer"] = {"learning_rate": state.learning_rate, "t": state.t}
-        tensors |= {f"optimizer/{s}/{k}": x for s, slot in state.slots.items() for k, x in slot.items()}
+        tensors |= {f"optimizer/{s}/{k}": x for s, slot in state.vectors.items() for k, x in slot.items()}
     if vars(estimator).get("best_validation_score_") is not None and "_best" in vars(estimator):
         tensors |= {f"best/{k}": x for k, x in named_of(estimator._best).items()}
     net = estimator
@@ -183,7 +183,7 @@ def _restored(
             if key.startswith("optimizer/"):
                 _, slot, parameter = key.split("/")
                 slots.setdefault(slot, {})[parameter] = tensor
-        made._optimizer = SolverState(**fitted["optimizer"], slots=slots)
+        made._optimizer = OptimizerState(**fitted["optimizer"], vectors=slots)
     return made
 
 
