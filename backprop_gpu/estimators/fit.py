@@ -91,7 +91,7 @@ def fit(
     callbacks = SklearnCallbacks(e, X, on_host(y), on_host(sample_weight), e.max_iter)
     if e.solver == "lbfgs":
         network = network_for_lbfgs(e, sizes, loss, len(rows.Y), held_out, resume)
-        with diverging("scale the features and the target"), training(e, network):
+        with diverging("scale the features and the target"), training(e, network), followed(e, None, no_state):
             fit_lbfgs(e, network, dense(rows.X), rows.Y, rows.weights, callbacks)
     else:
         drawn_from = random_state_of(e, resume)
@@ -178,7 +178,8 @@ def random_state_of(e: Any, resume: Any = None) -> State:
         if e.random_state is None:
             e._random_state = np.random.RandomState()  # and not NumPy's own
         load_random_state(e._random_state, take(resume, "state.random_state", dict))
-        e._seed = take(resume, "state.seed", int)
+        if "_seed" in vars(e):
+            e._seed = take(resume, "state.seed", int)
     return {"random_state": random_state_dict(e._random_state), "seed": vars(e).get("_seed", 0)} if e.callbacks else {}
 
 
@@ -292,18 +293,35 @@ def evaluation_of(e: Any, network: FittedNetwork, validation: ValidationSet) -> 
 
 
 @contextlib.contextmanager
+def followed(owner: Any, state: FitState | None, take_state: Callable[[], State]) -> Iterator[None]:
+    """Within it callbacks of the estimator follow a fit, and can take its state."""
+    device = device_state(owner)
+    device.current, device.take_state = state, take_state
+    for callback in owner.callbacks:
+        callback.trainer = device
+    try:
+        yield
+    finally:
+        device.current = device.take_state = None
+        for callback in owner.callbacks:
+            callback.trainer = None
+
+
+def no_state() -> State:
+    """What L-BFGS answers."""
+    raise ConfigError("solver='lbfgs' has no state to be taken: SciPy keeps it; use another solver, or warm_start")
+
+
+@contextlib.contextmanager
 def under_way(owner: Any, fits: Sequence[FitState], take_state: Callable[[], State]) -> Iterator[None]:
     """Within it fits are under way, of which ``take_state`` gives the state; Ctrl-C ends them with what they have.
 
     Where one diverges, weights that are of no use become those of before; with ``early_stopping`` that is a warning,
     since the best weights are kept.
     """
-    device = device_state(owner)
-    device.current, device.take_state = fits[0], take_state
-    for callback in owner.callbacks:
-        callback.trainer = device
     try:
-        yield
+        with followed(owner, fits[0], take_state):
+            yield
     except KeyboardInterrupt:
         for fit in fits:
             fit.history.stopped = "interrupted"
@@ -320,9 +338,6 @@ def under_way(owner: Any, fits: Sequence[FitState], take_state: Callable[[], Sta
         rule.diverged(error)
         return
     finally:
-        device.current = device.take_state = None
-        for callback in owner.callbacks:
-            callback.trainer = None
         for fit in fits:
             rule = fit.rule
             if rule.parameters is not None:

@@ -23,7 +23,9 @@ from ..maths.schedules import Schedule
 from ..network.dense_net import DenseNet
 from ..network.state import State
 from ..network.step import TrainingStep
+from ..training.callbacks import Callback
 from ..training.epoch import JointEpoch
+from ..training.history import History
 from ..training.loop import FitState
 from .params import activations_of, batch_norm_of, dropout_of, invalid, optimizer_of, read, schedule_of
 
@@ -271,7 +273,7 @@ class OptimizerState:
 
 
 class DeviceState:
-    """What an estimator keeps on the device; no part of it is pickled or copied.
+    """What an estimator keeps on the device; no part of it is pickled or copied. Callbacks know it as their trainer.
 
     Attributes
     ----------
@@ -322,7 +324,7 @@ class DeviceState:
         return self.kept
 
     @contextlib.contextmanager
-    def pause(self, fit: FitState) -> Iterator[None]:
+    def pause(self, fit: FitState | None) -> Iterator[None]:
         """Within it a fit is between two steps: its state can be taken, and other threads may use the estimator."""
         self.current, self._paused = fit, True
         try:
@@ -330,6 +332,18 @@ class DeviceState:
                 yield
         finally:
             self._paused = False
+
+    @property
+    def history(self) -> History:
+        """Of the fit under way."""
+        assert self.current is not None, "a fit is under way"
+        return self.current.history
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """Of the fit under way."""
+        assert self.current is not None, "a fit is under way"
+        return self.current.callbacks
 
     def state_dict(self) -> State:
         """See ``MLPClassifier.state_dict``."""

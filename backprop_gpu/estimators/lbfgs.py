@@ -93,7 +93,7 @@ class Progress:
         set_theta(self.network, intermediate_result.x)
         seconds = time.perf_counter() - self.start
         epoch = Epoch(self.iteration, self.iteration, float(intermediate_result.fun), 1.0, {}, seconds)
-        with device_state(self.estimator).turns.released():
+        with device_state(self.estimator).pause(None):
             for callback in self.callbacks:
                 callback.on_epoch(epoch)
         if self.sklearn_callbacks.end_epoch():
