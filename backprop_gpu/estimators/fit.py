@@ -277,6 +277,7 @@ def fit_state(
         names=NAMES,
         between_steps=device_state(owner).pause,
         checks_outputs=not rule.incremental,
+        notes_spikes=False,
     )
 
 

@@ -88,6 +88,10 @@ class FitState:
         Gives, for this fit, the context in which callbacks are called.
     checks_outputs : bool, default True
         Whether the last weights, which no cost has seen, must give finite outputs.
+    skip_non_finite : int, default 0
+        See ``Trainer``.
+    notes_spikes : bool, default True
+        Whether a jump of the cost is a note.
 
     Attributes
     ----------
@@ -115,6 +119,7 @@ class FitState:
         between_steps: Callable[[FitState], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
         checks_outputs: bool = True,
         skip_non_finite: int = 0,
+        notes_spikes: bool = True,
     ) -> None:
         self.step, self.batches, self.rule, self.epochs = step, batches, rule, epochs
         more = {"weighted": batches.rows[2] is not None, "validation_rows": len(validation[1]) if validation else 0}
@@ -122,6 +127,7 @@ class FitState:
         self.validation, self.resumed = validation, False
         self.callbacks, self.checks_outputs, self._between_steps = list(callbacks), checks_outputs, between_steps
         self.history, self._start = history or History(), time.perf_counter()
+        self._notes_spikes = notes_spikes
         self._non_finite = OnNonFinite(skip_non_finite, self.history.notes)
         self.program: EpochProgram | None = None
         self.micro_batch = AutoMicroBatch(step, batches, micro_batch, names)
@@ -153,7 +159,8 @@ class FitState:
     def evaluated(self, costs: np.ndarray, validation: dict[str, float]) -> Epoch:
         """An epoch has ended with J of each batch, and with these scores; tells the stopping rule."""
         self.costs = self.costs[:0]
-        note_of_spike(self.history, costs, self.batches.epoch, self.step.t - len(costs))
+        if self._notes_spikes:
+            note_of_spike(self.history, costs, self.batches.epoch, self.step.t - len(costs))
         cost = float(np.dot(costs, self._sizes)) / (self.batches.n * self.step.report_divisor)
         epoch = Epoch(self.batches.epoch, self.step.t, cost, self.step.learning_rate, validation)
         self.rule.end_epoch(epoch, self)
