@@ -44,7 +44,10 @@ def find(name_or_path: str | None) -> Path:
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; give a .yaml file, or one of: {', '.join(known)}")
     if is_absent(path):
-        raise ConfigError(f"no configuration at {path}{did_you_mean(path.stem, known)}; carried: {', '.join(known)}")
+        raise ConfigError(
+            f"no configuration at {path}{did_you_mean(path.stem, known)}; check the path,"
+            f" or give one of: {', '.join(known)}"
+        )
     return path
 
 

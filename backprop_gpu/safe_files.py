@@ -56,8 +56,10 @@ def open_regular(path: str | os.PathLike[str], error: type[BackpropError]) -> io
         If it is not there, may not be read, or is no regular file.
     """
     try:
-        _refuse_irregular(path, os.stat(path), error)
+        _refuse_irregular(path, os.stat(path), error)  # which opening a pipe would wait for
         file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
+    except error:
+        raise
     except (FileNotFoundError, NotADirectoryError):
         raise error(f"{path}: there is no such file; check the path") from None
     except PermissionError:

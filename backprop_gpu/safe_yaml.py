@@ -34,9 +34,9 @@ class _Loader(yaml.SafeLoader):
         self.depth += 1
         self.values += 1
         if self.depth > MAX_DEPTH:
-            raise ConfigError(f"{line}: nested deeper than {MAX_DEPTH} levels")
+            raise ConfigError(f"{line}: nested deeper than {MAX_DEPTH} levels; nest less")
         if self.values > MAX_VALUES:
-            raise ConfigError(f"{line}: more than {MAX_VALUES} values; a configuration is a page or two")
+            raise ConfigError(f"{line}: more than {MAX_VALUES} values; write less, a configuration is a page or two")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -58,7 +58,9 @@ class _Loader(yaml.SafeLoader):
         try:
             return int(text, base)
         except ValueError:  # Python reads no more than some thousands of digits
-            raise ConfigError(f"line {node.start_mark.line + 1}: a number of {len(text)} digits is too long") from None
+            raise ConfigError(
+                f"line {node.start_mark.line + 1}: a number of {len(text)} digits is too long; write a shorter one"
+            ) from None
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
@@ -120,9 +122,11 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).split("\n", 1)[0]
-        raise ConfigError(f"{source}{where}: not valid YAML: {shown(problem, quoted=False)}") from None
+        raise ConfigError(
+            f"{source}{where}: not valid YAML: {shown(problem, quoted=False)}; correct it there"
+        ) from None
     except RecursionError:
-        raise ConfigError(f"{source}: nested deeper than {MAX_DEPTH} levels") from None
+        raise ConfigError(f"{source}: nested deeper than {MAX_DEPTH} levels; nest less") from None
     if value is None:
         value = {}
     if not isinstance(value, dict):

@@ -49,7 +49,7 @@ def read_tensors(path: Path, form: str, what: str) -> tuple[dict[str, np.ndarray
     from safetensors import SafetensorError, safe_open
 
     if is_absent(path) or path.is_dir():
-        raise CheckpointError(f"no {what} file at {path}")
+        raise CheckpointError(f"no {what} file at {path}; check the path")
     _check_header(path)
     try:
         with safe_open(path, framework="numpy") as file:
@@ -57,7 +57,7 @@ def read_tensors(path: Path, form: str, what: str) -> tuple[dict[str, np.ndarray
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: bfloat16 and such
         reason = shown(str(error), 200, quoted=False)
-        raise CheckpointError(f"{path} is not a readable safetensors file: {reason}") from error
+        raise CheckpointError(f"{path} is not a readable safetensors file: {reason}; copy it again") from error
     if metadata.get("format") != form:
         raise CheckpointError(f"{path} is {_of_another_format(metadata.get('format'), form, what)}")
     description = metadata.get("description", "")
@@ -91,12 +91,18 @@ def _check_header(path: Path) -> None:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8:
-            raise CheckpointError(f"{path} is not a readable safetensors file: its header does not fit in it")
+            raise CheckpointError(
+                f"{path} is not a readable safetensors file: its header does not fit in it; copy it again"
+            )
         if length > MAX_HEADER:
-            raise CheckpointError(f"{path}: its header has {length} bytes, more than the {MAX_HEADER} that are read")
+            raise CheckpointError(
+                f"{path}: its header has {length} bytes, more than the {MAX_HEADER} that are read; copy it again"
+            )
         found = file.read(length).count(b"{")  # the header is a mapping, and so is each tensor's entry
     if found > MAX_TENSORS:
-        raise CheckpointError(f"{path}: its header has {found} entries, more than the {MAX_TENSORS} that are read")
+        raise CheckpointError(
+            f"{path}: its header has {found} entries, more than the {MAX_TENSORS} that are read; copy it again"
+        )
 
 
 def _in_order(blob: bytes) -> tuple[bytes, memoryview]:

@@ -211,7 +211,9 @@ def _fill(
     while block := list(islice(rows, max(1, min(_BLOCK_ROWS, _BLOCK_CELLS // width)))):
         for line, cells in block:
             if len(cells) != width:
-                raise DataError(f"{path}, line {line}: {len(cells)} cells where the header has {width}")
+                raise DataError(
+                    f"{path}, line {line}: {len(cells)} cells where the header has {width}; correct the row"
+                )
         lines = [line for line, _ in block]
         by_column = list(zip(*(cells for _, cells in block), strict=True))
         found = [column.add(path, lines, by_column[j]) for column, j in zip(columns, positions, strict=True)]
@@ -232,7 +234,9 @@ def _position(path: Path, header: list[str], column: str | int) -> int:
         return header.index(column)
     except ValueError:
         hint = did_you_mean(column, header)
-        raise DataError(f"{path} has no column {shown(column)}{hint}; its columns: {listed(header)}") from None
+        raise DataError(
+            f"{path} has no column {shown(column)}{hint}; name one of its columns: {listed(header)}"
+        ) from None
 
 
 def _feature_positions(

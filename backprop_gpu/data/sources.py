@@ -177,7 +177,9 @@ def _read_npz(path: Path, source: str, labelled: bool) -> Table:
     arrays, names = read_archive(path, [name for name in wanted if labelled or name != "y"], source)
     for name in ("X", "y") if labelled else ("X",):
         if name not in arrays:
-            raise DataError(f"{source} has no array {name!r}; it holds {listed(names) or 'nothing'}")
+            raise DataError(
+                f"{source} has no array {name!r}; it holds {listed(names) or 'nothing'}: save it with {name}=..."
+            )
     return table_from_arrays(
         arrays["X"],
         arrays.get("y"),

@@ -149,7 +149,7 @@ def _dumps(value: Any) -> str:
 def mutate_tensors(rng: random.Random, content: bytes, others: Sequence[bytes]) -> bytes:
     """A safetensors file with a right digest whose description, or one of whose tensors, is another."""
     import numpy as np
-    from safetensors.numpy import load, save
+    from safetensors.numpy import load
 
     n = int.from_bytes(content[:8], "little")
     metadata = json.loads(content[8 : 8 + n])["__metadata__"]
@@ -177,12 +177,27 @@ def mutate_tensors(rng: random.Random, content: bytes, others: Sequence[bytes]) 
         except ValueError:
             description = {}
         metadata["description"] = _dumps(mutate_json(rng, description))
-    sha = hashlib.sha256(metadata["description"].encode(errors="replace"))
+    return _packed(tensors, metadata["description"], metadata)
+
+
+def with_digest(content: bytes, description: str) -> bytes:
+    """A file of tensors with another description, and the digest that goes with it."""
+    from safetensors.numpy import load
+
+    n = int.from_bytes(content[:8], "little")
+    return _packed(load(content), description, json.loads(content[8 : 8 + n])["__metadata__"])
+
+
+def _packed(tensors: dict[str, Any], description: str, metadata: dict[str, str]) -> bytes:
+    import numpy as np
+    from safetensors.numpy import save
+
+    text = description.encode(errors="replace")
+    sha = hashlib.sha256(text)
     for name in sorted(tensors):
         sha.update(f"{name} {tensors[name].dtype.str} {tensors[name].shape}".encode())
         sha.update(tensors[name].tobytes())
-    metadata["sha256"] = sha.hexdigest()
-    metadata["description"] = metadata["description"].encode(errors="replace").decode()
+    metadata = metadata | {"sha256": sha.hexdigest(), "description": text.decode()}
     return save({name: np.ascontiguousarray(x) for name, x in tensors.items()}, metadata)
 
 
