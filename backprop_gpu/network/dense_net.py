@@ -99,6 +99,7 @@ class DenseNet:
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
             raise ConfigError(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")
         self.dtype, self.seed, self.initializer = dtype, int(seed), initializer
+        self.changes = 0  # how often ``set_parameters`` was called
         self.turns: Turns = Turns() if beside is None else beside.turns
         if beside is None:
             chosen = select(self.sizes, dtype, device=device, kernels=kernels)
@@ -167,6 +168,7 @@ class DenseNet:
             if value.dtype.kind not in ("biufc" if self.dtype == "complex128" else "biuf"):
                 raise ShapeError(f"parameter {name} must hold real numbers, got {value.dtype}")
             host[name] = value
+        self.changes += 1
         with self.backend.activate():
             if not isinstance(self.params.theta, np.ndarray):  # then at once
                 self.params.theta[...] = self.backend.asarray(self.params.flat(host), self.dtype)

@@ -83,20 +83,29 @@ class EpochProgram:
         else:
             step.load(self.table, denominators, taken)
         if taken:
-            upload, dtype = step.net.backend.upload, step.net.dtype
-            upload(costs, self.values[:taken], dtype)
-            upload(costs[-1:], step.value, dtype)
+            self._set_costs(costs)
+
+    def open(self, epoch: int, begun: int) -> None:
+        """An epoch that had begun after so many optimizer steps begins once more."""
+        self.epoch, self.begun = epoch, begun
+        self.count(0)
+        self.step.load(self.table, self._denominators(self.batches.start_epoch(epoch)))
 
     def count(self, batches: int) -> None:
         """So many batches of the epoch have been trained on."""
         self.step.t = self.begun + batches
         self.batches.taken(self.epoch, batches)
 
-    def set_position(self, batches: int, cost: float) -> None:
-        """The next step is that of batch ``batches``; J of the one before was ``cost``."""
-        self.count(batches)
-        self.step.rewind(batches)
-        self.step.net.backend.upload([cost], self.step.value, self.step.net.dtype)
+    def set_position(self, costs: Sequence[float] | np.ndarray) -> None:
+        """The next step is that behind the batches that have these costs."""
+        self.count(len(costs))
+        self.step.rewind(len(costs))
+        self._set_costs(costs)
+
+    def _set_costs(self, costs: Sequence[float] | np.ndarray) -> None:
+        upload, dtype = self.step.net.backend.upload, self.step.net.dtype
+        upload(costs, self.values[: len(costs)], dtype)
+        upload(costs[-1:], self.step.value, dtype)
 
     def costs(self, batches: int) -> np.ndarray:
         """J of the first batches of the epoch, the last of which is the one that was trained on last."""
@@ -214,7 +223,7 @@ class JointEpoch:
         ended = first == len(self._sizes)
         if len(self.programs) == 1:
             finite = self.programs[0].finite
-            return finite.look(first) if ended or at_once else finite.glance(first)
+            return finite.look(first, everything=at_once) if ended or at_once else finite.glance(first)
         diverged = list[DivergedError]()
         for program in self.programs if ended else ():
             try:

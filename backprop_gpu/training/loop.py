@@ -154,6 +154,7 @@ class FitState:
         if self.program is None:
             self.step.rewind(len(self.costs))
             self.program = EpochProgram(self.step, self.batches, self.micro_batch.size, self._non_finite)
+            self.program.finite.thorough |= bool(self.callbacks)
         return self.program
 
     def evaluated(self, costs: np.ndarray, validation: dict[str, float]) -> Epoch:

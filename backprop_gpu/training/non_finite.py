@@ -1,33 +1,35 @@
 """The first NaN or infinity ends a fit before its update: the network is left with the weights of the step before.
 
-A recorded epoch runs without looking at its numbers, so what costs nothing per step is done: the state is copied when
-an epoch begins, and looked at when it ends (and every second, and before callbacks see it). Where something is not
-finite, the copy is brought back and the steps since are run again, which gives the same bits, up to the first one that
-leaves NaN or infinity. The state before that step is what stays; that step, run call by call, says where it came from.
+A recorded epoch runs without looking at its numbers, so what costs nothing per step is done: now and then the state is
+looked at and copied. Where something is not finite, the copy is brought back and the steps since are run again, which
+gives the same bits, up to the first one that leaves NaN or infinity. The state before that step is what stays; that
+step, run call by call, says where it came from.
 """
 
 from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .._typing import Program, Replay
 from ..errors import DivergedError
-from ..network.memory import buffers_finite, surely_finite
+from ..maths.optimizers import Optimizer
+from ..network.memory import buffers_finite, state_of, surely_finite
 from ..network.non_finite import NonFinite, find_non_finite
 from .batches import BatchBuffers
 
 if TYPE_CHECKING:
     from .epoch import EpochProgram
 
-LOOK_SECONDS = 1.0  # between two looks at the state while an epoch runs
-COPY_SECONDS = 10.0  # between two copies of it, which is how much is run again at most
+LOOK_SECONDS = 1.0  # between two looks while an epoch runs
+SHARE = 100  # times as long as looking at everything and copying it takes, steps run before it is done again
 SKIPPED = "skipped batch "
+NO_COSTS = np.zeros(0)
 LARGE = 1e6  # an input or target beyond this is a likelier cause than the learning rate
 
 
@@ -52,44 +54,70 @@ class OnNonFinite:
         return sum(note.startswith(SKIPPED) for note in self.notes)
 
 
+class _Begun(NamedTuple):
+    """An epoch, the steps before it, and what the scalars of its steps depend on beside them."""
+
+    number: int
+    steps: int
+    optimizer: Optimizer
+    total_steps: int
+
+
 class FiniteState:
     """Keeps the state of one network's epochs finite.
+
+    Every look is at costs, parameters and running statistics. The optimizer's vectors are looked at when it is time for
+    a copy, so that an epoch of a few microseconds costs no more for it: an infinity there shows in time.
 
     Parameters
     ----------
     program : EpochProgram
-        The programs and buffers of the epoch.
     policy : OnNonFinite
+
+    Attributes
+    ----------
+    thorough : bool
+        Every look is at everything: before callbacks see the state, or a batch is skipped.
     """
 
     def __init__(self, program: EpochProgram, policy: OnNonFinite) -> None:
-        self.step, self.policy = program.step, policy
+        self.step, self.policy, self.thorough = program.step, policy, policy.skip > 0
         # Which holds this: a circle would keep its buffers until Python looks for circles.
         self.program: EpochProgram = weakref.proxy(program)
+        self._parameters, self._buffers = state_of(self.step.net), self.step.state_buffers
         self._replays: list[tuple[Replay, BatchBuffers, int]] = []
         self._left_out: set[int] = set()  # batches of the epoch that were skipped
-        self._costs = np.zeros(0)  # as they were looked at last
+        self._n, self._costs = len(program.batches), NO_COSTS  # as they were looked at last
+        self._epochs: list[_Begun] = []  # since the copy
+        self._before: Sequence[float] | np.ndarray = ()  # J of the batches of the first of them that the copy is behind
+        self._next: tuple[int, int, int] | None = None  # the epoch that goes on from this one, if nothing else changed
+        self._looked = self._copied = self._seconds = 0.0
 
     def begin(self, costs: Sequence[float] | np.ndarray) -> None:
         """An epoch begins, or goes on behind the batches that have these costs: NaN where one was skipped."""
-        self._left_out = set()
-        if len(costs):
-            self._left_out.update(np.flatnonzero(~np.isfinite(np.asarray(costs, np.float64))).tolist())
-        self._copy(len(costs), costs[-1] if len(costs) else 0.0)
-        self._looked, self._costs = self._copied, np.zeros(0)
+        here, n = self.program, len(costs)
+        self._left_out = set(np.flatnonzero(~np.isfinite(costs)).tolist()) if n else set()
+        if n or self._next != (here.epoch, here.begun, self.step.net.changes):
+            self._copy(costs)
+        else:
+            self._epochs.append(self._this_epoch())
+        self._looked, self._costs = time.perf_counter(), NO_COSTS
 
-    def _copy(self, taken: int, cost: float) -> None:
-        """The state behind so many batches, the last of which had this cost, is the one to come back to."""
+    def _this_epoch(self) -> _Begun:
+        return _Begun(self.program.epoch, self.program.begun, self.step.optimizer, self.step.total_steps)
+
+    def _copy(self, costs: Sequence[float] | np.ndarray) -> None:
+        """The state behind the batches that have these costs is the one to come back to."""
         self.step.remember()
-        self._from, self._cost_before = taken, cost
-        self._finite_until = taken
-        self._copied = time.monotonic()
+        ended = len(costs) == self._n
+        self._epochs, self._before = ([], ()) if ended else ([self._this_epoch()], costs)
+        self._copied = time.perf_counter()
 
     def glance(self, taken: int) -> int:
         """As :meth:`look` if the last look is a second ago."""
-        return self.look(taken) if time.monotonic() - self._looked > LOOK_SECONDS else taken
+        return self.look(taken) if time.perf_counter() - self._looked > LOOK_SECONDS else taken
 
-    def look(self, taken: int) -> int:
+    def look(self, taken: int, everything: bool = False) -> int:
         """How many batches of the epoch are behind a state that is finite: ``taken``, or fewer if one was skipped.
 
         Raises
@@ -97,33 +125,44 @@ class FiniteState:
         DivergedError
             If a step was not finite and may not be skipped; the state is that of before this step.
         """
-        if not self._is_finite(taken):
-            return self._leave_out(taken)
-        self._looked, self._finite_until = time.monotonic(), taken
-        if self._looked - self._copied > COPY_SECONDS:
-            self._copy(taken, self._costs[-1])
+        start = self._looked = time.perf_counter()
+        due = start - self._copied > SHARE * self._seconds
+        if not self._is_finite(taken, everything or due or self.thorough):
+            taken = self._leave_out(taken)
+        elif due:
+            self._copy(self._costs)
+            self._seconds = self._copied - start
+        if taken == self._n:
+            here = self.program
+            self._next = (here.epoch + 1, here.begun + taken, self.step.net.changes)
         return taken
 
     def abort(self, taken: int) -> None:
         """The epoch is interrupted: nothing is left that is not finite."""
-        if not self._is_finite(taken):
-            self._return_to(self._from)
+        if not self._is_finite(taken, everything=True):
+            self._epochs = self._epochs[:1]
+            self._return_to(len(self._before))
 
     def costs(self) -> np.ndarray:
         """J of the epoch's batches, with the mean of the others for those that were skipped."""
-        n, left_out = len(self.program.batches), sorted(self._left_out)
-        costs = self._costs if len(self._costs) == n else self.program.costs(n)
+        left_out = sorted(self._left_out)
+        costs = self._costs if len(self._costs) == self._n else self.program.costs(self._n)
         if left_out and len(left_out) < len(costs):
             costs[left_out] = np.delete(costs, left_out).mean()
         return costs
 
-    def _is_finite(self, taken: int) -> bool:
+    def _is_finite(self, taken: int, everything: bool) -> bool:
         """Whether costs and state are; asked under ``np.errstate``."""
         costs = self._costs = self.program.costs(taken)
         if self._left_out:
             costs = np.delete(costs, sorted(self._left_out))
-        finite = surely_finite(costs) or bool(np.isfinite(costs).all())
-        return finite and buffers_finite(self.step.net.backend, self.step.state_buffers)
+        if not (surely_finite(costs) or np.isfinite(costs).all()):
+            return False
+        return buffers_finite(self.step.net.backend, self._buffers if everything else self._parameters)
+
+    def _step_is_finite(self) -> bool:
+        """What the last step left: J and the state."""
+        return buffers_finite(self.step.net.backend, [self.step.value, *self._buffers])
 
     def _leave_out(self, taken: int) -> int:
         """Go back to before the first step that was not finite; past it if it may be skipped."""
@@ -138,31 +177,40 @@ class FiniteState:
             raise DivergedError(f"{where}{skipped}", from_start, found, self._fix(k, found))
         self.policy.notes.append(f"{SKIPPED}{k + 1} of epoch {self.program.epoch + 1}: {where}")
         self._left_out.add(k)
-        self.program.set_position(k + 1, np.nan)
-        self._copy(k + 1, np.nan)
+        costs = np.append(self.program.costs(k), np.nan)
+        self.program.set_position(costs)
+        self._copy(costs)
         return k + 1
 
     def _first_bad(self, taken: int) -> int:
-        """The first batch whose step leaves something that is not finite."""
-        self._return_to(self._finite_until)
-        for k in range(self._finite_until, taken):
+        """The first batch whose step leaves something that is not finite; its epoch is the last one of ``_epochs``."""
+        for n, k in self._again(taken):
             self._run(k, 1)
-            if not self._is_finite(k + 1):
+            if not self._step_is_finite():
+                self._epochs = self._epochs[: n + 1]
                 return k
         raise DivergedError(
-            "the numbers were not finite, and are when the same steps are run again: memory or device may be faulty",
+            "the numbers were not finite, and are when the same steps are run again: something has changed the network "
+            "meanwhile, or the device is faulty",
             from_start=False,
         )
 
     def _return_to(self, k: int) -> None:
-        """The state behind the first k batches of the epoch, by running those since the last copy again."""
+        """The state behind the first k batches of the last epoch, by running those since the copy again."""
+        for _, each in self._again(k):
+            self._run(each, 1)
+
+    def _again(self, k: int) -> Iterator[tuple[int, int]]:
+        """Bring the copy back; then each epoch since, by number, with each batch up to k of the last one."""
         self.step.recover()
-        self.program.set_position(self._from, self._cost_before)
-        full, first = self.program.parts[0][2], self._from
-        while first < k:
-            times = min(k, full if first < full else k) - first
-            self._run(first, times)
-            first += times
+        for n, epoch in enumerate(self._epochs):
+            self.step.optimizer, self.step.total_steps = epoch.optimizer, epoch.total_steps
+            self.program.open(epoch.number, epoch.steps)
+            first = 0 if n else len(self._before)
+            if first:
+                self.program.set_position(self._before)
+            for batch in range(first, k if epoch is self._epochs[-1] else self._n):
+                yield n, batch
 
     def _run(self, k: int, times: int) -> None:
         """So many batches from batch k on once more, of one size."""

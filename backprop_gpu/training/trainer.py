@@ -245,7 +245,7 @@ class Trainer:
             if not self._finish(fit) and not fit.outputs_are_finite():
                 self.net.set_parameters(first)
                 history.best_epoch = 0
-            raise self._advised(error, len(history.epochs) + 1) from None
+            raise self._advised(error, min(fit.batches.epoch, len(history.epochs)) + 1) from None
         finally:
             self.current = None
         self._finish(fit)

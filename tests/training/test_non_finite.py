@@ -139,7 +139,7 @@ def test_a_batch_is_skipped_up_to_the_limit(case: Case) -> None:
         other.program.begin(0)
         (replay, _), (_, buffers, _) = other.replays[0], other.parts[0]
         run(replay, buffers, 0, 1)
-        other.program.set_position(2, 0.0)
+        other.program.set_position([1.0, 1.0])
         run(replay, buffers, 2, 2)
     for x, y in zip(epoch.step.state_buffers, other.step.state_buffers, strict=True):
         same_bits(case.backend.to_host(x), case.backend.to_host(y))
