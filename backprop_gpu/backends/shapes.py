@@ -94,6 +94,7 @@ class ShapeArray:
 
     def __getitem__(self, key: Any) -> ShapeArray:
         parts = key if isinstance(key, tuple) else (key,)
+        parts = parts[:-1] if parts and parts[-1] is Ellipsis else parts
         assert all(part is None or isinstance(part, slice | int) for part in parts), "a choice by index is a copy"
         # Of one number, which nothing reads: with the dots, it is a view whatever the key.
         view = np.lib.stride_tricks.as_strided(np.empty((), self.dtype), self.shape, self.strides)[(*parts, ...)]
