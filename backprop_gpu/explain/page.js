@@ -60,7 +60,10 @@ function drawBatch() {
   const f = batch().forward, m = state.m, heads = [...Array(m).keys()];
   const row = (label, v, cls) => make("tr", { class: cls || null }, make("th", { scope: "row" }, label), ...v.slice(0, m).map(x => make("td", {}, number(x))));
   const many = n => n > 1 ? k => ` [${k + 1}]` : () => "";
-  const all = (label, v, n) => [...v.map((r, k) => row(label + many(n)(k), r)), v.length < n ? make("tr", {}, make("th", { scope: "row" }, `… ${n - v.length} more`)) : null];
+  const all = (label, v, n) => {
+    const few = n > 5 ? v.slice(0, 4) : v;
+    return [...few.map((r, k) => row(label + many(n)(k), r)), few.length < n ? make("tr", {}, make("th", { scope: "row" }, `… ${n - few.length} more`)) : null];
+  };
   fill($("batch-table"),
     make("thead", {}, make("tr", {}, make("td", {}), ...heads.map(i => make("th", { scope: "col" }, `example ${i + 1}`)))),
     make("tbody", {}, ...[...all("input X", f.A0, D.sizes[0]), ...all("target Y", D.Y, D.sizes[L]), ...all("prediction AL", f[`A${L}`], D.sizes[L]), row("loss L", f.L[0], "strong")].filter(r => r)));
@@ -70,7 +73,7 @@ function drawBatch() {
 
 // -- 2: the graph -----------------------------------------------------------------------------------------------------
 
-const X = { left: 54, middle: 190, right: 346 }, PITCH = 66, TOP = 30, HALF = 51, UP = 21;
+const X = { left: 54, middle: 188, right: 346 }, PITCH = 66, TOP = 30, HALF = 51, UP = 21;
 const rowOf = name => name === "L" ? 2 * L + 1 : name === "J" ? 2 * L + 2 : /Z/.test(name) || isParameter(name) ? 2 * layer(name) - 1 : 2 * layer(name);
 function where(name) {
   const y = TOP + PITCH * rowOf(name);
@@ -95,9 +98,9 @@ function drawGraph() {
       if (s.name[0] === "Z") parts.push(make("text", { x: x + 8, y: y - PITCH / 2 + 3, class: "side" }, `W${layer(s.name)}, b${layer(s.name)}`));
     } else if (isParameter(s.name)) {
       const z = where(`dZ${layer(s.name)}`), a = where(`A${layer(s.name) - 1}`);
-      parts.push(edge(`M${z[0] - HALF} ${z[1]} L${x + 41 + 5} ${y}`, s.name));
-      if (s.name[1] === "W") parts.push(edge(`M${a[0] + 30} ${a[1] + UP} L${x - 41 - 4} ${y - 4}`));
-      if (entersAt(s.name)) chips.push(chipAt((z[0] - HALF + x + 41) / 2 + 1, (2 * y + z[1]) / 3));
+      parts.push(edge(`M${z[0] - HALF} ${z[1]} L${x + 47 + 5} ${y}`, s.name));
+      if (s.name[1] === "W") parts.push(edge(`M${a[0] + 30} ${a[1] + UP} L${x - 47 - 4} ${y - 4}`));
+      if (entersAt(s.name)) chips.push(chipAt((z[0] - HALF + x + 47) / 2 + 2, (2 * y + z[1]) / 3));
     } else if (s.name === `dA${L}`) {
       const j = where("J");
       parts.push(edge(`M${j[0] + HALF} ${j[1]} H${x - 12} Q${x} ${j[1]} ${x} ${j[1] - 12} V${y + UP + 6}`, s.name));
@@ -123,7 +126,7 @@ function defs() {
 }
 
 function node(name) {
-  const [x, y] = where(name), p = isParameter(name), w = p ? 41 : HALF, u = p ? 15 : UP;
+  const [x, y] = where(name), p = isParameter(name), w = p ? 47 : HALF, u = p ? 15 : UP;
   const has = isBackward(name) && carries(name), kind = !isBackward(name) ? "forward" : has ? "has" : "no";
   const says = isBackward(name) ? (has ? "has 1/m" : "no 1/m") : "";
   const short = name === `dA${L}` ? "dAL" : name === `A${L}` ? "AL" : name === "A0" ? "X" : name;
