@@ -20,7 +20,7 @@ from ..parity.namespace import BoundedNamespace
 from .chain import Tensors
 from .diagnosis import Diagnosis, TensorRatio
 from .mistakes import Mistake, Setting, described, factors, of_parts
-from .variants import Given, gradients, slips
+from .variants import RIGHT, Given, Slip, gradients, slips
 
 SLACK = 4.0  # bounds: another order of the operations, or another formula for the same number
 NEAR = 64.0  # roundings by which a hypothesis may miss where no bound is known
@@ -58,8 +58,10 @@ class Comparison:
     def is_(self, name: str, hypothesis: np.ndarray, got: np.ndarray | None = None) -> bool:
         """Whether a tensor is what a hypothesis makes of it."""
         got = self.got[name] if got is None else got
-        size = max(float(np.max(np.abs(hypothesis))), 1e-300)
-        return bool(np.max(np.abs(got - hypothesis)) <= self._room(name) * size)
+        largest, size = (float(np.max(np.abs(x))) for x in (self.want[name], hypothesis))
+        # What rounds to nothing in the right gradient does so in a smaller one.
+        rounding = min(float(np.max(self.bound[name])), LOOSE * largest)
+        return bool(np.max(np.abs(got - hypothesis)) <= self._room(name) * max(size, 1e-300) + rounding)
 
     def _room(self, name: str) -> float:
         """How far a hypothesis may be off, relative to its largest entry."""
@@ -69,8 +71,12 @@ class Comparison:
     @functools.cached_property
     def wrong(self) -> list[str]:
         """The tensors that are not right, in the order of the backward pass."""
-        L = self.given.net.L
-        return [name for l in range(L, 0, -1) for name in (f"dW{l}", f"db{l}") if not self.right(name)]
+        return [name for name in self.names if not self.right(name)]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """``dWL, dbL, ..., dW1, db1``: the order of the backward pass."""
+        return tuple(f"d{kind}{l}" for l in range(self.given.net.L, 0, -1) for kind in "Wb")
 
     def ratio(self, name: str, got: np.ndarray | None = None, want: np.ndarray | None = None) -> float | None:
         """got / want, where that is one number."""
@@ -99,12 +105,18 @@ def _bounds(given: Given, claim: str, want: Tensors) -> Tensors:
     masks = {l: taken(x) for l, x in given.masks.items()}
     traced = replace(given, net=net, X=taken(given.X), Y=taken(given.Y), weights=weights, masks=masks)
     xp = BoundedNamespace(arithmetic)
+    stated = {name: np.full_like(x, 1e4 * arithmetic.u * float(np.max(np.abs(x)))) for name, x in want.items()}
     try:
         with np.errstate(all="ignore"):
-            both = [gradients(traced, xp, fused=fused) for fused in (False, True)]
+            literal, fused = (gradients(traced, xp, slip=slip) for slip in (Slip(output="literal"), RIGHT))
     except Untraceable:  # a function of someone's own
-        return {name: np.full_like(x, 1e4 * arithmetic.u * float(np.max(np.abs(x)))) for name, x in want.items()}
-    return {name: np.maximum(*(g[name].errors() + np.abs(g[name].v - x) for g in both)) for name, x in want.items()}
+        return stated
+    bounds = {}
+    for name, x in stated.items():
+        # Near AL = 0 or 1 the literal division has no bound; where even the other has none, one is stated.
+        known = np.where(np.isfinite(fused[name].errors()), fused[name].errors(), x)
+        bounds[name] = np.fmax(known, np.where(np.isfinite(literal[name].errors()), literal[name].errors(), 0.0))
+    return bounds
 
 
 def diagnosis_of(c: Comparison, reshaped: Sequence[str] = ()) -> Diagnosis:
@@ -112,7 +124,7 @@ def diagnosis_of(c: Comparison, reshaped: Sequence[str] = ()) -> Diagnosis:
     mistakes = [_transposed(name) for name in reshaped]
     with np.errstate(all="ignore"):
         mistakes += _mistakes(c)
-    tensors = tuple(_ratio_of(c, name, reshaped) for l in range(c.given.net.L, 0, -1) for name in (f"dW{l}", f"db{l}"))
+        tensors = tuple(_ratio_of(c, name, reshaped) for name in c.names)
     return Diagnosis(tensors, tuple(mistakes))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,11 +61,12 @@ class Diagnosis:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON has them."""
+        """Plain values, as JSON has them: an error that is no finite number is None."""
+        tensors = [asdict(t) | {"error": t.error if math.isfinite(t.error) else None} for t in self.tensors]
         return {
             "ok": self.ok,
             "mistakes": [asdict(m) for m in self.mistakes],
-            "tensors": [asdict(t) for t in self.tensors],
+            "tensors": tensors,
         }
 
     def __repr__(self) -> str:

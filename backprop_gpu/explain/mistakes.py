@@ -150,6 +150,11 @@ SLIPS: dict[tuple[str, str | bool], tuple[str, str, str]] = {
         "The derivative of {link} is there twice: AL - Y is dL/dZ{L} already.",
         "dZ{L} = AL - Y, or dZ{L} = dAL ⊙ g′(Z{L})",
     ),
+    ("output", "literal"): (
+        "saturated",
+        "Some AL is 0 or 1 to the last digit: there dAL ⊙ g′(Z{L}) is a large number times 0.",
+        "dZ{L} = AL - Y, which needs no division",
+    ),
     ("A", "own"): (
         "wrong A",
         "dW{i} was made with A{i} {where}, the layer's own activation.",

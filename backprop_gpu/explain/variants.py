@@ -76,8 +76,9 @@ class Slip:
         Where the slip is, ``EVERY`` for all layers that can have it.
     slope : {"right", "missing", "of A"}
         g' of a hidden layer left out, or taken of A in place of Z.
-    output : {"right", "missing", "twice"}
-        g' of the last layer left out (dZ = dAL), or multiplied on though dZ = AL - Y has it.
+    output : {"right", "missing", "twice", "literal"}
+        g' of the last layer left out (dZ = dAL), or multiplied on though dZ = AL - Y has it; "literal": dZ = dAL g'(Z),
+        which is the same number but where AL is 0 or 1 to the last digit.
     A : {"right", "own", "Z", "X"}
         What dW is made of in place of A of the layer before: the layer's own A, Z of the layer before, or X.
     W : {"right", "transposed"}
@@ -111,7 +112,7 @@ class Slip:
 RIGHT = Slip()
 SLIPS: dict[str, tuple[str, ...]] = {
     "slope": ("missing", "of A"),
-    "output": ("missing", "twice"),
+    "output": ("missing", "literal", "twice"),
     "A": ("own", "Z", "X"),
     "W": ("transposed",),
     "weights": ("unweighted", "missing"),
@@ -149,13 +150,13 @@ def forward(given: Given, xp: Namespace = np, slip: Slip = RIGHT) -> dict[str, A
     return found
 
 
-def gradients(given: Given, xp: Namespace = np, slip: Slip = RIGHT, *, fused: bool = False) -> dict[str, Any]:
-    """``dW1, db1, ...``; ``fused``: dZ[L] from the logits, not from dAL, the same number with other roundings."""
+def gradients(given: Given, xp: Namespace = np, slip: Slip = RIGHT) -> dict[str, Any]:
+    """``dW1, db1, ...``; dZ[L] is computed from the logits, which is right for any of them."""
     net, found, grads = given.net, forward(given, xp, slip), {}
     L, inverse = net.L, 1.0 / (given.m if slip.weights == "unweighted" else given.D)
     dA = net.loss.literal_dAL(xp, found[f"A{L}"], given.Y)
     for l in range(L, 0, -1):
-        dZ = _dZ(given, xp, slip, found, dA, l, fused)
+        dZ = _dZ(given, xp, slip, found, dA, l)
         if l == L and slip.weights == "right":
             dZ = weigh(xp, given.weights, dZ)
         A_prev = _operand(found, slip, l)
@@ -170,7 +171,7 @@ def gradients(given: Given, xp: Namespace = np, slip: Slip = RIGHT, *, fused: bo
     return _penalized(given, slip, grads)
 
 
-def _dZ(given: Given, xp: Namespace, slip: Slip, found: dict[str, Any], dA: Any, l: int, fused: bool) -> Any:
+def _dZ(given: Given, xp: Namespace, slip: Slip, found: dict[str, Any], dA: Any, l: int) -> Any:
     """dZ of layer l from its dA (of the last layer: from dAL, or from the logits)."""
     g, Z, A = given.net.activations[l - 1], found[f"Z{l}"], found[f"g{l}"]
     if l == given.net.L:
@@ -178,7 +179,7 @@ def _dZ(given: Given, xp: Namespace, slip: Slip, found: dict[str, Any], dA: Any,
             return dA
         if slip.output == "twice":
             return g.vjp(xp, given.net.loss.delta(xp, Z, given.Y), Z, A)
-        return given.net.loss.delta(xp, Z, given.Y) if fused else g.vjp(xp, dA, Z, A)
+        return g.vjp(xp, dA, Z, A) if slip.output == "literal" else given.net.loss.delta(xp, Z, given.Y)
     if l in given.masks and (kind := slip.at("masks", l)) != "missing":
         scale = 1.0 if kind in ("not scaled", "never scaled") else 1.0 / given.keep_prob
         dA = dA * given.masks[l] * scale

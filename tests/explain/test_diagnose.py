@@ -62,6 +62,7 @@ def random_case(rng: np.random.Generator, i: int) -> Case:
         l2=float(rng.choice([0.0, 0.5])),
         keep_prob=float(rng.choice([1.0, 0.7])),
         dtype=("float64", "float32")[int(rng.integers(2))],
+        scale=float(rng.choice([0.1, 1.0, 5.0, 30.0])),
     )
 
 
@@ -73,6 +74,27 @@ def test_no_correct_gradient_is_accused() -> None:
         assert found.ok, (case, found)
         assert found.mistakes == ()
         assert all(t.ok and t.ratio == 1.0 for t in found.tensors)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_where_predictions_are_saturated_the_right_gradient_is_right_and_the_literal_one_is_not(dtype: str) -> None:
+    case = Case([3, 4, 1], "binary_cross_entropy", "relu", 8, dtype=dtype, scale=40.0)
+    right, literal = case.gradient(), case.gradient(output="literal")
+    assert diagnose(case.parameters, right, case.X, case.y, **case.options()).ok
+    found = diagnose(case.parameters, literal, case.X, case.y, **case.options())
+    assert found.first is not None
+    assert found.first.name == "saturated"
+    found = diagnose(case.parameters, times(right, 8.0), case.X, case.y, **case.options())
+    assert found.first is not None
+    assert found.first.name == "1/m missing"
+
+
+def test_a_larger_network_is_not_accused() -> None:
+    case = Case([80, 60, 40, 10], "categorical_cross_entropy", "relu", 64, dtype="float32")
+    assert diagnose(case.parameters, case.gradient(), case.X, case.y, **case.options()).ok
+    found = diagnose(case.parameters, times(case.gradient(), 64.0), case.X, case.y, **case.options())
+    assert found.first is not None
+    assert found.first.name == "1/m missing"
 
 
 def test_a_small_error_is_no_rounding() -> None:

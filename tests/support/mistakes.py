@@ -15,7 +15,10 @@ LOSSES = ("binary_cross_entropy", "categorical_cross_entropy", "squared_error")
 G: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "relu": (lambda z: np.maximum(z, 0.0), lambda z: (z > 0.0).astype(z.dtype)),
     "tanh": (np.tanh, lambda z: 1.0 - np.tanh(z) ** 2),
-    "sigmoid": (lambda z: 1.0 / (1.0 + np.exp(-z)), lambda z: np.exp(-z) / (1.0 + np.exp(-z)) ** 2),
+    "sigmoid": (
+        lambda z: 1.0 / (1.0 + np.exp(-z)),
+        lambda z: 1.0 / (1.0 + np.exp(-z)) * (1.0 / (1.0 + np.exp(z))),
+    ),
 }
 
 
@@ -32,13 +35,14 @@ class Case:
     l2: float = 0.0
     keep_prob: float = 1.0
     dtype: str = "float64"
+    scale: float = 1.0
     parameters: dict[str, np.ndarray] = field(init=False)
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(self.seed)
         self.parameters = {}
         for l, (k, n) in enumerate(zip(self.sizes, self.sizes[1:], strict=False), start=1):
-            self.parameters[f"W{l}"] = rng.normal(size=(n, k)) / np.sqrt(k) * 1.3
+            self.parameters[f"W{l}"] = rng.normal(size=(n, k)) / np.sqrt(k) * 1.3 * self.scale
             self.parameters[f"b{l}"] = rng.normal(size=(n, 1)) * 0.3
         n = self.sizes[-1]
         self.X = rng.normal(size=(self.m, self.sizes[0]))
@@ -68,6 +72,7 @@ class Case:
             told |= {"masks": self.masks, "keep_prob": self.keep_prob}
         return told
 
+    @np.errstate(over="ignore", invalid="ignore")  # of e^-z in a sigmoid at its end
     def gradient(self, **slip: Any) -> dict[str, np.ndarray]:
         """``dW1, db1, ...``, right but for the slips that are named."""
         P, L, kp = self.parameters, self.L, self.keep_prob
@@ -86,6 +91,9 @@ class Case:
         elif self.loss == "binary_cross_entropy":
             a = G["sigmoid"][0](out)
             dZ = a - y
+            if slip.get("output") == "literal":
+                tiny = np.finfo(a.dtype).smallest_normal
+                dZ = -(y / np.maximum(a, tiny) - (1.0 - y) / np.maximum(1.0 - a, tiny)) * (a * (1.0 - a))
             if slip.get("output") == "missing":
                 dZ = -(y / a - (1.0 - y) / (1.0 - a))
             if slip.get("output") == "twice":
