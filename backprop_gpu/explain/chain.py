@@ -94,6 +94,19 @@ def backward(net: Network, tensors: Tensors, Y: np.ndarray, denominator: Denomin
     return grads
 
 
+def sizes_of_terms(net: Network, tensors: Tensors, Y: np.ndarray) -> Tensors:
+    """How large the terms are that ``dW1, db1, ...`` are sums of, (1/m) sum |...|: by these roundings are judged."""
+    sizes: Tensors = {}
+    dZ = np.abs(tensors[f"A{net.L}"]) + np.abs(Y)
+    for l in range(net.L, 0, -1):
+        sizes[f"dW{l}"] = dense_vjp_weights(np, dZ, np.abs(tensors[f"A{l - 1}"])) / Y.shape[1]
+        sizes[f"db{l}"] = dense_vjp_bias(np, dZ) / Y.shape[1]
+        if l > 1:
+            dA = dense_vjp_input(np, np.abs(net.parameters[f"W{l}"]), dZ)
+            dZ = np.abs(net.activations[l - 2].vjp(np, dA, tensors[f"Z{l - 1}"], tensors[f"A{l - 1}"]))
+    return sizes
+
+
 def gradient(net: Network, X: np.ndarray, Y: np.ndarray, D: float) -> Tensors:
     """``dW1, db1, ...`` of (1/D) times the sum of the losses of these examples."""
     grads = backward(net, forward(net, X, Y), Y, Denominator(D))

@@ -13,7 +13,7 @@ from ..maths.losses import Loss, get_loss
 from ..network.dense_net import DenseNet
 from ..network.settings import check_sizes, per_layer_activations
 from ..network.targets import check_rows, check_targets
-from .chain import Network, Tensors
+from .chain import Network, Tensors, forward
 from .explanation import Explanation
 
 MOST_LAYERS, MOST_PARAMETERS = 6, 2500
@@ -83,6 +83,7 @@ def explain(
         raise ConfigError(f"rows must be from 1 to {X.shape[1]}, the examples that can be shown; got {rows}")
     cut = tuple(int(n) for n in split) if split is not None else (int(m) - 1, 1) if m > 1 else (1,)
     sizes = ", ".join(map(str, net.sizes))
+    notes = (*notes, *_saturated(net, X, Y))
     explanation = Explanation(net, X, Y, int(m), cut, title or f"a network [{sizes}]", notes)
     explanation.batch().split(cut)  # says what is wrong with it
     return explanation
@@ -113,6 +114,21 @@ def network_of(
     named = {name: value.astype(np.float64) for name, value in model.parameters().items()}
     notes = ("Dropout is left out: every unit is kept, as in prediction.",) if any(model.dropout) else ()
     return Network((*model.activations[1:-1], model.loss.link), _from_dAL(model.loss), named), notes
+
+
+def _saturated(net: Network, X: np.ndarray, Y: np.ndarray) -> list[str]:
+    """A note if dAL g'(Z) is not the derivative, as the literal division fails."""
+    found = forward(net, X, Y)
+    Z, A = found[f"Z{net.L}"], found[f"A{net.L}"]
+    literal = net.activations[-1].vjp(np, net.loss.literal_dAL(np, A, Y), Z, A)
+    apart = np.abs(literal - net.loss.delta(np, Z, Y)) > 1e-6
+    if not apart.any():
+        return []
+    which = ", ".join(str(i + 1) for i in np.flatnonzero(apart.any(axis=0)))
+    return [
+        f"In example {which} AL is 0 or 1 to the last digit, on the wrong side: dAL ⊙ g′(Z) is not the derivative there. "
+        "AL - Y is, and the check by the complex step says so."
+    ]
 
 
 def _from_dAL(loss: Loss) -> Loss:

@@ -14,9 +14,11 @@ import numpy as np
 from ..atomic_file import write_file
 from ..errors import ConfigError
 from ..maths.ledger import Denominator
-from .chain import Network, Tensors, backward, complex_step, forward, furthest, gradient, places
+from .chain import Network, Tensors, backward, complex_step, forward, furthest, gradient, places, sizes_of_terms
 from .page import page
 from .steps import Step, steps_of
+
+ROUNDING = 1e-12  # of the terms of a sum
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Joined:
     right : bool
         Whether it is the gradient of J, whatever the parts' sizes.
     error : float
-        The largest difference from the gradient of J, relative to the largest entry of its tensor; a tensor of zeros
-        is not looked at.
+        The largest difference from the gradient of J, relative to the largest entry of its tensor; below 1e-12 it is a
+        rounding, relative to the terms. A tensor of zeros is not looked at.
     """
 
     name: str
@@ -116,7 +118,7 @@ class Batch:
         ends, K, m = list(itertools.accumulate(sizes)), len(sizes), self.m
         spans = [slice(end - n, end) for end, n in zip(ends, sizes, strict=True)]
         sums = [gradient(self.net, self.X[:, span], self.Y[:, span], 1.0) for span in spans]
-        want = gradient(self.net, self.X, self.Y, float(m))
+        want, terms = gradient(self.net, self.X, self.Y, float(m)), sizes_of_terms(self.net, self.forward, self.Y)
         ways = (  # the divisor of a part of n examples, and the factor of what is added up
             ("sums over m, added", "m", "added", lambda n: float(m), 1.0, True),
             ("K times the sums over m, averaged", "m/K", "averaged", lambda n: m / K, 1.0 / K, True),
@@ -128,7 +130,8 @@ class Batch:
             each = [factor * Denominator(divisor(n)).inverse for n in sizes]
             got = {key: np.sum([c * g[key] for c, g in zip(each, sums, strict=True)], axis=0) for key in want}
             weights = tuple(c for c, n in zip(each, sizes, strict=True) for _ in range(n))
-            found.append(Joined(name, divides, joins, weights, got, right, furthest(got, want)))
+            error = rounding if (rounding := furthest(got, want, terms)) < ROUNDING else furthest(got, want)
+            found.append(Joined(name, divides, joins, weights, got, right, error))
         return tuple(found)
 
 
@@ -186,12 +189,11 @@ class Explanation:
     def check(self, m: int | None = None) -> float:
         """The largest difference of dW and db, at every place of the 1/m, from the complex step of J.
 
-        Relative to the largest mean size of the examples' own gradients in that tensor.
+        Relative to the size of the terms that each of them is a sum of; AL - Y has the terms AL and Y.
         """
         batch = self.batch(m)
-        of_examples = {f"d{name}": g[:, :, : batch.m] for name, g in self.complex_step.items()}
-        want = {name: np.mean(g, axis=2) for name, g in of_examples.items()}
-        terms = {name: np.mean(np.abs(g), axis=2) for name, g in of_examples.items()}
+        want = {f"d{name}": np.mean(g[:, :, : batch.m], axis=2) for name, g in self.complex_step.items()}
+        terms = sizes_of_terms(self.net, batch.forward, batch.Y)
         return max(furthest(batch.backward(place), want, terms) for place in places(self.net.L))
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:

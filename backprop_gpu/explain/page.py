@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .chain import furthest, places
+from .chain import furthest, places, sizes_of_terms
 
 if TYPE_CHECKING:
     from .explanation import Batch, Explanation
@@ -95,13 +95,14 @@ def data(explanation: Explanation) -> dict[str, Any]:
 def _batch(batch: Batch, check: float) -> dict[str, Any]:
     late, early = batch.backward("late"), batch.backward("early")
     everywhere = [batch.backward(place) for place in places(batch.net.L)]
+    terms = sizes_of_terms(batch.net, batch.forward, batch.Y)
     parameters = {f"d{name}": late[f"d{name}"] for name in batch.net.names}
     return {
         "forward": batch.forward,
         "late": late,
         "early": early,
         "ratio": {name: _ratio(late[name], early[name]) for name in late},
-        "places_apart": max(furthest({n: g[n] for n in parameters}, parameters) for g in everywhere),
+        "places_apart": max(furthest(g, parameters, terms) for g in everywhere),
         "check": check,
         "splits": [None, *(_split(batch, k) for k in range(1, batch.m))],
     }

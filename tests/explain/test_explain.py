@@ -187,3 +187,15 @@ def test_the_terminal_shows_each_step_both_ways_within_80_columns() -> None:
         assert words in text
     assert "[ 1.9185 -2.1434 -1.2276 -1.3867]" in text
     assert repr(explain()) == "<Explanation: [2, 3, 1], m = 4, J = 0.486497>"
+
+
+def test_confident_predictions_are_right_and_saturated_ones_are_told_of() -> None:
+    parameters = {"W1": [[20.0, -10.0]], "b1": [[0.0]]}
+    X = [[1.0, 0.2], [-1.0, 0.1], [1.1, 0.3]]
+    confident = explain(parameters, X, [1, 0, 1], rows=3)
+    assert float(np.max(confident.batch().forward["L"])) < 1e-7
+    assert confident.check() < 1e-14
+    assert confident.notes == ()
+    saturated = explain({"W1": [[200.0, -10.0]], "b1": [[0.0]]}, X, [0, 0, 1], rows=3)
+    assert saturated.check() > 0.1
+    assert saturated.notes[0].startswith("In example 1 AL is 0 or 1 to the last digit, on the wrong side")
