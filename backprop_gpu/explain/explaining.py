@@ -126,7 +126,7 @@ def _saturated(net: Network, X: np.ndarray, Y: np.ndarray) -> list[str]:
         return []
     which = ", ".join(str(i + 1) for i in np.flatnonzero(apart.any(axis=0)))
     return [
-        f"In example {which} AL is 0 or 1 to the last digit, on the wrong side: dAL ⊙ g′(Z) is not the derivative there. "
+        f"In example {which} AL is 0 or 1 to the last digit, on the wrong side: dAL ⊙ g′(Z) is no derivative there. "
         "AL - Y is, and the check by the complex step says so."
     ]
 
