@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a configuration, as one line that names the place and guesses what was meant."""
+"""Pydantic's errors about a configuration as one line, with the path and a guess at what was meant."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _path(problem: Any, data: Any) -> list[str | int]:
 
 
 def _of_another_name(loc: Sequence[int | str], ledger: Sequence[str]) -> str:
-    """The names of this very section that have this key, for who chose another; empty if none has."""
+    """The other names of this section that have this key; empty if none has."""
     section, key = loc[0], str(loc[-1])
     if section not in CHOICES or len(loc) != 3:
         return ""
@@ -93,7 +93,7 @@ def _of_another_name(loc: Sequence[int | str], ledger: Sequence[str]) -> str:
 
 
 def _elsewhere(key: str, root: Any, ledger: Sequence[str]) -> str:
-    """The section that has this key, for who wrote ``epochs`` and not ``training.epochs``; empty if none has."""
+    """The section that has this key, such as ``training`` for a bare ``epochs``; empty if none has."""
     for section, inner in root.model_fields.items():
         if section in CHOICES:
             places: list[tuple[str, ...]] = [(section, name) for name in CHOICES[section]]
@@ -105,7 +105,7 @@ def _elsewhere(key: str, root: Any, ledger: Sequence[str]) -> str:
 
 
 def _keys_at(loc: tuple[int | str, ...], root: Any, ledger: Sequence[str]) -> Iterator[str]:
-    """The keys that the schema knows at a place."""
+    """The keys that the schema allows at a path."""
     if loc and loc[0] in CHOICES:
         chosen = CHOICES[str(loc[0])][str(loc[1])]
         yield from ("name", *(f.name for f in fields(chosen)), *(ledger if loc[0] == "loss" else ()))

@@ -1,4 +1,4 @@
-"""The rows of a configuration: read, the task that they suggest, divided; and a run's test rows, found again."""
+"""Reads and splits the rows of a configuration and infers its task; reads the test rows of a run again."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def read_split(config: Config) -> Parts:
 
 
 def fingerprint(config: Config, test: Table) -> str:
-    """What tells whether test rows are still those of the run: a digest of their values.
+    """A digest of the test rows' values, to recognize changed data.
 
     Of a built-in set, which cannot change, it is one of which rows they are: a set that is drawn may differ in its last
     digits from machine to machine.

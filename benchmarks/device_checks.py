@@ -1,4 +1,4 @@
-"""What a card must show besides speed: a recorded step is the step, runs repeat bit for bit, memory comes back."""
+"""Checks on a card besides speed: recorded steps equal unrecorded ones, runs repeat bit for bit, memory is freed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def repeats(device: str, kernels: str, work: Workload, steps: int = 1000, runs: 
 
 
 def leaks(device: str, kernels: str, work: Workload, fits: int = 5) -> dict[str, Any]:
-    """Bytes in use on the device after each of some fits, all that they made having been let go."""
+    """Bytes in use on the device after each of some fits, after everything they allocated was freed."""
     backend, task = get_backend(device), make_task(work)
     tracing = backend.used() is None and not tracemalloc.is_tracing()
     if tracing:

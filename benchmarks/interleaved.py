@@ -1,4 +1,4 @@
-"""Interleaved repeats, and what is read off them."""
+"""Interleaved repeats and their statistics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 def interleave(
     names: Sequence[str], repeats: int, measure: Callable[[str], float], *, rest: float = 0.0
 ) -> dict[str, list[float]]:
-    """Measure everybody once a repeat, each repeat starting with the next one, so that drift meets all alike.
+    """Measure every peer once per repeat, each repeat starting with another one, so that drift affects all alike.
 
     ``rest`` seconds pass before each measurement: the thread pool of the one before stops spinning meanwhile.
     """

@@ -88,14 +88,14 @@ def losses_of(
     work: Workload,
     perturbed: int | None = None,
 ) -> np.ndarray:
-    """Losses over the compared steps of whoever has these two functions; ``perturbed``: see ``make_task``."""
+    """Losses over the compared steps of an object with these two methods; ``perturbed``: see ``make_task``."""
     orders = list(checked_orders(work))
     prepare(make_task(replace(work, rows=len(orders[0])), perturbed=perturbed))
     return np.concatenate([np.array(epoch(order), np.float64) for order in orders])
 
 
 def pools() -> list[str]:
-    """The thread pools of this process, BLAS core type included, where threadpoolctl can tell."""
+    """The thread pools of this process, BLAS core type included, if threadpoolctl is installed."""
     try:
         from threadpoolctl import threadpool_info
     except ImportError:

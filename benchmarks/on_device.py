@@ -1,4 +1,4 @@
-"""A card beside its limits and beside other libraries: each peer in a process of its own, equal work verified first.
+"""A card compared with its roofline and other libraries: each peer in its own process, equal work verified first.
 
 Unlike on the CPU peers take no turns: each has the card and its memory to itself while it is measured.
 """
@@ -99,7 +99,7 @@ def _peer(
             figures = summary(seconds, seconds)
             yield row | figures | {"roofline": least, "of_roofline": least / figures["median"], "note": ""}
         except (DeviceError, MissingDependencyError) as error:
-            if worker is None:  # it cannot be had at all
+            if worker is None:  # it is not available
                 problem = str(error)
             yield row | {"note": problem or f"failed: {error}"}
     if worker is not None:

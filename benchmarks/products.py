@@ -26,7 +26,7 @@ FORMS = ("AB", "AB^T", "A^TB")  # forward pass; gradient of the weights, in bloc
 
 
 class ProductWorker:
-    """Both makers at work in one process, with one thread each (the caller sets BLAS's in the environment)."""
+    """Both implementations in one process, with one thread each (the caller sets BLAS's in the environment)."""
 
     def prepare(self, dtype: str, size: tuple[int, int, int], form: str) -> None:
         """C <- a product of one of the forms."""

@@ -50,7 +50,7 @@ def reference_losses(work: Workload, adam: str) -> tuple[np.ndarray, list[np.nda
 
 @functools.cache
 def reference_probabilities(work: Workload) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The same for predictions; having no order in time, each entry may be off by what the worst one is."""
+    """The same for predictions; each entry may differ by as much as the worst one."""
     runs = []
     for k in range(PERTURBED_RUNS + 1):
         peer, task = (

@@ -1,4 +1,4 @@
-"""What a user waits for before and around training: imports, help, the first step, a whole process."""
+"""Start-up times: imports, ``--help``, the first step, a whole process."""
 
 from __future__ import annotations
 

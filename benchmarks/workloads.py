@@ -16,7 +16,7 @@ ULPS = 16  # of a perturbed start (see ``equal_work.bound``)
 
 @dataclass(frozen=True)
 class Workload:
-    """A network (float32, mean over the batch, Adam, no penalty) and the table it works on.
+    """A network (float32, mean over the batch, Adam, no penalty) and its table.
 
     Attributes
     ----------

@@ -59,7 +59,7 @@ def leave_out(name: str, ignored: Sequence[str]) -> str:
 
 
 def text_note(name: str, distinct: Sequence[str], n_cells: int, ignored: Sequence[str] = ()) -> str:
-    """What to say of a column that becomes categories; empty if these are few and look like categories.
+    """A warning about a column that becomes categories; empty if these are few and look like categories.
 
     ``distinct``: its different texts; ``n_cells``: how many cells hold one.
     """
@@ -92,7 +92,7 @@ def text_note(name: str, distinct: Sequence[str], n_cells: int, ignored: Sequenc
 
 
 def number_note(name: str, values: np.ndarray, code: str | None, ignored: Sequence[str] = ()) -> str:
-    """What to say of a column that is read as numbers (NaN where missing) but may hold codes, dates or identifiers."""
+    """A warning about a column that is read as numbers (NaN: missing) but may hold codes, dates or identifiers."""
     out = leave_out(name, ignored)
     if code is not None:
         return (

@@ -1,4 +1,4 @@
-"""One column of a CSV file while its cells come in: numbers or text, and what looks misread."""
+"""One column of a CSV file while it is read: numbers or text, and warnings about what looks misread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEXT = np.dtypes.StringDType()  # one long text does not make room for as long a
 
 @dataclass
 class Column:
-    """One column while its blocks come in."""
+    """One column while its blocks are read."""
 
     name: str
     text: bool
@@ -36,7 +36,7 @@ class Column:
     texts: dict[str, int] = field(default_factory=dict)  # the first ones, and the line of each
 
     def add(self, path: Path, lines: list[int], cells: tuple[str, ...]) -> np.ndarray | None:
-        """Take the cells of some rows; the numbers that they are, or None if the column holds text."""
+        """Add the cells of some rows; return their numbers, or None if the column holds text."""
         if not self.text:
             try:
                 values = _numbers(cells)
@@ -56,7 +56,7 @@ class Column:
         return None
 
     def _turn(self, path: Path, lines: list[int], cells: tuple[str, ...]) -> None:
-        """Become a column of text if that is allowed."""
+        """Turn into a column of text, if that is allowed."""
         if not self.auto:
             at = next(i for i, cell in enumerate(cells) if not is_missing(cell) and not is_number(cell))
             where = f"{path}, line {lines[at]}, column {shown(self.name)}: {shown(cells[at])} is not a number"
@@ -109,11 +109,11 @@ class Column:
         )
 
     def _categorical(self, message: str, texts: Sequence[str]) -> DataError:
-        """An error with the option to list this column, too; the list is the whole list."""
+        """An error that suggests to list this column as categorical too, with the whole list."""
         return DataError(message).with_option("categorical", [*dict.fromkeys([*texts, self.name])])
 
     def text_note(self, ignored: Sequence[str]) -> str:
-        """What is surprising about a column of text, if anything is."""
+        """A warning about a column of text; empty if there is none."""
         if not self.auto:
             return ""  # it was listed
         cells = sum(int(np.count_nonzero(part != "")) for part in self.parts)

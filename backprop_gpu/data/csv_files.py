@@ -111,7 +111,7 @@ def _read(
         lines, blocks = _fill(path, delimiter, width, columns, positions)
     stored = np.empty((len(lines), blocks[0].shape[1]))
     end = len(lines)
-    while blocks:  # each is let go of once it is copied
+    while blocks:  # each is freed once it is copied
         block = blocks.pop()
         stored[end - len(block) : end] = block
         end -= len(block)
@@ -119,7 +119,7 @@ def _read(
 
 
 def _notes(columns: list[Column], stored: np.ndarray, ignored: Sequence[str]) -> Iterator[str]:
-    """What is surprising about how each column was read."""
+    """Warnings about how columns were read."""
     numbers = iter(stored.T)
     for column in columns:
         yield (

@@ -16,7 +16,7 @@ _BLOCK = 8192  # cells that are Python texts at the same time
 
 
 def target_values(path: Path, answers: list[Column], lines: np.ndarray) -> tuple[np.ndarray | None, str]:
-    """The targets, (n,) for one column, and what is surprising about them.
+    """The targets, (n,) for one column, and warnings about them.
 
     Integers if all cells are, else floats, else text; as text, too, what is listed as categorical, and whole numbers
     that are written as codes are (007, +1), which may be the names of classes. Text that holds numbers is a target of

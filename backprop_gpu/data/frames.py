@@ -12,7 +12,7 @@ from ..errors import DataError, did_you_mean
 from .cells import listed
 from .table import Schema, Table, table_from_arrays
 
-_SOURCE = "X"  # what errors call the rows
+_SOURCE = "X"  # the name of the rows in errors
 _MISSING = ("NAType", "NaTType")  # pandas' own, which cannot be compared
 
 

@@ -1,4 +1,4 @@
-"""What a preprocessor from a file must be to be used: a file with a right digest may still hold anything."""
+"""Checks of a preprocessor that was read from a file: even a file with a right digest may hold anything."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs, which cannot be p
 
 
 def check_preprocessor(p: Preprocessor, unknown_choices: Sequence[str]) -> None:
-    """That the parts of a preprocessor have their types and fit together.
+    """Check that the parts of a preprocessor have their types and fit together.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def check_codec(c: TargetCodec, tasks: Sequence[str]) -> None:
 
 
 def check_fit(p: Preprocessor, sizes: Sequence[int], per_target: int, test_rows: Any) -> None:
-    """That a network of these layer sizes takes what the preprocessor gives; ``test_rows``: their fingerprint."""
+    """Check that a network of these sizes fits the preprocessor; ``test_rows``: the fingerprint of the test rows."""
     _require(p.target is not None, "it has no target")
     assert p.target is not None
     _require(isinstance(test_rows, str | None), "the fingerprint of the test rows is no text")

@@ -77,7 +77,7 @@ def split_indices(
 
 
 def _groups(n: int, y: Any, order: np.ndarray) -> list[np.ndarray]:
-    """The rows of each class, in the drawn order; large classes last, since they can even out what is carried."""
+    """The rows of each class, in the drawn order; large classes last, since they can compensate for roundings."""
     y = np.asarray(y)
     if y.shape == (n, 1):
         y = y[:, 0]

@@ -16,7 +16,7 @@ from .table import Table
 
 
 class Survey(NamedTuple):
-    """What the first pass finds out about each numeric column, each an array (n_numeric,)."""
+    """Statistics of the first pass over the numeric columns, each an array (n_numeric,)."""
 
     gaps: np.ndarray  # how many values are missing
     mean: np.ndarray  # of the others

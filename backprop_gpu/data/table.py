@@ -17,7 +17,7 @@ _BLOCK_VALUES = 1 << 20  # 8 MiB of float64: large enough to amortise a call, sm
 
 @dataclass(frozen=True)
 class Schema:
-    """What must be known to read another file as the training table was read (``read_table(..., like=schema)``)."""
+    """How the training table was read, to read other files alike (``read_table(..., like=schema)``)."""
 
     columns: tuple[str, ...]
     categorical: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Who takes part: a table of peers, each a module that is imported only in the process that measures it."""
+"""The peers, our package among them: a table of specs; a module is imported only in the process that measures it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _TORCH, _JAXES = {"torch": "torch"}, {"jax": "jax"}
 
 
 def device_peers(device: str) -> list[PeerSpec]:
-    """Who is measured on a device (``"cuda"``, or ``"cpu"`` to try it out): in float32 on every workload, and below it
-    on b, where products are all. Ours first.
+    """The peers of a device (``"cuda"``, or ``"cpu"`` to try it out): in float32 on every workload, in a lower
+    precision on b, which is almost all products. Ours first.
     """
     torch_device = "cuda" if device.startswith("cu") else "cpu"
 

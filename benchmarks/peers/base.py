@@ -10,12 +10,12 @@ from ..workloads import Task
 
 
 class Peer:
-    """Base of all peers. Everything from a call's start to its end counts when that call is timed."""
+    """Base class of the peers. A timed call counts from its start to its end."""
 
     task: Task
 
     def prepare(self, task: Task) -> None:
-        """Build the network with the task's weights, and put the table where training wants it."""
+        """Build the network with the task's weights, and store the table as training needs it."""
         raise NotImplementedError
 
     def epoch(self, order: np.ndarray) -> np.ndarray:

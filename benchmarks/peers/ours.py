@@ -21,7 +21,7 @@ ADAM: dict[str, Any] = {"name": "adam", "learning_rate": RATE, "beta1": BETA1, "
 
 
 class _Ordered(Batches):
-    """Batches in an order that is given instead of drawn."""
+    """Batches in a given order."""
 
     order_now: np.ndarray
 
@@ -34,7 +34,7 @@ class Ours(Peer):
 
     def __init__(self, kernels: str, device: str = "cpu", eager: bool = False) -> None:
         self.kernels, self.device, self.eager = kernels, device, eager
-        DenseNet([1, 2], loss="categorical_cross_entropy", device=device, kernels=kernels)  # can it be had?
+        DenseNet([1, 2], loss="categorical_cross_entropy", device=device, kernels=kernels)  # raises if not available
 
     def _net(self, task: Task) -> DenseNet:
         w = task.work

@@ -14,7 +14,7 @@ from .base import Peer
 
 
 class _OneColumnEach(LabelBinarizer):
-    """One-hot columns for two classes too, so that the output is a softmax over n_L units as everybody else's."""
+    """One-hot columns for two classes too, so that the output is a softmax over n_L units as in the other peers."""
 
     def transform(self, y: Any) -> np.ndarray:
         return np.eye(len(self.classes_), dtype=np.int64)[np.asarray(y)]
@@ -52,7 +52,7 @@ class Scikit(Peer):
         return np.array([self._loss(self.task.X, self.task.y)])
 
     def checked_epoch(self, order: np.ndarray) -> np.ndarray:
-        """The same call on one batch at a time: a batch is then the whole table, whose inner order is of no account."""
+        """The same call on one batch at a time: a batch is then the whole table, whose inner order does not matter."""
         return np.array([self._loss(self.task.X[rows], self.task.y[rows]) for rows in self.cut(order)])
 
     def predict(self, X: np.ndarray) -> np.ndarray:
