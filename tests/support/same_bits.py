@@ -209,7 +209,7 @@ def use_threads(count: int, patch: Callable[[object, str, Any], None] = setattr)
     for module in (recording, thread_pool):
         patch(module, "thread_limit", lambda: count)
     patch(thread_pool, "SERIAL_NANOSECONDS", 0)
-    for name in ("CHUNK_FLOPS", "MORE_FLOPS", "CHUNK_PARAMETERS"):
+    for name in ("CHUNK_FLOPS", "MORE_FLOPS", "CHUNK_NANOSECONDS"):
         patch(schedule, name, 1)
     patch(Autotuner, "next", lambda self, times: (True, min(times, 100)))
 

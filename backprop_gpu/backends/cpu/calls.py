@@ -10,10 +10,13 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .memory import CACHE_LINE
+
+PARAMETERS = 4096  # per block of a sum over parameters, as in native/cpu/flat.h
 FLOPS_PER_NANOSECOND, ELEMENTS_PER_NANOSECOND = 100, 5  # rough rates of one core: products, passes over memory
 
 
@@ -80,6 +83,12 @@ class Columns(Units):
     alignment = 16  # two cores never write to one cache line
 
 
+class Blocks(Units):
+    """Units that are blocks of parameters."""
+
+    alignment = 1
+
+
 class FirstUnit(int):
     """A number that is increased by the first unit of the chunk."""
 
@@ -95,6 +104,11 @@ def rows(x: np.ndarray | None, *, written: bool = False) -> ArgumentSlice:
 def columns(x: np.ndarray | None, *, written: bool = False) -> ArgumentSlice:
     """Sliced along its last axis."""
     return ArgumentSlice(x, 0 if x is None else x.itemsize, written)
+
+
+def by_blocks(x: np.ndarray, *, written: bool = False) -> ArgumentSlice:
+    """The flat vector, in units of PARAMETERS numbers."""
+    return ArgumentSlice(x, PARAMETERS * x.itemsize, written)
 
 
 def whole(x: np.ndarray, *, written: bool = False) -> ArgumentSlice:
@@ -192,9 +206,12 @@ class Call:
         return row
 
 
-def product_time(flops: float, like: np.ndarray) -> float:
-    """About how many nanoseconds a core takes for a product."""
-    return flops * like.itemsize / 4 / FLOPS_PER_NANOSECOND
+def product_cost(n: int, k: int, m: int, like: np.ndarray) -> dict[str, Any]:
+    """What a layer's product (n, k) times (k, m) costs a core, as keywords of a call."""
+    flops = 2.0 * n * k * m  # fewer chunks where two cores would write to the same cache lines
+    shared = n < m and m * like.itemsize % CACHE_LINE
+    nanoseconds = flops * like.itemsize / 4 / FLOPS_PER_NANOSECOND
+    return {"nanoseconds": nanoseconds, "examples": m, "flops": flops / (4 if shared else 1)}
 
 
 def pass_time(x: np.ndarray) -> float:

@@ -19,11 +19,22 @@ from .. import formula_ids
 from ..plan import KernelChoice, StepSpec
 from ..protocol import Dropout
 from . import supports
-from .calls import Argument, ArgumentSlice, Columns, FirstUnit, Units, columns, pass_time, product_time, rows, whole
-from .memory import CACHE_LINE
+from .calls import (
+    PARAMETERS,
+    Argument,
+    ArgumentSlice,
+    Blocks,
+    Columns,
+    FirstUnit,
+    Units,
+    by_blocks,
+    columns,
+    pass_time,
+    product_cost,
+    rows,
+    whole,
+)
 from .recording import RecordingKernels
-
-PARAMETERS = 4096  # per block of a sum over parameters, as in native/cpu/flat.h
 
 
 @dataclass
@@ -96,7 +107,7 @@ class NativeKernels(RecordingKernels):
             part = rows(given) if transposed else columns(given)
             arguments = (W, int(transposed), part, b, columns(A, written=True), n, k, Columns(m))
             arguments += (saved.parameter, columns(derivative, written=True), m)
-        self._run(kernel, *arguments, **_product(n, k, m, A))
+        self._run(kernel, *arguments, **product_cost(n, k, m, A))
         self._drop(A, saved, dropout)
 
     def _stored(self, A: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -146,11 +157,11 @@ class NativeKernels(RecordingKernels):
         if k >= m:
             arguments = (columns(W), dZ, rows(A_prev), rows(dZ_prev, written=True), db, n, Units(k), m)
             arguments += (saved_prev.parameter, rows(derivative), *finish, rows(mask), k, m)
-            self._run(f"dense_vjp_input_{how}_{dtype}", *arguments, **_product(n, k, m, dZ))
+            self._run(f"dense_vjp_input_{how}_{dtype}", *arguments, **product_cost(n, k, m, dZ))
             return
         arguments = (W, columns(dZ), columns(A_prev), columns(dZ_prev, written=True), None, n, k, Columns(m))
         arguments += (saved_prev.parameter, columns(derivative), *finish, columns(mask), k, m)
-        self._run(f"dense_vjp_input_{how}_{dtype}", *arguments, **_product(n, k, m, dZ))
+        self._run(f"dense_vjp_input_{how}_{dtype}", *arguments, **product_cost(n, k, m, dZ))
         sums = (rows(dZ_prev), db, Units(k), m, *finish)
         self._run(f"row_sums_{dtype}", *sums, nanoseconds=pass_time(dZ_prev), examples=m)
 
@@ -168,7 +179,7 @@ class NativeKernels(RecordingKernels):
             arguments = (rows(dZ), int(transposed), given, rows(dW, written=True), Units(n), k, *finish)
         else:
             arguments = (dZ, 0, rows(given), columns(dW, written=True), n, Columns(k), *finish)
-        self._run(f"dense_vjp_params_{dW.dtype.name}", *arguments, **_product(n, k, m, dW))
+        self._run(f"dense_vjp_params_{dW.dtype.name}", *arguments, **product_cost(n, k, m, dW))
 
     # -- batch normalization -------------------------------------------------------------------------------------
 
@@ -303,8 +314,8 @@ class NativeKernels(RecordingKernels):
             return
         n, dtype = theta.shape[0], theta.dtype.name
         sums = np.zeros(-(-n // PARAMETERS))
-        blocks = _by_blocks(theta), _by_blocks(grad, written=True), l1, l2, rows(sums, written=True)
-        counts = FirstUnit(0), Units(sums.size), n
+        blocks = by_blocks(theta), by_blocks(grad, written=True), l1, l2, rows(sums, written=True)
+        counts = FirstUnit(0), Blocks(sums.size), n
         self._run(f"penalty_{dtype}", *blocks, *counts, nanoseconds=pass_time(theta))
         self._run(f"penalty_value_{dtype}", sums, sums.size, whole(value, written=True))
 
@@ -315,8 +326,8 @@ class NativeKernels(RecordingKernels):
             return
         n, dtype = grad.shape[0], grad.dtype.name
         sums, scales = np.zeros(-(-n // PARAMETERS)), np.zeros(-(-n // PARAMETERS))
-        blocks = _by_blocks(grad), rows(sums, written=True), rows(scales, written=True)
-        self._run(f"squares_{dtype}", *blocks, FirstUnit(0), Units(sums.size), n, nanoseconds=pass_time(grad))
+        blocks = by_blocks(grad), rows(sums, written=True), rows(scales, written=True)
+        self._run(f"squares_{dtype}", *blocks, FirstUnit(0), Blocks(sums.size), n, nanoseconds=pass_time(grad))
         limit, written = np.array([max_norm], grad.dtype), (whole(norm, written=True), whole(factor, written=True))
         self._run(f"global_norm_{dtype}", sums, scales, sums.size, limit, *written)
 
@@ -386,15 +397,3 @@ def _same_dtype(*arrays: np.ndarray) -> bool:
     """Whether all are of one floating type that has kernels."""
     names = {x.dtype.name for x in arrays}
     return len(names) == 1 and names <= {*formula_ids.DTYPES}
-
-
-def _product(n: int, k: int, m: int, like: np.ndarray) -> dict[str, Any]:
-    """What a layer's product (n, k) times (k, m) costs."""
-    flops = 2.0 * n * k * m  # fewer chunks where two cores would write to the same cache lines
-    shared = n < m and m * like.itemsize % CACHE_LINE
-    return {"nanoseconds": product_time(flops, like), "examples": m, "flops": flops / (4 if shared else 1)}
-
-
-def _by_blocks(x: np.ndarray, *, written: bool = False) -> ArgumentSlice:
-    """The flat vector, in units of PARAMETERS numbers."""
-    return ArgumentSlice(x, PARAMETERS * x.itemsize, written)

@@ -17,7 +17,7 @@ from .calls import Call, Region
 # A product is split in two if each half has at least CHUNK_FLOPS operations, and into more chunks if each of them has
 # MORE_FLOPS, which take one core some microseconds.
 CHUNK_FLOPS, MORE_FLOPS = 130_000, 500_000
-CHUNK_PARAMETERS = 8_192  # numbers per chunk of an operation on the flat vector
+CHUNK_NANOSECONDS = 2_000  # of an operation on the flat vector
 MAX_TASKS = 32  # per stage, as in native/cpu/thread_pool.h
 
 
@@ -164,7 +164,7 @@ def split(calls: list[Call], cores: int) -> list[Call]:
 
     def chunks(call: Call) -> int:
         if not call.examples:
-            return int(min(cores, call.units // CHUNK_PARAMETERS))
+            return int(min(cores, call.nanoseconds // CHUNK_NANOSECONDS))
         flops = largest[call.examples]
         return int(min(cores, max(1 if flops < 2 * CHUNK_FLOPS else 2, flops // MORE_FLOPS)))
 

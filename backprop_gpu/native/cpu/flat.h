@@ -9,7 +9,7 @@
 
 namespace {
 
-constexpr Word PARAMETERS = 4096;  // per block; backends/cpu/kernels.py splits at its multiples
+constexpr Word PARAMETERS = 4096;  // per block; backends/cpu/calls.py splits at its multiples
 
 template <class T> struct Update {
     T* theta;

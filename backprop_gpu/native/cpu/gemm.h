@@ -28,7 +28,7 @@ constexpr int tile_rows(int vectors) { return ACCUMULATORS / vectors < MAX_ROWS 
 // So many rows by a transposed B are computed without packing it, so many vectors at a time that chains overlap. For not many
 // more it is packed in strips of a cache line, which costs least.
 constexpr bool FEW_REGISTERS = ACCUMULATORS < 16;
-constexpr int TRANSPOSED_ROWS = FEW_REGISTERS ? 3 : 4, PACKED_NARROW_ROWS = 31;
+constexpr int TRANSPOSED_ROWS = FEW_REGISTERS ? 3 : 4, PACKED_NARROW_ROWS = 64;
 constexpr int transposed_vectors(int64_t rows) { return (rows < TRANSPOSED_ROWS ? 4 : 2) * GROUP_BYTES / VECTOR_BYTES; }
 constexpr int LINE_VECTORS = 64 / VECTOR_BYTES < STRIP_VECTORS ? 64 / VECTOR_BYTES : STRIP_VECTORS;
 
