@@ -36,6 +36,20 @@ def test_equal_contents_are_equal_files_and_nothing_else_is_left(path: Path) -> 
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_the_safetensors_library_reads_every_type_of_number(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    kinds = [np.dtype(f"{kind}{size}") for kind in "fiu" for size in (1, 2, 4, 8) if kind + str(size) != "f1"]
+    tensors = {f"x{kind}": np.arange(3).astype(kind) for kind in [*kinds, np.dtype(bool)]}
+    tensors |= {"turned": np.arange(6.0).reshape(2, 3).T, "none": np.zeros((0, 2)), "one": np.array(2.5)}
+    write_tensors(tmp_path / "a", tensors, "", "form/1")
+    found = load_file(tmp_path / "a")
+    assert found.keys() == tensors.keys()
+    for name, x in tensors.items():
+        assert (found[name].dtype, found[name].shape) == (x.dtype, x.shape)
+        np.testing.assert_array_equal(found[name], x)
+
+
 def test_the_digest_sees_names_types_shapes_values_and_the_description() -> None:
     x = np.arange(6.0)
     others = ({"y": x}, {"x": x.astype("float32")}, {"x": x.reshape(2, 3)}, {"x": -x})
