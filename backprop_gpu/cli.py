@@ -194,7 +194,7 @@ def _load_config(options: argparse.Namespace) -> Any:
 def _train(options: argparse.Namespace) -> int:
     from .build import prepare, run
     from .report.curve import draw_curve
-    from .run_folder import config_of, find_run
+    from .run_folder import PICTURE_FILE, config_of, find_run
     from .training.signals import Signals
 
     if options.verify:
@@ -223,7 +223,7 @@ def _train(options: argparse.Namespace) -> int:
         )
     finally:
         signals.restore()
-    history, picture = outcome.history, outcome.run_dir / "curve.png"
+    history, picture = outcome.history, outcome.run_dir / PICTURE_FILE
     try:
         drawn = draw_curve(history.epochs, history.best_epoch, picture, f"{config.name}: {outcome.run_dir.name}")
     except OSError as error:  # everything else is written

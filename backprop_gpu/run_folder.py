@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE = (
     "history.jsonl",
     "metrics.json",
 )
+PICTURE_FILE = "curve.png"
 AUTO = "auto"
 
 
@@ -77,7 +79,23 @@ def find_run(resume: str | os.PathLike[str] | None, run_dir: str | os.PathLike[s
     )  # killed before it had a configuration
     if not begun and not found & {CONFIG_FILE, CHECKPOINTS}:
         raise ConfigError(f"{path} is no run folder: it has neither {CONFIG_FILE} nor {CHECKPOINTS}")
+    _refuse_links(path)
     return path
+
+
+def _refuse_links(path: Path) -> None:
+    """What a run writes must stay in its folder, which may come from a stranger."""
+    written = [path / name for name in (MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE, PICTURE_FILE, CHECKPOINTS)]
+    with contextlib.suppress(OSError):
+        written += (path / CHECKPOINTS).iterdir()
+    for entry in written:
+        with contextlib.suppress(FileNotFoundError):
+            mode = os.lstat(entry).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise ConfigError(
+                    f"{entry} is a link or no regular file, so going on with the run would write elsewhere;"
+                    " put the file itself there, or remove it"
+                )
 
 
 def config_of(run: Path | None, resume: str | os.PathLike[str] | None, config: str | None) -> str | None:

@@ -19,6 +19,8 @@ MEMORY_PER_BYTE = 4
 MEMORY_AT_LEAST = 64 << 20
 MAX_COLUMNS = 500_000
 """Columns of a table: each has a name, which takes more memory than a small number in the file does."""
+LONGEST_NAME = 500
+"""Letters of a column's name; advice repeats it whole."""
 
 # Bytes that Python takes for what one character of JSON begins: a dict of one entry, an empty list, a number.
 _JSON_BYTES = {"{": 232, "[": 88, ",": 40}

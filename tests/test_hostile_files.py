@@ -22,6 +22,7 @@ from support.command import ROOT, environment
 from support.fuzzing import limits, outcome
 
 from backprop_gpu import build
+from backprop_gpu.cli import main
 from backprop_gpu.config_reading import load_config
 from backprop_gpu.data import read_table
 from backprop_gpu.data.preprocessing import Preprocessor
@@ -199,6 +200,13 @@ def test_a_class_list_without_a_dimension_is_refused(tmp_path: Path) -> None:
         assert "must be a list of names" in refusal(lambda: read_table(tmp_path / "a.npz"))
 
 
+def test_a_name_that_fills_a_page_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", X=np.zeros((3, 1)), y=np.array([0, 1, 0]), feature_names=np.array(["x" * 5000]))
+    (tmp_path / "a.csv").write_text("a," + "b" * 5000 + ",y\n1,2,3\n")
+    for read in (lambda: read_table(tmp_path / "a.npz"), lambda: read_table(tmp_path / "a.csv", target="y")):
+        assert "5000 letters; shorten it" in refusal(read)
+
+
 def test_a_text_of_numbers_that_are_no_letters_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "y.npy", np.array(["ab", "c"]))
     content = bytearray((tmp_path / "y.npy").read_bytes())
@@ -218,6 +226,24 @@ def test_a_history_is_read_up_to_a_line_that_is_none(line: bytes, tmp_path: Path
     path.write_bytes(b'{"epoch": 1}\n' + line[:-1])  # the last one, cut short
     if line != b"3\n":
         assert history_lines(path) == [{"epoch": 1}]
+
+
+@posix
+def test_a_run_that_goes_on_writes_into_its_folder_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run folder from a stranger may hold links to files of one's own."""
+    run, own = tmp_path / "run", tmp_path / "mine.txt"
+    command = ["train", "moons", "--quiet", "--set", "training.epochs=1", "--set", "model.hidden=[2]"]
+    assert main([*command, "--run-dir", str(run)]) == 0
+    own.write_text("mine")
+    (run / "checkpoints").mkdir(exist_ok=True)
+    for name in ("model.safetensors", "history.jsonl", "metrics.json", "curve.png", "checkpoints/.lock"):
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(own)
+        capsys.readouterr()
+        assert main([*command, "--resume", "auto", "--run-dir", str(run)]) == 2
+        assert f"{run / name} is a link" in capsys.readouterr().err
+        (run / name).unlink()
+    assert own.read_text() == "mine"
 
 
 # -- mutants -----------------------------------------------------------------------------------------------------------

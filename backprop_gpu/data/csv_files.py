@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import ConfigError, DataError, did_you_mean, shown
-from ..safe_files import MAX_COLUMNS, open_regular
+from ..safe_files import LONGEST_NAME, MAX_COLUMNS, open_regular
 from .cells import is_number, listed
 from .column_checks import number_note
 from .csv_columns import Column
@@ -144,6 +144,8 @@ def _header(path: Path, delimiter: str, labelled: bool) -> list[str]:
     for position, name in enumerate(header, start=1):
         if not name:
             raise DataError(f"{path}: column {position} has no name in the header; name it")
+        if len(name) > LONGEST_NAME:
+            raise DataError(f"{path}: the name of column {position} has {len(name)} letters; shorten it")
         if name in seen:
             raise DataError(f"{path}: the header names column {shown(name)} twice; rename one")
         seen.add(name)

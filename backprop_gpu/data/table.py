@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..safe_files import MAX_COLUMNS
+from ..safe_files import LONGEST_NAME, MAX_COLUMNS
 
 _BLOCK_VALUES = 1 << 20  # 8 MiB of float64: large enough to amortise a call, small beside any table worth blocking
 
@@ -180,7 +180,11 @@ def _names(given: Any, what: str) -> tuple[str, ...]:
     found = np.asarray(given)
     if found.ndim != 1 or found.dtype.kind not in "biufUO" or len(found) > MAX_COLUMNS:
         raise DataError(f"{what} has shape {found.shape} and dtype {found.dtype}; it must be a list of names")
-    return tuple(str(name) for name in given)
+    names = tuple(str(name) for name in given)
+    longest = max(map(len, names), default=0)
+    if longest > LONGEST_NAME:
+        raise DataError(f"{what} has a name of {longest} letters; shorten it")
+    return names
 
 
 def _checked_target(y: np.ndarray, n_samples: int, source: str, n_classes: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, shown
 from ..maths.registry import is_number
 from .spec import described, step_spec
 
@@ -55,8 +55,8 @@ def take(state: Any, name: str, kind: type, *, optional: bool = False) -> Any:
         return None
     fits = is_number(value) if kind is float else isinstance(value, Mapping if kind is dict else kind)
     if not fits or (kind is int and (isinstance(value, bool) or value < 0)):
-        shown = type(value).__name__ if isinstance(value, Mapping | list | np.ndarray) else repr(value)
-        raise CheckpointError(f"{name} of the state must be {_KINDS[kind]}{' from 0' * (kind is int)}, got {shown}")
+        got = type(value).__name__ if isinstance(value, Mapping | list | np.ndarray) else shown(value)
+        raise CheckpointError(f"{name} of the state must be {_KINDS[kind]}{' from 0' * (kind is int)}, got {got}")
     return value
 
 
@@ -73,7 +73,7 @@ def take_tensors(state: Any, name: str, shapes: Mapping[str, Sequence[int]], dty
     found = take(state, name, dict)
     for key in found:
         if key not in shapes:
-            raise CheckpointError(f"{name} of the state has {key!r}, which is not among {', '.join(shapes)}")
+            raise CheckpointError(f"{name} of the state has {shown(key)}, which is not among {', '.join(shapes)}")
     return {key: take_tensor(found, f"{name}.{key}", shape, dtype) for key, shape in shapes.items()}
 
 
@@ -90,7 +90,10 @@ def check_same(there: Any, here: Any, name: str, *, fix: str = "") -> None:
             check_same(there.get(key), here.get(key), f"{name}.{key}" if name else key, fix=fix)
     elif plain(there) != here:
         cure = fix and f", or {fix}"
-        raise ConfigError(f"the state does not fit: {name} is {there!r} in it and {here!r} here; set it to that{cure}")
+        raise ConfigError(
+            f"the state does not fit: {shown(name, quoted=False)} is {shown(there)} in it and {shown(here)} here;"
+            f" set it to that{cure}"
+        )
 
 
 ALLOW = "pass allow_change=True"

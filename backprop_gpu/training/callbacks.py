@@ -115,7 +115,7 @@ class JsonLines(Callback):
         assert self._file is not None, "on_start opens the file"
         try:
             lines = self._file.readall().splitlines(keepends=True)[: len(epochs)]
-            last = json.loads(lines[-1]) if lines and lines[-1].endswith(b"\n") else None
+            last = _history_line(lines[-1], str(self.path))[0] if lines and lines[-1].endswith(b"\n") else None
             if len(lines) == len(epochs) and isinstance(last, dict) and last.get("step") == epochs[-1].step:
                 self._file.seek(sum(map(len, lines)))
                 self._file.truncate()

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shown
 from ..network.state import State, take
+from ..safe_files import parse_json
 from ..tensor_file import read_tensors, write_tensors
 
 FORMAT = "backprop_gpu checkpoint/1"
@@ -88,9 +89,11 @@ def checkpoints_in(folder: str | os.PathLike[str]) -> list[Path]:
 def _read(path: Path) -> dict[str, Any]:
     tensors, description = read_tensors(path, FORMAT, "checkpoint")
     try:
-        tree = _with_arrays(json.loads(description), tensors)
+        tree = _with_arrays(parse_json(description, path, CheckpointError, os.stat(path).st_size), tensors)
+    except CheckpointError:
+        raise
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
+        reason = shown(str(error), 300, quoted=False)
         raise CheckpointError(f"{path} was written by another version of backprop_gpu ({reason})") from error
     if not isinstance(tree, dict):
         raise CheckpointError(f"{path} was written by another version of backprop_gpu (it holds no mapping)")

@@ -26,7 +26,7 @@ import numpy as np
 from support import mutations
 from support.mutations import mutate_bytes
 
-from backprop_gpu.errors import BackpropError
+from backprop_gpu.errors import BackpropError, DataError
 from backprop_gpu.safe_files import memory_limit
 
 SECONDS = 1.0  # of processor time
@@ -196,7 +196,7 @@ CELLS += ["1e309", "-1e-400", "007", "NA", "1" * 400, "x" * 131_073, "\ufeff", '
 COMMON = [mutate_bytes, mutate_bytes]
 
 
-NAMES = ("yaml", "csv", "npy", "npz", "model", "estimator", "case", "tensors", "history")
+NAMES = ("yaml", "csv", "npy", "npz", "model", "estimator", "case", "tensors", "history", "checkpoint", "diagnose")
 
 
 def readers(names: Sequence[str] = NAMES) -> dict[str, Reader]:
@@ -283,6 +283,7 @@ def _npz(**arrays: np.ndarray) -> bytes:
 
 def _of_models() -> dict[str, Reader]:
     from backprop_gpu import build, parity
+    from backprop_gpu.cli import main
     from backprop_gpu.estimators import MLPClassifier, MLPRegressor
     from backprop_gpu.tensor_file import read_tensors
     from backprop_gpu.training.callbacks import history_lines
@@ -306,6 +307,16 @@ def _of_models() -> dict[str, Reader]:
                 found.predict(X)
             return
 
+    def read_checkpoint(path: Path) -> None:
+        small_trainer(1).fit(*ROWS, resume=path)
+
+    def diagnose(path: Path) -> None:
+        output, errors = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            code = main(["diagnose", str(path)])
+        if code == 2:
+            raise DataError(errors.getvalue().removesuffix("\n"))
+
     with tempfile.TemporaryDirectory() as folder:
         files = _saved(Path(folder))
     tensors = [*COMMON, mutations.mutate_tensors, mutations.mutate_tensors]
@@ -317,15 +328,17 @@ def _of_models() -> dict[str, Reader]:
             ".safetensors", files["model"], lambda path: read_tensors(path, "backprop_gpu/1", "model"), COMMON
         ),
         "history": Reader(".jsonl", files["history"], history_lines, [*COMMON, mutations.mutate_lines]),
+        "checkpoint": Reader(".safetensors", files["checkpoint"], read_checkpoint, tensors),
+        "diagnose": Reader(".npz", files["diagnose"], diagnose, [*COMMON, *[mutations.mutate_archive] * 2]),
     }
 
 
 def _saved(folder: Path) -> dict[str, list[bytes]]:
     """Files that the package wrote, of each kind."""
-    from backprop_gpu import DenseNet, build, parity
+    from backprop_gpu import Checkpoint, DenseNet, build, parity
     from backprop_gpu.estimators import MLPClassifier, MLPRegressor
 
-    files: dict[str, list[bytes]] = {"model": [], "estimator": [], "case": [], "history": []}
+    files: dict[str, list[bytes]] = {"model": [], "estimator": [], "case": [], "history": [], "checkpoint": []}
     (folder / "shop.csv").write_text(
         "a,farbe,y\n" + "".join(f"{i % 7},{'rg'[i % 2]},{'jn'[i % 3 > 0]}\n" for i in range(40)), encoding="utf-8"
     )
@@ -352,7 +365,24 @@ def _saved(folder: Path) -> dict[str, list[bytes]]:
         net = DenseNet([2, 2, 1], device="cpu", seed=1)
         parity.check(net, X[:3], y[:3], steps=1, optimizer=optimizer).save(folder / "c.safetensors")
         files["case"].append((folder / "c.safetensors").read_bytes())
+    trainer = small_trainer(1)
+    trainer.callbacks = [Checkpoint(folder / "checkpoints", every_steps=1)]
+    trainer.fit(*ROWS)
+    files["checkpoint"] = [path.read_bytes() for path in (folder / "checkpoints").glob("*.safetensors")]
+    own = {"W1": np.ones((2, 2)), "b1": np.zeros((2, 1)), "W2": np.ones((1, 2)), "b2": np.zeros((1, 1))}
+    files["diagnose"] = [_npz(X=X[:4], y=y[:4], **own, **{f"d{name}": x for name, x in own.items()})]
     return files
+
+
+ROWS = np.linspace(-1.0, 1.0, 12).reshape(6, 2), np.arange(6) % 2
+
+
+def small_trainer(epochs: int) -> Any:
+    """A trainer of three weights and a bias."""
+    from backprop_gpu import DenseNet, Trainer
+
+    net = DenseNet([2, 1], device="cpu", kernels="reference", seed=1)
+    return Trainer(net, epochs=epochs, batch_size=3, optimizer="adam", seed=1)
 
 
 def describe(name: str, number: int, problem: BaseException) -> str:
