@@ -10,11 +10,9 @@ whose dZ does not divides its dW and db (``late``). So each way from J to a para
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from .._typing import Namespace
 from ..gradcheck.complex_step import STEP, ComplexStepNamespace
 from ..maths.activations import Activation
 from ..maths.dense import dense, dense_vjp_bias, dense_vjp_input, dense_vjp_weights
@@ -57,13 +55,13 @@ class Network:
         return tuple(f"{kind}{l}" for l in range(1, self.L + 1) for kind in "Wb")
 
 
-def forward(net: Network, X: Any, Y: Any, xp: Namespace = np) -> Tensors:
+def forward(net: Network, X: np.ndarray, Y: np.ndarray) -> Tensors:
     """``A0, Z1, A1, ..., ZL, AL`` and ``L``, the row (1, m) of losses; J is its mean."""
     theta, found = net.parameters, {"A0": X}
     for l, g in enumerate(net.activations, start=1):
-        found[f"Z{l}"] = dense(xp, theta[f"W{l}"], found[f"A{l - 1}"], theta[f"b{l}"])
-        found[f"A{l}"] = g.forward(xp, found[f"Z{l}"])
-    found["L"] = net.loss.value(xp, found[f"Z{net.L}"], Y)
+        found[f"Z{l}"] = dense(np, theta[f"W{l}"], found[f"A{l - 1}"], theta[f"b{l}"])
+        found[f"A{l}"] = g.forward(np, found[f"Z{l}"])
+    found["L"] = net.loss.value(np, found[f"Z{net.L}"], Y)
     return found
 
 

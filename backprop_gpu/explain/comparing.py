@@ -183,14 +183,14 @@ def _slip_and_factor(c: Comparison) -> list[Mistake]:
 
 
 def _one_by_one(c: Comparison) -> list[Mistake]:
-    """Each wrong tensor by itself; those with one mistake are told of together."""
+    """Each wrong tensor by itself; those with one mistake are told of together, and of unknown ones the first layer."""
     found: dict[str, Mistake] = {}
     for name in c.wrong:
         mistake = _of_tensor(c, name)
         known = found.get(mistake.words)
         found[mistake.words] = replace(mistake, tensors=(*(known.tensors if known else ()), name))
-    several = [mistake for mistake in found.values() if mistake.name != "unknown"]
-    return several or list(found.values())[:1]
+    unknown = [mistake for mistake in found.values() if mistake.name == "unknown"]
+    return [mistake for mistake in found.values() if mistake not in unknown[1:]]
 
 
 def _of_tensor(c: Comparison, name: str) -> Mistake:
@@ -210,15 +210,14 @@ def _of_tensor(c: Comparison, name: str) -> Mistake:
     batch = Batch(m, c.given.net.sizes[-1], True, weights_sum)
     cause = diagnose(got, want, batch, c.given.net.parameters[name[1:]], terms, bool(c.given.l2) and name[1] == "W")
     if cause and "constant factor" not in cause:
-        kind = "L2 on biases" if "on biases" in cause else "other"
-        return Mistake(
-            kind, f"{cause[0].upper()}{cause[1:]}.", "db = (1/m) · Σᵢ dZ, with no λ" if kind != "other" else ""
-        )
+        words = f"{cause[0].upper()}{cause[1:]}."
+        if "on biases" in cause:
+            return Mistake("L2 on biases", words, "db = (1/m) · Σᵢ dZ, with no λ")
+        return Mistake("other", words)
     if ratio is not None and want.size > 1:
         return Mistake("a factor", f"Everywhere {ratio:.6g} times what it should be, which is no number of this batch.")
-    above = "" if layer == c.given.net.L else f" All of layer {layer + 1} is right."
-    if any(int(n[2:]) > layer for n in c.wrong):
-        above = ""
+    last = layer == c.given.net.L or any(int(n[2:]) > layer for n in c.wrong)
+    above = "" if last else f" All of layer {layer + 1} is right."
     text = f"None of the known mistakes. It goes wrong first in layer {layer}: compare its dZ, then A_prev.{above}"
     return Mistake(
         "unknown", text, f"dZ{layer} = dA{layer} ⊙ g′(Z{layer}), dW{layer} = (1/m) · dZ{layer} · A{layer - 1}ᵀ"

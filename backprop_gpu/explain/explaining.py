@@ -81,7 +81,7 @@ def explain(
     m = min(4, X.shape[1]) if rows is None else rows
     if isinstance(m, bool) or not isinstance(m, int | np.integer) or not 1 <= m <= X.shape[1]:
         raise ConfigError(f"rows must be from 1 to {X.shape[1]}, the examples that can be shown; got {rows}")
-    cut = tuple(int(n) for n in split) if split is not None else (int(m) - 1, 1) if m > 1 else (1,)
+    cut = tuple(split) if split is not None else (int(m) - 1, 1) if m > 1 else (1,)
     sizes = ", ".join(map(str, net.sizes))
     notes = (*notes, *_saturated(net, X, Y))
     explanation = Explanation(net, X, Y, int(m), cut, title or f"a network [{sizes}]", notes)

@@ -110,7 +110,8 @@ class Batch:
             If the sizes do not add up to m.
         """
         sizes = list(parts)
-        if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes) or sum(sizes) != self.m:
+        whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n > 0 for n in sizes)
+        if not whole or sum(sizes) != self.m:
             example = [self.m - 1, 1] if self.m > 1 else [1]
             raise ConfigError(
                 f"split must be whole numbers that add up to m = {self.m}, such as {example}; got {sizes}"

@@ -83,7 +83,7 @@ def data(explanation: Explanation) -> dict[str, Any]:
         "sizes": list(net.sizes),
         "M": M,
         "m": explanation.m,
-        "cut": explanation.split[0],
+        "cut": int(explanation.split[0]),
         "places": list(places(net.L)),
         "steps": [vars(step) for step in explanation.steps],
         "Y": explanation.Y,

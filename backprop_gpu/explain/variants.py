@@ -160,9 +160,8 @@ def gradients(given: Given, xp: Namespace = np, slip: Slip = RIGHT) -> dict[str,
         if l == L and slip.weights == "right":
             dZ = weigh(xp, given.weights, dZ)
         A_prev = _operand(found, slip, l)
-        scale = inverse**2 ** (L - l) if False else inverse
-        grads[f"dW{l}"] = scale * dense_vjp_weights(xp, dZ, A_prev)
-        grads[f"db{l}"] = scale * dense_vjp_bias(xp, dZ)
+        grads[f"dW{l}"] = inverse * dense_vjp_weights(xp, dZ, A_prev)
+        grads[f"db{l}"] = inverse * dense_vjp_bias(xp, dZ)
         if l > 1:
             W = net.parameters[f"W{l}"]
             transposed = slip.at("W", l) == "transposed" and W.shape[0] == W.shape[1]
