@@ -134,7 +134,8 @@ def _explain(options: argparse.Namespace) -> int:
 
         print_explanation(explanation, terminal.console())
         return 0
-    if options.data is not None and Path(options.html).exists() and Path(options.html).samefile(options.data):
+    written, read = Path(options.html), Path(options.data or "")
+    if options.data and written.exists() and read.exists() and written.samefile(read):
         raise ConfigError(f"--html {options.html} would overwrite the data; give another file")
     try:
         explanation.to_html(options.html)
@@ -205,9 +206,10 @@ def _of_experiment(experiment: Experiment, weights: str, settings: dict[str, Any
     X, y = pre.transform(rows, "float64"), pre.encode_target(rows, "float64")
     sizes = ", ".join(map(str, net.sizes))
     title = f"{experiment.config.name}, a network [{sizes}] with {weights}"
-    explanation = explain(net, X, y, title=title, **settings)
+    explanation = explain(net, X, y, title=title, feature_names=pre.feature_names, **settings)
     r, loss = experiment.config.regularization, experiment.config.loss
-    notes = [*explanation.notes]
+    notes = ["The inputs are as the network sees them: standardized."] if experiment.config.data.standardize else []
+    notes += explanation.notes
     if r.l1 or r.l2:
         notes.append("The penalty is left out: J is the mean of the losses alone.")
     if loss.reduction == "sum":

@@ -37,6 +37,7 @@ def explain(
     activation: Any = "relu",
     seed: int = 0,
     title: str | None = None,
+    feature_names: Sequence[str] = (),
 ) -> Explanation:
     """Where the 1/m goes: the whole chain of a small network and batch, with every place where the 1/m can enter.
 
@@ -57,6 +58,8 @@ def explain(
         Of what is drawn.
     title : str, optional
         Of the page.
+    feature_names : sequence of str, optional
+        Of the columns of X.
 
     Returns
     -------
@@ -84,7 +87,10 @@ def explain(
     cut = tuple(split) if split is not None else (int(m) - 1, 1) if m > 1 else (1,)
     sizes = ", ".join(map(str, net.sizes))
     notes = (*notes, *_saturated(net, X, Y))
-    explanation = Explanation(net, X, Y, int(m), cut, title or f"a network [{sizes}]", notes)
+    names = tuple(map(str, feature_names))
+    if names and len(names) != net.sizes[0]:
+        raise ConfigError(f"feature_names must name the {net.sizes[0]} inputs, got {len(names)}")
+    explanation = Explanation(net, X, Y, int(m), cut, title or f"a network [{sizes}]", notes, names)
     explanation.batch().split(cut)  # says what is wrong with it
     return explanation
 

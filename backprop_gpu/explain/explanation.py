@@ -154,6 +154,8 @@ class Explanation:
         What the numbers are of.
     notes : tuple of str
         What was left out of the reader's own model, one sentence each.
+    feature_names : tuple of str
+        Of the rows of X; empty: they have numbers.
     """
 
     net: Network
@@ -163,6 +165,7 @@ class Explanation:
     split: tuple[int, ...]
     title: str
     notes: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] = ()
 
     @functools.cached_property
     def steps(self) -> tuple[Step, ...]:

@@ -62,7 +62,7 @@ function drawBatch() {
   const many = n => n > 1 ? k => ` [${k + 1}]` : () => "";
   const all = (label, v, n) => {
     const few = n > 5 ? v.slice(0, 4) : v;
-    return [...few.map((r, k) => row(label + many(n)(k), r)), few.length < n ? make("tr", {}, make("th", { scope: "row" }, `… ${n - few.length} more`)) : null];
+    return [...few.map((r, k) => row(label === "input X" && D.features.length ? D.features[k] : label + many(n)(k), r)), few.length < n ? make("tr", {}, make("th", { scope: "row" }, `… ${n - few.length} more`)) : null];
   };
   fill($("batch-table"),
     make("thead", {}, make("tr", {}, make("td", {}), ...heads.map(i => make("th", { scope: "col" }, `example ${i + 1}`)))),

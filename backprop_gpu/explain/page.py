@@ -80,6 +80,7 @@ def data(explanation: Explanation) -> dict[str, Any]:
         "title": explanation.title,
         "notes": list(explanation.notes),
         "loss": net.loss.name,
+        "features": list(explanation.feature_names),
         "sizes": list(net.sizes),
         "M": M,
         "m": explanation.m,

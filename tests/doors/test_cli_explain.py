@@ -44,6 +44,8 @@ def test_the_examples_of_the_help_do_what_they_say(tmp_path: Path, capsys: pytes
     assert "flats, a network [2, 3, 1] with initial weights, m = 6" in out[2]
     assert "the batch in parts of 5 + 1" in out[2]
     assert data_of(tmp_path / "flats.html")["sizes"] == [2, 4, 1]
+    assert data_of(tmp_path / "flats.html")["features"] == ["area", "rooms"]
+    assert "note: The inputs are as the network sees them: standardized." in out[2]
     assert "flats, a network [2, 4, 1] with trained weights, m = 4" in out[4]
     assert "backprop-gpu explain --data flats.csv" in Command(tmp_path).ok("explain", "--help")
 
@@ -87,3 +89,5 @@ def test_the_page_does_not_overwrite_its_data(tmp_path: Path, capsys: pytest.Cap
     assert main(["explain", "--data", "flats.csv", "--target", "rent", "--html", "flats.csv"]) == 2
     assert "would overwrite the data" in capsys.readouterr().err
     assert (tmp_path / "flats.csv").read_text(encoding="utf-8") == FLATS
+    for _ in range(2):  # of a built-in set, which is no file; the second page takes the place of the first
+        assert main(["explain", "--data", "moons", "--html", "moons.html"]) == 0

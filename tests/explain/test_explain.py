@@ -148,6 +148,7 @@ def test_the_course_s_parameters_give_the_course_s_numbers() -> None:
         (lambda: explain(split=[2, 3]), r"add up to m = 4, such as \[3, 1\]"),
         (lambda: explain(split=["3", "1"]), r"whole numbers that add up"),
         (lambda: explain(split=[5, -1]), r"whole numbers that add up"),
+        (lambda: explain(feature_names=["a"]), "must name the 2 inputs"),
         (lambda: explain().batch(9), "from 1 to the 8"),
         (lambda: explain().batch().backward("dZ3"), "early, late or at one of dA2"),
         (lambda: explain({"W1": [[1.0]], "c1": [[1.0]]}), "W1, b1"),

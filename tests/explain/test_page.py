@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -230,11 +231,14 @@ def test_an_outsiders_names_and_a_large_network_do_not_break_it(browser: Any, tm
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(20, 20)), rng.integers(0, 5, 20)
     title = '<script>alert(1)</script> & "quotes" {{data}} /* STYLE */'
-    explanation = explain([20, 30, 20, 5], X, y, loss="categorical_cross_entropy", activation="gelu", title=title)
+    names = [f"<b>{'long name ' * 5}{i}" for i in range(20)]
+    net = explain([20, 30, 20, 5], X, y, loss="categorical_cross_entropy", activation="gelu", feature_names=names)
+    explanation = replace(net, title=title)
     explanation.to_html(tmp_path / "large.html")
     assert (tmp_path / "large.html").stat().st_size <= 300_000
     with opened(browser, tmp_path / "large.html", viewport={"width": 390, "height": 844}) as page:
         assert title in page.locator(".sub").inner_text()
+        assert names[0] in page.locator("#batch-table").inner_text()
         assert "more parameters are not listed" in page.locator("#check-line").inner_text()
         assert "more rows" in page.locator("#steps").inner_text()
         assert page.locator("#check").inner_text() == "✓ right"
