@@ -75,7 +75,8 @@ def _show_warning(message: Warning | str, *unused: Any) -> None:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, MemoryError):
-        return f"out of memory ({error}); lower training.batch_size or set training.micro_batch"
+        cause = f" ({error})" if str(error) else ""
+        return f"out of memory{cause}; lower training.batch_size or set training.micro_batch"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else f"cannot write: {error.strerror}"
     return " ".join(str(error).split())

@@ -194,6 +194,8 @@ class FitState:
     def halve(self, first: bool) -> None:
         """Memory ran out: take half as many examples at a time; ``first``: no epoch has been run by these programs."""
         moved = not first or self.step.batches_begun > len(self.costs) + 1
+        if self.program is not None and not moved:
+            self.program.finite.undo()  # the first step may have ended in the middle of its update
         self.program = None
         self.micro_batch.halve(moved)
 

@@ -143,6 +143,11 @@ class FiniteState:
             self._epochs = self._epochs[:1]
             self._return_to(len(self._before))
 
+    def undo(self) -> None:
+        """Bring the copy back, if one was made."""
+        if self._epochs:
+            self.step.recover()
+
     def costs(self) -> np.ndarray:
         """J of the epoch's batches, with the mean of the others for those that were skipped."""
         left_out = sorted(self._left_out)

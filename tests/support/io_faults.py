@@ -25,28 +25,30 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).with_name("io_faults.c")
-
 
 @functools.cache
-def library() -> Path:
-    """The compiled library; the test that asks is skipped where there is no compiler, or another way to load it."""
+def library(name: str = "io_faults") -> Path:
+    """The compiled ``NAME.c``; the test that asks is skipped where there is no compiler, or another way to load it."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or not sys.platform.startswith("linux"):
         pytest.skip("faults of system calls need Linux and a C compiler")
-    folder = Path(tempfile.mkdtemp(prefix="io_faults"))
+    folder = Path(tempfile.mkdtemp(prefix=name))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    made = folder / "io_faults.so"
-    words = [compiler, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", str(SOURCE), "-o", str(made), "-ldl"]
+    source, made = Path(__file__).with_name(f"{name}.c"), folder / f"{name}.so"
+    words = [compiler, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", str(source), "-o", str(made), "-ldl"]
     subprocess.run(words, check=True)
     return made
 
 
 def faults(*rules: str, log: Path | None = None) -> dict[str, str]:
     """The environment variables of a process in which these rules hold."""
-    there = os.environ.get("LD_PRELOAD", "")
-    found = {"LD_PRELOAD": " ".join(filter(None, [str(library()), there])), "IO_FAULTS": ";".join(rules)}
+    found = {**preloaded("io_faults"), "IO_FAULTS": ";".join(rules)}
     return found if log is None else found | {"IO_FAULTS_LOG": str(log)}
+
+
+def preloaded(name: str) -> dict[str, str]:
+    """The environment variable that loads the compiled ``NAME.c`` before everything else."""
+    return {"LD_PRELOAD": " ".join(filter(None, [str(library(name)), os.environ.get("LD_PRELOAD", "")]))}
 
 
 def calls(log: Path, part: str = "") -> list[tuple[str, str]]:
