@@ -34,7 +34,7 @@ class _ShapeStep:
         self.kernels, self.spec = kernels, spec
         self.device: ShapeBackend = kernels.backend
         self.scale, self.one, self.norm, self.factor = (self.zeros(1) for _ in range(4))
-        sizes, numbers = spec.sizes, spec.optimizer.numbers(1, spec.optimizer.learning_rate)
+        sizes, numbers = spec.sizes, spec.optimizer.step_scalars(1, spec.optimizer.learning_rate)
         self.scalars = self.zeros(len(numbers))
         self.A = [self.examples(n) for n in sizes]
         self.dZ = [self.examples(n) for n in sizes]

@@ -214,7 +214,7 @@ def update(
     size = _shape_of("update", "theta", theta, 1)
     if len(slots) != len(optimizer.state):
         raise ShapeError(f"update: {optimizer.name} has {len(optimizer.state)} slots, got {len(slots)}")
-    numbers = (len(optimizer.numbers(1, optimizer.learning_rate)),)
+    numbers = (len(optimizer.step_scalars(1, optimizer.learning_rate)),)
     named: dict[str, Expected] = {f"slot {i}": (slot, size) for i, slot in enumerate(slots)}
     _check_arrays("update", theta.dtype, grad=(grad, size), scalars=(scalars, numbers), factor=(factor, ONE), **named)
 

@@ -106,7 +106,7 @@ def build_net(plan: Plan, seed: int, initializer: str = "zeros", share_with: Den
         device=plan.device,
         seed=seed,
         kernels=plan.kernels,
-        beside=share_with,
+        share_with=share_with,
     )
     _hint(net.backend, plan.dtype)
     return net
@@ -146,9 +146,9 @@ class ScaledStep(TrainingStep):
         with net.backend.activate():
             self._no_gradient = net.backend.zeros((net.params.n_weights if report_mean else 1,), net.dtype)
 
-    def numbers(self, k: int, D: Denominator) -> list[float]:
+    def step_scalars(self, k: int, D: Denominator) -> list[float]:
         """Those of a step, with K/D in place of 1/D, and the strength of the penalty that is only reported."""
-        inverse, l1, l2, *scalars = super().numbers(k, D)
+        inverse, l1, l2, *scalars = super().step_scalars(k, D)
         return [self.outputs * inverse, l1, l2, *scalars, (self.outputs - 1) * l2]
 
     def penalty(self) -> None:
@@ -157,7 +157,9 @@ class ScaledStep(TrainingStep):
         if self.report_mean and self.l2:
             p, n = self.net.params, self.net.params.n_weights
             with self.net.backend.activate():
-                self.net.kernels.penalty(p.theta[:n], self._no_gradient, l1=None, l2=self._hyper[-1:], value=self.value)
+                self.net.kernels.penalty(
+                    p.theta[:n], self._no_gradient, l1=None, l2=self._step_scalars[-1:], value=self.value
+                )
 
 
 class FittedNetwork:

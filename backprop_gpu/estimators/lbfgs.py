@@ -50,7 +50,7 @@ class Objective:
         with net.turns.taken(), net.backend.activate():
             w = None if weights is None else net.upload_columns(weights)
             batch = AllRows(net.upload_columns(X), net.upload_columns(Y), w, m)
-            table, values = net.backend.zeros((1, step.n_numbers), net.dtype), net.backend.zeros((1,), net.dtype)
+            table, values = net.backend.zeros((1, step.n_step_scalars), net.dtype), net.backend.zeros((1,), net.dtype)
             step.load(table, [Denominator.of(step.reduction, m, self.total)])
             step.reserve(m, MICRO_BATCH)
             self._replay = net.kernels.capture(step.program(table, values, batch, MICRO_BATCH, update=False))

@@ -68,7 +68,7 @@ class Optimizer:
         """``slots``, and the average where one is kept."""
         return (*self.slots, "average") if self.average else self.slots
 
-    def numbers(self, t: int, learning_rate: float) -> tuple[float, ...]:
+    def step_scalars(self, t: int, learning_rate: float) -> tuple[float, ...]:
         """``scalars``, and the share of the newest parameters in their average: (1 - d)/(1 - d^t), 1 at first."""
         own = self.scalars(t, learning_rate)
         return (*own, (1.0 - self.average) / (1.0 - self.average**t)) if self.average else own

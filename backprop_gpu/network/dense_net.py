@@ -58,7 +58,7 @@ class DenseNet:
         Of initial weights and dropout masks: the same bits on every device.
     kernels : {"auto", "reference", "native", "cuda", "cuda-tf32", "cuda-bf16"}, default "auto"
         See ``Backend.kernels``; auto is the fastest that is installed, and ``kernels_kind`` then its name.
-    beside : DenseNet, optional
+    share_with : DenseNet, optional
         A network whose device and kernel set are this one's too, in place of ``device`` and ``kernels``: a kernel set
         can record a program that goes through all of its networks.
 
@@ -83,7 +83,7 @@ class DenseNet:
         device: str | Backend | None = None,
         seed: int = 0,
         kernels: str = "auto",
-        beside: DenseNet | None = None,
+        share_with: DenseNet | None = None,
     ) -> None:
         self.sizes = check_sizes(sizes)
         self.L = len(self.sizes) - 1
@@ -100,13 +100,17 @@ class DenseNet:
             raise ConfigError(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")
         self.dtype, self.seed, self.initializer = dtype, int(seed), initializer
         self.changes = 0  # how often ``set_parameters`` was called
-        self.turns: Turns = Turns() if beside is None else beside.turns
-        if beside is None:
+        self.turns: Turns = Turns() if share_with is None else share_with.turns
+        if share_with is None:
             chosen = select(self.sizes, dtype, device=device, kernels=kernels)
             self.backend, self.kernels_kind = chosen.backend, chosen.kernels
             self.kernels = self.backend.kernels(self.kernels_kind)
         else:
-            self.backend, self.kernels, self.kernels_kind = beside.backend, beside.kernels, beside.kernels_kind
+            self.backend, self.kernels, self.kernels_kind = (
+                share_with.backend,
+                share_with.kernels,
+                share_with.kernels_kind,
+            )
         self._forwards = RecordedForwards(self)
         if dtype != "complex128":  # a user's functions need not support complex numbers
             check_custom(self.backend, dtype, self.sizes[-1], self.activations, self.loss)

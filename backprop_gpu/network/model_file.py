@@ -62,7 +62,7 @@ def _spec_of(network: Any, cls: type[DenseNet]) -> dict[str, Any]:
     """What ``cls.spec`` gives, and nothing else that a network can be made with."""
     if not isinstance(network, dict):
         raise ConfigError(f"a network is described by its settings, got {type(network).__name__}")
-    known = inspect.signature(cls).parameters.keys() - {"device", "kernels", "beside"}
+    known = inspect.signature(cls).parameters.keys() - {"device", "kernels", "share_with"}
     unknown = sorted(network.keys() - known)
     if unknown:
         raise ConfigError(f"a network has no setting {unknown[0]!r}")

@@ -154,7 +154,7 @@ def predict_memory(
     sizes_of_batches = part_sizes(rows, m, even=any(net.batch_norm))
     sources, m = [_Rows(net, rows, size, weighted) for size in dict.fromkeys(sizes_of_batches)], sizes_of_batches[0]
     batches = len(sizes_of_batches)
-    table, values = device.zeros((batches, step.n_numbers), dtype), device.zeros((batches,), dtype)
+    table, values = device.zeros((batches, step.n_step_scalars), dtype), device.zeros((batches,), dtype)
     before = device.meter.live
     for source in sources:
         step.reserve(source.m, micro_batch)

@@ -101,13 +101,13 @@ class TrainingStep:
         backend, dtype = self.net.backend, self.net.dtype
         with backend.activate():
             self._counters = backend.zeros((2,), "int64")
-            n_scalars = len(self.optimizer.numbers(1, self.optimizer.learning_rate))
-            n_numbers = len(self.numbers(0, Denominator(1.0)))
-            self._hyper = backend.zeros((n_numbers,), dtype)
-            self._inverse, self._l1, self._l2 = (self._hyper[i : i + 1] for i in range(3))
-            self._scalars = self._hyper[3 : 3 + n_scalars]
+            n_scalars = len(self.optimizer.step_scalars(1, self.optimizer.learning_rate))
+            n_step_scalars = len(self.step_scalars(0, Denominator(1.0)))
+            self._step_scalars = backend.zeros((n_step_scalars,), dtype)
+            self._inverse, self._l1, self._l2 = (self._step_scalars[i : i + 1] for i in range(3))
+            self._scalars = self._step_scalars[3 : 3 + n_scalars]
             self.value = backend.zeros((1,), dtype)
-            self._table, self._values = backend.zeros((1, n_numbers), dtype), backend.zeros((1,), dtype)
+            self._table, self._values = backend.zeros((1, n_step_scalars), dtype), backend.zeros((1,), dtype)
             self.norm, self._factor = backend.zeros((1,), dtype), backend.zeros((1,), dtype)
             vectors = 2 * len(self.optimizer.state) + bool(self.optimizer.average) + 1
             with allocate_or_raise(backend, self.net.sizes, dtype, f"{self.optimizer.name} slots", vectors):
@@ -181,37 +181,37 @@ class TrainingStep:
         with self.net.backend.activate():
             self.load(self._table, [Denominator.of(self.reduction, m, weights_sum)])
             kernels, table, values = self.net.kernels, self._table, self._values
-            kernels.advance(self._counters, table, values, step_scalars=self._hyper, value=self.value)
+            kernels.advance(self._counters, table, values, step_scalars=self._step_scalars, value=self.value)
             self._passes(X, Y, weights, micro_batch or m)
 
     @property
-    def n_numbers(self) -> int:
+    def n_step_scalars(self) -> int:
         """How many scalars a step needs from the host: 1/D, penalty strengths, the optimizer's scalars."""
-        return int(self._hyper.shape[0])
+        return int(self._step_scalars.shape[0])
 
     @property
-    def current_numbers(self) -> Array:
+    def current_step_scalars(self) -> Array:
         """The scalars of the step that the device has begun last, on the device."""
-        return self._hyper
+        return self._step_scalars
 
     def load(self, table: Array, denominators: Sequence[Denominator], taken: int = 0) -> None:
         """table[k] <- the scalars of the k-th step from now, computed on the host in float64, in one upload.
 
-        The device's counters are set before the first of these steps. ``table`` is (len(denominators), n_numbers).
+        The device's counters are set before the first of these steps. ``table`` is (len(denominators), n_step_scalars).
         With ``taken``, so many of these steps have been taken already: row ``taken`` is that of the next one.
         """
-        rows = [self.numbers(k - taken, D) for k, D in enumerate(denominators)]
+        rows = [self.step_scalars(k - taken, D) for k, D in enumerate(denominators)]
         self.rewind(taken)
         self.net.backend.upload(rows, table, self.net.dtype)
 
-    def numbers(self, k: int, D: Denominator) -> list[float]:
+    def step_scalars(self, k: int, D: Denominator) -> list[float]:
         """The scalars of the k-th step from now: 1/D, penalty strengths, the optimizer's scalars."""
         over = D.inverse if self.penalty_over == "examples" else 1.0
         rate = self.optimizer.learning_rate * self.schedule.factor(self.t + k, self.total_steps)
-        return [D.inverse, self.l1 * over, self.l2 * over, *self.optimizer.numbers(self.t + k + 1, rate)]
+        return [D.inverse, self.l1 * over, self.l2 * over, *self.optimizer.step_scalars(self.t + k + 1, rate)]
 
     @property
-    def terms(self) -> tuple[Any, ...]:
+    def scalars_key(self) -> tuple[Any, ...]:
         """Cache key: two steps with equal keys need the same scalars for equal k and D."""
         penalty, progress = (self.l1, self.l2, self.penalty_over), (self.t, self.total_steps)
         return (type(self), self.net.sizes, self.optimizer, self.schedule, penalty, progress)
@@ -231,7 +231,7 @@ class TrainingStep:
         """A step that touches only buffers: advance, gather, gradient, penalty and, with ``update``, clip, update."""
 
         def step() -> None:
-            self.net.kernels.advance(self._counters, table, values, step_scalars=self._hyper, value=self.value)
+            self.net.kernels.advance(self._counters, table, values, step_scalars=self._step_scalars, value=self.value)
             batch.gather(self._counters)
             self._passes(batch.X, batch.Y, batch.weights, micro_batch or batch.m)
             self.penalty()

@@ -257,7 +257,7 @@ class _Epochs:
 
     def _numbers(self, t: int, m: int, total: float | None, where: str) -> None:
         want = self._numbers_of(t, m, total)
-        got = self.step.net.backend.to_host(self.step.current_numbers)
+        got = self.step.net.backend.to_host(self.step.current_step_scalars)
         r = self.B.u + 64.0 * U64 + (0.0 if total is None else self.B.gamma(m))
         top = float(np.abs(want).max())
         if np.array_equal(got, want.astype(got.dtype)):

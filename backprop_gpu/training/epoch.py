@@ -55,7 +55,7 @@ class EpochProgram:
         self.finite = FiniteState(self, policy or OnNonFinite())
         backend, dtype = step.net.backend, step.net.dtype
         with backend.activate():
-            self.table = backend.zeros((len(batches), step.n_numbers), dtype)
+            self.table = backend.zeros((len(batches), step.n_step_scalars), dtype)
             self.values = backend.zeros((len(batches),), dtype)
             plain = {m: Denominator.of(step.reduction, m) for m in set(batches.sizes)}
             self._plain = [plain[m] for m in batches.sizes]  # where no example has a weight
@@ -77,7 +77,7 @@ class EpochProgram:
         self.finite.begin(costs)
         step, denominators = self.step, self._denominators(self.batches.start_epoch(epoch))
         self._begun_with = denominators
-        if like is not None and (like.step.terms, like._begun_with) == (step.terms, denominators):
+        if like is not None and (like.step.scalars_key, like._begun_with) == (step.scalars_key, denominators):
             step.rewind()
             self.table[...] = like.table
         else:
@@ -156,7 +156,7 @@ class JointEpoch:
         self.programs, first = programs, programs[0]
         self._net, self._sizes = first.step.net, first.batches.sizes
         if any(p.step.net.kernels is not self._net.kernels for p in programs):
-            raise ConfigError("steps in one program need networks of one kernel set: DenseNet(beside=...)")
+            raise ConfigError("steps in one program need networks of one kernel set: DenseNet(share_with=...)")
         if any(p.batches.sizes != self._sizes for p in programs):
             raise DataError("steps in one program need batches of the same sizes; give them as many rows each")
         self._slice = 1  # steps of a tenth of a second

@@ -148,6 +148,6 @@ def test_updates(pair: tuple[Bench, Bench], spec: Any, decay: bool) -> None:
         start = {"theta": bench.normal(rng, size)}
         start["slots"] = [np.abs(bench.normal(rng, size)) for _ in optimizer.state]
         given = {"grad": bench.normal(rng, size), "factor": np.array([0.7])}
-        given["scalars"] = np.array(optimizer.numbers(3, 0.01))
+        given["scalars"] = np.array(optimizer.step_scalars(3, 0.01))
         results.append(bench.run("update", given, start, optimizer=optimizer, decay=decay and optimizer.decays))
     agree(results)

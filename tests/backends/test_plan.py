@@ -78,7 +78,7 @@ def test_native_kernels_do_what_they_say(network: Any, settings: Any, micro: int
 
     y = np.zeros((20, 1), np.int64) if net.loss.labels == "classes" else np.ones((20, 3))
     batches = Batches(net, np.ones((20, 4)), y, None, batch_size=20, shuffle=False, seed=0)
-    table, values = net.backend.zeros((1, step.n_numbers), net.dtype), net.backend.zeros((1,), net.dtype)
+    table, values = net.backend.zeros((1, step.n_step_scalars), net.dtype), net.backend.zeros((1,), net.dtype)
     batches.start_epoch(0)
     program = step.program(table, values, batches.buffers(20), micro)
     step.rewind()
@@ -115,7 +115,7 @@ def test_the_operations_of_a_step_are_those_that_it_calls() -> None:
 
     net.kernels = Listening()  # type: ignore[assignment]
     batches = Batches(net, np.ones((5, 4)), np.ones((5, 3)), None, batch_size=5, shuffle=False, seed=0)
-    table, values = net.backend.zeros((1, step.n_numbers), net.dtype), net.backend.zeros((1,), net.dtype)
+    table, values = net.backend.zeros((1, step.n_step_scalars), net.dtype), net.backend.zeros((1,), net.dtype)
     batches.start_epoch(0)
     step.reserve(5, None)
     step.rewind()

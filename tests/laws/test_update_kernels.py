@@ -49,7 +49,7 @@ def sparse(bench: Bench, rng: np.random.Generator, size: int) -> np.ndarray:
 
 def scalars(optimizer: Optimizer, t: int, dtype: str) -> np.ndarray:
     """Step t's numbers as the device gets them, checked against their formula."""
-    given = optimizer.numbers(t, optimizer.learning_rate)
+    given = optimizer.step_scalars(t, optimizer.learning_rate)
     wanted = updates.step_numbers(optimizer.name, vars(optimizer), t, optimizer.learning_rate)
     # Both in float64: a power, two roundings and a square root (Higham, 2.2), and cancellation in 1 - beta^t.
     np.testing.assert_allclose(given, wanted, rtol=16 * 2.0**-53 / (1.0 - vars(optimizer).get("beta2", 0.0)))

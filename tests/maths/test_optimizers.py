@@ -378,7 +378,7 @@ def averages(optimizer: Optimizer, dtype: str = "float64", xp: Any = np, device:
     theta, state, out = move(START), tuple(move(np.full(3, float(i))) for i in range(len(optimizer.state))), []
     state = tuple(move(np.zeros(3)) for _ in optimizer.slots) + state[len(optimizer.slots) :]
     for t in range(1, STEPS + 1):
-        numbers = [move([x]) for x in optimizer.numbers(t, RATES[t - 1])]
+        numbers = [move([x]) for x in optimizer.step_scalars(t, RATES[t - 1])]
         theta, state = optimizer.step(xp, theta, move(GRADIENTS[t - 1]), state, numbers, decay=True)
         assert len(state) == len(optimizer.state)
         out.append(state[-1] if xp is np else to_host(state[-1], device))
@@ -398,7 +398,7 @@ def test_the_average_is_the_weighted_mean_of_all_steps(spec: dict[str, Any], ave
 
 def test_the_average_begins_with_the_first_parameters_and_then_their_plain_mean() -> None:
     optimizer = get_optimizer({"name": "sgd", "average": math.nextafter(1.0, 0.0)})
-    assert optimizer.numbers(1, 0.1) == (0.1, 1.0)
+    assert optimizer.step_scalars(1, 0.1) == (0.1, 1.0)
     found, thetas = averages(optimizer), np.array(run(optimizer, "float64", buffers=True))
     assert np.array_equal(found[0], thetas[0])
     np.testing.assert_allclose(found[3], thetas[:4].mean(axis=0), rtol=1e-12)
@@ -406,10 +406,10 @@ def test_the_average_begins_with_the_first_parameters_and_then_their_plain_mean(
 
 def test_without_an_average_a_step_is_the_rule_alone() -> None:
     plain = get_optimizer("adam")
-    assert (plain.state, plain.numbers(3, 0.1)) == (plain.slots, plain.scalars(3, 0.1))
+    assert (plain.state, plain.step_scalars(3, 0.1)) == (plain.slots, plain.scalars(3, 0.1))
     averaged_too = get_optimizer({"name": "adam", "average": 0.9})
     assert averaged_too.state == ("m", "v", "average")
-    assert averaged_too.numbers(3, 0.1) == (*plain.scalars(3, 0.1), (1 - 0.9) / (1 - 0.9**3))
+    assert averaged_too.step_scalars(3, 0.1) == (*plain.scalars(3, 0.1), (1 - 0.9) / (1 - 0.9**3))
 
 
 @pytest.mark.parametrize("device", DEVICES)

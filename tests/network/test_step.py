@@ -227,9 +227,9 @@ def test_the_numbers_of_a_step_are_what_load_uploads() -> None:
     step = TrainingStep(net_of(), {"name": "adam", "learning_rate": 0.1}, schedule="inverse_scaling", l1=0.5, l2=2.0)
     step.t = 3
     D = [Denominator(4.0), Denominator(8.0)]
-    table = np.zeros((2, step.n_numbers), np.float32)
+    table = np.zeros((2, step.n_step_scalars), np.float32)
     step.load(table, D)
-    expected = [step.numbers(k, d) for k, d in enumerate(D)]
+    expected = [step.step_scalars(k, d) for k, d in enumerate(D)]
     assert np.array_equal(table, np.array(expected, np.float32))
     rates = [0.1 * step.schedule.factor(3 + k, 1) for k in range(2)]
     assert expected == [
@@ -263,7 +263,7 @@ def test_a_recorded_gradient_has_the_bits_of_one_that_is_called(case: Case, weig
     total = float(case.backend.to_host(w).sum()) if weighted else None
     source = SimpleNamespace(X=X, Y=Y, weights=given[2], m=11, gather=lambda counters: None)
     with case.backend.activate():
-        table, values = case.backend.zeros((1, recorded.n_numbers), "float32"), case.backend.zeros((1,), "float32")
+        table, values = case.backend.zeros((1, recorded.n_step_scalars), "float32"), case.backend.zeros((1,), "float32")
         recorded.load(table, [Denominator.of("mean", 11, total)])
         recorded.reserve(11, 4)
         replay = recorded.net.kernels.capture(recorded.program(table, values, source, 4, update=False))

@@ -49,7 +49,7 @@ def replaced(name: str, function: Callable[..., Any]) -> Iterator[None]:
     "fault", ["of the weights before the step", "rate turned round", "never moved", "step off by 1"]
 )
 def test_a_wrong_average_is_found_there(fault: str) -> None:
-    step, numbers = Optimizer.step, Optimizer.numbers
+    step, numbers = Optimizer.step, Optimizer.step_scalars
 
     def wrong(self: Any, xp: Any, theta: Any, grad: Any, state: Any, given: Any, *, decay: bool) -> Any:
         moved, after = step(self, xp, theta, grad, state, given, decay=decay)
@@ -62,7 +62,7 @@ def test_a_wrong_average_is_found_there(fault: str) -> None:
         return moved, (*after[:-1], average)
 
     if fault == "step off by 1":
-        with replaced("numbers", lambda self, t, rate: (*self.scalars(t, rate), numbers(self, t + 1, rate)[-1])):
+        with replaced("step_scalars", lambda self, t, rate: (*self.scalars(t, rate), numbers(self, t + 1, rate)[-1])):
             report = checked("sgd")
         where = "step numbers"
     else:

@@ -144,7 +144,7 @@ def test_a_fit_after_one_that_diverged_is_a_fit() -> None:
 
 def test_of_several_steps_in_one_program_each_stays_finite() -> None:
     one = DenseNet([4, 6, 1], loss="squared_error", device="cpu")
-    nets = [one, *(DenseNet([4, 6, 1], loss="squared_error", beside=one, seed=s) for s in (1, 2))]
+    nets = [one, *(DenseNet([4, 6, 1], loss="squared_error", share_with=one, seed=s) for s in (1, 2))]
     rates = (1e-12, 1e38, 1e38)
     programs = []
     for net, rate in zip(nets, rates, strict=True):

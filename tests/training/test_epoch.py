@@ -37,7 +37,7 @@ def parts(
         device=case.backend,
         kernels=case.kind,
         seed=seed,
-        beside=beside,
+        share_with=beside,
     )
     step = TrainingStep(net, s.pop("optimizer"), total_steps=60, schedule="cosine", **s)
     return step, Batches(net, X, y, w, batch_size=16, shuffle=True, seed=seed), None
@@ -86,7 +86,7 @@ def test_steps_in_one_program_have_the_bits_of_a_pass_each(
 def test_steps_that_need_other_numbers_have_their_own(change: dict[str, Any]) -> None:
     def program(beside: DenseNet | None, settings: dict[str, Any]) -> tuple[TrainingStep, Batches, None]:
         rng = np.random.default_rng(0)
-        net = DenseNet([3, 2], loss="squared_error", device="cpu", beside=beside)
+        net = DenseNet([3, 2], loss="squared_error", device="cpu", share_with=beside)
         rows = rng.normal(size=(10, 3)), rng.normal(size=(10, 2)), None
         step = TrainingStep(
             net, **{"optimizer": "momentum", "schedule": "cosine", "total_steps": 20, "l2": 0.3, **settings}
@@ -108,13 +108,13 @@ def test_steps_that_need_other_numbers_have_their_own(change: dict[str, Any]) ->
 
 def test_networks_beside_another_have_its_device_and_kernel_set() -> None:
     first = DenseNet([2, 1], device="array_api_strict", kernels="reference")
-    net = DenseNet([2, 3, 1], beside=first)
+    net = DenseNet([2, 3, 1], share_with=first)
     assert (net.kernels, net.backend, net.kernels_kind) == (first.kernels, first.backend, "reference")
 
 
 def test_batches_of_other_sizes_are_refused() -> None:
     def program(n: int) -> EpochProgram:
-        net = DenseNet([2, 1], beside=first)
+        net = DenseNet([2, 1], share_with=first)
         batches = Batches(net, np.zeros((n, 2)), np.zeros((n, 1)), None, batch_size=4, shuffle=False, seed=0)
         return EpochProgram(TrainingStep(net), batches, None)
 

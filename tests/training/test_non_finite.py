@@ -151,7 +151,7 @@ def test_a_batch_is_skipped_up_to_the_limit(case: Case) -> None:
 def test_in_a_program_of_several_each_is_undone_alone() -> None:
     case = Case("numpy", "reference")
     nets = [small_net(SIZES, loss="squared_error")]
-    nets += [type(nets[0])(SIZES, loss="squared_error", dtype="float64", beside=nets[0], seed=s) for s in (1, 2)]
+    nets += [type(nets[0])(SIZES, loss="squared_error", dtype="float64", share_with=nets[0], seed=s) for s in (1, 2)]
     steps = [
         TrainingStep(net, {"name": "sgd", "learning_rate": r}) for net, r in zip(nets, (1e-3, 1e200, 1e-3), strict=True)
     ]

@@ -111,7 +111,7 @@ def test_networks_that_share_a_kernel_set_train_in_threads_of_their_own(case: Ca
 
     wanted = [trained(net_of(case, seed=seed), seed) for seed in (1, 2)]
     first = net_of(case, seed=1)
-    second = DenseNet(**first.spec() | {"seed": 2}, beside=first)
+    second = DenseNet(**first.spec() | {"seed": 2}, share_with=first)
     assert second.turns is first.turns
     got: dict[int, dict[str, np.ndarray]] = {}
     threads = [
@@ -130,7 +130,7 @@ def test_networks_that_share_a_kernel_set_train_in_threads_of_their_own(case: Ca
 @pytest.mark.parametrize("case", OTHERS)
 def test_a_joint_pass_while_others_predict(case: Case) -> None:
     nets = [net_of(case)]
-    nets.append(DenseNet(**nets[0].spec(), beside=nets[0]))
+    nets.append(DenseNet(**nets[0].spec(), share_with=nets[0]))
     wanted = nets[1].predict_proba(X)
     rows = X, Y[:, None], None
     programs = [
