@@ -1,4 +1,4 @@
-"""Locks of networks and estimators: one thread at a time, those who wait in turn, and none left taken by a fork."""
+"""Locks of networks and estimators: fair to waiting threads, and never left held in a forked process."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
-WAY_SECONDS = 5e-4  # that a thread gives those who wait, before it may take the lock again
-FORK_SECONDS = 10.0  # that a fork waits for a thread to come to the end of its steps
+YIELD_SECONDS = 5e-4  # how long a thread that releases the lock sleeps if others wait for it
+FORK_SECONDS = 10.0  # how long a fork waits for a thread to finish its steps
 
 
-class Turns:
-    """A lock that its thread may take again while it has it.
+class FairLock:
+    """A reentrant lock that lets waiting threads in.
 
-    Python's own are not fair: a thread that lets go and takes again at once, as training does, keeps all others out.
-    Here whoever leaves waits a moment if somebody else wants to come in. It is copied and pickled as a free lock.
+    Python's own locks are not fair: a thread that releases one and acquires it again at once, as training does, starves
+    all others. Here a thread that releases the lock sleeps for a moment if others wait. A copy or pickle is unlocked.
 
     Parameters
     ----------
     brief : bool, default True
-        Held for some steps or a prediction: a fork waits for that, so that the child finds weights of a step's end. Of
-        a lock that is held for a whole fit the child has a new one.
+        True: held for some steps or a prediction; a fork waits for it, so the child has the weights of the end of a
+        step. False: held for a whole fit; the child gets a new lock.
     """
 
     def __init__(self, brief: bool = True) -> None:
@@ -34,11 +34,11 @@ class Turns:
         _ALL[id(self)] = self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Turns, (self.brief,)
+        return FairLock, (self.brief,)
 
     @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
-        """Within it no other thread has the lock. A generator, which is closed wherever Ctrl-C comes in between."""
+    def held(self) -> Iterator[None]:
+        """Hold the lock within the block. A generator, so that it is released wherever Ctrl-C interrupts."""
         waits = True
         self._waiting.append(None)
         try:
@@ -56,11 +56,11 @@ class Turns:
             if waits:
                 del self._waiting[:1]
         if outermost and self._waiting:
-            time.sleep(WAY_SECONDS)
+            time.sleep(YIELD_SECONDS)
 
     @contextlib.contextmanager
     def released(self) -> Iterator[None]:
-        """Within it others may have the lock that this thread has, such as threads that a callback waits for."""
+        """Release the lock of this thread within the block, for instance for threads that a callback waits for."""
         depth = self._depth if self._owner == threading.get_ident() else 0
         if depth:
             self._depth = self._owner = 0
@@ -74,7 +74,7 @@ class Turns:
                 try:
                     self._lock.acquire()
                     self._depth, self._owner = 1, threading.get_ident()
-                except KeyboardInterrupt as error:  # whoever is around this is going to release the lock
+                except KeyboardInterrupt as error:  # the caller is going to release the lock
                     interrupted = error
             for _ in range(depth - 1):
                 self._lock.acquire()
@@ -84,7 +84,7 @@ class Turns:
                 raise interrupted
 
     def _of_child(self) -> None:
-        """In a forked process: free, unless the thread that goes on has it."""
+        """In a forked process: unlock it, unless the forking thread holds it."""
         self._waiting.clear()
         if self._owner not in (0, threading.get_ident()):
             self._lock, self._depth, self._owner = threading.RLock(), 0, 0
@@ -93,35 +93,35 @@ class Turns:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def in_turn(method: F) -> F:
-    """A method of an object with ``turns``, with that lock taken while it runs."""
+def locked(method: F) -> F:
+    """Decorate a method: it holds ``self.lock`` while it runs."""
 
     @functools.wraps(method)
     def alone(self: Any, *given: Any, **named: Any) -> Any:
-        with self.turns.taken():
+        with self.lock.held():
             return method(self, *given, **named)
 
     return cast(F, alone)
 
 
-_ALL: weakref.WeakValueDictionary[int, Turns] = weakref.WeakValueDictionary()
+_ALL: weakref.WeakValueDictionary[int, FairLock] = weakref.WeakValueDictionary()
 _last: list[Any] = []
 _held: list[Any] = []
 
 
 def hold_while_forking(lock: Any) -> None:
-    """A lock that is taken before every fork, after those of all networks, as training takes it."""
+    """Have a lock acquired before every fork, after those of all networks: the order in which training acquires it."""
     _last.append(lock)
 
 
-# Taken around imports that are put off until they are needed: a child forked meanwhile would wait for them for ever.
+# Held around imports inside functions: a child forked during one would wait for it for ever.
 IMPORTS = threading.RLock()
 hold_while_forking(IMPORTS)
 
 
 def _before_fork() -> None:
-    alive = [turns for turns in (reference() for reference in _ALL.valuerefs()) if turns is not None]
-    brief = [turns._lock for turns in alive if turns.brief]
+    alive = [lock for lock in (reference() for reference in _ALL.valuerefs()) if lock is not None]
+    brief = [lock._lock for lock in alive if lock.brief]
     _held.append([lock for lock in (*brief, *_last) if lock.acquire(timeout=FORK_SECONDS)])
 
 
@@ -133,9 +133,9 @@ def _after_fork() -> None:
 def _in_child() -> None:
     _after_fork()
     for reference in _ALL.valuerefs():
-        turns = reference()
-        if turns is not None:
-            turns._of_child()
+        lock = reference()
+        if lock is not None:
+            lock._of_child()
 
 
 if hasattr(os, "register_at_fork"):

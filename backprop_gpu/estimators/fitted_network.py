@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from ..backends.base import Backend
-from ..backends.locks import Turns
+from ..backends.locks import FairLock
 from ..devices import parse
 from ..errors import ConfigError
 from ..maths.activations import Activation
@@ -289,8 +289,8 @@ class DeviceState:
         The fit under way.
     take_state : callable or None
         Gives its state.
-    turns, fits : Turns
-        A fit and whatever reads what it writes take ``turns``, so that another thread waits; while callbacks are
+    lock, fits : FairLock
+        A fit and whatever reads what it writes take ``lock``, so that another thread waits; while callbacks are
         called, it may have a turn, and sees the network as it is then. ``fits`` keeps a second fit out until the end.
     """
 
@@ -301,7 +301,7 @@ class DeviceState:
         self.current: FitState | None = None
         self.take_state: Callable[[], State] | None = None
         self._paused = False
-        self.fits, self.turns = Turns(brief=False), Turns(brief=False)
+        self.fits, self.lock = FairLock(brief=False), FairLock(brief=False)
         self.device = ""  # of the last fit
 
     def network_to_fit(
@@ -330,7 +330,7 @@ class DeviceState:
         """Within it a fit is between two steps: its state can be taken, and other threads may use the estimator."""
         self.current, self._paused = fit, True
         try:
-            with self.turns.released():
+            with self.lock.released():
                 yield
         finally:
             self._paused = False
@@ -376,7 +376,7 @@ def exclusive(method: F) -> F:
 
     @functools.wraps(method)
     def alone(self: Any, *given: Any, **named: Any) -> Any:
-        with device_state(self).turns.taken():
+        with device_state(self).lock.held():
             return method(self, *given, **named)
 
     return cast(F, alone)
@@ -386,5 +386,5 @@ def exclusive(method: F) -> F:
 def one_fit(estimator: Any) -> Iterator[None]:
     """Within it no other thread fits the estimator, and none uses it but while callbacks are called."""
     state = device_state(estimator)
-    with state.fits.taken(), state.turns.taken():
+    with state.fits.held(), state.lock.held():
         yield

@@ -47,7 +47,7 @@ class Objective:
     def __init__(self, network: FittedNetwork, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> None:
         net, step, m = network.net, network.step, len(X)
         self.network, self.total = network, None if weights is None else float(weights.sum())
-        with net.turns.taken(), net.backend.activate():
+        with net.lock.held(), net.backend.activate():
             w = None if weights is None else net.upload_columns(weights)
             batch = AllRows(net.upload_columns(X), net.upload_columns(Y), w, m)
             table, values = net.backend.zeros((1, step.n_step_scalars), net.dtype), net.backend.zeros((1,), net.dtype)
@@ -58,7 +58,7 @@ class Objective:
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """(J, dJ/dtheta) at theta, both (size,) vectors with the padding of FlatParams."""
         network, step, net = self.network, self.network.step, self.network.net
-        with net.turns.taken(), net.backend.activate(), np.errstate(all="ignore"):
+        with net.lock.held(), net.backend.activate(), np.errstate(all="ignore"):
             set_theta(network, theta)
             step.rewind()
             self._replay(1)
@@ -105,7 +105,7 @@ class Progress:
 def set_theta(network: FittedNetwork, theta: np.ndarray) -> None:
     """Put a flat vector where the network reads its parameters."""
     net = network.net
-    with net.turns.taken(), net.backend.activate():
+    with net.lock.held(), net.backend.activate():
         net.params.theta[...] = net.backend.asarray(theta, net.dtype)
 
 

@@ -323,7 +323,7 @@ class SklearnCallbacks:
     """
 
     def __init__(self, estimator: Any, X: Any, y: Any, weights: Any, max_subtasks: int) -> None:
-        self.turns = device_state(estimator).turns
+        self.lock = device_state(estimator).lock
         self.root: Any = None
         self.context: Any = None
         if not getattr(estimator, "_skl_callbacks", None):
@@ -338,18 +338,18 @@ class SklearnCallbacks:
         """An epoch begins."""
         if self.root is not None:
             self.context = self.root.subcontext(task_name="epoch")
-            with self.turns.released():
+            with self.lock.released():
                 self.context.call_on_fit_task_begin(**self.given)
 
     def end_epoch(self) -> bool:
         """An epoch has ended; True if a callback asks to stop."""
         if self.context is None:
             return False
-        with self.turns.released():
+        with self.lock.released():
             return bool(self.context.call_on_fit_task_end(**self.given, reconstruction_attributes=self.attributes))
 
     def end(self) -> None:
         """The fit has ended."""
         if self.root is not None:
-            with self.turns.released():
+            with self.lock.released():
                 self.root.call_on_fit_task_end(**self.given, reconstruction_attributes=self.attributes)

@@ -253,7 +253,7 @@ def _fit_group(
 def _member(e: Any, seed: int, rows: Rows, validation: ValidationSet | None, loss: Loss) -> Member:
     """A member with its start and its rows, everything drawn from its own seed."""
     member = new_member(e, len(rows.Y), seed)
-    device_state(member).turns = device_state(e).turns
+    device_state(member).lock = device_state(e).lock
     member._random_state = np.random.RandomState(seed)
     chosen = None
     if validation is None and len(rows.Y) >= LEAST_ROWS:

@@ -12,7 +12,7 @@ from .._typing import Array
 from ..backends import require_owned
 from ..backends.argument_checks import check_loss
 from ..backends.base import Backend
-from ..backends.locks import Turns, in_turn
+from ..backends.locks import FairLock, locked
 from ..backends.select import select
 from ..errors import ConfigError, ShapeError
 from ..maths.initializers import get_initializer
@@ -62,7 +62,7 @@ class DenseNet:
         A network whose device and kernel set are this one's too, in place of ``device`` and ``kernels``: a kernel set
         can record a program that goes through all of its networks.
 
-    Threads may predict with a network while another trains it: they take turns, and see the weights of some step's end.
+    Threads may predict with a network while another trains it: predictions use the weights of the end of a step.
 
     Raises
     ------
@@ -100,7 +100,7 @@ class DenseNet:
             raise ConfigError(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")
         self.dtype, self.seed, self.initializer = dtype, int(seed), initializer
         self.changes = 0  # how often ``set_parameters`` was called
-        self.turns: Turns = Turns() if share_with is None else share_with.turns
+        self.lock: FairLock = FairLock() if share_with is None else share_with.lock
         if share_with is None:
             chosen = select(self.sizes, dtype, device=device, kernels=kernels)
             self.backend, self.kernels_kind = chosen.backend, chosen.kernels
@@ -138,7 +138,7 @@ class DenseNet:
 
     # -- parameters ----------------------------------------------------------------------------------------------
 
-    @in_turn
+    @locked
     def parameters(self) -> dict[str, np.ndarray]:
         """Host copies ``{"W1": (n_1, n_0), "b1": (n_1, 1), ...}``; a normalized layer has ``gamma1`` beside them, and
         its running statistics ``mean1``, ``variance1``, which no optimizer trains.
@@ -150,7 +150,7 @@ class DenseNet:
         kinds = {"mean": self.mean, "variance": self.variance}
         return {f"{kind}{l}": x for kind, layers in kinds.items() for l, x in layers.items()}
 
-    @in_turn
+    @locked
     def set_parameters(self, named: dict[str, np.ndarray]) -> None:
         """Take the values of :meth:`parameters`, NaN and infinity too: a network that diverged can be looked at.
 
@@ -334,7 +334,7 @@ class DenseNet:
 
     # -- rows of examples ----------------------------------------------------------------------------------------
 
-    @in_turn
+    @locked
     def predict_proba(self, X: Any) -> np.ndarray:
         """AL, (n_samples, n_L): probabilities, or values for a regression loss.
 
@@ -358,7 +358,7 @@ class DenseNet:
             AL = (AL > 0.5).astype(np.int64)
         return AL[:, 0] if AL.shape[1] == 1 else AL
 
-    @in_turn
+    @locked
     def cost(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """J without penalty: the (weighted) mean over rows of L, accumulated in float64 over blocks of rows."""
         X = check_rows(self._on_host(X, "X"), self.sizes[0], dtype=self.dtype)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._typing import Array, Program
-from ..backends.locks import in_turn
+from ..backends.locks import locked
 from ..errors import ConfigError, DataError
 from ..maths.ledger import REDUCTIONS, Denominator, split_scale
 from ..maths.losses import Loss
@@ -88,7 +88,7 @@ class TrainingStep:
             raise ConfigError(f"optimizer {self.optimizer.name}: epsilon {epsilon} is 0 in {net.dtype}; raise it")
         self.total_steps, self.delta, self.one_over_m, self.reduction = total_steps, delta, one_over_m, reduction
         self.l1, self.l2, self.penalty_over, self.clip_norm = l1, l2, penalty_over, clip_norm
-        self.t, self.turns = 0, net.turns
+        self.t, self.lock = 0, net.lock
         self._workspaces = Workspaces()
         self._make_buffers()
 
@@ -132,7 +132,7 @@ class TrainingStep:
         """The rate that the next step uses."""
         return self.optimizer.learning_rate * self.schedule.factor(self.t, self.total_steps)
 
-    @in_turn
+    @locked
     def __call__(
         self,
         X: Array,
@@ -162,7 +162,7 @@ class TrainingStep:
         self.penalty()
         self.update()
 
-    @in_turn
+    @locked
     def gradient(
         self,
         X: Array,
@@ -277,7 +277,7 @@ class TrainingStep:
         """The buffers that are there, one for each number of examples."""
         return list(self._workspaces.made.values())
 
-    @in_turn
+    @locked
     def release(self, *, scratch: bool = True) -> None:
         """Free all buffers whose size depends on the number of examples and, with ``scratch``, the kernels' scratch."""
         self._workspaces = Workspaces()
@@ -307,7 +307,7 @@ class TrainingStep:
         )
         net.backward(ws, scale=late, accumulate=start > 0)
 
-    @in_turn
+    @locked
     def penalty(self) -> None:
         """Add the penalty on the weights to the gradient and to the cost; once per step, after any reduce."""
         p, n = self.net.params, self.net.params.n_weights
@@ -315,7 +315,7 @@ class TrainingStep:
         with self.net.backend.activate():
             self.net.kernels.penalty(p.theta[:n], p.grad[:n], l1=l1, l2=l2, value=self.value)
 
-    @in_turn
+    @locked
     def update(self) -> None:
         """Clip, and take the optimizer's step with the gradient that is there; counts the step."""
         with self.net.backend.activate():
@@ -341,7 +341,7 @@ class TrainingStep:
     def averaged(self) -> Iterator[None]:
         """Within it the network has the average of its parameters, if the optimizer keeps one and a step was taken."""
         theta, there = self.net.params.theta, self.optimizer.average and self.t
-        with self.turns.taken():
+        with self.lock.held():
             if there:
                 with self.net.backend.activate():
                     self._kept[...] = theta
@@ -353,7 +353,7 @@ class TrainingStep:
                     with self.net.backend.activate():
                         theta[...] = self._kept
 
-    @in_turn
+    @locked
     def adopt_average(self) -> None:
         """theta <- the average of the parameters, if the optimizer keeps one and a step was taken."""
         if self.optimizer.average and self.t:
@@ -365,14 +365,14 @@ class TrainingStep:
         self._remembered.take()
         self._remembered_t = self.t
 
-    @in_turn
+    @locked
     def recover(self) -> None:
         """Bring back what :meth:`remember` kept last: parameters, running statistics, the optimizer's state, ``t``."""
         with self.net.backend.activate():
             self._remembered.restore()
         self.t = self._remembered_t
 
-    @in_turn
+    @locked
     def state_dict(self) -> State:
         """All that an exact resume needs: parameters, running statistics, the optimizer's vectors, ``t``, the settings.
 
@@ -380,7 +380,7 @@ class TrainingStep:
         """
         return step_state(self)
 
-    @in_turn
+    @locked
     def load_state_dict(self, state: State, *, allow_change: bool = False) -> None:
         """Go on from what :meth:`state_dict` gave, on this device or another; nothing is touched if it does not fit.
 

@@ -162,7 +162,7 @@ class JointEpoch:
         self._slice = 1  # steps of a tenth of a second
         self.replays: list[tuple[Replay, int]] = []
         self._buffers: list[list[BatchBuffers]] = []
-        with self._net.turns.taken(), self._net.backend.activate():
+        with self._net.lock.held(), self._net.backend.activate():
             for parts in zip(*(p.parts for p in programs), strict=True):
                 program = sequence([program for program, _, _ in parts])
                 self.replays.append((self._net.kernels.capture(program), parts[0][2]))
@@ -180,7 +180,7 @@ class JointEpoch:
         costs : sequence of (k,)
             For each, J of the k batches that have been trained on already, where an epoch is resumed.
         """
-        turns, all_batches = self._net.turns, len(self._sizes)
+        lock, all_batches = self._net.lock, len(self._sizes)
         full = self.replays[0][1]
         with self._net.backend.activate(), np.errstate(all="ignore"):  # what diverges is raised as an error
             first, like = len(costs[0]) if len(costs) else 0, None
@@ -191,7 +191,7 @@ class JointEpoch:
                 while first < all_batches:
                     part, end = (0, full) if first < full else (1, all_batches)
                     now = min(self._slice, end - first, pauses.until(self.programs[0].step.t))
-                    with turns.taken():
+                    with lock.held():
                         self._run(part, first, now)
                         first = self._look(first + now, at_once=pauses.call is not None)
                         if first == all_batches:

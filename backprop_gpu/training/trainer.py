@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.locks import in_turn
+from ..backends.locks import locked
 from ..errors import ConfigError, DataError, DivergedError, NonFiniteError, did_you_mean
 from ..maths.optimizers import Optimizer
 from ..maths.schedules import Schedule
@@ -130,7 +130,7 @@ class Trainer:
         if not isinstance(callbacks, list | tuple) or not all(isinstance(each, Callback) for each in callbacks):
             raise ConfigError(f"callbacks must be a list of backprop_gpu.Callback objects, got {callbacks!r}")
         self.callbacks = [*callbacks, *([Progress()] if progress else [])]
-        self.turns = net.turns
+        self.lock = net.lock
         self.step = TrainingStep(net, optimizer, schedule=schedule, **settings)
         self.history = History()
         self.current: FitState | None = None  # the fit under way
@@ -287,7 +287,7 @@ class Trainer:
             raise ConfigError("a fit's state is there between two steps: call state_dict in a callback's on_epoch")
         return self.current.state_dict()
 
-    @in_turn
+    @locked
     def _finish(self, fit: FitState) -> bool:
         """Give the network the weights that it is to hold in the end; whether they are the best of a validation set."""
         fit.history.best_epoch = len(fit.history.epochs)
@@ -310,7 +310,7 @@ class Trainer:
             when, fix = "before the first step", error.fix or scale
         return DivergedError(f"{error} {when}; {fix}", error.from_start, error.found, fix)
 
-    @in_turn
+    @locked
     def evaluate(self, X: np.ndarray, y: np.ndarray) -> dict[str, float]:
         """The cost (without penalty) and this trainer's metrics on rows."""
         y, task = np.asarray(y), task_of(self.net)

@@ -135,7 +135,7 @@ class Evaluator:
         """``cost`` (without penalty) and the metrics of the network of each of these fits, as it is."""
         chosen = [self._evaluations[fit] for fit in fits]
         net = chosen[0].net
-        with net.turns.taken(), net.backend.activate(), np.errstate(all="ignore"):
+        with net.lock.held(), net.backend.activate(), np.errstate(all="ignore"):
             if chosen != self._chosen:
                 blocks = range(len(chosen[0].blocks))
                 self._replays = [net.kernels.capture(sequence([v.program(b) for v in chosen])) for b in blocks]

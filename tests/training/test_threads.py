@@ -112,7 +112,7 @@ def test_networks_that_share_a_kernel_set_train_in_threads_of_their_own(case: Ca
     wanted = [trained(net_of(case, seed=seed), seed) for seed in (1, 2)]
     first = net_of(case, seed=1)
     second = DenseNet(**first.spec() | {"seed": 2}, share_with=first)
-    assert second.turns is first.turns
+    assert second.lock is first.lock
     got: dict[int, dict[str, np.ndarray]] = {}
     threads = [
         threading.Thread(target=lambda net=net, seed=seed: got.update({seed: trained(net, seed)}))  # type: ignore[misc]
