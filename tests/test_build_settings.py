@@ -1,4 +1,4 @@
-"""What is set in the configuration is what the rooms are given."""
+"""What is set in the configuration reaches the network, the step and the trainer."""
 
 from __future__ import annotations
 

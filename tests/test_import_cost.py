@@ -28,7 +28,7 @@ HEAVY = {
     "xml.etree",
     "zipfile",
 }
-DOORS = {f"backprop_gpu.{name}" for name in ("build", "config", "config_reading", "safe_yaml", "report", "cli")}
+ENTRY_POINTS = {f"backprop_gpu.{name}" for name in ("build", "config", "config_reading", "safe_yaml", "report", "cli")}
 
 COUNT = """
 import sys
@@ -56,7 +56,7 @@ def test_what_trains_a_network_loads_no_other_package_than_numpy_and_nothing_hea
     loaded = loaded_by("from backprop_gpu import DenseNet, Trainer, gradcheck, get_backend", before="import numpy")
     ours = {m for m in loaded if m.partition(".")[0] == "backprop_gpu"}
     assert {"backprop_gpu.network.dense_net", "backprop_gpu.training.trainer", "backprop_gpu.gradcheck"} <= ours
-    assert not ours & DOORS
+    assert not ours & ENTRY_POINTS
     assert {m.partition(".")[0] for m in loaded - ours} <= set(sys.stdlib_module_names)
     assert not loaded & HEAVY
 

@@ -76,7 +76,7 @@ def estimators(hidden: list[int], batch_size: int, max_iter: int, **more: Any) -
 
 
 @pytest.mark.parametrize("device", [None, "auto", "array_api_strict"])
-def test_short_and_long_runs_through_every_door_agree(device: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_and_long_runs_from_every_entry_point_agree(device: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     if device:
         monkeypatch.setenv("BACKPROP_GPU_DEVICE", device)
     chosen = select([2, 16, 1])

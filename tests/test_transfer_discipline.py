@@ -28,27 +28,27 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> Backend:
     """
     backend = get_backend("array_api_strict:device1")
     kind: Any = type(backend.zeros((1,), "float32"))
-    door: list[bool] = []
+    allowed: list[bool] = []
     as_array, to_host = kind.__array__, backend.to_host
 
     def refuse(self: Any, *unused: Any) -> Any:
         raise SilentConversion("an array of the device became a number of the host")
 
     def guarded(self: Any, *given: Any, **options: Any) -> np.ndarray:
-        assert door, "an array of the device became a NumPy array"
+        assert allowed, "an array of the device became a NumPy array"
         return as_array(self, *given, **options)
 
-    def through_the_door(x: Any) -> np.ndarray:
-        door.append(True)
+    def counted_transfer(x: Any) -> np.ndarray:
+        allowed.append(True)
         try:
             return to_host(x)
         finally:
-            door.pop()
+            allowed.pop()
 
     for name in CONVERSIONS:
         monkeypatch.setattr(kind, name, refuse, raising=False)
     monkeypatch.setattr(kind, "__array__", guarded)
-    monkeypatch.setattr(backend, "to_host", through_the_door)
+    monkeypatch.setattr(backend, "to_host", counted_transfer)
     return backend
 
 

@@ -263,10 +263,10 @@ class _Check:
         return TensorCheck(name, math.nan, False, CENTRAL, cause=UNDECIDED)
 
     def _size(self, name: str, direction: np.ndarray) -> float:
-        """Of the terms of g . d: their own, and that by which their roundings are judged."""
+        """Of the terms of g . d: their own, and that by which their roundings are checked."""
         errors = [float(np.sum(response[name] * direction)) for response in self.roundings]
         size = float(np.sum(np.abs(self.gradient[name] * direction)) + ROUNDING * np.sqrt(np.mean(np.square(errors))))
-        return size if size > NOTHING else 1.0  # a tensor that no example reaches is judged by the absolute difference
+        return size if size > NOTHING else 1.0  # a tensor that no example reaches is checked by the absolute difference
 
     def _error(self, name: str, direction: np.ndarray, numerical: float, spread: float = 0.0) -> float:
         along = self.gradient[name] * direction

@@ -1,7 +1,7 @@
-"""Did a device compute what its precision allows? Every tensor of a step, judged by a bound that is derived, not tuned.
+"""Is every tensor of a training step as exact as its precision allows? Its bound is derived, not tuned.
 
-``check`` judges a network on a device, ``probe`` and ``exact`` ask questions with one right answer, ``diff`` compares
-two devices, ``replay`` judges a saved case; ``check_step`` takes your own function, ``check_cost_gradient_pair`` any
+``check`` checks a network on a device, ``probe`` and ``exact`` ask questions with one right answer, ``diff`` compares
+two devices, ``replay`` checks a saved case; ``check_step`` takes your own function, ``check_cost_gradient_pair`` any
 cost with its gradient.
 """
 

@@ -1,4 +1,4 @@
-"""A recorded step as one safetensors file, which judges the same on any machine, without the device."""
+"""A recorded step as one safetensors file, which checks the same on any machine, without the device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a device compute a network's training step as exactly as its precision allows? Every tensor of it is judged."""
+"""Does a device compute a network's training step as exactly as its precision allows? Every tensor of it is checked."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def check(
     streamed: bool = False,
     **settings: Any,
 ) -> Report:
-    """Judge every tensor of a training step of this network, and of a prediction, on these rows, on this device.
+    """Check every tensor of a training step of this network, and of a prediction, on these rows, on this device.
 
     Parameters
     ----------
@@ -75,13 +75,13 @@ def check(
     claim : {"fp32", "tf32", "bf16", "fp16", "fp64"}, optional
         The precision that the device is held to; left out, the one of ``dtype``.
     steps : int, default 1
-        Each is judged from the device's own state; from two on, the drift from a float64 run is reported.
+        Each is checked from the device's own state; from two on, the drift from a float64 run is reported.
     optimizer, micro_batch, **settings
         As for :class:`~backprop_gpu.network.step.TrainingStep`.
     epochs, batch_size, shuffle, streamed
-        With ``epochs``, the first two and the last of so many epochs are judged as well, as training runs them: batches
-        of ``batch_size`` (default: two fifths of the rows, so that there are two and a ragged tail) in the order that
-        ``seed`` gives, gathered and stepped by the recorded programs; ``streamed``: from rows that stay on the host.
+        With ``epochs``, the first two and the last of so many epochs are checked as well, as training runs them:
+        batches of ``batch_size`` (default: two fifths of the rows, so that there are two and a ragged tail) in the
+        order that ``seed`` gives, gathered and stepped by the recorded programs; ``streamed``: from rows on the host.
         The single step then takes the first ``batch_size`` rows of its order.
 
     Returns
@@ -130,7 +130,7 @@ def _at_least(least: int, **numbers: int | None) -> None:
 
 
 def replay(path: str | os.PathLike[str]) -> Report:
-    """Judge a case that :meth:`Report.save` wrote, on any machine, without the device.
+    """Check a case that :meth:`Report.save` wrote, on any machine, without the device.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def network_of(model: Any) -> DenseNet:
 
 
 def place_of(net: DenseNet, device: str | Backend | None, kernels: str | None) -> tuple[Backend, str]:
-    """The device and the kernel set that are judged: the network's own where nothing else is asked for."""
+    """The device and the kernel set that are checked: the network's own where nothing else is asked for."""
     backend = net.backend if device is None else get_backend(device)
     own = backend.name == net.backend.name or net.kernels_kind == "reference"
     return backend, kernels or (net.kernels_kind if own else "auto")
@@ -172,7 +172,7 @@ def _take(
     run: _Run, claim: str, steps: int, micro_batch: int | None, wide: TrainingStep | None
 ) -> tuple[list[Replayed], StepTrace, list[Drift]]:
     """Steps up to the first wrong one: what was found of each, the last one's trace, and how far each has drifted."""
-    judged: list[Replayed] = []
+    checked: list[Replayed] = []
     drift: list[Drift] = []
     trace: StepTrace | None = None
     for t in range(steps):
@@ -181,13 +181,13 @@ def _take(
         if before is not None:
             checks.same("step", "theta before", trace.theta, before.theta_after)
             trace.previous, before.previous = before, None
-        judged.append(_joined(checks, compare_step(trace, claim)))
+        checked.append(_joined(checks, compare_step(trace, claim)))
         if wide is not None:
             drift.append(_drift(trace, wide))
-        if any(f.status == "wrong" for f in judged[-1].findings):
+        if any(f.status == "wrong" for f in checked[-1].findings):
             break
     assert trace is not None
-    return judged, trace, drift
+    return checked, trace, drift
 
 
 class _Run:
@@ -258,7 +258,7 @@ class _Run:
             return compare_epochs(pair[0], pair[1], self.rows, plan, claim)
 
     def batch(self, t: int, comparator: Comparator) -> list[Any]:
-        """``m`` rows in a fresh order, gathered on the device as in training; columns, judged bit for bit."""
+        """``m`` rows in a fresh order, gathered on the device as in training; columns, checked bit for bit."""
         backend, order = self.net.backend, self.rng.permutation(self.n)
         columns: list[Any] = []
         with backend.activate():
@@ -328,40 +328,40 @@ def _joined(first: Comparator, then: Replayed) -> Replayed:
     return Replayed(findings, first.inputs | then.inputs, first.comparisons | then.comparisons, then.tf32)
 
 
-def _suspects(net: DenseNet, m: int, judged: Replayed) -> list[LayerShape]:
+def _suspects(net: DenseNet, m: int, checked: Replayed) -> list[LayerShape]:
     """Layers with sums so long that the bound may hide a lower precision, unless the rms is far below tf32's."""
     found = []
-    for f in judged.findings:
+    for f in checked.findings:
         product = f.operation in ("dense", "dense_vjp_input", "dense_vjp_params") and not f.tensor.startswith("db")
-        if product and f.k >= LONG and judged.tf32.get(f.tensor, math.inf) > CLEARED:
+        if product and f.k >= LONG and checked.tf32.get(f.tensor, math.inf) > CLEARED:
             l = int(re.sub(r"\D", "", f.tensor)) + (f.operation == "dense_vjp_input")
             found.append(LayerShape(net.sizes[l], net.sizes[l - 1], m))
     return list(dict.fromkeys(found))
 
 
-def _long_sums(judged: Replayed) -> bool:
+def _long_sums(checked: Replayed) -> bool:
     """Whether all is within its bounds, and that of a sum is so wide that it may hide a lower precision."""
-    found = judged.findings
+    found = checked.findings
     return all(f.status != "wrong" for f in found) and any(f.k >= LONG and f.tensor.startswith(SUMS) for f in found)
 
 
-def _explained(judged: Replayed, trace: StepTrace) -> list[Finding]:
+def _explained(checked: Replayed, trace: StepTrace) -> list[Finding]:
     """The findings of a step with their likely causes."""
-    return [replace(f, cause=diagnose(f, judged.comparisons.get(f.tensor), trace)) for f in judged.findings]
+    return [replace(f, cause=diagnose(f, checked.comparisons.get(f.tensor), trace)) for f in checked.findings]
 
 
-def _report(run: _Run, claim: str, judged: list[Replayed], trace: StepTrace, drift: list[Drift]) -> Report:
-    steps = [r.findings for r in judged]
-    steps[-1] = _explained(judged[-1], trace)
+def _report(run: _Run, claim: str, checked: list[Replayed], trace: StepTrace, drift: list[Drift]) -> Report:
+    steps = [r.findings for r in checked]
+    steps[-1] = _explained(checked[-1], trace)
     if claim == "fp32":
-        shapes = _suspects(run.net, run.m, judged[-1])
+        shapes = _suspects(run.net, run.m, checked[-1])
         if shapes:
             steps[-1] = steps[-1] + probe(run.net.backend, run.net.kernels, shapes, run.net.dtype)
-        elif _long_sums(judged[-1]):
+        elif _long_sums(checked[-1]):
             of = trace.spec.micro_batch or run.m, run.net.dtype, run.rng
             sums = probe_sums(run.net.backend, run.net.kernels, shapes_of(run.net, min(of[0], run.m)), *of[1:])
             steps[-1] = steps[-1] + [f for f in sums if f.status != "ok"]
-    inputs = {tensor: names for r in judged for tensor, names in r.inputs.items()}
+    inputs = {tensor: names for r in checked for tensor, names in r.inputs.items()}
     about = {
         "device": run.net.backend.name,
         "kernels": trace.spec.kernels,
@@ -369,6 +369,6 @@ def _report(run: _Run, claim: str, judged: list[Replayed], trace: StepTrace, dri
         "claim": claim,
         "sizes": list(run.net.sizes),
         "examples": run.m,
-        "steps": len(judged),
+        "steps": len(checked),
     }
-    return Report(steps, inputs, about, drift, trace, judged[-1].comparisons)
+    return Report(steps, inputs, about, drift, trace, checked[-1].comparisons)

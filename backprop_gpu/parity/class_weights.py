@@ -1,4 +1,4 @@
-"""Whether an estimator's class weights are what the same weights of the rows would be, judged from outside by fits."""
+"""Whether an estimator's class weights are what the same weights of the rows would be, checked from outside by fits."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def _odd_ratios(got: np.ndarray, reference: Bounded, error: np.ndarray) -> tuple
 
 
 class Comparator:
-    """Findings by tensor, in the order in which they are first judged, with the tensors that each was computed from.
+    """Findings by tensor, in the order in which they are first checked, with the tensors that each was computed from.
 
     ``tf32``: the rms of a product's difference, as a part of what operands rounded to tf32 would leave.
     """
@@ -111,7 +111,7 @@ class Comparator:
         product: Product | None = None,
         entering: Entering | None = None,
     ) -> Finding:
-        """Judge a tensor by ``reference(rows)``, rows along ``axis``; of two judgements of one name the worse stays."""
+        """Check a tensor by ``reference(rows)``, rows along ``axis``; of two with one name the worse is kept."""
         got = np.asarray(got)
         if isinstance(reference, Bounded):
             whole = reference
@@ -136,7 +136,7 @@ class Comparator:
     def same(
         self, operation: str, tensor: str, got: np.ndarray, want: np.ndarray, inputs: Sequence[str] = ()
     ) -> Finding:
-        """Judge a tensor that must be ``want`` bit for bit."""
+        """Check a tensor that must be ``want`` bit for bit."""
         got, want = np.asarray(got), np.asarray(want)
         if got.shape != want.shape:
             return self.add(Finding(operation, tensor, got.shape, 1, math.inf, status="wrong"), inputs)

@@ -34,7 +34,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class DiffReport:
-    """End to end, two devices differ by more than either is wrong by, since errors compound: so each is judged alone.
+    """End to end, two devices differ by more than either is wrong by, since errors compound: so each is checked alone.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class DiffReport:
 
 
 def diff(model: Any, X: Any, y: Any, devices: Sequence[str | Backend], **settings: Any) -> DiffReport:
-    """Take the same step on two devices, judge each, and measure the gap between them.
+    """Take the same step on two devices, check each, and measure the gap between them.
 
     Parameters
     ----------

@@ -130,12 +130,12 @@ def check_cost_gradient_pair(
     ----------
     target : (cost, gradient), estimator or DenseNet
         Two callables, cost(theta) -> float and gradient(theta) -> like theta; or a fitted or unfitted estimator with
-        scikit-learn's ``coefs_``, ``intercepts_`` and ``_backprop``, whose loss and penalty are judged apart; or a
+        scikit-learn's ``coefs_``, ``intercepts_`` and ``_backprop``, whose loss and penalty are checked apart; or a
         network. None is changed.
     X, y : (n_samples, n_features), (n_samples,) or (n_samples, n_outputs)
         The examples of an estimator or a network; for callables they only name factors.
     theta : array or dict of arrays
-        For callables: where to look. With a dict every entry is judged apart.
+        For callables: where to look. With a dict every entry is checked apart.
     known : mapping, optional
         Numbers by which the gradient may be off, by name: ``{"n_outputs": 3}``.
     threshold : float, default 1e-6
@@ -273,13 +273,13 @@ def _compare(pairs: Sequence[tuple[float, Slope]], nothing: float) -> tuple[Stat
 def _report(tensors: tuple[TensorRatio, ...], known: Mapping[str, float]) -> CostGradientReport:
     """The status of the whole: that of the first part that is not right, the others named beside it."""
     parts = list(dict.fromkeys(t.part for t in tensors))
-    judged = {part: _of_part([t for t in tensors if t.part == part], known) for part in parts}
-    wrong = [part for part in parts if judged[part][0] != "equal"]
+    checked = {part: _of_part([t for t in tensors if t.part == part], known) for part in parts}
+    wrong = [part for part in parts if checked[part][0] != "equal"]
     if not wrong:
         both = " and ".join(parts)
         return CostGradientReport("equal", 1.0, f"the gradient is the derivative of the reported {both}", tensors)
-    status, ratio, _ = judged[wrong[0]]
-    words = [judged[part][2] for part in wrong] + [f"the {part} is right" for part in parts if part not in wrong]
+    status, ratio, _ = checked[wrong[0]]
+    words = [checked[part][2] for part in wrong] + [f"the {part} is right" for part in parts if part not in wrong]
     return CostGradientReport(status, ratio, "; ".join(words), tensors)
 
 

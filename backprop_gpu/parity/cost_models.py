@@ -33,7 +33,7 @@ class Part:
 
 
 def parts_of(target: Any, X: Any, y: Any, theta: Any, settings: dict[str, Any]) -> tuple[list[Part], dict[str, float]]:
-    """The parts of a target that are judged apart, and numbers by which a gradient may be off, by name."""
+    """The parts of a target that are checked apart, and numbers by which a gradient may be off, by name."""
     if isinstance(target, DenseNet):
         parts = [_network(target, X, y, settings)]
         return parts, {"n_outputs": target.sizes[-1], "n_samples": len(X)}

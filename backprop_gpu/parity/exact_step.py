@@ -46,7 +46,7 @@ def exact(
     one_over_m: str = "early",
     seed: int = 0,
 ) -> Report:
-    """Judge two exact-arithmetic steps, bit for bit, and recorded epochs of two batches and a ragged tail.
+    """Check two exact-arithmetic steps, bit for bit, and recorded epochs of two batches and a ragged tail.
 
     Parameters
     ----------

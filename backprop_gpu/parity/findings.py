@@ -1,4 +1,4 @@
-"""What a judgement says: one line per tensor."""
+"""What a comparison found: one line per tensor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Finding:
     operation : str
         The kernel or probe: ``"dense"``, ``"output_delta"``, ``"probe one-hot"``, ...
     tensor : str
-        What was judged: ``"A1"``, ``"dW2"``, ``"theta"``, ...
+        What was checked: ``"A1"``, ``"dW2"``, ``"theta"``, ...
     shape : tuple of int
     k : int
         Terms in its longest sum; 1 for elementwise operations.
@@ -26,7 +26,7 @@ class Finding:
         max |device - reference| / bound: at most 1 if the device computed what it should. Infinite where an exact
         operation differs in any bit, or where NaN and infinities differ.
     rms : float or None
-        Root mean square of the difference over what random rounding would give; above 1 is a warning. None: not judged.
+        Root mean square of the difference over what random rounding would give; above 1 warns. None: not checked.
     worst : tuple of int or None
         Index of the largest ratio, with ``got`` and ``want`` there.
     cause : str

@@ -26,7 +26,7 @@ from .oracle.bounds import Bounded, Bounds
 from .oracle.products import LONG
 from .report import Report
 
-# A bound as large as this part of the largest number of an output decides little: the judgement says so.
+# A bound as large as this part of the largest number of an output decides little: the finding says so.
 LOOSE = 1e-2
 
 EXACT = Bounds("float64", u=0.0, eta=0.0, largest=math.inf, u_sum=0.0)  # of labels, counts and comparisons
@@ -93,7 +93,7 @@ def check_step(
     """Run ``fn(xp, *arrays)`` on devices and compare with float64 on the host.
 
     The bound comes from running ``fn`` once more on numbers that carry their rounding errors; it holds for the whole of
-    ``fn``, so that the shorter the function, the sharper the judgement.
+    ``fn``, so that the shorter the function, the tighter the bound.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def check_step(
     Raises
     ------
     Untraceable
-        Where the trace cannot bound an operation and no tolerance is stated: this cannot be judged.
+        Where the trace cannot bound an operation and no tolerance is stated: this cannot be checked.
     ConfigError, DeviceError, MissingDependencyError
         For settings that do not fit, and devices that cannot be had.
     DataError
@@ -140,14 +140,14 @@ def check_step(
             want = _stated(fn, host, tolerance, claim)
         if not want or got.keys() != want.keys():
             raise DataError(f"{backend.name} returns {', '.join(got)} where the reference returns {', '.join(want)}")
-        judged = {}
+        checked = {}
         for output, (reference, k) in want.items():
             tensor = f"{output} on {backend.name}"
-            judged[output], comparisons[tensor] = _compare(str(title), tensor, k, got[output], reference)
+            checked[output], comparisons[tensor] = _compare(str(title), tensor, k, got[output], reference)
         if tolerance is None and claim == "fp32":
             hidden = _hidden(fn, host, arithmetic_of(backend.name.partition(":")[0], claim), want, got)
-            judged |= {x: replace(judged[x], status="wrong", cause=cause) for x, cause in hidden.items()}
-        found += judged.values()
+            checked |= {x: replace(checked[x], status="wrong", cause=cause) for x, cause in hidden.items()}
+        found += checked.values()
     about = {"device": ", ".join(b.name for b in backends), "kernels": title, "dtype": dtype, "claim": claim}
     return FunctionReport(found, about, host, comparisons)
 

@@ -1,4 +1,4 @@
-"""What ``pytest_plugin`` does once a test asks for it: devices, comparison, and the judge of what was required."""
+"""What ``pytest_plugin`` does once a test asks for it: devices, comparison, and the check of what was required."""
 
 from __future__ import annotations
 
@@ -188,8 +188,8 @@ class Requirement:
     def pytest_sessionfinish(self, session: Any, exitstatus: int) -> None:
         """The end of the run, on the controller alone."""
         worker = hasattr(self.config, "workerinput")
-        judged = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-        if self.missing() and judged and not worker and not self.config.option.collectonly:
+        checked = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+        if self.missing() and checked and not worker and not self.config.option.collectonly:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

@@ -89,7 +89,7 @@ class _Prediction(StepReplay):
         self.by_batch: dict[int, np.ndarray] = {}
 
     def into(self, comparator: Comparator, AL: np.ndarray) -> None:
-        """Judge the pass that gave the rows AL, and add what was found."""
+        """Check the pass that gave the rows AL, and add what was found."""
         with np.errstate(all="ignore"):
             try:
                 layer = Layer("X", Recorded(self.trace.X))
@@ -110,7 +110,7 @@ class _Prediction(StepReplay):
     def _normalize(
         self, l: int, before: Layer, w: np.ndarray | None
     ) -> tuple[Callable[[slice], Bounded], list[str], Call]:
-        """gamma (Z - mean)/sqrt(variance + eps) + beta, in any arrangement, after Z was judged."""
+        """gamma (Z - mean)/sqrt(variance + eps) + beta, in any arrangement, after Z was checked."""
         B, product = self.B, Product(self.B, self.theta[f"W{l}"], before.A)
         Z = Recorded(self.calls.next("dense").wrote["A"])
         self.comparator.compare(

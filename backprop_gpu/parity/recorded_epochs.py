@@ -1,11 +1,11 @@
-"""Epochs as training runs them: recorded steps over several batches and a ragged tail, each judged after it was taken.
+"""Epochs as training runs them: recorded steps over several batches and a ragged tail, each checked after it was taken.
 
 A step that is right when it is called outright may still be recorded wrongly, get the rows or the numbers of another
 batch, or put its cost where that of another belongs. So the programs that training records are replayed here one step
 at a time, and after each: the batch must hold the rows that its place in the epoch's order names, bit for bit; its
 numbers (1/D, penalties, the optimizer's) must be those of this step and this batch; and parameters, state and cost must
-have the bits of the same step called outright from the same state, every tensor of which is judged by its bound. In the
-end the whole epoch is replayed at once, which must give the same bits again.
+have the bits of the same step called outright from the same state, every tensor of which is checked by its bound. In
+the end the whole epoch is replayed at once, which must give the same bits again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Rows = Sequence[np.ndarray | None]
 class EpochPlan:
     """How training goes through the rows.
 
-    ``epochs``: of the whole run; the first two and the last are judged. ``streamed``: the rows stay on the host.
+    ``epochs``: of the whole run; the first two and the last are checked. ``streamed``: the rows stay on the host.
     """
 
     batch_size: int
@@ -48,8 +48,8 @@ class EpochPlan:
     streamed: bool = False
 
     @property
-    def judged(self) -> list[int]:
-        """The epochs that are judged, from 0."""
+    def checked(self) -> list[int]:
+        """The epochs that are checked, from 0."""
         return sorted({0, min(1, self.epochs - 1), self.epochs - 1})
 
     def order(self, epoch: int, n: int) -> np.ndarray:
@@ -58,7 +58,7 @@ class EpochPlan:
 
 
 def rows_and_batch(n: int, batch_size: int) -> tuple[int, int]:
-    """How many of n rows to judge a run on, and in batches of what size: two of the run's and a ragged tail, if it can
+    """How many of n rows to check a run on, and in batches of what size: two of the run's and a ragged tail, if it can
     be, else two and a tail of what there is.
     """
     batch = min(batch_size, max(2 * n // 5, 2))
@@ -69,7 +69,7 @@ def rows_and_batch(n: int, batch_size: int) -> tuple[int, int]:
 def compare_epochs(
     step: TrainingStep, outright: TrainingStep, rows: Rows, plan: EpochPlan, claim: str
 ) -> list[Finding]:
-    """Judge the epochs of a training run up to the first step that is wrong.
+    """Check the epochs of a training run up to the first step that is wrong.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def compare_epochs(
         The same on a network of its own, with the same kernel set: it takes each step once more.
     rows : X (n, n_0), targets (n, k), weights (n, 1) or None, on the host, in the network's dtype
     """
-    return _Epochs(step, outright, rows, plan, claim).judge_all()
+    return _Epochs(step, outright, rows, plan, claim).check_all()
 
 
 @dataclass
@@ -126,19 +126,19 @@ class _Epochs:
     def wrong(self) -> bool:
         return any(f.status == "wrong" for f in self.comparator.findings.values())
 
-    def judge_all(self) -> list[Finding]:
+    def check_all(self) -> list[Finding]:
         if not self.step.t:
             for k, slot in enumerate(_State.of(self.step).slots):
                 self._same(f"slot {k} at first", slot, np.zeros_like(slot), "before the first step", "it is not 0")
         try:
-            self._judge_epochs()
+            self._check_epochs()
         except NonFiniteError:  # what honest numbers do too, if the learning rate is too high
             cause = "the training diverges, so that no further epoch is judged"
             self.comparator.add(Finding(RECORDED, "epochs", (), 1, 0.0, status="warning", cause=cause))
         return list(self.comparator.findings.values())
 
-    def _judge_epochs(self) -> None:
-        for epoch in self.plan.judged:
+    def _check_epochs(self) -> None:
+        for epoch in self.plan.checked:
             start, t = _State.of(self.step), self.step.t
             order = self.plan.order(epoch, self.n)
             with self.step.net.backend.activate(), np.errstate(all="ignore"):
@@ -166,7 +166,7 @@ class _Epochs:
                 fill = buffers.filler(len(costs), 1)
                 replay(1) if fill is None else replay(1, fill)
                 costs.append(backend.to_host(self.step.value)[0])
-                self._judge_batch(epoch, len(costs) - 1, buffers, order, at, before)
+                self._check_batch(epoch, len(costs) - 1, buffers, order, at, before)
                 at += buffers.m
                 if self.wrong:
                     return np.array(costs)
@@ -174,7 +174,7 @@ class _Epochs:
         self._same("J by batch", reported, right, f"epoch {epoch + 1}", _moved(reported, right))
         return right
 
-    def _judge_batch(
+    def _check_batch(
         self, epoch: int, k: int, buffers: BatchBuffers, order: np.ndarray, at: int, before: _State
     ) -> None:
         where, chosen = f"batch {k + 1} of epoch {epoch + 1}", order[at : at + buffers.m]

@@ -26,7 +26,7 @@ STATUS_TEXT = {"ok": "ok", "warning": "warn", "wrong": "WRONG"}
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a device is from a float64 run after a step; reported, not judged.
+    """How far a device is from a float64 run after a step; reported, not checked.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Report:
     inputs : dict
         The tensors that each was computed from.
     about : dict
-        Device, kernels, dtype, claim, layer sizes, examples: what was judged, JSON-able.
+        Device, kernels, dtype, claim, layer sizes, examples: what was checked, JSON-able.
     drift : list of Drift
         Per step, if more than one was taken.
     trace : StepTrace or None
@@ -184,13 +184,13 @@ class Report:
         draw(path, self.summary(), self.findings, finding, self._whole(finding.tensor))
 
     def _whole(self, tensor: str) -> Comparison | None:
-        """A comparison entry by entry; judged once more where it was not kept."""
+        """A comparison entry by entry; checked once more where it was not kept."""
         if tensor in self.comparisons or self.trace is None:
             return self.comparisons.get(tensor)
         return compare_step(self.trace, self.about["claim"], keep=[tensor]).comparisons.get(tensor)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the recorded step as one safetensors file, which :func:`~.checking.replay` judges anywhere.
+        """Write the recorded step as one safetensors file, which :func:`~.checking.replay` checks anywhere.
 
         Raises
         ------

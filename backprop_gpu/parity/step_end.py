@@ -16,7 +16,7 @@ TINY = 2.0**24
 
 
 class BrokenStep(Exception):
-    """The step made other calls than it should have; what is left cannot be judged."""
+    """The step made other calls than it should have; what is left cannot be checked."""
 
 
 class Calls:
@@ -45,7 +45,7 @@ class Calls:
 
 
 class StepEnd:
-    """Judges what comes after the last backward pass; ``bounds`` are those of the master weights."""
+    """Checks what comes after the last backward pass; ``bounds`` are those of the master weights."""
 
     def __init__(self, trace: StepTrace, bounds: Bounds, comparator: Comparator, calls: Calls) -> None:
         self.trace, self.spec, self.B, self.comparator, self.calls = trace, trace.spec, bounds, comparator, calls
@@ -115,7 +115,7 @@ class StepEnd:
         return wrote["factor"]
 
     def _numbers(self) -> np.ndarray:
-        """The step's numbers as recorded, after they were judged."""
+        """The step's numbers as recorded, after they were checked."""
         r, B, t = self.spec, self.B, self.trace.t
         p, calls = r.optimizer_parameters, self.calls.all("update")
         rate = p["learning_rate"] * updates.schedule_factor(r.schedule, r.schedule_parameters, t, r.total_steps)

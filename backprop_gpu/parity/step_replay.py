@@ -3,7 +3,7 @@
 The replay is its own statement of the training step: it walks the layers and micro-batches itself, takes X, Y and
 weights as they were handed over, and every other input from what an *earlier* operation is recorded to have written. So
 it sees a wrong formula, and also a wrong operand: a stale activation, rolled labels, weights that moved too early.
-Nothing compounds: every tensor is judged by the bound of the one operation that made it.
+Nothing compounds: every tensor is checked by the bound of the one operation that made it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Replayed:
     kept : dict
         Whole comparisons of the wrong tensors and of those that were asked for.
     tf32 : dict
-        See :class:`~.judge.Judge`; a product that is not there was not looked at so.
+        See :class:`~.comparator.Comparator`; a product that is not there was not looked at so.
     """
 
     findings: list[Finding]
@@ -64,7 +64,7 @@ class Layer:
 
 
 def compare_step(trace: StepTrace, claim: str, *, keep: Sequence[str] = ()) -> Replayed:
-    """Judge a recorded step.
+    """Check a recorded step.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def compare_step(trace: StepTrace, claim: str, *, keep: Sequence[str] = ()) -> R
 
 
 class StepReplay:
-    """A walk through a step's calls that judges each by what it was given."""
+    """A walk through a step's calls that checks each by what it was given."""
 
     def __init__(self, trace: StepTrace, claim: str, keep: Sequence[str]) -> None:
         self.trace, self.spec, self.L = trace, trace.spec, len(trace.spec.sizes) - 1
@@ -169,7 +169,7 @@ class StepReplay:
         layer = Layer(f"A{l}", Recorded(call.wrote["A"]), mask, Z, G)
         if own == "batch_norm":
             layer.norm, layer.weights = call, w
-        if Z is not None:  # kept apart, judged apart
+        if Z is not None:  # kept apart, checked apart
             comparator.compare(own, f"{pre}{l}", Z.x, z, k=k, inputs=entered, expected=expected, product=product)
             entered = [f"{pre}{l}"]
         elif name in layers.NEEDS_Z or min(parameters.values(), default=0.0) < 0.0:
@@ -214,7 +214,7 @@ class StepReplay:
     def _normalize(
         self, l: int, before: Layer, w: np.ndarray | None
     ) -> tuple[Callable[[slice], Bounded], list[str], Call]:
-        """gamma X + beta from the recorded X, after Z, its statistics and X were judged; the call that wrote them."""
+        """gamma X + beta from the recorded X, after Z, its statistics and X were checked; the call that wrote them."""
         B, comparator, product = self.B, self.comparator, Product(self.B, self.theta[f"W{l}"], before.A)
         Z = Recorded(self.calls.next("dense").wrote["A"])
         expected = self._expected_rms(product)
@@ -230,15 +230,15 @@ class StepReplay:
         )
         call, w = self.calls.next("batch_norm"), None if w is None else w.astype(np.float64)
         X, r, m = Recorded(call.wrote["X"]), Recorded(call.wrote["inverse_std"]), Z.x.shape[1]
-        judged = {"operation": "batch_norm", "k": m, "inputs": [f"Z{l}", "weights"]}
+        checked = {"operation": "batch_norm", "k": m, "inputs": [f"Z{l}", "weights"]}
         mean, variance, d = layers.moments(B, Z.given(B), w)
-        comparator.compare(tensor=f"inverse_std{l}", got=r.x, reference=layers.inverse_std(B, variance), **judged)
+        comparator.compare(tensor=f"inverse_std{l}", got=r.x, reference=layers.inverse_std(B, variance), **checked)
         for kind, new in (("mean", mean), ("variance", variance)):
             old = call.numbers[kind]
             if old is None:
                 raise BrokenStep("batch_norm was called without running statistics")
             moved = layers.running(B, B.given(old), new, w)
-            comparator.compare(tensor=f"running {kind}{l}", got=call.wrote[kind], reference=moved, **judged)
+            comparator.compare(tensor=f"running {kind}{l}", got=call.wrote[kind], reference=moved, **checked)
         comparator.compare("batch_norm", f"X{l}", X.x, d * r.given(B), k=m, inputs=[f"Z{l}", f"inverse_std{l}"])
         gamma, beta = self.theta[f"gamma{l}"], self.theta[f"b{l}"]
         return lambda rows: gamma.given(B, rows) * X.given(B, rows) + beta.given(B, rows), [f"X{l}"], call

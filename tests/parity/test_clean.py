@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from backprop_gpu.backends.cpu.library import unavailable_reason
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.parity.checking import check
 
-RUNS = 500
+RUNS = 500 if os.environ.get("BACKPROP_GPU_LONG_TESTS") else 250
 CHUNK = 25
 
 

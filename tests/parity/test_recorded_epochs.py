@@ -313,7 +313,7 @@ def test_there_are_two_batches_and_a_tail(n: int, batch: int) -> None:
 
 
 def test_the_first_two_epochs_and_the_last_are_judged() -> None:
-    assert [EpochPlan(8, epochs=n).judged for n in (1, 2, 3, 50)] == [[0], [0, 1], [0, 1, 2], [0, 1, 49]]
+    assert [EpochPlan(8, epochs=n).checked for n in (1, 2, 3, 50)] == [[0], [0, 1], [0, 1, 2], [0, 1, 49]]
 
 
 def test_a_training_that_diverges_is_not_the_devices_fault() -> None:

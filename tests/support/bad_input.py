@@ -1,7 +1,7 @@
 """Bad input at the command line: what is wrong, the command, what to change, and the change itself, which works.
 
 ``docs/errors.md`` shows these rows with their messages; ``python tests/support/bad_input.py`` (of .venv) writes it, and
-``tests/doors/test_errors_page.py`` runs every row.
+``tests/entry_points/test_errors_page.py`` runs every row.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What a GPU's arrays refuse, these refuse: becoming a NumPy array, a Python number, a truth value, an index or an
 iterator, and mixing with NumPy arrays. Every byte is counted from its allocation to the end of its array; beyond
-``limit``, allocation raises MemoryError. ``asarray`` and ``to_host`` are the two doors, and they are counted.
+``limit``, allocation raises MemoryError. ``asarray`` and ``to_host`` are the only transfers, and they are counted.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class StandInNamespace:
 
 
 class StandInBackend(Backend):
-    """``limit``: bytes of memory; None: any number. ``uploads`` and ``downloads`` count the doors' use."""
+    """``limit``: bytes of memory; None: any number. ``uploads`` and ``downloads`` count the transfers."""
 
     def __init__(self, limit: int | None = None) -> None:
         self.memory = Memory(limit)

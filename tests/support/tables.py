@@ -1,4 +1,4 @@
-"""Small tables in files, for the doors and for build."""
+"""Small tables in files, for the command line, the Python interface and build."""
 
 from __future__ import annotations
 

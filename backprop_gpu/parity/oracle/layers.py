@@ -123,7 +123,7 @@ def undropped(B: Bounds, a: Bounded, rate: float) -> Bounded:
 
 
 def stopped(B: Bounds, dZ: Bounded, mask: np.ndarray | None) -> Bounded:
-    """dZ of a dropped unit is 0 times g': where g' is no number, a device may have 0 as well; neither is judged."""
+    """dZ of a dropped unit is 0 times g': where g' is no number, a device may have 0 as well; neither is checked."""
     lost = None if mask is None else ~mask & ~np.isfinite(dZ.v)
     if lost is None or not lost.any():
         return dZ

@@ -1,4 +1,4 @@
-"""The parity door: exit codes, what it prints, what it writes, and `train --verify`."""
+"""backprop-gpu parity: exit codes, what it prints, what it writes, and `train --verify`."""
 
 from __future__ import annotations
 
