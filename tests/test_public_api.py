@@ -73,9 +73,12 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     assert not hasattr(backprop_gpu, "__wrapped__")
 
 
-def test_gradcheck_is_the_function_whatever_was_imported_before() -> None:
-    for first in ("import backprop_gpu.gradcheck", "from backprop_gpu.gradcheck import TensorCheck", "pass"):
-        assert python(f"{first}\nfrom backprop_gpu import gradcheck\nprint(callable(gradcheck))") == "True\n"
+@pytest.mark.parametrize(("name", "member"), [("gradcheck", "TensorCheck"), ("explain", "Explanation")])
+def test_the_function_is_there_whatever_was_imported_before(name: str, member: str) -> None:
+    ways = (f"import backprop_gpu.{name}", f"from backprop_gpu.{name} import {member}", "pass")
+    tries = [f"{way}\nfrom backprop_gpu import {name}\nprint(callable({name}))" for way in ways]
+    clean = "for m in [m for m in sys.modules if m.partition('.')[0] == 'backprop_gpu']: del sys.modules[m]"
+    assert python(f"import sys\n{clean}\n".join(["", *(f"{t}\n" for t in tries)])) == "True\n" * 3
 
 
 PACKAGES = sorted(p.parent.relative_to(ROOT) for p in (ROOT / "backprop_gpu").rglob("__init__.py"))
