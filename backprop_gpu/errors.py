@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Self
 
+_LONGEST_MESSAGE = 2000  # letters
 _LONGEST = 80  # letters of a word that is compared with others
 
 
@@ -20,6 +21,12 @@ class BackpropError(Exception):
     """
 
     option: tuple[str, Any] | None = None
+
+    def __init__(self, message: object = "", *more: object) -> None:
+        """A message that something in a file makes longer than a page is cut short."""
+        if isinstance(message, str) and len(message) > _LONGEST_MESSAGE:
+            message = f"{message[: _LONGEST_MESSAGE - 4]} ..."
+        super().__init__(message, *more)
 
     def with_option(self, key: str, value: Any) -> Self:
         """The same error, with its ``option``."""

@@ -207,6 +207,13 @@ def test_a_name_that_fills_a_page_is_refused(tmp_path: Path) -> None:
         assert "5000 letters; shorten it" in refusal(read)
 
 
+def test_a_message_is_a_page_at_most(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(f"device: {'9' * 9999}x\n")
+    with pytest.raises(BackpropError, match=r" \.\.\.$") as caught:
+        load_config(str(tmp_path / "a.yaml"))
+    assert len(str(caught.value)) == fuzzing.LONGEST_MESSAGE
+
+
 def test_a_text_of_numbers_that_are_no_letters_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "y.npy", np.array(["ab", "c"]))
     content = bytearray((tmp_path / "y.npy").read_bytes())
