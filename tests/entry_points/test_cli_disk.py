@@ -25,6 +25,8 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="faults of system calls 
 EPOCHS = 4
 TRAIN = (*settings(training__epochs=EPOCHS, training__early_stopping="null", model__hidden="[4]", device="cpu"),)
 WHOLE = {"checkpoints", "config.yaml", "history.jsonl", "model.safetensors", "metrics.json", "curve.png"}
+CHECKPOINT = r"000001-step-\d+\.safetensors"
+THE_OTHERS_STAY = "; the checkpoints before it stay, and training goes on"
 GOES_ON = "; training goes on, and so does the file when it can be written"
 
 
@@ -58,6 +60,18 @@ SCENARIOS = [
         "cannot write config/config.yaml: No space left on device", set(),
     ),
     Scenario("fixed", "mkdir:1:EROFS:fixed", 2, "cannot make the run folder fixed: Read-only file system", set()),
+    Scenario(
+        "full", "write:1+:ENOSPC:full/checkpoints/.0", 0,
+        f"cannot write full/checkpoints/{CHECKPOINT}: No space left on device{THE_OTHERS_STAY}", WHOLE,
+    ),
+    Scenario(
+        "flush", "fsync:1:EIO:flush/checkpoints/.0", 0,
+        f"cannot write flush/checkpoints/{CHECKPOINT}: Input/output error{THE_OTHERS_STAY}", WHOLE,
+    ),
+    Scenario(
+        "lock", "mkdir:1:EROFS:lock/checkpoints", 2,
+        "cannot make the checkpoint folder lock/checkpoints: Read-only file system", {"config.yaml"},
+    ),
     Scenario(
         "model", "write:1+:ENOSPC:/model/.model.safetensors", 2,
         "cannot write model/model.safetensors: No space left on device; the model is in (.*) instead",
@@ -125,6 +139,8 @@ def test_a_fault_is_one_line_and_costs_what_it_must(
     assert told, err
     there = folder / scenario.name
     assert {p.name for p in there.iterdir()} == scenario.files if scenario.files else not there.exists()
+    if scenario.name in ("full", "flush"):
+        assert [p.name for p in (there / "checkpoints").iterdir()] == [".lock"]  # no half of one
     if scenario.command == "predict":
         assert (there / "predicted.csv").read_text() == "old\n"
     if scenario.name in ("once", "short"):

@@ -41,6 +41,12 @@ CASES: dict[str, list[str]] = {
     "lion": ["optimizer={name: lion}", STOPPING, "training.restore_best=false", "kernels=reference"],
 }  # fmt: skip
 
+# name -> parameters of an MLPClassifier: its own fit, and networks that advance together.
+ESTIMATORS: dict[str, dict[str, Any]] = {
+    "estimator": {"hidden_layer_sizes": [6], "max_iter": 12, "early_stopping": True, "dropout": 0.1},
+    "ensemble": {"preset": "tabular", "hidden_layer_sizes": [6], "max_iter": 6, "n_members": 3},
+}
+
 
 @dataclass
 class Ended:
@@ -81,7 +87,8 @@ class Server:
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        words = {"overrides": COMMON + CASES[case], "run_dir": str(run_dir), "command": command}
+        what = {"estimator": ESTIMATORS[case]} if case in ESTIMATORS else {"overrides": COMMON + CASES[case]}
+        words = what | {"run_dir": str(run_dir), "command": command}
         self._process.stdin.write(json.dumps(words | request) + "\n")
         self._process.stdin.flush()
         return Ended(**json.loads(self._process.stdout.readline()))
@@ -93,6 +100,8 @@ def result(run_dir: Path) -> dict[str, Any]:
 
     from backprop_gpu.training.checkpoint_file import load_checkpoint
 
+    if (run_dir / "outputs").exists():
+        return {"outputs": (run_dir / "outputs").read_bytes(), "state": tree(load_checkpoint(run_dir)[0]["fit"])}
     lines = [json.loads(line) for line in (run_dir / "history.jsonl").read_text().splitlines()]
     return {
         "model": (run_dir / "model.safetensors").read_bytes(),
@@ -241,6 +250,9 @@ def _serve() -> None:
         import matplotlib.figure  # noqa: F401
     for line in sys.stdin:
         request = json.loads(line)
+        if "estimator" in request:  # scikit-learn takes a second to load: once
+            import backprop_gpu.estimators.classifier
+            import backprop_gpu.estimators.tabular  # noqa: F401
         reader, writer = os.pipe()
         start = time.monotonic()
         pid = os.fork()
@@ -275,6 +287,9 @@ def _child(request: dict[str, Any], writer: int) -> None:
             words = ["train", "moons", "--quiet", "--run-dir", request["run_dir"], "--resume", "auto"]
             sys.argv[1:] = [*words, *(word for override in request["overrides"] for word in ("--set", override))]
             entry()
+        if "estimator" in request:
+            _fit_estimator(Path(request["run_dir"]), request["estimator"])
+            os._exit(0)
         from backprop_gpu.build import train
 
         train("moons", overrides=request["overrides"], run_dir=request["run_dir"], resume="auto", progress=False)
@@ -287,6 +302,26 @@ def _child(request: dict[str, Any], writer: int) -> None:
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def _fit_estimator(folder: Path, parameters: dict[str, Any]) -> None:
+    """Fit, or go on with the checkpoints in ``folder``, and write what the estimator predicts there."""
+    import warnings
+
+    from support.small_nets import two_moons
+
+    from backprop_gpu import Checkpoint, MLPClassifier
+    from backprop_gpu.training.checkpoint_file import checkpoints_in
+
+    warnings.simplefilter("ignore")
+    X, y = two_moons(120, seed=0, noise=0.3)
+    checkpoints = folder / "checkpoints"
+    begun = checkpoints.is_dir() and bool(checkpoints_in(checkpoints))
+    model = MLPClassifier(
+        **parameters, batch_size=16, random_state=0, device="cpu", callbacks=[Checkpoint(checkpoints, every_steps=4)]
+    )
+    model.fit(X, y, resume=checkpoints if begun else None)
+    (folder / "outputs").write_bytes(model.predict_proba(X).tobytes())
 
 
 if __name__ == "__main__":
