@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -213,27 +214,25 @@ def run(
     CheckpointError, NonFiniteError
         If something cannot be written or read, or training diverges; says what the folder holds.
     """
-    data = _encoded(experiment)
-    verified = [] if not experiment.config.verify else [_verified(experiment, *data[0])]
+    model, config, trainer = experiment.model, experiment.config, experiment.trainer
+    (X, y), held_out = _encoded(experiment)
+    verified = [] if not config.verify else [_verified(experiment, X, y)]
     if not resume or run_dir is None:
-        run_dir = make_run_dir(experiment.config, run_dir)
-    checkpoint = _checkpoint(experiment, Path(run_dir) / CHECKPOINTS)
-    if resume or experiment.config.checkpoint is not None:
-        checkpoint.claim()
-    try:
-        state = None
-        if resume:
-            remove_temporaries(run_dir)
-            state = _state_of(checkpoint, allow_change, say)
-            write_config(Path(run_dir), experiment.config)
-        written = [] if experiment.config.checkpoint is None else [checkpoint]
-        return _run(experiment, Path(run_dir), data, [*written, *callbacks], (state, allow_change), verified)
-    except KeyboardInterrupt as stop:
-        if checkpoint.folder.is_dir() and checkpoints_in(checkpoint.folder):
-            stop.args = (*stop.args, f"to go on: backprop-gpu train --resume {shlex.quote(str(run_dir))}")
-        raise
-    finally:
-        checkpoint.release()
+        run_dir = make_run_dir(config, run_dir)
+    folder = Path(run_dir)
+    with _checkpoints(experiment, folder, resume, allow_change, say) as (checkpoint, state):
+        scored = [] if held_out is None else [_TrainingScores(X, y, len(held_out[0]))]
+        written = [] if config.checkpoint is None else [checkpoint]
+        trainer.callbacks = [*scored, JsonLines(folder / HISTORY_FILE), *written, *callbacks, *trainer.callbacks]
+        with _saved_when_stopped(experiment, folder, X):
+            history = trainer.fit(X, y, validation=held_out, resume=state, allow_change=allow_change)
+        save_run(folder, config, model.save, trainer.history.epochs)
+        metrics = _metrics(experiment, history)
+        if config.verify:
+            metrics["parity"] = [*verified, _verified(experiment, X, y)]
+        with beside_the_model(folder):
+            write_file(folder / METRICS_FILE, to_json(metrics, indent=2) + "\n")
+    return Outcome(model, history, metrics, folder)
 
 
 Rows = tuple[np.ndarray, np.ndarray]
@@ -287,42 +286,50 @@ def _state_of(checkpoint: Checkpoint, allow_change: bool, say: Callable[[str], N
     return dict(take(tree, "checkpoint.fit", dict))
 
 
-def _run(
-    experiment: Experiment,
-    run_dir: Path,
-    data: tuple[Rows, Rows | None],
-    callbacks: Sequence[Callback],
-    resume: tuple[State | None, bool],
-    verified: list[str],
-) -> Outcome:
-    """:func:`run` in its folder."""
-    model, config, trainer = experiment.model, experiment.config, experiment.trainer
-    (X, y), held_out = data
-    scored = [] if held_out is None else [_TrainingScores(X, y, len(held_out[0]))]
-    trainer.callbacks = [*scored, JsonLines(run_dir / HISTORY_FILE), *callbacks, *trainer.callbacks]
+@contextlib.contextmanager
+def _checkpoints(
+    experiment: Experiment, folder: Path, resume: bool, allow_change: bool, say: Callable[[str], None]
+) -> Iterator[tuple[Checkpoint, State | None]]:
+    """The callback that writes a run's checkpoints, and the state from which the run goes on, if it does."""
+    checkpoint = _checkpoint(experiment, folder / CHECKPOINTS)
+    if resume or experiment.config.checkpoint is not None:
+        checkpoint.claim()
+    try:
+        state = None
+        if resume:
+            remove_temporaries(folder)
+            state = _state_of(checkpoint, allow_change, say)
+            write_config(folder, experiment.config)
+        yield checkpoint, state
+    except KeyboardInterrupt as stop:
+        if checkpoint.folder.is_dir() and checkpoints_in(checkpoint.folder):
+            stop.args = (*stop.args, f"to go on: backprop-gpu train --resume {shlex.quote(str(folder))}")
+        raise
+    finally:
+        checkpoint.release()
+
+
+@contextlib.contextmanager
+def _saved_when_stopped(experiment: Experiment, folder: Path, X: np.ndarray) -> Iterator[None]:
+    """Save model and history also when the fit is interrupted or diverges; the error says what the folder holds."""
+    model = experiment.model
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # the trainer says in one line that a run diverged
-            history = trainer.fit(X, y, validation=held_out, resume=resume[0], allow_change=resume[1])
+            yield
     except KeyboardInterrupt as stop:
-        if trainer.history.epochs:
-            save_run(run_dir, config, model.save, trainer.history.epochs)
-            stop.args = (f"{run_dir} holds the weights of epoch {trainer.history.best_epoch}",)
+        history = experiment.trainer.history
+        if history.epochs:
+            save_run(folder, experiment.config, model.save, history.epochs)
+            stop.args = (f"{folder} holds the weights of epoch {history.best_epoch}",)
         raise
     except NonFiniteError as error:
-        epoch = trainer.history.best_epoch
+        history = experiment.trainer.history
         with np.errstate(all="ignore"):
-            usable = epoch > 0 and bool(np.isfinite(model.net.predict_proba(X)).all())
+            usable = history.best_epoch > 0 and bool(np.isfinite(model.net.predict_proba(X)).all())
         if usable:
-            save_run(run_dir, config, model.save, trainer.history.epochs)
-        left = f"holds the weights of epoch {epoch}" if usable else "holds no model"
-        raise NonFiniteError(f"{error}; {run_dir} {left}") from None
-    save_run(run_dir, config, model.save, trainer.history.epochs)
-    metrics = _metrics(experiment, history)
-    if config.verify:
-        metrics["parity"] = [*verified, _verified(experiment, X, y)]
-    with beside_the_model(run_dir):
-        write_file(run_dir / METRICS_FILE, to_json(metrics, indent=2) + "\n")
-    return Outcome(model, history, metrics, run_dir)
+            save_run(folder, experiment.config, model.save, history.epochs)
+        left = f"holds the weights of epoch {history.best_epoch}" if usable else "holds no model"
+        raise NonFiniteError(f"{error}; {folder} {left}") from None
 
 
 def _verified(experiment: Experiment, X: np.ndarray, y: np.ndarray) -> str:
