@@ -87,7 +87,8 @@ class FiniteState:
         self._parameters, self._buffers = state_of(self.step.net), self.step.state_buffers
         self._replays: list[tuple[Replay, BatchBuffers, int]] = []
         self._left_out: set[int] = set()  # batches of the epoch that were skipped
-        self._n, self._costs = len(program.batches), NO_COSTS  # as they were looked at last
+        self._n = len(program.batches)
+        self._costs = NO_COSTS  # as they were looked at last
         self._epochs: list[_Begun] = []  # since the copy
         self._before: Sequence[float] | np.ndarray = ()  # J of the batches of the first of them that the copy is behind
         self._next: tuple[int, int, int] | None = None  # the epoch that goes on from this one, if nothing else changed
@@ -171,12 +172,12 @@ class FiniteState:
 
     def _leave_out(self, taken: int) -> int:
         """Go back to before the first step that was not finite; past it if it may be skipped."""
-        k = self._first_bad(taken)
+        under_way, k = self.program.epoch, self._first_bad(taken)
         self._return_to(k)
         found = find_non_finite(self.step, self._program_of(k))
         self._return_to(k)
         where = self._where(k, found)
-        if self.policy.skipped >= self.policy.skip:
+        if self.policy.skipped >= self.policy.skip or self.program.epoch != under_way:
             skipped = f"; {self.policy.skipped} batches were skipped before" if self.policy.skip else ""
             from_start = self.program.begun + k == 0 and not (found and found.operation == "update")
             raise DivergedError(f"{where}{skipped}", from_start, found, self._fix(k, found))
@@ -190,7 +191,7 @@ class FiniteState:
     def _first_bad(self, taken: int) -> int:
         """The first batch whose step leaves something that is not finite; its epoch is the last one of ``_epochs``."""
         for n, k in self._again(taken):
-            self._run(k, 1)
+            self._run(k)
             if not self._step_is_finite():
                 self._epochs = self._epochs[: n + 1]
                 return k
@@ -203,7 +204,7 @@ class FiniteState:
     def _return_to(self, k: int) -> None:
         """The state behind the first k batches of the last epoch, by running those since the copy again."""
         for _, each in self._again(k):
-            self._run(each, 1)
+            self._run(each)
 
     def _again(self, k: int) -> Iterator[tuple[int, int]]:
         """Bring the copy back; then each epoch since, by number, with each batch up to k of the last one."""
@@ -217,15 +218,15 @@ class FiniteState:
             for batch in range(first, k if epoch is self._epochs[-1] else self._n):
                 yield n, batch
 
-    def _run(self, k: int, times: int) -> None:
-        """So many batches from batch k on once more, of one size."""
+    def _run(self, k: int) -> None:
+        """The step over batch k once more."""
         if not self._replays:
             capture = self.step.net.kernels.capture
             self._replays = [(capture(program), buffers, n) for program, buffers, n in self.program.parts]
         replay, buffers, _ = self._replays[self._part_of(k)]
-        fill = buffers.filler(k, times)
-        replay(times) if fill is None else replay(times, fill)
-        self.program.count(k + times)
+        fill = buffers.filler(k, 1)
+        replay(1) if fill is None else replay(1, fill)
+        self.program.count(k + 1)
 
     def _part_of(self, k: int) -> int:
         return int(k >= self.program.parts[0][2])

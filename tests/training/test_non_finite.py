@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from support.small_nets import small_net
 from backprop_gpu.errors import DivergedError
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
+from backprop_gpu.training import non_finite
 from backprop_gpu.training.batches import Batches, StreamedBatches
 from backprop_gpu.training.callbacks import Callback, Epoch
 from backprop_gpu.training.epoch import CapturedEpoch, EpochProgram, JointEpoch
@@ -146,6 +148,50 @@ def test_a_batch_is_skipped_up_to_the_limit(case: Case) -> None:
     with pytest.raises(DivergedError, match=r"at step 8 \(batch 3\); 2 batches were skipped before"):
         epoch.run(1)
     assert epoch.step.t == 7
+
+
+@pytest.mark.parametrize("batch_size", [BATCH, ROWS])
+@pytest.mark.parametrize("case", cases(without=("torch", "array_api_strict")))
+def test_what_shows_epochs_later_is_undone_to_before_its_step(
+    case: Case, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An infinite second moment: that weight stands still and nothing else is wrong, until everything is looked at."""
+
+    def made(*poison: Any) -> CapturedEpoch:
+        net = small_net(SIZES, loss="squared_error", device=case.backend, kernels=case.kind)
+        step = TrainingStep(net, "rmsprop", schedule="cosine", total_steps=100)
+        if poison:
+            PoisonedKernels(step, *poison)
+        return CapturedEpoch(step, Batches(net, X, Y, None, batch_size=batch_size, shuffle=True, seed=3), None)
+
+    def rate(epoch: CapturedEpoch, number: int) -> None:
+        """Another learning rate in every epoch, as estimators have it."""
+        epoch.step.optimizer = replace(epoch.step.optimizer, learning_rate=1e-3 / (1 + number))
+
+    batches = -(-ROWS // batch_size)
+    bad, right = 2 * batches + batches // 2, made()
+    poisoned = made("update", "slots", 0, bad, (7,), math.inf)
+    monkeypatch.setattr(non_finite, "SHARE", math.inf)  # no look at everything, no copy but the first
+    for number in range(5):
+        rate(poisoned, number)
+        poisoned.run(number)
+    monkeypatch.setattr(non_finite, "SHARE", 0)
+    rate(poisoned, 5)
+    with pytest.raises(
+        DivergedError, match=rf"inf in s of W3\[1, 1\] .* at step {bad + 1} \(batch {bad % batches + 1}\)"
+    ):
+        poisoned.run(5)
+    assert (poisoned.step.t, poisoned.batches.epoch, poisoned.batches.batch) == (bad, 2, bad % batches)
+    for number in range(3):
+        rate(right, number)
+        right.program.begin(number)
+        with case.backend.activate():
+            for k in range(batches if number < 2 else bad % batches):
+                part = int(k >= right.parts[0][2])
+                run(right.replays[part][0], right.parts[part][1], k, 1)
+                right.program.count(k + 1)
+    for x, y in zip(poisoned.step.state_buffers, right.step.state_buffers, strict=True):
+        same_bits(case.backend.to_host(x), case.backend.to_host(y))
 
 
 def test_in_a_program_of_several_each_is_undone_alone() -> None:
