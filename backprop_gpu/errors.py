@@ -23,9 +23,10 @@ class BackpropError(Exception):
     option: tuple[str, Any] | None = None
 
     def __init__(self, message: object = "", *more: object) -> None:
-        """A message that something in a file makes longer than a page is cut short."""
+        """A message that something in a file makes longer than a page is cut in its middle: advice comes last."""
         if isinstance(message, str) and len(message) > _LONGEST_MESSAGE:
-            message = f"{message[: _LONGEST_MESSAGE - 4]} ..."
+            half = _LONGEST_MESSAGE // 2
+            message = f"{message[: half - 5]} ... {message[-half:]}"
         super().__init__(message, *more)
 
     def with_option(self, key: str, value: Any) -> Self:

@@ -209,7 +209,7 @@ def test_a_name_that_fills_a_page_is_refused(tmp_path: Path) -> None:
 
 def test_a_message_is_a_page_at_most(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(f"device: {'9' * 9999}x\n")
-    with pytest.raises(BackpropError, match=r" \.\.\.$") as caught:
+    with pytest.raises(BackpropError, match=r"there is no device '999+ \.\.\. 999+x'; use one of auto") as caught:
         load_config(str(tmp_path / "a.yaml"))
     assert len(str(caught.value)) == fuzzing.LONGEST_MESSAGE
 
