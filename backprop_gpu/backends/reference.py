@@ -38,6 +38,7 @@ class ReferenceKernels:
 
     examples_contiguous = False
     precision = "fp32"
+    repeats = False  # whether arguments have been checked already: those of a captured program that has run
 
     def __init__(self, backend: Device) -> None:
         self.backend, self.xp = backend, backend.xp
@@ -238,13 +239,20 @@ class ReferenceKernels:
         step_scalars[...] = self.xp.reshape(self.xp.take(table, counters[0:1], axis=0), step_scalars.shape)
 
     def capture(self, program: Program) -> Replay:
-        """Nothing is recorded: the replay calls the program."""
+        """Nothing is recorded: the replay calls the program, whose arguments are checked the first time."""
+        has_run = False
 
         def replay(times: int, before: Before | None = None) -> None:
+            nonlocal has_run
             for _ in range(times):
                 if before is not None:
                     before()
-                program()
+                self.repeats = has_run
+                try:
+                    program()
+                finally:
+                    self.repeats = False
+                has_run = True
 
         return replay
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from support.backends import Case, cases
 
+from backprop_gpu.backends import argument_checks
 from backprop_gpu.backends.argument_checks import CHECKS
 from backprop_gpu.backends.protocol import Dropout
+from backprop_gpu.backends.select import get_backend
 from backprop_gpu.errors import BackpropError, ConfigError, ShapeError
 from backprop_gpu.maths.activations import get_activation
 from backprop_gpu.maths.losses import get_loss
@@ -182,3 +184,27 @@ def test_what_belongs_to_no_buffer_is_checked_too(case: Case) -> None:
         labels = calls.buffers("output_delta", Y=((1, M), INTS))
         calls.run("output_delta", labels, loss=get_loss("categorical_cross_entropy"))
         refused(ShapeError, lambda: calls.run("output_delta", labels))
+
+
+def test_a_captured_program_is_checked_when_it_runs_first_and_calls_outside_of_it_always(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its buffers are the same each time. One whose first run is refused is checked again."""
+    checked = list[str]()
+    check = argument_checks._shape_of
+    monkeypatch.setattr(argument_checks, "_shape_of", lambda *given: checked.append(given[0]) or check(*given))
+    kernels = get_backend("numpy").kernels("reference")
+    counters, table, values, step_scalars = np.array([-1, 0]), np.ones((4, 3)), np.zeros(4), np.zeros(3)
+    value = {"value": np.zeros(2)}
+
+    def step() -> None:
+        kernels.advance(counters, table, values, step_scalars=step_scalars, **value)
+
+    replay = kernels.capture(step)
+    refused(ShapeError, lambda: replay(1))
+    value["value"] = np.zeros(1)
+    replay(3)
+    assert checked == ["advance"] * 2
+    step()
+    assert checked == ["advance"] * 3
+    assert counters.tolist() == [3, 4]

@@ -12,7 +12,7 @@ from ..argument_checks import with_argument_checks
 from ..base import Backend
 from ..locks import IMPORTS
 from ..protocol import Kernels
-from .memory import CACHE_LINE, available_bytes
+from .memory import CACHE_LINE, available_bytes, keep_freed_memory
 
 LITTLE = 2**20  # bytes
 
@@ -24,6 +24,7 @@ class CpuBackend(Backend):
 
     def __init__(self, reason: str) -> None:
         super().__init__("numpy", np, reason=reason)
+        keep_freed_memory()
 
     def asarray_read_only(self, host: np.ndarray, dtype: str) -> np.ndarray:
         return np.require(host, dtype, ["C", "A"])
