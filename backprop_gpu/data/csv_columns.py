@@ -94,13 +94,13 @@ class Column:
         strays = self.n_texts < _STRAY_SHARE * (self.n_texts + self.n_numbers)
         distinct = self.distinct()
         if strays or sum(map(is_number, distinct)) > MOST_NUMBERS:
-            cure = f"is not a number, but {self.n_numbers} other cells of the column are; {as_read(cell)}"
+            advice = f"is not a number, but {self.n_numbers} other cells of the column are; {as_read(cell)}"
         elif mostly("numbers", list(self.texts)):
             cell, line = next(pair for pair in self.texts.items() if formatted_number(pair[0]))
-            cure = f"is not read as a number; {as_read(cell)}"
+            advice = f"is not read as a number; {as_read(cell)}"
         else:
             return
-        problem = f"{path}, line {line}, column {shown(self.name)}: {shown(cell)} {cure}"
+        problem = f"{path}, line {line}, column {shown(self.name)}: {shown(cell)} {advice}"
         if len(distinct) <= MOST_NUMBERS:
             raise self._categorical(f"{problem}; if the column names things, list it under categorical", texts)
         # as categories these would be a trap: an input for each number, and for new numbers none

@@ -133,9 +133,9 @@ def _header(path: Path, delimiter: str, labelled: bool) -> list[str]:
         raise DataError(f"{path} is empty; a header line and rows of data are needed")
     if len(header) == 1:
         other = next((mark for mark in ";\t|," if mark in header[0]), None)
-        cure = f"; set delimiter: {other!r}" if other else ""
+        advice = f"; set delimiter: {other!r}" if other else ""
         if labelled or other:
-            error = DataError(f"{path} has one column only ({shown(header[0])}){cure}")
+            error = DataError(f"{path} has one column only ({shown(header[0])}){advice}")
             raise error.with_option("delimiter", other) if other else error
     # pandas heads unnamed columns 0, 1, 2 ...; any other row of numbers is data, and would be lost without a word
     if all(is_number(name) for name in header) and header != [str(j) for j in range(len(header))]:

@@ -89,10 +89,10 @@ def check_same(there: Any, here: Any, name: str, *, fix: str = "") -> None:
         for key in dict.fromkeys([*here, *there]):
             check_same(there.get(key), here.get(key), f"{name}.{key}" if name else key, fix=fix)
     elif plain(there) != here:
-        cure = fix and f", or {fix}"
+        alternative = fix and f", or {fix}"
         raise ConfigError(
             f"the state does not fit: {shown(name, quoted=False)} is {shown(there)} in it and {shown(here)} here;"
-            f" set it to that{cure}"
+            f" set it to that{alternative}"
         )
 
 

@@ -86,7 +86,7 @@ def _both(step: Step, batch: Batch) -> Table:
     late, early = (batch.backward(place)[step.name] for place in ("late", "early"))
     size = float(np.linalg.norm(early))
     ratio = float(np.linalg.norm(late)) / size if size else None
-    told = (
+    ratio_text = (
         "all 0"
         if ratio is None
         else "late / early = "
@@ -95,7 +95,7 @@ def _both(step: Step, batch: Batch) -> Table:
     last = step.name[1] in "Wb"
     first = not last and step.formula.startswith("dAL")
     table = Table(
-        title=Text(f"{step.name}  ({shape_of(step, batch)})  {told}"),
+        title=Text(f"{step.name}  ({shape_of(step, batch)})  {ratio_text}"),
         title_justify="left",
         box=None,
         padding=(0, 2, 0, 2),
@@ -142,11 +142,11 @@ def _ways(ways: tuple[Joined, ...], db: str) -> Table:
     for heading in ("each part divides by", "then", "an example counts", f"{db}[1]", ""):
         table.add_column(heading, justify="right" if heading.startswith("d") else "left", no_wrap=True)
     for way in ways:
-        told = "right" if way.error < RIGHT else f"WRONG by up to {way.error:.0%}"
+        verdict = "right" if way.error < RIGHT else f"WRONG by up to {way.error:.0%}"
         if way.error < RIGHT and not way.right:
-            told = "right, as the parts are even"
+            verdict = "right, as the parts are even"
         counts = " ".join(number(w) for w in dict.fromkeys(way.weights))
-        table.add_row(way.divides, way.joins, counts, number(float(way.gradient[db][0, 0])), told)
+        table.add_row(way.divides, way.joins, counts, number(float(way.gradient[db][0, 0])), verdict)
     return table
 
 
