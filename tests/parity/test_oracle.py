@@ -274,6 +274,7 @@ def test_norm_and_clip_factor() -> None:
     norm = updates.global_norm(B, np.array([3.0, -4.0, 12.0]))
     within(norm, [13.0])
     within(updates.clip_factor(B, norm, 3.25), [0.25])
+    within(updates.clip_factor(B, norm, 12.1875), [0.9375])
     assert updates.clip_factor(B, norm, 14.0).v == 1.0
     within(updates.global_norm(B, np.array([3e200, 4e200])) * 1e-200, [5.0])
 
