@@ -21,7 +21,7 @@ from sklearn.utils import check_random_state
 from ..errors import BackpropError, ConfigError, NonFiniteError
 from ..maths.losses import Loss
 from ..network.dense_net import DenseNet
-from ..network.state import State, plain, take
+from ..network.state import State, take
 from ..training.batches import Batches
 from ..training.checkpoint import state_in
 from ..training.epoch import JointEpoch
@@ -263,7 +263,7 @@ def fit_state(
     e: Any, batches: Batches, rule: SklearnRule, validation: ValidationSet | None, owner: Any = None
 ) -> FitState:
     """A fit that has not begun: rows as they come, the optimizer where it stands. Callbacks are those of ``owner``."""
-    owner, settings = owner or e, {k: plain(v) for k, v in e.get_params(deep=False).items() if k not in FREE}
+    owner = owner or e
     rule.optimizer.load_into(rule.network)
     assert batches.sampler is not None, "batches_over gave it"
     batches.sampler.restart(e._random_state)
@@ -271,14 +271,18 @@ def fit_state(
     return FitState(
         *(rule.network.step, batches, rule),
         epochs=e.max_iter,
-        settings=settings | {"partial_fit": rule.incremental},
+        settings=lambda: settings_of(e) | {"partial_fit": rule.incremental},
         validation=None if validation is None else (validation.X, validation.Y),
         callbacks=owner.callbacks,
         names=NAMES,
         between_steps=device_state(owner).pause,
         checks_outputs=not rule.incremental,
-        notes_spikes=False,
     )
+
+
+def settings_of(e: Any) -> State:
+    """The parameters that a state must have been made with."""
+    return {name: value for name, value in e.get_params(deep=False).items() if name not in FREE}
 
 
 def evaluation_of(e: Any, network: FittedNetwork, validation: ValidationSet) -> Evaluation:

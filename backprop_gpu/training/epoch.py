@@ -160,6 +160,7 @@ class JointEpoch:
         if any(p.batches.sizes != self._sizes for p in programs):
             raise DataError("steps in one program need batches of the same sizes; give them as many rows each")
         self._slice = 1  # steps of a tenth of a second
+        self._streamed = any(p.batches.on == "host" for p in programs)
         self.replays: list[tuple[Replay, int]] = []
         self._buffers: list[list[BatchBuffers]] = []
         with self._net.lock.held(), self._net.backend.activate():
@@ -208,8 +209,10 @@ class JointEpoch:
         """So many steps, of full batches or of the ragged tail, from batch ``first`` on."""
         replay, buffers = self.replays[part][0], self._buffers[part]
         start = time.perf_counter()
-        before = fillers(buffers, first, times)
-        replay(times) if before is None else replay(times, before)
+        if self._streamed:
+            replay(times, fillers(buffers, first, times))
+        else:
+            replay(times)
         seconds = (time.perf_counter() - start) / times
         self._slice = max(1, int(SLICE_SECONDS / max(seconds, 1e-7)))
 

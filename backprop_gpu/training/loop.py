@@ -74,12 +74,13 @@ class FitState:
     rule : StoppingRule
     epochs : int
         The most there may be.
-    settings : dict
-        What else the fit depends on: a state of other settings is refused.
+    settings : callable
+        Gives what else the fit depends on: a state of other settings is refused.
     validation : (X, Y), optional
         The validation set.
     history : History, optional
-        Empty; it is filled.
+        Empty; it is filled, and a jump of the cost is noted. Left out, the fit has one that holds epochs for callbacks
+        alone.
     callbacks : sequence of Callback
     micro_batch : int, optional
         The most examples of a pass.
@@ -90,8 +91,6 @@ class FitState:
         Whether the last weights, which no cost has seen, must give finite outputs.
     skip_non_finite : int, default 0
         See ``Trainer``.
-    notes_spikes : bool, default True
-        Whether a jump of the cost is a note.
 
     Attributes
     ----------
@@ -110,7 +109,7 @@ class FitState:
         rule: StoppingRule,
         *,
         epochs: int,
-        settings: State,
+        settings: Callable[[], State],
         validation: tuple[Any, Any] | None = None,
         history: History | None = None,
         callbacks: Sequence[Callback] = (),
@@ -119,15 +118,12 @@ class FitState:
         between_steps: Callable[[FitState], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
         checks_outputs: bool = True,
         skip_non_finite: int = 0,
-        notes_spikes: bool = True,
     ) -> None:
         self.step, self.batches, self.rule, self.epochs = step, batches, rule, epochs
-        more = {"weighted": batches.rows[2] is not None, "validation_rows": len(validation[1]) if validation else 0}
-        self.settings: State = plain(settings | more)
-        self.validation, self.resumed = validation, False
+        self._settings, self.validation, self.resumed = settings, validation, False
         self.callbacks, self.checks_outputs, self._between_steps = list(callbacks), checks_outputs, between_steps
         self.history, self._start = history or History(), time.perf_counter()
-        self._notes_spikes = notes_spikes
+        self._reported = history is not None
         self._non_finite = OnNonFinite(skip_non_finite, self.history.notes)
         self.program: EpochProgram | None = None
         self.micro_batch = AutoMicroBatch(step, batches, micro_batch, names)
@@ -160,11 +156,11 @@ class FitState:
     def evaluated(self, costs: np.ndarray, validation: dict[str, float]) -> Epoch:
         """An epoch has ended with J of each batch, and with these scores; tells the stopping rule."""
         self.costs = self.costs[:0]
-        if self._notes_spikes:
+        if self._reported:
             note_of_spike(self.history, costs, self.batches.epoch, self.step.t - len(costs))
         cost = float(np.dot(costs, self._sizes)) / (self.batches.n * self.step.report_divisor)
-        epoch = Epoch(self.batches.epoch, self.step.t, cost, self.step.learning_rate, validation)
-        self.rule.end_epoch(epoch, self)
+        epoch = Epoch(self.batches.epoch, self.step.t, cost, 0.0, validation)
+        self.rule.end_epoch(epoch, self)  # which may change the rate
         epoch.learning_rate = self.step.learning_rate
         return epoch
 
@@ -174,7 +170,8 @@ class FitState:
             self.release()  # so that looking at outputs takes no more memory than training did
             self._check_outputs()
         epoch.seconds = time.perf_counter() - self._start
-        self.history.epochs.append(epoch)
+        if self._reported or self.callbacks:
+            self.history.epochs.append(epoch)
         if self.callbacks:
             self.call(self.callbacks, lambda c: c.on_epoch(epoch))
 
@@ -213,6 +210,12 @@ class FitState:
             raise DivergedError("the outputs became infinite or NaN", from_start=False)
 
     # -- state -------------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def settings(self) -> State:
+        """What a state must have been made with, as plain values."""
+        weighted, validation_rows = self.batches.rows[2] is not None, len(self.validation[1]) if self.validation else 0
+        return dict(plain(self._settings() | {"weighted": weighted, "validation_rows": validation_rows}))
 
     @functools.cached_property
     def data(self) -> State:
@@ -345,7 +348,9 @@ def _evaluated(fits: Sequence[FitState], evaluate: Evaluate | None) -> Sequence[
     """The scores of each, of the averaged weights where those are what is kept."""
     if evaluate is None:
         return [{} for _ in fits]
-    with contextlib.ExitStack() as averages, np.errstate(all="ignore"):
+    if not any(fit.step.optimizer.average for fit in fits):
+        return evaluate(fits)
+    with contextlib.ExitStack() as averages:
         for fit in fits:
             averages.enter_context(fit.step.averaged())
         return evaluate(fits)

@@ -187,7 +187,7 @@ class Trainer:
         for callback in self.callbacks:
             callback.trainer = self
         with self._finishing(fit):
-            run_epochs([fit], validation and (lambda _: [self.evaluate(*validation)]))
+            run_epochs([fit], validation and (lambda _: [self._scores(*validation)]))
         return self.history
 
     def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -214,11 +214,11 @@ class Trainer:
         if self.batch_size > batches.n:
             notes.append(f"batch_size {self.batch_size} is larger than the {batches.n} examples: one batch each epoch")
         best = Best(self.early_stopping, self.epochs, restore=self.restore_best)
-        settings = {name: getattr(self, name) for name in ("epochs", "micro_batch", "metrics")}
+        names = ("epochs", "micro_batch", "metrics")
         return FitState(
             *(step, batches, best),
             epochs=self.epochs,
-            settings=best.settings | settings,
+            settings=lambda: best.settings | {name: getattr(self, name) for name in names},
             validation=validation,
             history=self.history,
             callbacks=self.callbacks,
@@ -309,6 +309,10 @@ class Trainer:
             scale = "scale inputs and targets (data.standardize, data.standardize_target), or use dtype float64"
             when, fix = "before the first step", error.fix or scale
         return DivergedError(f"{error} {when}; {fix}", error.from_start, error.found, fix)
+
+    def _scores(self, X: np.ndarray, y: np.ndarray) -> dict[str, float]:
+        with np.errstate(all="ignore"):  # as while training
+            return self.evaluate(X, y)
 
     @locked
     def evaluate(self, X: np.ndarray, y: np.ndarray) -> dict[str, float]:

@@ -104,7 +104,7 @@ def test_every_tensor_of_the_halved_step_is_within_its_bound(plan: str) -> None:
         activation=list(recipe.activations), loss=recipe.loss, dropout=list(recipe.dropout), weighted=recipe.weighted,
     )  # fmt: skip
     case.backend.memory.limit = int(whole.model + 0.75 * (whole.total - whole.model))
-    fit_state = FitState(step, batches, Best(None, 1), epochs=1, settings={})
+    fit_state = FitState(step, batches, Best(None, 1), epochs=1, settings=dict)
     run_epochs([fit_state])
     micro_batch = fit_state.micro_batch.size
     assert micro_batch < recipe.m
@@ -165,7 +165,7 @@ def test_memory_that_runs_out_later_is_not_hidden() -> None:
             device.memory.limit = device.memory.live
 
     with pytest.raises(DeviceError, match=r"out of memory on standin:0 in the middle of training; lower training"):
-        run_epochs([FitState(step, batches, Best(None, 2), epochs=2, settings={}, callbacks=[Fill()])])
+        run_epochs([FitState(step, batches, Best(None, 2), epochs=2, settings=dict, callbacks=[Fill()])])
 
 
 @pytest.mark.parametrize("device", ["cpu", "array_api_strict:device1", None])
