@@ -334,10 +334,11 @@ def under_way(owner: Any, fits: Sequence[FitState], take_state: Callable[[], Sta
     except NonFiniteError as error:
         for fit in fits:
             rule: Any = fit.rule
-            if not fit.outputs_are_finite():
-                rule.network.load(
-                    (rule.estimator.coefs_, rule.estimator.intercepts_), vars(rule.estimator).get("norms_", {})
-                )
+            with fit.step.averaged():
+                finite = fit.outputs_are_finite()
+            if not finite:
+                load_weights(rule.estimator, rule.network)
+                fit.step.t = 0  # its average is of no use either
         if not owner.early_stopping:
             raise
         rule.diverged(error)
