@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 State = dict[str, Any]
 
+_MOST_STEPS = 2**53  # which a float tells apart
+
 _KINDS: dict[type, str] = {dict: "a mapping", list: "a list", str: "a text", int: "a whole number", float: "a number"}
 _KINDS |= {bool: "true or false", np.ndarray: "an array"}
 
@@ -138,6 +140,8 @@ def load_step_state(step: TrainingStep, state: Any, allow_change: bool) -> None:
     if not allow_change:
         check_same(there, step_settings(step), "", fix=ALLOW)
     t, total = take(state, "step.t", int), take(state, "step.total_steps", int)
+    if max(t, total) >= _MOST_STEPS:
+        raise CheckpointError(f"the state counts {shown(max(t, total))} steps, which nobody has taken; make it again")
     shapes = {name: x.shape for name, x in net.parameters().items()}
     parameters = take_tensors(state, "step.parameters", shapes, net.dtype)
     trained = {name: shape for name, _, _, shape in net.params.spans}

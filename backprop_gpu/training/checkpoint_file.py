@@ -89,9 +89,7 @@ def checkpoints_in(folder: str | os.PathLike[str]) -> list[Path]:
 def _read(path: Path) -> dict[str, Any]:
     tensors, description = read_tensors(path, FORMAT, "checkpoint")
     try:
-        tree = _with_arrays(parse_json(description, path, CheckpointError, os.stat(path).st_size), tensors)
-    except CheckpointError:
-        raise
+        tree = _with_arrays(parse_json(description, "its description", CheckpointError, os.stat(path).st_size), tensors)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = shown(str(error), 300, quoted=False)
         raise CheckpointError(f"{path} was written by another version of backprop_gpu ({reason})") from error

@@ -265,6 +265,8 @@ class FitState:
             raise CheckpointError(
                 f"history.epochs of the state are {len(self.history.epochs)}, before epoch {self.batches.epoch + 1}"
             )
+        if take(step, "step.t", int) < self.first_step + self.batches.batch:
+            raise CheckpointError(f"the state has taken fewer steps than the {self.batches.batch} of its epoch")
         self.step.load_state_dict(step, allow_change=allow_change)
         self.resumed = True
 
