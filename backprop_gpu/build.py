@@ -14,11 +14,11 @@ import numpy as np
 
 from .atomic_file import remove_temporaries, write_file
 from .backends.select import Selection, select
-from .config import Config
+from .config import Config, check
 from .config_reading import load_config
 from .data.preprocessing import Preprocessor
 from .data.table import Table
-from .errors import NonFiniteError, ParityError
+from .errors import ConfigError, NonFiniteError, ParityError
 from .maths.losses import get_loss
 from .model import Model as Model
 from .model import load as load
@@ -274,16 +274,18 @@ def _state_of(checkpoint: Checkpoint, allow_change: bool, say: Callable[[str], N
     tree, path = load_checkpoint(checkpoint.folder)
     there, here = take(tree, "checkpoint.run", dict), checkpoint.more["run"]
     if not allow_change:
-        old, new = (
-            {key: value for key, value in take(run, "run.config", dict).items() if key not in _FREE}
-            for run in (there, here)
-        )
-        for each in (old, new):
-            each["training"] = {k: v for k, v in take(each, "run.training", dict).items() if k != "data_on"}
-        check_same(old, new, "", fix="give --allow-change")
+        old = take(there, "checkpoint.run.config", dict)
+        with contextlib.suppress(ConfigError):  # one of another version lacks the settings of this one
+            old = plain(check(dict(old)).model_dump())
+        check_same(_without_free(old), _without_free(here["config"]), "", fix="give --allow-change")
         check_same(there.get("test_rows"), here["test_rows"], "the digest of the test rows", fix="give --allow-change")
     say(f"goes on from {path}")
     return dict(take(tree, "checkpoint.fit", dict))
+
+
+def _without_free(config: State) -> State:
+    training = {key: value for key, value in config.get("training", {}).items() if key != "data_on"}
+    return {key: value for key, value in config.items() if key not in _FREE} | {"training": training}
 
 
 @contextlib.contextmanager

@@ -70,7 +70,7 @@ class Callback:
     every : int, default 0
         ``on_steps`` is called after each so many optimizer steps at the latest; 0 means any number of them.
     trainer : Trainer or None
-        Whose fit it is; the trainer sets it before ``on_start``.
+        Whose fit it is, from before ``on_start`` until after ``on_end``.
     """
 
     every: int = 0

@@ -86,7 +86,8 @@ class Checkpoint(Callback):
         self._claimed_here = False
         self._number, self._step, self._time, self._told = 1, 0, 0.0, False
         self._written: int | None = None  # the step of the last one
-        self._writer, self._writing = _Writer(), False
+        self._writer: _Writer | None = None  # while a fit runs: before and after it, this can be copied and pickled
+        self._writing = False
         self._problem: str | None = None
         self._best: State | None = None  # of the best epoch, to be written with the next checkpoint
         self._best_in_writing: State | None = None
@@ -117,7 +118,7 @@ class Checkpoint(Callback):
 
     def on_steps(self, step: int) -> None:
         """Write if it is time to."""
-        if self._writing and self._writer.is_idle:
+        if self._writing and self._writer is not None and self._writer.is_idle:
             self.wait()
         enough_steps = self.every > 0 and step // self.every > self._step // self.every
         if enough_steps or time.monotonic() - self._time >= self.every_seconds:
@@ -138,7 +139,10 @@ class Checkpoint(Callback):
         try:
             self.wait()
         finally:
-            self._writer.close()
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+            self._best = self._best_in_writing = None
             self._let_go()
 
     def save(self) -> None:
@@ -168,11 +172,12 @@ class Checkpoint(Callback):
         states[self.folder / f"{self._number:06d}-step-{self._step}.safetensors"] = state
         self._number, self._best, self._best_in_writing = self._number + 1, None, self._best
         self._written, self._writing = step, True
+        self._writer = self._writer or _Writer()
         self._writer.start(functools.partial(self._write, states))
 
     def wait(self) -> None:
         """Until the last checkpoint is on the disk, or is known not to be; ``say`` is told then."""
-        if self._writing:
+        if self._writing and self._writer is not None:
             self._writer.wait()
             self._writing = False
             if self._problem is not None:
@@ -251,9 +256,9 @@ class _Writer:
 
     def __init__(self) -> None:
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._idle, self._thread, self._error = threading.Event(), None, None
+        self._idle, self._error = threading.Event(), None
+        threading.Thread(target=self._work, name="checkpoint", daemon=True).start()
 
-    _thread: threading.Thread | None
     _error: BaseException | None
 
     @property
@@ -263,9 +268,6 @@ class _Writer:
 
     def start(self, task: Callable[[], None]) -> None:
         """Have a task done; the one before must have been waited for."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="checkpoint", daemon=True)
-            self._thread.start()
         self._idle.clear()
         self._tasks.put(task)
 
@@ -278,9 +280,7 @@ class _Writer:
 
     def close(self) -> None:
         """End the thread."""
-        if self._thread is not None:
-            self._tasks.put(None)
-            self._thread = None
+        self._tasks.put(None)
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:

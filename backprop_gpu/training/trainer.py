@@ -248,6 +248,8 @@ class Trainer:
             raise self._advised(error, min(fit.batches.epoch, len(history.epochs)) + 1) from None
         finally:
             self.current = None
+            for callback in self.callbacks:
+                callback.trainer = None
         self._finish(fit)
 
     @contextlib.contextmanager
