@@ -183,6 +183,17 @@ class _TrainingScores(Callback):
             epoch.training = self.trainer.evaluate(self.X, self.y)
 
 
+class _ConfigWriter(Callback):
+    """Writes a changed configuration when the fit has taken the state: a change that is refused must not stay."""
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.folder, self.config = folder, config
+
+    def on_start(self, epochs: int) -> None:
+        """Write it."""
+        write_config(self.folder, self.config)
+
+
 def run(
     experiment: Experiment,
     run_dir: str | os.PathLike[str] | None = None,
@@ -222,11 +233,13 @@ def run(
     folder = Path(run_dir)
     with _checkpoints(experiment, folder, resume, allow_change, say) as (checkpoint, state):
         scored = [] if held_out is None else [_TrainingScores(X, y, len(held_out[0]))]
-        written = [] if config.checkpoint is None else [checkpoint]
+        written: list[Callback] = [] if config.checkpoint is None else [checkpoint]
+        if resume:
+            written.append(_ConfigWriter(folder, config))
         trainer.callbacks = [*scored, JsonLines(folder / HISTORY_FILE), *written, *callbacks, *trainer.callbacks]
-        with _saved_when_stopped(experiment, folder, X):
+        with _saved_when_stopped(experiment, checkpoint, folder, X):
             history = trainer.fit(X, y, validation=held_out, resume=state, allow_change=allow_change)
-        save_run(folder, config, model.save, trainer.history.epochs)
+        save_run(folder, config, model.save, trainer.history.epochs, taken=checkpoint.is_taken())
         metrics = _metrics(experiment, history)
         if config.verify:
             metrics["parity"] = [*verified, _verified(experiment, X, y)]
@@ -258,6 +271,17 @@ def _checkpoint(experiment: Experiment, folder: Path) -> Checkpoint:
 
 # What may be another where a run goes on: where and how fast it runs, what is written meanwhile.
 _FREE = ("name", "device", "kernels", "verify", "checkpoint")
+# What must be the same whatever is allowed: other tensors, or another order of the rows, would not fit.
+_FIXED = (
+    *("model.hidden", "model.batch_norm", "dtype", "optimizer.name"),
+    *("seed", "training.batch_size", "training.shuffle"),
+)
+
+
+def _fixed(config: State) -> State:
+    parts = [(name, part) for name, part in config.items() if isinstance(part, dict)]
+    flat = {**config, **{f"{name}.{key}": value for name, part in parts for key, value in part.items()}}
+    return {name: flat.get(name) for name in _FIXED}
 
 
 def _state_of(checkpoint: Checkpoint, allow_change: bool, say: Callable[[str], None]) -> State | None:
@@ -273,12 +297,16 @@ def _state_of(checkpoint: Checkpoint, allow_change: bool, say: Callable[[str], N
         return None
     tree, path = load_checkpoint(checkpoint.folder)
     there, here = take(tree, "checkpoint.run", dict), checkpoint.more["run"]
+    old = take(there, "checkpoint.run.config", dict)
+    with contextlib.suppress(ConfigError):  # one of another version lacks the settings of this one
+        old = plain(check(dict(old)).model_dump())
+    check_same(_fixed(old), _fixed(here["config"]), "")
     if not allow_change:
-        old = take(there, "checkpoint.run.config", dict)
-        with contextlib.suppress(ConfigError):  # one of another version lacks the settings of this one
-            old = plain(check(dict(old)).model_dump())
         check_same(_without_free(old), _without_free(here["config"]), "", fix="give --allow-change")
-        check_same(there.get("test_rows"), here["test_rows"], "the digest of the test rows", fix="give --allow-change")
+        if there.get("test_rows") != here["test_rows"]:
+            raise ConfigError(
+                "the state is of other data: the test rows are not what they were; give those, or give --allow-change"
+            )
     say(f"goes on from {path}")
     return dict(take(tree, "checkpoint.fit", dict))
 
@@ -301,7 +329,6 @@ def _checkpoints(
         if resume:
             remove_temporaries(folder)
             state = _state_of(checkpoint, allow_change, say)
-            write_config(folder, experiment.config)
         yield checkpoint, state
     except KeyboardInterrupt as stop:
         if checkpoint.folder.is_dir() and checkpoints_in(checkpoint.folder):
@@ -312,7 +339,7 @@ def _checkpoints(
 
 
 @contextlib.contextmanager
-def _saved_when_stopped(experiment: Experiment, folder: Path, X: np.ndarray) -> Iterator[None]:
+def _saved_when_stopped(experiment: Experiment, checkpoint: Checkpoint, folder: Path, X: np.ndarray) -> Iterator[None]:
     """Save model and history also when the fit is interrupted or diverges; the error says what the folder holds."""
     model = experiment.model
     try:
@@ -321,7 +348,7 @@ def _saved_when_stopped(experiment: Experiment, folder: Path, X: np.ndarray) -> 
     except KeyboardInterrupt as stop:
         history = experiment.trainer.history
         if history.epochs:
-            save_run(folder, experiment.config, model.save, history.epochs)
+            save_run(folder, experiment.config, model.save, history.epochs, taken=checkpoint.is_taken())
             stop.args = (f"{folder} holds the weights of epoch {history.best_epoch}",)
         raise
     except NonFiniteError as error:
@@ -329,7 +356,7 @@ def _saved_when_stopped(experiment: Experiment, folder: Path, X: np.ndarray) -> 
         with np.errstate(all="ignore"):
             usable = history.best_epoch > 0 and bool(np.isfinite(model.net.predict_proba(X)).all())
         if usable:
-            save_run(folder, experiment.config, model.save, history.epochs)
+            save_run(folder, experiment.config, model.save, history.epochs, taken=checkpoint.is_taken())
         left = f"holds the weights of epoch {history.best_epoch}" if usable else "holds no model"
         raise NonFiniteError(f"{error}; {folder} {left}") from None
 

@@ -155,8 +155,12 @@ def make_run_dir(config: Config, run_dir: str | os.PathLike[str] | None) -> Path
     raise AssertionError("a folder is made or refused")
 
 
-def save_run(path: Path, config: Config, save: Callable[[Path], object], epochs: Sequence[Epoch]) -> None:
+def save_run(
+    path: Path, config: Config, save: Callable[[Path], object], epochs: Sequence[Epoch], *, taken: bool = False
+) -> None:
     """The model, by ``save``, and what is missing in its run folder, which is made again if it is gone.
+
+    ``taken``: another run has the folder by now, whose files stay.
 
     Raises
     ------
@@ -164,6 +168,8 @@ def save_run(path: Path, config: Config, save: Callable[[Path], object], epochs:
         If something cannot be written; names the place where the model is then.
     """
     try:
+        if taken:
+            raise CheckpointError(f"another run has taken {path} meanwhile")
         with contextlib.suppress(OSError):  # the model's file says why
             path.mkdir(parents=True, exist_ok=True)
         save(path / MODEL_FILE)

@@ -98,7 +98,7 @@ def check_same(there: Any, here: Any, name: str, *, fix: str = "") -> None:
         )
 
 
-ALLOW = "pass allow_change=True"
+ALLOW = "pass allow_change=True (--allow-change on the command line)"
 
 
 def step_settings(step: TrainingStep) -> State:

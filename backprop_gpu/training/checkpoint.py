@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .loop import FitState
 
 SECONDS = 60.0  # between two checkpoints, unless something else is asked for
+_LOCK_FILE = ".lock"
 
 
 class Checkpoint(Callback):
@@ -155,7 +156,10 @@ class Checkpoint(Callback):
         if step == self._written:  # as where a signal comes when it was time anyway
             return
         self._step, self._time = step, time.monotonic()
-        if not self.folder.is_dir():  # someone has removed it
+        if self.is_taken():
+            self._report(f"another run has taken {self.folder} meanwhile")
+            return
+        if not (self.folder / _LOCK_FILE).exists():  # someone has removed it, or the folder
             self.release()
             try:
                 self.claim()
@@ -228,7 +232,7 @@ class Checkpoint(Callback):
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / ".lock").open("ab")
+            lock = (self.folder / _LOCK_FILE).open("ab")
         except OSError as error:
             raise ConfigError(f"cannot make the checkpoint folder {self.folder}: {error.strerror}") from None
         try:
@@ -243,6 +247,14 @@ class Checkpoint(Callback):
     def _let_go(self) -> None:
         if self._claimed_here:
             self.release()
+
+    def is_taken(self) -> bool:
+        """Whether the claimed folder was removed, and made again by another run."""
+        try:
+            there = (self.folder / _LOCK_FILE).stat()
+        except OSError:
+            return False
+        return self._lock is not None and not os.path.samestat(os.fstat(self._lock.fileno()), there)
 
     def release(self) -> None:
         """Let others write to the folder."""

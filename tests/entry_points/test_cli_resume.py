@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -14,8 +15,12 @@ from typing import Any
 import pytest
 from support.command import command_line, environment, said, settings
 
+from backprop_gpu.build import prepare, run
 from backprop_gpu.cli import main
+from backprop_gpu.config_reading import load_config
+from backprop_gpu.errors import CheckpointError
 from backprop_gpu.run_folder import CHECKPOINTS
+from backprop_gpu.training.callbacks import Callback, Epoch
 from backprop_gpu.training.checkpoint import Checkpoint
 from backprop_gpu.training.checkpoint_file import checkpoints_in
 
@@ -103,7 +108,11 @@ CHANGES = [
     ("training.epochs=5", "training.epochs is 4 in it and 5 here; set it to that, or give --allow-change"),
     ("optimizer.learning_rate=0.5", "optimizer.learning_rate is 0.1 in it and 0.5 here"),
     ("data.options={n: 300}", "data.options.n is 200 in it and 300 here"),
-    ("seed=3", "seed is 0 in it and 3 here"),
+]
+NEVER = [
+    ("seed=3", "seed is 0 in it and 3 here; set it to that\n"),
+    ("model.hidden=[3]", "model.hidden is [4] in it and [3] here; set it to that\n"),
+    ("training.batch_size=7", " here; set it to that\n"),
 ]
 
 
@@ -114,6 +123,15 @@ def test_other_settings_are_refused_by_name_and_taken_when_allowed(capsys: pytes
         assert train("--resume", "a", "--set", change) == 2
         assert message in capsys.readouterr().err
         assert result("a") == before
+    config = Path("a", "config.yaml").read_bytes()
+    for change, message in NEVER:
+        for words in ((), ("--allow-change",)):
+            assert train("--resume", "a", "--set", change, *words) == 2
+            assert message in capsys.readouterr().err
+            assert Path("a", "config.yaml").read_bytes() == config
+    # A change that only the fit finds not to fit is not kept either.
+    assert train("--resume", "a", "--set", "data.options={n: 300}", "--allow-change") == 2
+    assert Path("a", "config.yaml").read_bytes() == config
     assert train("--resume", "a", "--set", CHANGES[0][0], "--allow-change") == 0
     assert len(result("a")["history"]) == 5
     assert result("a")["history"][:4] == before["history"]
@@ -131,7 +149,7 @@ def test_other_data_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> N
     capsys.readouterr()
     assert train("--resume", "a") == 2
     told = capsys.readouterr().err
-    assert re.search(r"of other data: \w+ is not what it was|the digest of the test rows is", told), told
+    assert re.search(r"of other data: \w+ is not what it was|the test rows are not what they were", told), told
     assert "allow" in told
     assert train("--resume", "a", "--allow-change") == 0
 
@@ -190,6 +208,23 @@ def test_a_run_in_use_and_a_damaged_checkpoint(capsys: pytest.CaptureFixture[str
     assert train("--resume", "a") == 0
     assert re.fullmatch(r"backprop-gpu: .*is not a readable.*; going on from 0\S+\n", capsys.readouterr().err)
     assert result("a") == end
+
+
+@pytest.mark.filterwarnings("default")  # the command line prints them
+def test_a_folder_that_another_run_has_made_again_keeps_its_files() -> None:
+    other = Checkpoint(Path("a", CHECKPOINTS))
+
+    class Replace(Callback):
+        def on_epoch(self, epoch: Epoch) -> None:
+            if epoch.epoch == 2:
+                shutil.rmtree("a")
+                other.claim()
+
+    experiment = prepare(load_config("moons", [word for word in SHORT if word != "--set"]), progress=False)
+    with pytest.raises(CheckpointError, match=r"another run has taken a meanwhile; the model is in .* instead"):
+        run(experiment, "a", [Replace()])
+    other.release()
+    assert [path.name for path in Path("a").iterdir()] == [CHECKPOINTS]
 
 
 def test_none_are_written_where_none_are_asked_for() -> None:

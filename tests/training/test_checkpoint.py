@@ -310,6 +310,26 @@ def test_a_folder_that_is_removed_is_made_again(tmp_path: Path) -> None:
     assert names(tmp_path / "c") == [".lock", "000003-step-9.safetensors"]
 
 
+def test_a_folder_that_another_run_has_made_again_is_left_to_it(tmp_path: Path) -> None:
+    other = Checkpoint(tmp_path / "c")
+
+    class Replace(Callback):
+        def on_epoch(self, epoch: Epoch) -> None:
+            if epoch.epoch == 2:
+                checkpoint.wait()
+                shutil.rmtree(tmp_path / "c")
+                other.claim()
+                other.release()
+
+    told: list[str] = []
+    trainer, given = trainer_of(NUMPY, "sgd")
+    checkpoint = Checkpoint(tmp_path / "c", every_epochs=1, say=told.append)
+    trainer.callbacks = [checkpoint, Replace()]
+    trainer.fit(**given)
+    assert names(tmp_path / "c") == [".lock"]
+    assert [line.partition(";")[0] for line in told] == [f"another run has taken {tmp_path / 'c'} meanwhile"]
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"every_steps": 0}, "checkpoint: every_steps must be a whole number from 1, got 0"),
     ({"every_epochs": 1.5}, "checkpoint: every_epochs must be a whole number from 1, got 1.5"),
