@@ -210,7 +210,7 @@ def test_a_run_in_use_and_a_damaged_checkpoint(capsys: pytest.CaptureFixture[str
     assert result("a") == end
 
 
-@pytest.mark.filterwarnings("default")  # the command line prints them
+@pytest.mark.filterwarnings("ignore:another run has taken")  # the command line prints it
 def test_a_folder_that_another_run_has_made_again_keeps_its_files() -> None:
     other = Checkpoint(Path("a", CHECKPOINTS))
 
