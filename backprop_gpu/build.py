@@ -30,13 +30,14 @@ from .run_folder import (
     CHECKPOINTS,
     HISTORY_FILE,
     METRICS_FILE,
+    ConfigWriter,
     anchored,
     beside_the_model,
     config_of,
     find_run,
+    fixed_settings,
     make_run_dir,
     save_run,
-    write_config,
 )
 from .training.callbacks import Callback, Epoch, JsonLines, to_json
 from .training.checkpoint import Checkpoint
@@ -183,17 +184,6 @@ class _TrainingScores(Callback):
             epoch.training = self.trainer.evaluate(self.X, self.y)
 
 
-class _ConfigWriter(Callback):
-    """Writes a changed configuration when the fit has taken the state: a change that is refused must not stay."""
-
-    def __init__(self, folder: Path, config: Config) -> None:
-        self.folder, self.config = folder, config
-
-    def on_start(self, epochs: int) -> None:
-        """Write it."""
-        write_config(self.folder, self.config)
-
-
 def run(
     experiment: Experiment,
     run_dir: str | os.PathLike[str] | None = None,
@@ -235,7 +225,7 @@ def run(
         scored = [] if held_out is None else [_TrainingScores(X, y, len(held_out[0]))]
         written: list[Callback] = [] if config.checkpoint is None else [checkpoint]
         if resume:
-            written.append(_ConfigWriter(folder, config))
+            written.append(ConfigWriter(folder, config))
         trainer.callbacks = [*scored, JsonLines(folder / HISTORY_FILE), *written, *callbacks, *trainer.callbacks]
         with _saved_when_stopped(experiment, checkpoint, folder, X):
             history = trainer.fit(X, y, validation=held_out, resume=state, allow_change=allow_change)
@@ -271,17 +261,6 @@ def _checkpoint(experiment: Experiment, folder: Path) -> Checkpoint:
 
 # What may be another where a run goes on: where and how fast it runs, what is written meanwhile.
 _FREE = ("name", "device", "kernels", "verify", "checkpoint")
-# What must be the same whatever is allowed: other tensors, or another order of the rows, would not fit.
-_FIXED = (
-    *("model.hidden", "model.batch_norm", "dtype", "optimizer.name"),
-    *("seed", "training.batch_size", "training.shuffle"),
-)
-
-
-def _fixed(config: State) -> State:
-    parts = [(name, part) for name, part in config.items() if isinstance(part, dict)]
-    flat = {**config, **{f"{name}.{key}": value for name, part in parts for key, value in part.items()}}
-    return {name: flat.get(name) for name in _FIXED}
 
 
 def _state_of(checkpoint: Checkpoint, allow_change: bool, say: Callable[[str], None]) -> State | None:
@@ -300,7 +279,7 @@ def _state_of(checkpoint: Checkpoint, allow_change: bool, say: Callable[[str], N
     old = take(there, "checkpoint.run.config", dict)
     with contextlib.suppress(ConfigError):  # one of another version lacks the settings of this one
         old = plain(check(dict(old)).model_dump())
-    check_same(_fixed(old), _fixed(here["config"]), "")
+    check_same(fixed_settings(old), fixed_settings(here["config"]), "")
     if not allow_change:
         check_same(_without_free(old), _without_free(here["config"]), "", fix="give --allow-change")
         if there.get("test_rows") != here["test_rows"]:

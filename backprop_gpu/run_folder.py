@@ -10,12 +10,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from .atomic_file import SUFFIX, write_file
 from .config import Config
 from .data.sources import BUILTIN
 from .errors import CheckpointError, ConfigError
-from .training.callbacks import Epoch, write_history
+from .training.callbacks import Callback, Epoch, write_history
 from .training.checkpoint_file import FOLDER as CHECKPOINTS
 
 MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE = (
@@ -131,6 +132,31 @@ def write_config(path: Path, config: Config) -> None:
         write_file(path / CONFIG_FILE, text)
     except OSError as error:
         raise CheckpointError(f"cannot write {path / CONFIG_FILE}: {error.strerror}") from None
+
+
+class ConfigWriter(Callback):
+    """Writes a changed configuration when the fit has taken the state: a change that is refused must not stay."""
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.folder, self.config = folder, config
+
+    def on_start(self, epochs: int) -> None:
+        """Write it."""
+        write_config(self.folder, self.config)
+
+
+# What must be the same whatever is allowed: other tensors, or another order of the rows, would not fit.
+_FIXED = (
+    *("model.hidden", "model.batch_norm", "dtype", "optimizer.name"),
+    *("seed", "training.batch_size", "training.shuffle"),
+)
+
+
+def fixed_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """Settings of which a run cannot go on with others."""
+    parts = [(name, part) for name, part in config.items() if isinstance(part, dict)]
+    flat = {**config, **{f"{name}.{key}": value for name, part in parts for key, value in part.items()}}
+    return {name: flat.get(name) for name in _FIXED}
 
 
 def make_run_dir(config: Config, run_dir: str | os.PathLike[str] | None) -> Path:
