@@ -223,9 +223,8 @@ def run(
     folder = Path(run_dir)
     with _checkpoints(experiment, folder, resume, allow_change, say) as (checkpoint, state):
         scored = [] if held_out is None else [_TrainingScores(X, y, len(held_out[0]))]
-        written: list[Callback] = [] if config.checkpoint is None else [checkpoint]
-        if resume:
-            written.append(ConfigWriter(folder, config))
+        written: list[Callback] = [ConfigWriter(folder, config)] if resume else []
+        written += [] if config.checkpoint is None else [checkpoint]
         trainer.callbacks = [*scored, JsonLines(folder / HISTORY_FILE), *written, *callbacks, *trainer.callbacks]
         with _saved_when_stopped(experiment, checkpoint, folder, X):
             history = trainer.fit(X, y, validation=held_out, resume=state, allow_change=allow_change)
@@ -283,9 +282,7 @@ def _state_of(checkpoint: Checkpoint, allow_change: bool, say: Callable[[str], N
     if not allow_change:
         check_same(_without_free(old), _without_free(here["config"]), "", fix="give --allow-change")
         if there.get("test_rows") != here["test_rows"]:
-            raise ConfigError(
-                "the state is of other data: the test rows are not what they were; give those, or give --allow-change"
-            )
+            raise ConfigError("the state is of other data: other test rows; give the old ones, or --allow-change")
     say(f"goes on from {path}")
     return dict(take(tree, "checkpoint.fit", dict))
 
