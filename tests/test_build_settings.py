@@ -48,6 +48,7 @@ def test_every_setting_reaches_its_place() -> None:
             "data_on": "host",
             "shuffle": False,
             "restore_best": False,
+            "skip_non_finite": 3,
             "early_stopping": {"metric": "roc_auc", "patience": 9, "min_delta": 0.5},
             "metrics": ["log_loss"],
         },
@@ -78,7 +79,7 @@ def test_every_setting_reaches_its_place() -> None:
     rule = trainer.early_stopping
     assert rule is not None
     assert (rule.metric, rule.patience, rule.min_delta) == ("roc_auc", 9, 0.5)
-    for key in ("epochs", "batch_size", "micro_batch", "data_on", "shuffle", "restore_best"):
+    for key in ("epochs", "batch_size", "micro_batch", "data_on", "shuffle", "restore_best", "skip_non_finite"):
         assert getattr(trainer, key) == data["training"][key]
     assert set(trainer.metrics) == {"log_loss", "roc_auc"}
     assert (trainer.seed, trainer.callbacks) == (5, [])
