@@ -14,16 +14,17 @@ import numpy as np
 
 from .atomic_file import remove_temporaries, write_file
 from .backends.select import Selection, select
-from .config import Config, check
+from .config import Config
 from .config_reading import load_config
 from .data.preprocessing import Preprocessor
 from .data.table import Table
-from .errors import ConfigError, NonFiniteError, ParityError
+from .errors import NonFiniteError, ParityError
 from .maths.losses import get_loss
 from .model import Model as Model
 from .model import load as load
 from .network.dense_net import DenseNet
-from .network.state import State, check_same, plain, take
+from .network.state import State, plain
+from .resume import state_of
 from .rows import fingerprint, read_rows
 from .rows import read_split as read_split
 from .run_folder import (
@@ -35,13 +36,12 @@ from .run_folder import (
     beside_the_model,
     config_of,
     find_run,
-    fixed_settings,
     make_run_dir,
     save_run,
 )
 from .training.callbacks import Callback, Epoch, JsonLines, to_json
 from .training.checkpoint import Checkpoint
-from .training.checkpoint_file import BEST_FILE, checkpoints_in, load_checkpoint
+from .training.checkpoint_file import checkpoints_in
 from .training.early_stopping import EarlyStopping
 from .training.history import History
 from .training.metrics import default_metrics
@@ -258,53 +258,18 @@ def _checkpoint(experiment: Experiment, folder: Path) -> Checkpoint:
     return Checkpoint(folder, more={"run": plain(same)}, **({} if c is None else c.model_dump()))
 
 
-# What may be another where a run goes on: where and how fast it runs, what is written meanwhile.
-_FREE = ("name", "device", "kernels", "verify", "checkpoint")
-
-
-def _state_of(checkpoint: Checkpoint, allow_change: bool, say: Callable[[str], None]) -> State | None:
-    """The state from which a run goes on; None: from the start.
-
-    Raises
-    ------
-    ConfigError
-        If it is of another configuration or other test rows, unless that is allowed; names the setting.
-    """
-    if not checkpoints_in(checkpoint.folder) and not (checkpoint.folder / BEST_FILE).is_file():
-        say("there is no checkpoint yet: the run starts from the beginning")
-        return None
-    tree, path = load_checkpoint(checkpoint.folder)
-    there, here = take(tree, "checkpoint.run", dict), checkpoint.more["run"]
-    old = take(there, "checkpoint.run.config", dict)
-    with contextlib.suppress(ConfigError):  # one of another version lacks the settings of this one
-        old = plain(check(dict(old)).model_dump())
-    check_same(fixed_settings(old), fixed_settings(here["config"]), "")
-    if not allow_change:
-        check_same(_without_free(old), _without_free(here["config"]), "", fix="give --allow-change")
-        if there.get("test_rows") != here["test_rows"]:
-            raise ConfigError("the state is of other data: other test rows; give the old ones, or --allow-change")
-    say(f"goes on from {path}")
-    return dict(take(tree, "checkpoint.fit", dict))
-
-
-def _without_free(config: State) -> State:
-    training = {key: value for key, value in config.get("training", {}).items() if key != "data_on"}
-    return {key: value for key, value in config.items() if key not in _FREE} | {"training": training}
-
-
 @contextlib.contextmanager
 def _checkpoints(
     experiment: Experiment, folder: Path, resume: bool, allow_change: bool, say: Callable[[str], None]
 ) -> Iterator[tuple[Checkpoint, State | None]]:
     """The callback that writes a run's checkpoints, and the state from which the run goes on, if it does."""
     checkpoint = _checkpoint(experiment, folder / CHECKPOINTS)
-    if resume or experiment.config.checkpoint is not None:
-        checkpoint.claim()
+    checkpoint.claim()  # where none are written too: nobody else may train in the folder
     try:
         state = None
         if resume:
             remove_temporaries(folder)
-            state = _state_of(checkpoint, allow_change, say)
+            state = state_of(checkpoint, experiment.train.n_samples, allow_change, say)
         yield checkpoint, state
     except KeyboardInterrupt as stop:
         if checkpoint.folder.is_dir() and checkpoints_in(checkpoint.folder):

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from .atomic_file import SUFFIX, write_file
 from .config import Config
@@ -143,20 +142,6 @@ class ConfigWriter(Callback):
     def on_start(self, epochs: int) -> None:
         """Write it."""
         write_config(self.folder, self.config)
-
-
-# What must be the same whatever is allowed: other tensors, or another order of the rows, would not fit.
-_FIXED = (
-    *("model.hidden", "model.batch_norm", "dtype", "optimizer.name"),
-    *("seed", "training.batch_size", "training.shuffle"),
-)
-
-
-def fixed_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """Settings of which a run cannot go on with others."""
-    parts = [(name, part) for name, part in config.items() if isinstance(part, dict)]
-    flat = {**config, **{f"{name}.{key}": value for name, part in parts for key, value in part.items()}}
-    return {name: flat.get(name) for name in _FIXED}
 
 
 def make_run_dir(config: Config, run_dir: str | os.PathLike[str] | None) -> Path:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -23,7 +22,6 @@ from ..maths.losses import Loss
 from ..network.dense_net import DenseNet
 from ..network.state import State, take
 from ..training.batches import Batches
-from ..training.checkpoint import state_in
 from ..training.epoch import JointEpoch
 from ..training.loop import FitState, run_epochs
 from ..training.micro_batch import SettingNames
@@ -41,6 +39,7 @@ from .fitted_network import (
 )
 from .lbfgs import fit_lbfgs
 from .params import SKLEARN_START, hidden_sizes, invalid, is_logistic, per_layer
+from .resume import load_fit_state, state_to_resume
 from .sklearn_rules import (
     SklearnCallbacks,
     SklearnRule,
@@ -72,7 +71,7 @@ def fit(
 
     ``held_out``: X, y and weights of a validation set. ``resume``, ``allow_change``: see ``MLPClassifier.fit``.
     """
-    resume = state_in(resume) if isinstance(resume, str | os.PathLike) else resume
+    resume = None if resume is None else state_to_resume(resume)
     first = not hasattr(e, "coefs_") or (not e.warm_start and not incremental)
     rows, by_class = checked_rows(e, X, y, sample_weight, first, incremental)
     loss, n_outputs = e._loss_of(rows.Y)
@@ -104,7 +103,7 @@ def fit(
             evaluate = Evaluator({state: evaluation_of(e, network, validation)}) if validation else None
             with under_way(e, [state], lambda: drawn_from | {"fit": state.state_dict()}):
                 if resume is not None:
-                    state.load_state_dict(take(resume, "state.fit", dict), allow_change)
+                    load_fit_state(state, take(resume, "state.fit", dict), allow_change)
                 captured = run_epochs([state], evaluate, captured)
                 network.captured = captured if incremental else None
             warn_of_notes([state])

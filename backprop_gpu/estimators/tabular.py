@@ -42,6 +42,7 @@ from .fit import (
 )
 from .fitted_network import device_state, fitted_of, named_of, plan_for
 from .params import hidden_sizes, is_given
+from .resume import load_fit_state
 from .sklearn_rules import SklearnCallbacks, SklearnRule
 from .splitting import Rows, batches_over, split_apart
 
@@ -244,7 +245,7 @@ def _fit_group(
         stack.enter_context(under_way(e, fits, take_state))
         for fit, (_, _, state) in zip(fits, group, strict=True):
             if state is not None:
-                fit.load_state_dict(state, allow_change)
+                load_fit_state(fit, state, allow_change)
         run_epochs(fits, Evaluator(evaluations) if evaluations else None)
     warn_of_notes(fits)
     return fits[0].history.stopped != "interrupted"

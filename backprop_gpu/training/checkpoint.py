@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import math
 import os
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 SECONDS = 60.0  # between two checkpoints, unless something else is asked for
 _LOCK_FILE = ".lock"
+_IN_USE = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # what a lock that another has is answered with
 
 
 class Checkpoint(Callback):
@@ -196,18 +198,20 @@ class Checkpoint(Callback):
 
     def _write(self, states: Mapping[Path, State]) -> None:
         """In the thread: the files, then no more of the old ones than are to be kept."""
-        self._problem = None
-        try:
-            for path, state in states.items():
+        problems: list[str] = []
+        for path, state in states.items():
+            try:
                 save_checkpoint(path, state)
+            except CheckpointError as error:
+                problems.append(str(error))
+            except MemoryError:
+                problems.append(f"there is no memory to write {path} from")
+        try:
             for old in checkpoints_in(self.folder)[self.keep :]:
                 old.unlink(missing_ok=True)
-        except CheckpointError as error:
-            self._problem = str(error)
-        except MemoryError:
-            self._problem = f"there is no memory to write {path} from"
         except OSError as error:
-            self._problem = f"{self.folder}: {error.strerror}"
+            problems.append(f"{self.folder}: {error.strerror}")
+        self._problem = "; ".join(problems) or None
 
     def _tree(self) -> State:
         assert self.trainer is not None, "_fit was called"
@@ -237,11 +241,15 @@ class Checkpoint(Callback):
             raise ConfigError(f"cannot make the checkpoint folder {self.folder}: {error.strerror}") from None
         try:
             _lock(lock)
-        except OSError:
-            lock.close()
-            raise ConfigError(
-                f"{self.folder} is in use by another run: wait until it has ended, or give another folder"
-            ) from None
+        except OSError as error:
+            if error.errno in _IN_USE:
+                lock.close()
+                raise ConfigError(
+                    f"{self.folder} is in use by another run: wait until it has ended, or give another folder"
+                ) from None
+            self.say(  # some network disks have no locks
+                f"cannot lock {self.folder}: {error.strerror}; training goes on without, so start no other run there"
+            )
         self._lock = lock
 
     def _let_go(self) -> None:

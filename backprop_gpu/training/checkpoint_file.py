@@ -42,12 +42,12 @@ def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> N
 
 
 def load_checkpoint(
-    path: str | os.PathLike[str], *, say: Callable[[str], None] = warnings.warn
+    path: str | os.PathLike[str], *, say: Callable[[str], None] = warnings.warn, anew: str = "leave resume out"
 ) -> tuple[dict[str, Any], Path]:
     """The tree that :func:`save_checkpoint` wrote, and its file.
 
     ``path``: the file; or a folder of checkpoints, or a run folder that has one, of which the newest is taken that can
-    be read. ``say`` is told of those that cannot.
+    be read. ``say`` is told of those that cannot. ``anew``: how the caller starts without any, for the error.
 
     Raises
     ------
@@ -72,7 +72,8 @@ def load_checkpoint(
         for problem in problems:
             say(f"{problem}; going on from {file.name}")
         return tree, file
-    raise CheckpointError(f"no checkpoint of {folder} can be read: {problems[0]}")
+    over = f"to start over, remove {folder} and {anew}"
+    raise CheckpointError(f"no checkpoint of {folder} can be read: {problems[0]}; {over}")
 
 
 def state_in(path: str | os.PathLike[str]) -> State:
@@ -81,8 +82,13 @@ def state_in(path: str | os.PathLike[str]) -> State:
 
 
 def checkpoints_in(folder: str | os.PathLike[str]) -> list[Path]:
-    """The numbered checkpoints of a folder, the newest first."""
-    found = [(int(match[1]), path) for path in Path(folder).iterdir() if (match := _NAME.fullmatch(path.name))]
+    """The numbered checkpoints of a folder, the newest first; what is no regular file is none."""
+    with os.scandir(folder) as entries:
+        found = [
+            (int(match[1]), Path(folder, entry.name))
+            for entry in entries
+            if (match := _NAME.fullmatch(entry.name)) and entry.is_file()
+        ]
     return [path for _, path in sorted(found, reverse=True)]
 
 

@@ -250,11 +250,18 @@ class FitState:
         """
         step = take(state, "fit.step", dict)
         check_layout(self.step, step)
+        batches = take(state, "fit.batches", dict)
         there, here = take(state, "fit.settings", dict), self.settings
+        if (rows := take(batches, "batches.rows", int)) != self.batches.n:
+            anew = "fit anew, without resume"
+            why = f"a fit cannot go on with another number of training rows: {rows} in the state, {self.batches.n} here"
+            if not allow_change:
+                check_same(there, here, "", fix=f"{anew}; {why}")
+            raise ConfigError(f"{why}; give the old rows, or {anew}")
         if not allow_change:
             check_same(there, here, "", fix=ALLOW)
             self._check_data(take(state, "fit.data", dict))
-        self.batches.load_state_dict(take(state, "fit.batches", dict))
+        self.batches.load_state_dict(batches)
         self.costs = take_tensor(state, "fit.costs", (self.batches.batch,), self.step.net.dtype)
         self.first_step, micro_batch = take(state, "fit.first_step", int), take(state, "fit.micro_batch", int)
         if there.get("micro_batch") == here.get("micro_batch"):  # memory may have run out with what was asked for

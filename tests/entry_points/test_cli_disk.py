@@ -73,6 +73,11 @@ SCENARIOS = [
         "cannot make the checkpoint folder lock/checkpoints: Read-only file system", {"config.yaml"},
     ),
     Scenario(
+        "nolock", "flock:1:ENOLCK:nolock/", 0,
+        "cannot lock nolock/checkpoints: No locks available; training goes on without, so start no other run there",
+        WHOLE,
+    ),
+    Scenario(
         "model", "write:1+:ENOSPC:/model/.model.safetensors", 2,
         "cannot write model/model.safetensors: No space left on device; the model is in (.*) instead",
         {"checkpoints", "config.yaml", "history.jsonl"},

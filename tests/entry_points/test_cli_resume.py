@@ -227,10 +227,53 @@ def test_a_folder_that_another_run_has_made_again_keeps_its_files() -> None:
     assert [path.name for path in Path("a").iterdir()] == [CHECKPOINTS]
 
 
-def test_none_are_written_where_none_are_asked_for() -> None:
-    assert train("moons", "--run-dir", "a", *SHORT, "--set", "checkpoint=null") == 0
-    assert not Path("a", CHECKPOINTS).exists()
+def test_none_are_written_where_none_are_asked_for_and_nobody_else_trains_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Resume(Callback):
+        def on_epoch(self, epoch: Epoch) -> None:
+            assert train("--resume", "a") == 2
+
+    words = [word for word in SHORT if word != "--set"]
+    run(prepare(load_config("moons", [*words, "checkpoint=null"]), progress=False), "a", [Resume()])
+    assert capsys.readouterr().err.count("a/checkpoints is in use by another run: wait until it has ended") == 4
+    assert [path.name for path in Path("a", CHECKPOINTS).iterdir()] == [".lock"]
+    assert len(result("a")["history"]) == 4
     assert train("--resume", "a") == 0  # from the beginning
+
+
+def test_where_all_are_damaged_the_advice_starts_over(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("moons", "--run-dir", "a", "--resume", "auto", *SHORT, *EVERY_STEP)
+    assert train(*words) == 0
+    end = result("a")
+    for command in (("--resume", "a"), words):
+        for path in checkpoints_in(Path("a", CHECKPOINTS)):
+            path.write_bytes(path.read_bytes()[:100])
+        capsys.readouterr()
+        assert train(*command) == 2
+        advice = r"can be read: .*; to start over, remove (\S+) and give the same command again\n$"
+        told = re.search(f"no checkpoint of a/checkpoints {advice}", capsys.readouterr().err)
+        assert told
+        shutil.rmtree(told[1])
+        assert train(*command) == 0
+        assert result("a") == end
+
+
+def test_another_number_of_rows_is_refused_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{k % 7},{k % 5},{k % 2}" for k in range(60)]
+    Path("t.csv").write_text("\n".join(["a,b,y", *rows]))
+    words = ("--set", "data.target=y", *SHORT, "--set", "data.options={}")
+    assert train("t.csv", "--run-dir", "a", *words) == 0
+    Path("t.csv").write_text("\n".join(["a,b,y", *rows, *rows]))
+    why = "a run cannot go on with another number of training rows: 42 in it and 84 here"
+    anew = "train anew in another folder (backprop-gpu train CONFIG --run-dir DIR)"
+    for more in ((), ("--allow-change",)):
+        capsys.readouterr()
+        assert train("--resume", "a", *more) == 2
+        assert f"{why}; give the old rows, or {anew}" in capsys.readouterr().err
+        assert train("--resume", "a", "--set", "data.validation=0.4", *more) == 2
+        assert f"data.validation is 0.15 in it and 0.4 here; set it to that, or {anew}" in capsys.readouterr().err
+    assert train("a/config.yaml", "--run-dir", "b") == 0
 
 
 # --- signals ---------------------------------------------------------------------------------------------------------

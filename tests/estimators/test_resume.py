@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from support.estimators import rows
 
-from backprop_gpu import Callback, Checkpoint, MLPClassifier, MLPRegressor
+from backprop_gpu import Callback, Checkpoint, DenseNet, MLPClassifier, MLPRegressor, Trainer
 from backprop_gpu.errors import CheckpointError, ConfigError
 from backprop_gpu.estimators import splitting
 
@@ -169,11 +169,16 @@ def test_a_state_that_does_not_fit_is_refused_by_name() -> None:
     assert fit(other, X, y, resume=state, allow_change=True).n_iter_ == 3
     with pytest.raises(ConfigError, match="of other data: X is not what it was"):
         MLPClassifier(**settings).fit(X + 1.0, y, resume=state)
-    with pytest.raises(ConfigError, match=r"sizes is \[6, 5, 3\] in it and \[6, 4, 3\] here"):
+    with pytest.raises(ConfigError, match=r"hidden_layer_sizes is \[5\] in it and \[4\] here"):
         MLPClassifier(**settings | {"hidden_layer_sizes": (4,)}).fit(X, y, resume=state)
     for wrong in ({}, [], 3, {"random_state": {}}):
         with pytest.raises(CheckpointError, match="state"):
             MLPClassifier(**settings).fit(X, y, resume=wrong)
+    with pytest.raises(CheckpointError, match=r"resume must be a checkpoint's path or a state \(a mapping\), got 3"):
+        MLPClassifier(**settings).fit(X, y, resume=3)
+    for allow_change in (False, True):
+        with pytest.raises(ConfigError, match="another number of training rows: 120 in the state, 100 here"):
+            MLPClassifier(**settings).fit(X[:100], y[:100], resume=state, allow_change=allow_change)
     damaged = copy.deepcopy(state)
     damaged["fit"]["batches"]["sampler"]["order"][0] = damaged["fit"]["batches"]["sampler"]["order"][1]
     with pytest.raises(CheckpointError, match=r"sampler\.order of the state is no order of 120 rows"):
@@ -181,6 +186,15 @@ def test_a_state_that_does_not_fit_is_refused_by_name() -> None:
     tabular = MLPClassifier(preset="tabular", n_members=2, max_iter=1)
     with pytest.raises(CheckpointError, match="members"):
         tabular.fit(X, y, resume=state)
+
+
+def test_a_checkpoint_of_a_trainer_is_called_that(tmp_path: Any) -> None:
+    X, y = rows("binary")
+    net = DenseNet([X.shape[1], 3, 1], loss="binary_cross_entropy", device="cpu")
+    Trainer(net, epochs=1, callbacks=[Checkpoint(tmp_path)], progress=False).fit(X, (y == "yes") * 1.0)
+    for settings in ({}, {"preset": "tabular"}):
+        with pytest.raises(CheckpointError, match=r"is a checkpoint of a Trainer, as backprop-gpu train writes it"):
+            MLPClassifier(**settings).fit(X, y, resume=tmp_path)
 
 
 def test_a_state_is_there_between_steps_alone_and_lbfgs_has_none() -> None:

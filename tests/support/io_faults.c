@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -31,6 +32,7 @@ static __thread int inside;  // our own calls are not counted
 static const struct { const char* name; int error; } ERRORS[] = {
     {"ENOSPC", ENOSPC}, {"EIO", EIO},     {"EROFS", EROFS},   {"EACCES", EACCES}, {"EDQUOT", EDQUOT},
     {"ENOENT", ENOENT}, {"EINTR", EINTR}, {"EFBIG", EFBIG},   {"EPERM", EPERM},   {"EMFILE", EMFILE},
+    {"ENOLCK", ENOLCK}, {"ENOTSUP", ENOTSUP},
 };
 
 // CALL:N[+]:ACTION[:PART], separated by semicolons.
@@ -153,6 +155,11 @@ ssize_t writev(int fd, const struct iovec* parts, int n) {
     }
 OF_FILE(fsync, "fsync")
 OF_FILE(fdatasync, "fsync")
+
+int flock(int fd, int operation) {
+    char path[MAX_TEXT];
+    return fault("flock", path_of(fd, path, sizeof path)) < 0 ? -1 : REAL(flock)(fd, operation);
+}
 
 // The path is that of the place, not of what is put there.
 int rename(const char* from, const char* to) { return fault("rename", to) < 0 ? -1 : REAL(rename)(from, to); }

@@ -4,10 +4,11 @@
 
 ``IO_FAULTS``
     Rules ``CALL:N:ACTION[:PART]``, separated by semicolons. CALL: ``open`` (for writing), ``write``, ``fsync``,
-    ``rename``, ``link``, ``unlink``, ``mkdir``, ``chmod``, ``truncate``. N: which of the calls that the rule fits,
-    from 1; ``N+``: that one and all after it. ACTION: an error (``ENOSPC``, ``EIO``, ``EROFS``, ``EACCES``,
-    ``EDQUOT``, ``ENOENT``, ``EINTR``, ``EFBIG``, ``EPERM``, ``EMFILE``), ``KILL`` or ``TERM`` (the signal, before the
-    call is made), ``SHORT`` (half of what was to be written is). PART: only files in whose path this occurs.
+    ``rename``, ``link``, ``unlink``, ``mkdir``, ``chmod``, ``truncate``, ``flock``. N: which of the calls that the
+    rule fits, from 1; ``N+``: that one and all after it. ACTION: an error (``ENOSPC``, ``EIO``, ``EROFS``,
+    ``EACCES``, ``EDQUOT``, ``ENOENT``, ``EINTR``, ``EFBIG``, ``EPERM``, ``EMFILE``, ``ENOLCK``, ``ENOTSUP``),
+    ``KILL`` or ``TERM`` (the signal, before the call is made), ``SHORT`` (half of what was to be written is). PART:
+    only files in whose path this occurs.
 ``IO_FAULTS_LOG``
     A file that gets a line ``CALL PATH`` for every one of these calls, so that a test can go through them all.
 """

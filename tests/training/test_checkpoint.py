@@ -188,7 +188,8 @@ def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=f"{newest.name} is not a readable .*; going on from {before.name}"):
         assert end_of(again, again.fit(**given, resume=tmp_path)) == end
     before.write_bytes(b"")
-    with pytest.raises(CheckpointError, match=f"no checkpoint of {tmp_path} can be read: .*{newest.name}"):
+    told = f"no checkpoint of {tmp_path} can be read: .*{newest.name}.*; to start over, remove {tmp_path} and leave"
+    with pytest.raises(CheckpointError, match=told):
         again.fit(**given, resume=str(tmp_path))
     with pytest.raises(CheckpointError, match="no checkpoint in"):
         again.fit(**given, resume=tmp_path.parent / tmp_path.name / "..")
@@ -294,6 +295,39 @@ def test_training_goes_on_where_a_checkpoint_cannot_be_written(tmp_path: Path) -
     assert len(told) == 1
     assert re.fullmatch(line, told[0])
     assert [path.name[:6] for path in checkpoints_in(tmp_path / "c")] == ["000004", "000003", "000002", "000001"]
+
+
+def test_where_the_best_cannot_be_written_the_numbered_one_is_tried(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Block(Callback):
+        def on_epoch(self, epoch: Epoch) -> None:
+            if epoch.epoch == 2:
+                for path in blocked:
+                    path.mkdir(parents=True)
+
+    for k in range(2):
+        folder = tmp_path / str(k)
+        blocked = [folder / BEST_FILE, folder / "000001-step-9.safetensors"][: k + 1]
+        trainer, given = trainer_of(NUMPY, "rmsprop")
+        trainer.callbacks = [Block(), Checkpoint(folder, every_epochs=3, keep_best=True, say=told.append)]
+        trainer.fit(**given)
+        assert len(checkpoints_in(folder)) == 1 - k
+        causes = "; ".join(f"cannot write {path}: Is a directory" for path in blocked)
+        assert told.pop() == f"{causes}; the checkpoints before it stay, and training goes on"
+        assert not told
+
+
+def test_what_is_no_file_is_no_checkpoint(tmp_path: Path) -> None:
+    for number in (0, 7, 9):
+        (tmp_path / f"{number:06d}-step-1.safetensors").mkdir()
+    trainer, given = trainer_of(NUMPY, "sgd")
+    trainer.callbacks = [Checkpoint(tmp_path, every_steps=1, keep=1)]
+    trainer.fit(**given)
+    (last,) = checkpoints_in(tmp_path)
+    assert last.name.endswith("-step-9.safetensors")
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 3
+    trainer.fit(**given, resume=tmp_path)
 
 
 def test_a_folder_that_is_removed_is_made_again(tmp_path: Path) -> None:
