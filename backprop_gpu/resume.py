@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .config import check
-from .errors import ConfigError
+from .errors import CheckpointError, ConfigError
 from .network.state import State, check_same, plain, take
 from .training.checkpoint import Checkpoint
 from .training.checkpoint_file import BEST_FILE, checkpoints_in, load_checkpoint
@@ -30,13 +30,18 @@ def state_of(checkpoint: Checkpoint, n_rows: int, allow_change: bool, say: Calla
         If it is of another configuration or other test rows, unless that is allowed; names the setting. If it is of
         another number of training rows.
     CheckpointError
-        If none of its checkpoints can be read.
+        If none of its checkpoints can be read, or they are of something else.
     """
     folder = checkpoint.folder
     if not checkpoints_in(folder) and not (folder / BEST_FILE).is_file():
         say("there is no checkpoint yet: the run starts from the beginning")
         return None
     tree, path = load_checkpoint(folder, anew="give the same command again")
+    if "run" not in tree and "fit" in tree:
+        raise CheckpointError(
+            f"{path} is a checkpoint of a fit in Python, and not of backprop-gpu train; go on with fit(resume=...) of "
+            "the Trainer or the estimator that wrote it"
+        )
     there, here = take(tree, "checkpoint.run", dict), checkpoint.more["run"]
     old = take(there, "checkpoint.run.config", dict)
     with contextlib.suppress(ConfigError):  # one of another version lacks the settings of this one

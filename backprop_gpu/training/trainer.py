@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.locks import locked
-from ..errors import ConfigError, DataError, DivergedError, NonFiniteError, did_you_mean
+from ..errors import CheckpointError, ConfigError, DataError, DivergedError, NonFiniteError, did_you_mean
 from ..maths.optimizers import Optimizer
 from ..maths.schedules import Schedule
 from ..network.dense_net import DenseNet
@@ -180,6 +180,8 @@ class Trainer:
         rows, validation = self._checked(X, y, sample_weight), validation and self._checked_validation(*validation)
         if isinstance(resume, str | os.PathLike):
             resume = state_in(resume)
+        if isinstance(resume, dict) and "random_state" in resume and "step" not in resume:
+            raise CheckpointError("resume is a checkpoint of an estimator; go on with the estimator's fit(resume=...)")
         self.history = History()
         fit = self._fit_state(rows, validation)
         if resume is not None:

@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from support.estimators import rows
 
 from backprop_gpu import Callback, Checkpoint, DenseNet, MLPClassifier, MLPRegressor, Trainer
+from backprop_gpu.build import train
 from backprop_gpu.errors import CheckpointError, ConfigError
 from backprop_gpu.estimators import splitting
 
@@ -195,6 +196,17 @@ def test_a_checkpoint_of_a_trainer_is_called_that(tmp_path: Any) -> None:
     for settings in ({}, {"preset": "tabular"}):
         with pytest.raises(CheckpointError, match=r"is a checkpoint of a Trainer, as backprop-gpu train writes it"):
             MLPClassifier(**settings).fit(X, y, resume=tmp_path)
+
+
+def test_a_checkpoint_of_an_estimator_is_called_that(tmp_path: Any) -> None:
+    X, y = rows("regression")
+    folder = tmp_path / "checkpoints"
+    fit(MLPRegressor(hidden_layer_sizes=(3,), max_iter=1, callbacks=[Checkpoint(folder)]), X, y)
+    net = DenseNet([X.shape[1], 3, 1], loss="squared_error", device="cpu")
+    with pytest.raises(CheckpointError, match="is a checkpoint of an estimator; go on with the estimator's fit"):
+        Trainer(net, epochs=1, progress=False).fit(X, y, resume=folder)
+    with pytest.raises(CheckpointError, match="is a checkpoint of a fit in Python, and not of backprop-gpu train"):
+        train("moons", resume=tmp_path, progress=False)
 
 
 def test_a_state_is_there_between_steps_alone_and_lbfgs_has_none() -> None:
