@@ -1,6 +1,9 @@
 // The library's C interface, for ctypes (backends/cpu/library.py). No exception and no C++ type crosses it.
 #include <stdlib.h>
 #include <string.h>
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
 #include "kernels.h"
 #include "thread_pool.h"
 
@@ -15,16 +18,27 @@ API int backprop_interface_version() { return INTERFACE_VERSION; }
 // Of the sources that this was built from (backprop_gpu/native/build.py).
 API const char* backprop_sources_digest() { return SOURCES_DIGEST; }
 
+#ifdef __x86_64__
+// Asked of the processor itself, since __builtin_cpu_supports says no in a library that zig links. The bits are those of
+// Intel's manual, volume 2, CPUID; XCR0 says which registers the operating system saves (volume 1, 13.3).
+static int instruction_sets() {
+    unsigned a, b, c, d, ext_b, ext_c, ext_d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !__get_cpuid_count(7, 0, &a, &ext_b, &ext_c, &ext_d)) return 0;
+    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28;
+    if ((c & (fma | osxsave | avx)) != (fma | osxsave | avx)) return 0;
+    unsigned saved, high;
+    __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+    const unsigned avx2 = 1u << 5, bmi2 = 1u << 8, ymm = 0x6;
+    if ((ext_b & (avx2 | bmi2)) != (avx2 | bmi2) || (saved & ymm) != ymm) return 0;
+    const unsigned f = 1u << 16, dq = 1u << 17, cd = 1u << 28, bw = 1u << 30, vl = 1u << 31, zmm = 0xe6;
+    return (ext_b & (f | dq | cd | bw | vl)) == (f | dq | cd | bw | vl) && (saved & zmm) == zmm ? 2 : 1;
+}
+#endif
+
 // Whether this processor has an instruction set: "avx512", "avx2", "neon".
 API int backprop_supports(const char* set) {
 #ifdef __x86_64__
-    __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-    if (!strcmp(set, "avx2")) return avx2;
-    if (!strcmp(set, "avx512"))
-        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd");
-    return 0;
+    return !strcmp(set, "avx512") ? instruction_sets() >= 2 : !strcmp(set, "avx2") && instruction_sets() >= 1;
 #else
     return !strcmp(set, "neon");
 #endif
