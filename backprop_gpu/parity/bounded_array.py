@@ -219,6 +219,13 @@ def lift(x: Any, bounds: Bounds) -> BoundedArray:
 
 
 def power(x: BoundedArray, p: Any) -> Bounded:
+    """x to a power that is one number.
+
+    Raises
+    ------
+    Untraceable
+        For an array of exponents.
+    """
     if not isinstance(p, int | float | np.number):
         raise Untraceable("a power whose exponent is an array")
     return elementary.power(x, float(p))

@@ -6,17 +6,7 @@
 // kernels_test [shapes of each kernel]
 #include <initializer_list>
 #include "calls.h"
-#ifdef __has_feature  // Clang's way of saying it
-#if __has_feature(address_sanitizer)
-#define __SANITIZE_ADDRESS__
-#endif
-#endif
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(at, size) ((void)(at), (void)(size))
-#define ASAN_UNPOISON_MEMORY_REGION(at, size) ((void)(at), (void)(size))
-#endif
+#include "asan.h"
 
 namespace {
 
