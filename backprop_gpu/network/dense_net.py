@@ -1,4 +1,4 @@
-"""The L-layer network: the layer loop, and methods that take rows of examples."""
+"""The L-layer network: its settings and parameters, and methods that take rows of examples."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..maths.initializers import get_initializer
 from ..maths.ledger import Denominator
 from ..maths.losses import Loss, get_loss
 from ..maths.random import host_generator
+from . import layer_loop
 from .custom import Custom, check_custom, spec_of
 from .describe import layers_table, one_line
 from .memory import FlatParams, Workspace, allocate_or_raise
@@ -120,7 +121,7 @@ class DenseNet:
             per_unit = {l: (self.sizes[l], 1) for l in normalized}
             self.mean = {l: self.backend.zeros(shape, dtype) for l, shape in per_unit.items()}
             self.variance = {l: self.backend.zeros(shape, dtype) for l, shape in per_unit.items()}
-            self._no_bias = {l: self.backend.zeros(shape, dtype) for l, shape in per_unit.items()}
+            self.no_bias = {l: self.backend.zeros(shape, dtype) for l, shape in per_unit.items()}
             self.set_parameters(self._initial_parameters())
 
     # -- construction --------------------------------------------------------------------------------------------
@@ -269,68 +270,12 @@ class DenseNet:
         )
 
     def forward(self, ws: Workspace) -> Array:
-        """Z[L] (n_L, m) from ``ws.A[0]`` (n_0, m): A[l] = drop(g_l(W[l] A[l-1] + b[l])).
-
-        A normalized layer has Z = W[l] A[l-1], X = Z normalized, A[l] = drop(g_l(gamma X + b[l])).
-        """
-        p = self.params
-        for l in range(1, self.L + 1):
-            g, drop, out, norm = self.activations[l], ws.dropout[l], {"A": ws.A[l], "saved": ws.saved[l]}, ws.norm[l]
-            if norm is None:
-                self.kernels.dense(p.W[l], ws.A[l - 1], p.b[l], g, drop, **out)
-                continue
-            identity = self.activations[self.L]
-            self.kernels.dense(p.W[l], ws.A[l - 1], self._no_bias[l], identity, None, A=norm.Z, saved=norm.saved)
-            self.kernels.batch_norm(
-                norm.Z,
-                p.gamma[l],
-                p.b[l],
-                g,
-                drop,
-                ws.weights,
-                mean=self.mean[l],
-                variance=self.variance[l],
-                X=norm.X,
-                inverse_std=norm.inverse_std,
-                **out,
-            )
-        return ws.A[self.L]
+        """Z[L] (n_L, m) from ``ws.A[0]`` (n_0, m), by ``network.layer_loop``."""
+        return layer_loop.forward(self, ws)
 
     def backward(self, ws: Workspace, *, scale: Array | None, accumulate: bool) -> None:
-        """dW[l], db[l] for l = L..1 from ``ws.dZ[L]``; ``scale`` is the late 1/D, None for early.
-
-        Whoever writes dZ[l] writes db[l] too: ``output_delta`` for l = L, ``dense_vjp_input`` below. In a normalized
-        layer that is dU, whose row sums are the derivative by its beta, b[l]; ``batch_norm_vjp`` then gives dZ[l].
-        """
-        p = self.params
-        for l in range(self.L, 0, -1):
-            self.kernels.dense_vjp_params(ws.dZ[l], ws.A[l - 1], scale=scale, dW=p.dW[l], accumulate=accumulate)
-            norm = ws.norm[l - 1]
-            if l > 1:
-                self.kernels.dense_vjp_input(
-                    p.W[l],
-                    ws.dZ[l],
-                    self.activations[l - 1],
-                    ws.dropout[l - 1],
-                    ws.A[l - 1],
-                    ws.saved[l - 1],
-                    scale=scale,
-                    dZ_prev=ws.dZ[l - 1] if norm is None else norm.dU,
-                    db_prev=p.db[l - 1],
-                    accumulate=accumulate,
-                )
-            if norm is not None:
-                self.kernels.batch_norm_vjp(
-                    norm.dU,
-                    norm.X,
-                    norm.inverse_std,
-                    p.gamma[l - 1],
-                    ws.weights,
-                    scale=scale,
-                    dZ=ws.dZ[l - 1],
-                    dgamma=p.dgamma[l - 1],
-                    accumulate=accumulate,
-                )
+        """The gradient from ``ws.dZ[L]``, by ``network.layer_loop``; ``scale`` is the late 1/D, None for early."""
+        layer_loop.backward(self, ws, scale=scale, accumulate=accumulate)
 
     # -- rows of examples ----------------------------------------------------------------------------------------
 

@@ -1,0 +1,77 @@
+"""The layer loop, forward and backward, once for every kernel set; examples are columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._typing import Array
+from .memory import Workspace
+
+if TYPE_CHECKING:
+    from .dense_net import DenseNet
+
+
+def forward(net: DenseNet, ws: Workspace) -> Array:
+    """Z[L] (n_L, m) from ``ws.A[0]`` (n_0, m): A[l] = drop(g_l(W[l] A[l-1] + b[l])).
+
+    A normalized layer has Z = W[l] A[l-1], X = Z normalized, A[l] = drop(g_l(gamma X + b[l])).
+    """
+    p, kernels = net.params, net.kernels
+    for l in range(1, net.L + 1):
+        g, drop, out, norm = net.activations[l], ws.dropout[l], {"A": ws.A[l], "saved": ws.saved[l]}, ws.norm[l]
+        if norm is None:
+            kernels.dense(p.W[l], ws.A[l - 1], p.b[l], g, drop, **out)
+            continue
+        identity = net.activations[net.L]
+        kernels.dense(p.W[l], ws.A[l - 1], net.no_bias[l], identity, None, A=norm.Z, saved=norm.saved)
+        kernels.batch_norm(
+            norm.Z,
+            p.gamma[l],
+            p.b[l],
+            g,
+            drop,
+            ws.weights,
+            mean=net.mean[l],
+            variance=net.variance[l],
+            X=norm.X,
+            inverse_std=norm.inverse_std,
+            **out,
+        )
+    return ws.A[net.L]
+
+
+def backward(net: DenseNet, ws: Workspace, *, scale: Array | None, accumulate: bool) -> None:
+    """dW[l], db[l] for l = L..1 from ``ws.dZ[L]``; ``scale`` is the late 1/D, None for early.
+
+    Whoever writes dZ[l] writes db[l] too: ``output_delta`` for l = L, ``dense_vjp_input`` below. In a normalized
+    layer that is dU, whose row sums are the derivative by its beta, b[l]; ``batch_norm_vjp`` then gives dZ[l].
+    """
+    p, kernels = net.params, net.kernels
+    for l in range(net.L, 0, -1):
+        kernels.dense_vjp_params(ws.dZ[l], ws.A[l - 1], scale=scale, dW=p.dW[l], accumulate=accumulate)
+        norm = ws.norm[l - 1]
+        if l > 1:
+            kernels.dense_vjp_input(
+                p.W[l],
+                ws.dZ[l],
+                net.activations[l - 1],
+                ws.dropout[l - 1],
+                ws.A[l - 1],
+                ws.saved[l - 1],
+                scale=scale,
+                dZ_prev=ws.dZ[l - 1] if norm is None else norm.dU,
+                db_prev=p.db[l - 1],
+                accumulate=accumulate,
+            )
+        if norm is not None:
+            kernels.batch_norm_vjp(
+                norm.dU,
+                norm.X,
+                norm.inverse_std,
+                p.gamma[l - 1],
+                ws.weights,
+                scale=scale,
+                dZ=ws.dZ[l - 1],
+                dgamma=p.dgamma[l - 1],
+                accumulate=accumulate,
+            )
