@@ -26,8 +26,9 @@ _TEXT = """what to measure:
               beside NumPy's BLAS
   estimators  fits of MLPClassifier and MLPRegressor beside scikit-learn's,
               on 12 datasets
-  tabular     scores by 5-fold cross-validation: preset="tabular", plain MLPs,
-              gradient boosting, random forest
+  tabular     scores by 5-fold cross-validation on 27 tables, and CPU time:
+              preset="tabular", RealMLP, TabM, boosted trees, plain MLPs;
+              workloads "tuning" and "apart" are the two parts of the tables
 
 Each peer is measured in a process of its own, one repeat at a time,
 alternating with the others. Equal work is verified first: from the same
@@ -77,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     add("--min-time", type=float, default=0.2, metavar="SECONDS", help="least time of a repeat (default: 0.2)")
     unset = "remove OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE, which may slow NumPy down, for all alike"
     add("--unset-openblas", action="store_true", help=unset)
+    add("--kept", metavar="FOLDER", help="tabular: write each peer's results there, and run only those not there yet")
     add("--json", metavar="FILE", help="write everything, each repeat included")
     add("--plot", metavar="FILE", help="draw a picture (needs matplotlib)")
     add("--markdown", action="store_true", help="print a section for BENCHMARKS.md instead of a table")
@@ -163,14 +165,15 @@ def _estimator_rows(options: argparse.Namespace, variables: Mapping[str, str | N
     from . import estimators
     from .datasets import QUICK, chosen_datasets
 
-    datasets = chosen_datasets(options.workloads or (QUICK if options.quick else ()), options.what)
+    datasets = chosen_datasets(options.workloads or (QUICK if options.quick else ()))
     repeats, min_time, epochs = (1, 0.0, 20) if options.quick else (options.repeats, options.min_time, None)
     yield from estimators.rows(datasets, options.peers, repeats, min_time, epochs, variables)
 
 
 def _tabular_rows(options: argparse.Namespace, variables: Mapping[str, str | None]) -> Iterator[dict[str, Any]]:
     from . import tabular
-    from .datasets import chosen_datasets
+    from .tables import chosen_tables
 
-    datasets = chosen_datasets(options.workloads or (("iris",) if options.quick else tabular.NAMES), options.what)
-    yield from tabular.rows(datasets, options.peers, 20 if options.quick else None, variables)
+    tables = chosen_tables(options.workloads or (("diabetes",) if options.quick else ()))
+    epochs = 20 if options.quick else None
+    yield from tabular.rows(tables, options.peers, epochs, variables, options.kept)

@@ -58,10 +58,9 @@ DATASETS = (
     Dataset("teacher-1m", "teacher", 2, (128, 64), 2, 1_000_000, 28, {"batch_size": 1_000}),
 )
 QUICK = ("iris", "diabetes", "moons-200")
-MORE = (Dataset("steps-2k", "steps", 2, rows=2_000, features=10),)  # for scores, not for times
 
 
-def chosen_datasets(names: Sequence[str], kind: str) -> list[Dataset]:
+def chosen_datasets(names: Sequence[str]) -> list[Dataset]:
     """The datasets of these names, or all.
 
     Raises
@@ -70,9 +69,9 @@ def chosen_datasets(names: Sequence[str], kind: str) -> list[Dataset]:
         For an unknown name; without scikit-learn, whose tables and models they are.
     """
     if importlib.util.find_spec("sklearn") is None:
-        raise MissingDependencyError(f"{kind} needs scikit-learn; pip install scikit-learn")
-    known = {dataset.name: dataset for dataset in (*DATASETS, *(MORE if kind == "tabular" else ()))}
-    check_names(names, known, f"workload of {kind}")
+        raise MissingDependencyError("estimators needs scikit-learn; pip install scikit-learn")
+    known = {dataset.name: dataset for dataset in DATASETS}
+    check_names(names, known, "workload of estimators")
     return [known[name] for name in names or known]
 
 

@@ -76,7 +76,7 @@ def test_a_commit_that_does_other_work_is_left_out(repository: Path, capsys: pyt
 
 def test_a_commit_s_estimators(repository: Path) -> None:
     pytest.importorskip("sklearn", reason="scikit-learn's tables and estimators")
-    found = list(estimator_rows(chosen_datasets(["iris"], "estimators"), ["ours", "commit:HEAD"], 1, 0.0, 5))
+    found = list(estimator_rows(chosen_datasets(["iris"]), ["ours", "commit:HEAD"], 1, 0.0, 5))
     assert [row["peer"] for row in found] == ["ours", "sklearn", "commit:HEAD", "sklearn", "commit:HEAD"]
     assert found[2]["score"] == pytest.approx(found[0]["score"], abs=0.02)
 

@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from backprop_gpu.errors import ConfigError
-from benchmarks.datasets import chosen_datasets, raw
-from benchmarks.tabular import FOLDS, NAMES, PEERS, mean_ranks, rows
+from benchmarks.tables import TABLES, TableSpec, categories
+from benchmarks.tabular import FOLDS, CrossValidationWorker, Kept, mean_ranks, normalized, rows, summary
 
 
-def test_every_peer_is_scored_on_the_same_folds() -> None:
-    peers = [name for name in PEERS if name != "boosting"]  # whose threads wait for each other beside other tests
-    found = list(rows(chosen_datasets(["iris"], "tabular"), peers, 5))
-    assert [row["peer"] for row in found] == [*peers, *peers]
-    for row in found[: len(peers)]:
-        assert len(row["folds"]) == FOLDS
-        assert row["score"] == pytest.approx(np.mean(row["folds"]))
-        assert row["score"] > 0.3
-    ours, theirs = (next(row for row in found if row["peer"] == name) for name in ("ours", "sklearn"))
-    assert ours["folds"] == theirs["folds"]  # the same fits
-    ranks = [float(row["note"].split()[2]) for row in found[len(peers) :]]
-    assert sum(ranks) == pytest.approx(sum(range(1, len(peers) + 1)))
-
-
-def test_regression_and_the_names() -> None:
-    (forest, _) = rows(chosen_datasets(["diabetes"], "tabular"), ["forest"], 10)
-    assert 0.2 < forest["score"] < 0.6
-    datasets = chosen_datasets(NAMES, "tabular")
-    X, y = raw(next(t for t in datasets if t.name == "steps-2k"))
-    assert X.shape == (2_000, 10)
-    assert X.min() > 0.0
-    assert 0.3 < y.mean() < 0.7
+def test_peers_are_scored_on_the_same_folds_and_kept_results_are_not_run_again(tmp_path: Path) -> None:
+    here = str(tmp_path)
+    tables = [spec for spec in TABLES if spec.name == "diabetes"]
+    found = list(rows(tables, ["sklearn", "ours"], 5, kept=here))
+    assert [row["peer"] for row in found] == ["sklearn", "ours"] * 2
+    for row in found[:2]:
+        scores = [fold["r2"] for fold in row["folds"]]
+        assert len(scores) == FOLDS
+        assert row["score"] == pytest.approx(np.mean(scores))
+        assert row["fit"] > 0.0
+    assert found[0]["score"] == pytest.approx(found[1]["score"], abs=1e-6)  # the same fits
+    kept = Kept(here, "ours")
+    kept.keep("diabetes", [{"r2": 0.25, "cpu": 3.0}] * FOLDS, "0")
+    again = list(rows(tables, ["sklearn", "ours"], kept=here))
+    assert [row["score"] for row in again[:2]] == [found[0]["score"], 0.25]
+    assert [row["rank"] for row in again[2:]] == [2.0, 1.0]
     with pytest.raises(ConfigError, match="did you mean 'boosting'"):
-        list(rows(datasets[:1], ["boost"], 1))
+        list(rows(tables, ["bosting"], 1))
 
 
-def test_equal_scores_share_a_rank() -> None:
+def test_gaps_texts_and_dates_reach_a_peer() -> None:
+    found = CrossValidationWorker("sklearn").fold("mixed-2k", 0, {"max_iter": 1})
+    assert sorted(found) == ["accuracy", "cpu", "log_loss"]  # three classes have no single AUC
+    assert 0.2 < found["accuracy"] < 1.0
+
+
+def test_the_tables() -> None:
+    assert len(TABLES) >= 20
+    assert len(TABLES) == 3 * sum(spec.apart for spec in TABLES)
+    X, y = TableSpec("one", categories, "r2").load()
+    assert (len(X), X["shop"].nunique(), y.dtype) == (2_000, 40, np.float64)
+
+
+def test_equal_scores_share_a_rank_and_the_best_of_a_table_is_one() -> None:
     np.testing.assert_array_equal(mean_ranks(np.array([[0.9, 0.8, 0.9, 0.1]])), [1.5, 3.0, 1.5, 4.0])
     np.testing.assert_array_equal(mean_ranks(np.array([[1.0, 2.0], [3.0, 0.0]])), [1.5, 1.5])
+    scores = normalized(np.array([[0.5, 1.0, 0.75], [2.0, 2.0, 2.0]]))
+    np.testing.assert_array_equal(scores, [[0.0, 1.0, 0.5], [1.0, 1.0, 1.0]])
+    spec = TABLES[0]
+    one, other = [{"accuracy": 0.9, "cpu": 2.0}], [{"accuracy": 0.8, "cpu": 1.0}]
+    best, worst = summary([spec], {"one": {spec.name: one}, "other": {spec.name: other}})
+    assert (best["normalized"], worst["normalized"], best["cpu"], worst["rank"]) == (1.0, 0.0, 2.0, 2.0)
