@@ -110,6 +110,8 @@ def design(config: Config) -> Design:
         standardize=d.standardize,
         missing=d.missing,
         unknown=d.unknown,
+        missing_columns=d.missing_columns,
+        extra_columns=d.extra_columns,
         standardize_target=bool(d.standardize_target),
     )
     assert preprocessor.target is not None, "fitted with a task"

@@ -90,8 +90,8 @@ def _how_here(error: Exception, words: Sequence[str]) -> str:
     command = next((word for word in words if not word.startswith("-")), "")
     if command not in ("predict", "evaluate"):
         return f"; here: --set {shlex.quote(f'data.{key}={json.dumps(value, ensure_ascii=False)}')}"
-    if key in ("delimiter", "unknown"):
-        return f"; here: --{key} {'tab' if value == TAB else shlex.quote(value)}"
+    if key in ("delimiter", "unknown", "missing_columns", "extra_columns"):
+        return f"; here: --{key.replace('_', '-')} {'tab' if value == TAB else shlex.quote(value)}"
     return ""
 
 

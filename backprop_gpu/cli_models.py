@@ -25,6 +25,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="?", help="labelled file or built-in set (default: the run's own test rows)")
     parser.add_argument("--target", help="CSV: the target column, if not the trained one; X.npy: the file of y")
     _add_reading(parser)
+    _add_threshold(parser)
     add_device(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=_evaluate)
@@ -39,6 +40,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     kept = "CSV: copy this column of the file beside the predictions, an identifier say; may be given again"
     parser.add_argument("--keep", action="append", default=[], metavar="COLUMN", help=kept)
     _add_reading(parser)
+    _add_threshold(parser)
     parser.add_argument("--class-numbers", action="store_true", help="print classes as 0, 1, ..., not by their names")
     add_device(parser)
     parser.set_defaults(command=_predict)
@@ -57,8 +59,17 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--delimiter", metavar="CHARACTER", type=lambda word: TAB if word in ("tab", "\\t") else word, help=text
     )
-    text = "a category that training did not see: an error, or encoded as zeros (default: as trained)"
-    parser.add_argument("--unknown", choices=("error", "ignore"), help=text)
+    text = "a category that training did not see: an error, encoded as zeros, or as a gap (default: as trained)"
+    parser.add_argument("--unknown", choices=("error", "ignore", "missing"), help=text)
+    text = "a column that the rows lack: an error, or each of its cells is a gap (default: as trained)"
+    parser.add_argument("--missing-columns", choices=("error", "fill"), help=text)
+    text = "columns that the training data did not have: left out, or an error (default: as trained)"
+    parser.add_argument("--extra-columns", choices=("ignore", "error"), help=text)
+
+
+def _add_threshold(parser: argparse.ArgumentParser) -> None:
+    text = "two classes: the probability above which the second is predicted (default: as trained)"
+    parser.add_argument("--threshold", type=float, metavar="P", help=text)
 
 
 def set_output(**settings: str) -> None:
@@ -68,13 +79,15 @@ def set_output(**settings: str) -> None:
 
 
 def _load_model(options: argparse.Namespace) -> Model:
-    from dataclasses import replace
-
     from .model import load
 
     model = load(options.run, options.device)
-    if options.unknown is not None:
-        model.preprocessor = replace(model.preprocessor, unknown=options.unknown)
+    model.set_policies(
+        unknown=options.unknown,
+        missing_columns=options.missing_columns,
+        extra_columns=options.extra_columns,
+        threshold=options.threshold,
+    )
     return model
 
 
@@ -113,7 +126,7 @@ def _predict(options: argparse.Namespace) -> int:
     if there and os.path.samefile(options.out, options.data):
         raise ConfigError(f"--out {options.out} would overwrite the rows that are predicted; give another file")
     model = _load_model(options)
-    table = model.read(options.data, delimiter=options.delimiter)
+    table = model.read(options.data, delimiter=options.delimiter, keep=options.keep)
     header, columns = _prediction_columns(model, table, options.proba, options.class_numbers)
     if options.keep:
         delimiter = options.delimiter or model.preprocessor.delimiter
@@ -160,5 +173,5 @@ def _prediction_columns(
             AL = np.concatenate([1.0 - AL, AL], axis=1)
         names = codec.names if codec.task == "multilabel" else codec.class_names
         header += [f"P({name})" for name in names]
-        columns += list(AL.T)
+        columns += [np.array([f"{p:.6g}" for p in column]) for column in AL.T]
     return header, columns

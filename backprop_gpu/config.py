@@ -121,7 +121,15 @@ class DataConfig(_Section):
     missing: Literal["mean", "median", "indicator"] | None = Field(
         None, description="how gaps are filled; none: an error"
     )
-    unknown: Literal["error", "ignore"] = Field("error", description="a category that training did not see")
+    unknown: Literal["error", "ignore", "missing"] = Field(
+        "error", description="a category that training did not see; ignore: all zeros; missing: as a gap"
+    )
+    missing_columns: Literal["error", "fill"] = Field(
+        "error", description="a file to predict that lacks a column; fill: its cells are gaps"
+    )
+    extra_columns: Literal["ignore", "error"] = Field(
+        "ignore", description="a file to predict that has columns which the training file did not have"
+    )
     standardize: bool = True
     standardize_target: bool | None = Field(None, description="regression only; default there: true")
     validation: float = Field(0.15, ge=0.0, lt=1.0)

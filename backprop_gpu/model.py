@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from .backends.base import Backend
 from .data.frames import table_of
+from .data.policies import check_choice
 from .data.preprocessing import Preprocessor
 from .data.saved import check_fit
 from .data.sources import read_table
@@ -46,9 +48,14 @@ class Model:
         labelled: bool = False,
         target: Any = None,
         delimiter: str | None = None,
+        keep: Sequence[str] = (),
     ) -> Table:
-        """Read a file, or a built-in set, as the training table was read, or with another delimiter."""
+        """Read a file, or a built-in set, as the training table was read, or with another delimiter.
+
+        ``keep``: further columns that the file may have where ``extra_columns`` is ``error``.
+        """
         like = self.preprocessor.schema
+        like = replace(like, others=(*like.others, *keep))
         return read_table(str(source), like=like, labelled=labelled, target=target, delimiter=delimiter)
 
     def __repr__(self) -> str:
@@ -103,7 +110,8 @@ class Model:
             truth, outputs = codec.decode(y), codec.decode(self.net.loss.point(AL))
         elif codec.task == "multiclass":
             truth = class_indices(y)
-        result |= evaluate(metrics or default_metrics(codec.task), codec.task, truth, outputs)
+        labels = codec.above(AL) if codec.task in ("binary", "multilabel") else None
+        result |= evaluate(metrics or default_metrics(codec.task), codec.task, truth, outputs, labels=labels)
         if codec.labels:
             matrix = confusion_matrix(
                 truth.reshape(-1).astype(np.int64), codec.classes(AL), n_classes=max(len(codec.labels), 2)
@@ -113,6 +121,47 @@ class Model:
             if codec.task == "binary":
                 result["confusion_matrix"]["positive_class"] = names[1]
         return result
+
+    def set_policies(
+        self,
+        *,
+        unknown: str | None = None,
+        missing_columns: str | None = None,
+        extra_columns: str | None = None,
+        threshold: float | None = None,
+    ) -> Model:
+        """Change what happens to rows that are not as in training; None leaves a policy as it was trained.
+
+        Parameters
+        ----------
+        unknown : "error", "ignore" or "missing"
+            A category that training did not see; ignore: all zeros; missing: as a gap.
+        missing_columns : "error" or "fill"
+            A table without one of the columns; fill: each of its cells is a gap.
+        extra_columns : "ignore" or "error"
+            A table with columns that the training table did not have.
+        threshold : float
+            Two classes: the second one is predicted where its probability is above this; several labels: each one.
+
+        Returns
+        -------
+        Model
+            This one.
+
+        Raises
+        ------
+        ConfigError
+            For a value that is none of these, or a threshold of a model that has no use for it.
+        """
+        p = self.preprocessor
+        self.preprocessor = replace(
+            p,
+            unknown=check_choice("unknown", unknown or p.unknown),
+            missing_columns=check_choice("missing_columns", missing_columns or p.missing_columns),
+            extra_columns=check_choice("extra_columns", extra_columns or p.extra_columns),
+            target=p.target if threshold is None or p.target is None else p.target.with_threshold(threshold),
+        )
+        return self
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file."""

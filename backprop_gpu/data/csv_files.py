@@ -70,14 +70,15 @@ def read_csv(
         named=True,
         lines=lines,
         ignored=tuple(ignore),
+        others=tuple(name for j, name in enumerate(header) if j not in {*features, *targets}),
         notes=tuple(f"{path}: {note}" for note in notes),
     )
 
 
-def column_names(path: Path, delimiter: str) -> list[str]:
+def column_names(path: Path, delimiter: str, labelled: bool = True) -> list[str]:
     """The header of a CSV file; DataError where :func:`read_csv` would raise it."""
     try:
-        return _header(path, delimiter, labelled=True)
+        return _header(path, delimiter, labelled=labelled)
     except (UnicodeDecodeError, OSError) as error:
         raise _unreadable(path, error) from None
 

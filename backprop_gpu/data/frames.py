@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, did_you_mean
+from ..errors import DataError
 from .cells import listed
+from .policies import columns_to_read
 from .table import Schema, Table, table_from_arrays
 
 _SOURCE = "X"  # the name of the rows in errors
@@ -22,10 +23,10 @@ def table_of(rows: Any, like: Schema, *, named: bool, labelled: bool = False) ->
     Parameters
     ----------
     rows : DataFrame, mapping of columns, list of mappings, or array (n_samples, n_features)
-        Columns are found by their names where the training table had names and these have, else by position; further
-        ones are left out, as those of a file are. None, NaN and pandas' NA are missing values.
+        Columns are found by their names where the training table had names and these have, else by position. None, NaN
+        and pandas' NA are missing values.
     like : Schema
-        That of the training table.
+        That of the training table, with the policies for columns that are missing, or that it did not have.
     named : bool
         Whether the training table had names.
     labelled : bool
@@ -42,18 +43,19 @@ def table_of(rows: Any, like: Schema, *, named: bool, labelled: bool = False) ->
     if names is None and not like.categorical and not labelled and getattr(rows, "dtype", None) != np.dtype(object):
         return table_from_arrays(_matrix(rows, len(like.columns)), source=_SOURCE)
     columns = _by_name(rows, names, like, named) if names is not None else _by_position(rows, like)
+    present = tuple(columns)
     lengths = {len(column) for column in columns.values()}
     if len(lengths) > 1:
         raise DataError(f"{_SOURCE}: its columns differ in length")
     n = lengths.pop()
     if n == 0:
         raise DataError(f"{_SOURCE} has no rows")
-    numeric = [_numbers(columns[name], name) for name in like.columns if name not in like.categorical]
-    texts = {name: _texts(columns[name]) for name in like.categorical}
+    numeric = [_numbers(columns[name], name) for name in present if name not in like.categorical]
+    texts = {name: _texts(columns[name]) for name in like.categorical if name in columns}
     stored = np.stack(numeric, axis=1) if numeric else np.empty((n, 0))
     target = _target(rows, names, like) if labelled else None
     target_names = like.target_names if labelled else ()
-    return Table(_SOURCE, like.columns, stored, texts, target, target_names, named=named)
+    return Table(_SOURCE, present, stored, texts, target, target_names, named=named)
 
 
 def _names(rows: Any) -> list[Any] | None:
@@ -79,11 +81,7 @@ def _by_name(rows: Any, names: Sequence[Any], like: Schema, named: bool) -> dict
             raise DataError(f"{_SOURCE} has {len(names)} columns, the training data had {len(like.columns)} features")
         return {wanted: _column(rows[name], wanted) for wanted, name in zip(like.columns, names, strict=True)}
     found = {str(name): name for name in names}
-    for name in like.columns:
-        if name not in found:
-            hint = did_you_mean(name, found)
-            raise DataError(f"{_SOURCE} lacks the column {name!r}, which the training data had{hint}")
-    return {name: _column(rows[found[name]], name) for name in like.columns}
+    return {name: _column(rows[found[name]], name) for name in columns_to_read(found, like, _SOURCE)}
 
 
 def _by_position(rows: Any, like: Schema) -> dict[str, np.ndarray]:

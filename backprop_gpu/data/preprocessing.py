@@ -8,20 +8,19 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..errors import CheckpointError, ConfigError, DataError, did_you_mean, shown
+from ..errors import CheckpointError, ConfigError, DataError, shown
 from .cells import listed
 from .column_checks import leave_out, mostly
+from .policies import CHOICES, check_choice, columns_to_read
 from .saved import check_preprocessor
 from .statistics import mean_and_scale, medians, survey
 from .table import Schema, Table
 from .targets import TargetCodec
 
-MISSING_CHOICES = ("mean", "median", "indicator")
-UNKNOWN_CHOICES = ("error", "ignore")
 _MOST_CATEGORIES = 1000  # one-hot columns beyond this are names or identifiers, and would fill the memory
 _BLOCK_TEXTS = 1 << 16  # cells that are Python texts at the same time
 _MANY_CATEGORIES = 50  # more are likely to be names, of which new rows hold others
-_FORMAT = 1
+_FORMAT = 2
 _PREFIX = "preprocessor."  # of the tensors' names: they travel beside the weights
 
 
@@ -46,7 +45,15 @@ class Preprocessor:
     named : bool
         Whether columns are matched by name (else by position).
     unknown : str
-        ``error`` or ``ignore``: what to do with a category that was not seen in training (ignore: all zeros).
+        What to do with a category that was not seen in training: ``error``, ``ignore`` (all zeros), or ``missing`` (as
+        a gap, which is all zeros too if the column had none in training).
+    missing_columns : str
+        What to do with a table that lacks a column: ``error``, or ``fill``: each of its cells is missing. Where
+        training rows had no gaps, a number that is missing in this way becomes their mean, and a category all zeros.
+    extra_columns : str
+        What to do with a table that has further columns: ``ignore`` or ``error``.
+    others : tuple of str
+        The columns of the training file that are neither features nor targets: they are not further ones.
     target : TargetCodec or None
         How targets are encoded.
     delimiter : str or None
@@ -64,6 +71,9 @@ class Preprocessor:
     unknown: str = "error"
     target: TargetCodec | None = None
     delimiter: str | None = None
+    missing_columns: str = "error"
+    extra_columns: str = "ignore"
+    others: tuple[str, ...] = ()
 
     @classmethod
     def fit(
@@ -75,6 +85,8 @@ class Preprocessor:
         missing: str | None = None,
         unknown: str = "error",
         standardize_target: bool = False,
+        missing_columns: str = "error",
+        extra_columns: str = "ignore",
     ) -> Preprocessor:
         """Learn from the training rows.
 
@@ -89,7 +101,7 @@ class Preprocessor:
         missing : None, "mean", "median" or "indicator"
             What fills missing numbers; indicator: the mean, and a 0/1 column for each column with gaps. With any of
             them, a missing text is a category of its own. None: a missing value is an error.
-        unknown : "error" or "ignore"
+        unknown, missing_columns, extra_columns : str
             See the class.
         standardize_target : bool
             regression: the network learns the standardized target; :meth:`decode` undoes it.
@@ -101,9 +113,9 @@ class Preprocessor:
         """
         if table.n_samples == 0:
             raise DataError(f"{table.source}: there are no training rows")
-        if missing is not None:
-            _check_choice("missing", missing, MISSING_CHOICES)
-        _check_choice("unknown", unknown, UNKNOWN_CHOICES)
+        policies = {"unknown": unknown, "missing_columns": missing_columns, "extra_columns": extra_columns}
+        for setting, value in (*policies.items(), *([("missing", missing)] if missing is not None else [])):
+            check_choice(setting, value)
         found = survey(table)
         if missing is None and np.any(found.gaps):
             _refuse_gap(table)
@@ -122,7 +134,8 @@ class Preprocessor:
             mean=mean,
             scale=scale,
             named=table.named,
-            unknown=unknown,
+            **policies,
+            others=table.others,
             target=None if task is None else TargetCodec.fit(table, task, standardize_target),
             delimiter=table.delimiter,
         )
@@ -139,7 +152,8 @@ class Preprocessor:
         codec = self.target
         text_target = codec is not None and bool(codec.labels) and not codec.integers
         names = codec.names if codec is not None else ()
-        return Schema(self.columns, tuple(self.categories), names, self.delimiter, text_target)
+        policies = (self.others, self.missing_columns, self.extra_columns)
+        return Schema(self.columns, tuple(self.categories), names, self.delimiter, text_target, *policies)
 
     def transform(self, table: Table, dtype: Any = "float32") -> np.ndarray:
         """Return the inputs (n_samples, n_features) in ``dtype``; computed in float64, block by block.
@@ -155,12 +169,10 @@ class Preprocessor:
         marked = [j for j, name in enumerate(self.numeric) if name in with_gaps]
         out = np.empty((table.n_samples, len(self.feature_names)), dtype=dtype)
         for part, block in table.blocks():
-            values = block if order is None else block[:, order]
+            values = block if order is None else _in_order(block, order)
             gaps = np.isnan(values)
             if np.any(gaps):
-                if self.fill is None:
-                    _refuse_gap(table)
-                values = np.where(gaps, self.fill, values)
+                values = np.where(gaps, self._filling(table, gaps, order), values)
             with np.errstate(over="ignore"):
                 out[part, :n_numeric] = (values - self.mean) / self.scale
             out[part, n_numeric:start] = gaps[:, marked]
@@ -170,7 +182,10 @@ class Preprocessor:
                 raise DataError(f"{cell}: {values[i, j]} does not fit {out.dtype}; correct it, or change its unit")
         out[:, start:] = 0.0
         for name, known in self.categories.items():
-            self._one_hot(table, name, known, out[:, start : start + len(known)])
+            if name in table.categorical:
+                self._one_hot(table, name, known, out[:, start : start + len(known)])
+            elif "" in known:  # the column is missing
+                out[:, start + known.index("")] = 1.0
             start += len(known)
         return out
 
@@ -188,12 +203,25 @@ class Preprocessor:
             raise ConfigError("the preprocessor was fitted without a task, so it knows no targets; give fit a task")
         return self.target
 
+    def _filling(self, table: Table, gaps: np.ndarray, order: list[int] | None) -> np.ndarray:
+        """What stands in for missing numbers, (n_numeric,)."""
+        if self.fill is not None:
+            return self.fill
+        absent = [False] * len(self.numeric) if order is None else [at < 0 for at in order]
+        if np.any(gaps[:, np.logical_not(absent)]):
+            _refuse_gap(table)
+        if not np.any(self.mean) and np.all(self.scale == 1.0):  # not standardized: the mean was not kept
+            name = shown(self.numeric[absent.index(True)])
+            problem = f"{table.source} lacks the column {name}, and the model knows nothing to fill it with"
+            raise DataError(f"{problem}; add it, or train with missing: mean")
+        return self.mean
+
     def _order(self, table: Table) -> list[int] | None:
-        """Where each numeric column of training is in ``table.stored`` (None: in the same place)."""
+        """Where each numeric column of training is in ``table.stored``, -1: nowhere (None: in the same place)."""
         by_name = self.named and table.named
         if by_name:
-            self._compare_names(table)
-            other_kind = sorted({*table.categorical} ^ {*self.categories})
+            columns_to_read(table.columns, self.schema, table.source)
+            other_kind = sorted({*table.categorical} & {*self.numeric} | {*table.numeric_names} & {*self.categories})
         else:
             if len(table.columns) != len(self.columns):
                 n, m = len(table.columns), len(self.columns)
@@ -208,24 +236,15 @@ class Preprocessor:
         if not by_name or table.numeric_names == self.numeric:
             return None
         at = {name: j for j, name in enumerate(table.numeric_names)}
-        return [at[name] for name in self.numeric]
-
-    def _compare_names(self, table: Table) -> None:
-        there, known = set(table.columns), set(self.columns)
-        for name in self.columns:
-            if name not in there:
-                hint = did_you_mean(name, table.columns)
-                raise DataError(f"{table.source} lacks the column {shown(name)}, which the training data had{hint}")
-        for name in table.columns:
-            if name not in known:
-                raise DataError(f"{table.source}: the training data had no column {shown(name)}; leave it out")
+        return [at.get(name, -1) for name in self.numeric]
 
     def _one_hot(self, table: Table, name: str, known: Sequence[str], out: np.ndarray) -> None:
         values, number = table.categorical[name], {category: k for k, category in enumerate(known)}
         at = np.empty(len(values), np.int64)
+        otherwise = number.get("", -1) if self.unknown == "missing" else -1
         for start in range(0, len(values), _BLOCK_TEXTS):
             block = values[start : start + _BLOCK_TEXTS].tolist()
-            at[start : start + len(block)] = [number.get(text, -1) for text in block]
+            at[start : start + len(block)] = [number.get(text, otherwise) for text in block]
         rows = np.flatnonzero(at >= 0)
         if self.unknown == "error" and len(rows) < len(values):
             i = int(np.argmin(at >= 0))
@@ -247,6 +266,9 @@ class Preprocessor:
             "indicators": list(self.indicators),
             "named": self.named,
             "unknown": self.unknown,
+            "missing_columns": self.missing_columns,
+            "extra_columns": self.extra_columns,
+            "others": list(self.others),
             "delimiter": self.delimiter,
             "target": None,
         }
@@ -276,8 +298,11 @@ class Preprocessor:
                 unknown=meta["unknown"],
                 target=None if meta["target"] is None else TargetCodec.from_state(of_target, meta["target"]),
                 delimiter=meta["delimiter"],
+                missing_columns=meta["missing_columns"],
+                extra_columns=meta["extra_columns"],
+                others=tuple(meta["others"]),
             )
-            check_preprocessor(made, UNKNOWN_CHOICES)
+            check_preprocessor(made, CHOICES)
         except CheckpointError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -286,10 +311,11 @@ class Preprocessor:
         return made
 
 
-def _check_choice(setting: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        hint = did_you_mean(str(value), choices)
-        raise ConfigError(f"{setting}: {value!r}{hint} is not one of {', '.join(choices)}")
+def _in_order(block: np.ndarray, order: list[int]) -> np.ndarray:
+    """The columns of a block at these places, NaN for -1."""
+    if min(order, default=0) >= 0:
+        return block[:, order]
+    return np.stack([block[:, j] if j >= 0 else np.full(len(block), np.nan) for j in order], axis=1)
 
 
 def _find_categories(table: Table, name: str, missing: str | None) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs, which cannot be printed
 
 
-def check_preprocessor(p: Preprocessor, unknown_choices: Sequence[str]) -> None:
+def check_preprocessor(p: Preprocessor, choices: Mapping[str, Sequence[str]]) -> None:
     """Check that the parts of a preprocessor have their types and fit together.
 
     Raises
@@ -39,7 +39,10 @@ def check_preprocessor(p: Preprocessor, unknown_choices: Sequence[str]) -> None:
     if p.fill is not None:
         _vector("fill", p.fill, len(p.numeric))
     _require(isinstance(p.named, bool), "named is not true or false")
-    _require(p.unknown in unknown_choices, f"unknown is {shown(p.unknown)}")
+    for policy in ("unknown", "missing_columns", "extra_columns"):
+        value = getattr(p, policy)
+        _require(isinstance(value, str) and value in choices[policy], f"{policy} is {shown(value)}")
+    _names("others", p.others, may_be_empty=True)
     _require(p.delimiter is None or (isinstance(p.delimiter, str) and len(p.delimiter) == 1), "its delimiter is none")
 
 
@@ -58,6 +61,7 @@ def check_codec(c: TargetCodec, tasks: Sequence[str]) -> None:
         _require(not c.integers or all(_is_int64(label) for label in c.labels), "a label is not an integer")
     else:
         _require(not c.labels and not c.integers, f"a target of {c.task} has labels")
+    _require(isinstance(c.threshold, float) and 0.0 <= c.threshold < 1.0, f"threshold is {shown(c.threshold)}")
     _require((c.mean is None) == (c.scale is None), "the target has a mean without a scale, or a scale without a mean")
     if c.mean is not None:
         _require(c.task == "regression", f"a target of {c.task} is standardized")

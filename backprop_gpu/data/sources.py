@@ -14,6 +14,7 @@ from .array_files import map_array, read_archive
 from .cells import listed
 from .csv_files import column_names, read_cells, read_csv
 from .generated import friedman1, moons
+from .policies import columns_to_read
 from .table import Schema, Table, table_from_arrays
 
 _LOG = logging.getLogger("backprop_gpu.data")
@@ -61,8 +62,8 @@ def read_table(
     options : mapping
         Built-in moons and regression: parameters of :func:`moons` and :func:`friedman1`.
     like : Schema
-        Read a CSV as the training table was read (``preprocessor.schema``): its delimiter, its columns in any order,
-        others left out, and its target unless ``target`` names another column.
+        Read a CSV as the training table was read (``preprocessor.schema``): its delimiter, its columns in any order
+        (others, and columns that are missing, by its policies), and its target unless ``target`` names another column.
     labelled : bool
         False: leave the target out; the file need not have one.
 
@@ -110,13 +111,15 @@ def _read_csv(
     labelled: bool,
 ) -> Table:
     if like is not None:
-        columns, categorical = like.columns, like.categorical
         target = like.target_names if target is None else target
         delimiter = delimiter or like.delimiter
     mark = _DELIMITERS[path.suffix.lower()] if delimiter is None else delimiter
     wanted = _target_columns(path, target, mark) if labelled else ()
-    if like is not None and like.text_target:
-        categorical = [*like.categorical, *map(str, wanted)]
+    if like is not None:
+        names = column_names(path, mark, labelled=labelled)
+        columns = columns_to_read(names, like, str(path), [str(name) for name in wanted])
+        categorical = [name for name in like.categorical if name in columns]
+        categorical += map(str, wanted) if like.text_target else ()
     table = read_csv(path, wanted, columns, ignore, categorical, mark, trained=like is not None)
     for note in table.notes:
         _LOG.warning("note: %s", note)

@@ -24,6 +24,9 @@ class Schema:
     target_names: tuple[str, ...]
     delimiter: str | None = None
     text_target: bool = False  # whether the target is read as text, whatever it looks like
+    others: tuple[str, ...] = ()  # columns that the training file had beside features and target
+    missing_columns: str = "error"  # what to do with a file that lacks columns, and with one that has more
+    extra_columns: str = "ignore"
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Table:
         CSV: the delimiter that was asked for (None: that of the file's suffix).
     ignored : tuple of str
         CSV: the columns that were left out by ``ignore``.
+    others : tuple of str
+        CSV: all columns of the file that are neither features nor targets.
     notes : tuple of str
         Columns that were read in a way that may not be meant, a line for each.
     """
@@ -70,6 +75,7 @@ class Table:
     rows: np.ndarray | None = None
     delimiter: str | None = None
     ignored: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

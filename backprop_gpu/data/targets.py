@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -73,6 +73,8 @@ class TargetCodec:
         What to call the classes; the labels themselves unless the source has names.
     mean, scale : ndarray of float64, shape (n_outputs,)
         regression: encoded = (raw - mean) / scale; 0 and 1 unless the target is standardized.
+    threshold : float
+        binary: the second class is predicted where its probability is above it; multilabel: so is each label.
     """
 
     task: str
@@ -83,6 +85,15 @@ class TargetCodec:
     class_names: tuple[str, ...] = ()
     mean: np.ndarray | None = None
     scale: np.ndarray | None = None
+    threshold: float = 0.5
+
+    def with_threshold(self, threshold: float) -> TargetCodec:
+        """The same with another threshold, at least 0 and below 1; ConfigError if it is not, or of no use."""
+        if self.task not in ("binary", "multilabel"):
+            raise ConfigError(f"a threshold is for two classes, or for labels; the task is {self.task}: leave it out")
+        if not 0.0 <= threshold < 1.0:
+            raise ConfigError(f"threshold must be at least 0 and below 1, got {threshold:g}")
+        return replace(self, threshold=float(threshold))
 
     @classmethod
     def fit(cls, table: Table, task: str, standardize: bool = False) -> TargetCodec:
@@ -153,16 +164,20 @@ class TargetCodec:
         """Class numbers (n_samples,), in the order of ``labels``; ``outputs`` as for :meth:`decode`."""
         outputs = np.asarray(outputs)
         if self.task == "binary":
-            return (outputs.reshape(len(outputs)) > 0.5).astype(np.intp)
+            return self.above(outputs.reshape(len(outputs))).astype(np.intp)
         return np.argmax(outputs, axis=1) if outputs.ndim == 2 else outputs
+
+    def above(self, outputs: np.ndarray) -> np.ndarray:
+        """Whether probabilities are above the threshold, which has more digits than a float32."""
+        return np.asarray(outputs).astype(np.float64) > self.threshold
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Turn encoded targets, or what the network predicts, into targets as they were read.
 
-        ``outputs``: binary and multilabel take probabilities or 0/1 (n_samples, n_outputs), and 1 is what is above one
-        half; multiclass takes probabilities (n_samples, n_classes) or class indices (n_samples,); regression and count
-        take values (n_samples, n_outputs). Returns (n_samples,) labels or values where the raw target was so, else
-        (n_samples, n_outputs); integers, float64 or strings.
+        ``outputs``: binary and multilabel take probabilities or 0/1 (n_samples, n_outputs), and 1 is what is above the
+        threshold; multiclass takes probabilities (n_samples, n_classes) or class indices (n_samples,); regression and
+        count take values (n_samples, n_outputs). Returns labels or values, (n_samples,) where the raw target was so,
+        else (n_samples, n_outputs); integers, float64 or strings.
         """
         outputs = np.asarray(outputs)
         if self.labels:
@@ -170,7 +185,7 @@ class TargetCodec:
             labels = np.array([int(label) for label in self.labels] if self.integers else self.labels)
             return labels[indices] if self.flat else labels[indices][:, None]
         if self.task == "multilabel":
-            values = (outputs > 0.5).astype(np.int64)
+            values = self.above(outputs).astype(np.int64)
         else:
             values = outputs.astype(np.float64)
             values = values.reshape(len(values), -1)
@@ -183,7 +198,7 @@ class TargetCodec:
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return (tensors, JSON-able dict) from which :meth:`from_state` makes the same codec, to the bit."""
         tensors = {key: value for key in ("mean", "scale") if (value := getattr(self, key)) is not None}
-        kept = ("task", "names", "flat", "labels", "integers", "class_names")
+        kept = ("task", "names", "flat", "labels", "integers", "class_names", "threshold")
         meta = {key: list(value) if isinstance(value := getattr(self, key), tuple) else value for key in kept}
         return tensors, meta
 

@@ -125,7 +125,9 @@ def test_another_file_is_read_like_the_first(tmp_path: Path) -> None:
     renamed = write(tmp_path, "y,colour,age\nno,1,30\nyes,2,40\n", "renamed.csv")
     assert read_table(renamed, like=schema, target="y").target_names == ("y",)
     short = write(tmp_path, "agee,colour\n1,red\n", "short.csv")
-    assert "no column 'age' (did you mean 'agee'?)" in refusal(short, like=schema, labelled=False)
+    assert "lacks the column 'age', which the training data had (did you mean 'agee'?)" in refusal(
+        short, like=schema, labelled=False
+    )
     typo = write(tmp_path, "colour,age\nred,3O\n", "typo.csv")
     assert "line 2, column 'age': '3O' is not a number" in refusal(typo, like=schema, labelled=False)
 

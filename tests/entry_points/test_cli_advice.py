@@ -57,6 +57,40 @@ def line(capsys: pytest.CaptureFixture[str]) -> Line:
     return Line(capsys)
 
 
+def test_columns_that_differ_lead_to_a_policy(line: Line) -> None:
+    write_csv(Path("shop.csv"), shop_rows())
+    line.ok("train", "shop.csv", "--run-dir", "run", "--set", "data.target=kauft", *QUICK)
+    write_csv(Path("narrow.csv"), [[row[0], row[2]] for row in shop_rows()], ["größe", "farbe"])
+    command = line.advised("predict", "run", "narrow.csv", words="lacks the column 'höhe'")
+    assert len(line.ok(*command).splitlines()) == 61
+    write_csv(Path("wide.csv"), [[*row, "1"] for row in shop_rows()], [*COLUMNS, "more"])
+    assert line.ok("predict", "run", "wide.csv") == line.ok("predict", "run", "shop.csv")
+    command = line.advised("predict", "run", "wide.csv", "--extra-columns", "error", words="did not have: more")
+    assert line.ok(*command) == line.ok("predict", "run", "shop.csv")
+    kept = line.ok("predict", "run", "wide.csv", "--extra-columns", "error", "--keep", "more")
+    assert kept.startswith("more,kauft\n1,")
+    write_csv(Path("new.csv"), [["1", "1", "lila"]], COLUMNS[:3])
+    assert len(line.ok("predict", "run", "new.csv", "--unknown", "missing").splitlines()) == 2
+
+
+def test_a_threshold_decides_and_probabilities_have_six_digits(line: Line) -> None:
+    write_csv(Path("shop.csv"), shop_rows())
+    line.ok("train", "shop.csv", "--run-dir", "run", "--set", "data.target=kauft", *QUICK)
+    rows = list(csv.DictReader(io.StringIO(line.ok("predict", "run", "shop.csv", "--proba"))))
+    assert all(len(row["P(ja)"].lstrip("0.")) <= 6 for row in rows)
+    p = np.array([float(row["P(nein)"]) for row in rows])
+    at = float(np.quantile(p, 0.8)) + 1e-5
+    found = line.ok("predict", "run", "shop.csv", "--threshold", str(at)).split()[1:]
+    assert found == ["nein" if value > at else "ja" for value in p]
+    truth = np.array([row[3] for row in shop_rows()])
+    scores = json.loads(line.ok("evaluate", "run", "shop.csv", "--threshold", str(at), "--json"))
+    assert scores["accuracy"] == pytest.approx(np.mean(truth == found))
+    assert np.sum(scores["confusion_matrix"]["rows_true"], axis=0).tolist() == [found.count("ja"), found.count("nein")]
+    assert "below 1, got 1" in line("predict", "run", "shop.csv", "--threshold", "1")[2]
+    line.ok("train", "shop.csv", "--run-dir", "values", "--set", "data.target=höhe", *QUICK)
+    assert "the task is regression: leave it out" in line("predict", "values", "shop.csv", "--threshold", "0.3")[2]
+
+
 # -- advice ----------------------------------------------------------------------------------------------------------
 
 
