@@ -39,13 +39,15 @@ from .run_folder import (
     make_run_dir,
     save_run,
 )
-from .training.callbacks import Callback, Epoch, JsonLines, to_json
+from .training.callbacks import Callback, JsonLines, to_json
 from .training.checkpoint import Checkpoint
 from .training.checkpoint_file import checkpoints_in
 from .training.early_stopping import EarlyStopping
 from .training.history import History
 from .training.metrics import default_metrics
 from .training.trainer import Trainer
+
+Rows = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass
@@ -171,19 +173,13 @@ def _trainer(config: Config, net: DenseNet, progress: bool, preprocessor: Prepro
     )
 
 
-class _TrainingScores(Callback):
-    """Scores training rows after each epoch as the validation rows are, so that the two can be compared."""
+def _rows_to_score(X: np.ndarray, y: np.ndarray, n_validation: int) -> Rows:
+    """Training rows that are scored after each epoch as the validation rows are, so that the two can be compared.
 
-    def __init__(self, X: np.ndarray, y: np.ndarray, n_validation: int) -> None:
-        """Of many rows, as many as there are for validation, or a thousand: a curve needs no more."""
-        rows = np.linspace(0, len(X) - 1, min(len(X), max(n_validation, 1000))).astype(np.int64)
-        self.X, self.y = X[rows], y[rows]
-
-    def on_epoch(self, epoch: Epoch) -> None:
-        """Add the scores to the epoch."""
-        assert self.trainer is not None, "the trainer sets it"
-        with self.trainer.step.averaged():
-            epoch.training = self.trainer.evaluate(self.X, self.y)
+    Of many rows, as many as there are for validation, or a thousand: a curve needs no more.
+    """
+    rows = np.linspace(0, len(X) - 1, min(len(X), max(n_validation, 1000))).astype(np.int64)
+    return X[rows], y[rows]
 
 
 def run(
@@ -224,10 +220,10 @@ def run(
         run_dir = make_run_dir(config, run_dir)
     folder = Path(run_dir)
     with _checkpoints(experiment, folder, resume, allow_change, say) as (checkpoint, state):
-        scored = [] if held_out is None else [_TrainingScores(X, y, len(held_out[0]))]
+        trainer.scored_too = None if held_out is None else _rows_to_score(X, y, len(held_out[0]))
         written: list[Callback] = [ConfigWriter(folder, config)] if resume else []
         written += [] if config.checkpoint is None else [checkpoint]
-        trainer.callbacks = [*scored, JsonLines(folder / HISTORY_FILE), *written, *callbacks, *trainer.callbacks]
+        trainer.callbacks = [JsonLines(folder / HISTORY_FILE), *written, *callbacks, *trainer.callbacks]
         with _saved_when_stopped(experiment, checkpoint, folder, X):
             history = trainer.fit(X, y, validation=held_out, resume=state, allow_change=allow_change)
         save_run(folder, config, model.save, trainer.history.epochs, taken=checkpoint.is_taken())
@@ -237,9 +233,6 @@ def run(
         with beside_the_model(folder):
             write_file(folder / METRICS_FILE, to_json(metrics, indent=2) + "\n")
     return Outcome(model, history, metrics, folder)
-
-
-Rows = tuple[np.ndarray, np.ndarray]
 
 
 def _encoded(experiment: Experiment) -> tuple[Rows, Rows | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,7 @@ class DenseNet:
             raise ConfigError(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")
         self.dtype, self.seed, self.initializer = dtype, int(seed), initializer
         self.changes = 0  # how often ``set_parameters`` was called
+        self.between_blocks: Callable[[], None] | None = None  # called where many rows are predicted; it may raise
         self.lock: FairLock = FairLock() if share_with is None else share_with.lock
         if share_with is None:
             chosen = select(self.sizes, dtype, device=device, kernels=kernels)

@@ -45,6 +45,8 @@ class RecordedForwards:
         """Blocks of rows of X (n, n_0) on the host with their logits (n_L, rows), valid until the next block."""
         ws: Workspace | None = None
         for start in range(0, X.shape[0], block):
+            if start and net.between_blocks is not None:
+                net.between_blocks()
             rows = slice(start, min(start + block, X.shape[0]))
             m = rows.stop - rows.start
             if m <= FEW_ROWS and net.kernels is self._kernels:  # else the kernels are wrapped, to trace them

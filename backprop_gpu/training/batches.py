@@ -237,7 +237,7 @@ class Batches:
         given = {key: take(state, f"batches.{key}", type(here)) for key, here in self._settings().items()}
         check_same(given, self._settings(), "batches")
         epoch, batch = take(state, "batches.epoch", int), take(state, "batches.batch", int)
-        if batch >= len(self):
+        if batch > len(self):  # all of them: the epoch has not been evaluated yet
             raise CheckpointError(f"batches.batch of the state is {batch}, of an epoch of {len(self)}")
         if self.sampler is not None:
             self.sampler.load_state_dict(take(state, "batches.sampler", dict))

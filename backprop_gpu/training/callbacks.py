@@ -69,11 +69,15 @@ class Callback:
     ----------
     every : int, default 0
         ``on_steps`` is called after each so many optimizer steps at the latest; 0 means any number of them.
+    stops : bool, default False
+        True while this wants to end the fit. It is asked between blocks of validation rows, too: the evaluation is then
+        left and ``on_steps`` called, in which it raises; where it does not, the evaluation begins again.
     trainer : Trainer or None
         Whose fit it is, from before ``on_start`` until after ``on_end``.
     """
 
     every: int = 0
+    stops: bool = False
     trainer: Trainer | None = None
 
     def on_start(self, epochs: int) -> None:

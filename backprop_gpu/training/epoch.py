@@ -203,7 +203,9 @@ class JointEpoch:
                 for program in self.programs:
                     program.finite.abort(first)
                 raise
-            return self._costs()  # no batch was left
+            for program in self.programs:  # no batch was left: the epoch is resumed before its evaluation
+                program.count(all_batches)
+            return self._costs()
 
     def _run(self, part: int, first: int, times: int) -> None:
         """So many steps, of full batches or of the ragged tail, from batch ``first`` on."""

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -98,6 +98,8 @@ class FitState:
         Optimizer steps before the fit, which its schedule does not count from.
     resumed : bool
         Whether it goes on from a state.
+    training_scores : callable or None
+        Scores of training rows after each epoch, for ``Epoch.training``.
     costs : (k,)
         J of the first k batches of the epoch in whose middle the fit is resumed.
     """
@@ -126,6 +128,7 @@ class FitState:
         self._reported = history is not None
         self._non_finite = OnNonFinite(skip_non_finite, self.history.notes)
         self.program: EpochProgram | None = None
+        self.training_scores: Callable[[], dict[str, float]] | None = None
         self.micro_batch = AutoMicroBatch(step, batches, micro_batch, names)
         self.first_step, self.costs = step.t, np.zeros(0, step.net.dtype)
         self._sizes = np.array(batches.sizes, np.float64)
@@ -153,13 +156,13 @@ class FitState:
             self.program.finite.thorough |= bool(self.callbacks)
         return self.program
 
-    def evaluated(self, costs: np.ndarray, validation: dict[str, float]) -> Epoch:
+    def evaluated(self, costs: np.ndarray, validation: dict[str, float], training: dict[str, float]) -> Epoch:
         """An epoch has ended with J of each batch, and with these scores; tells the stopping rule."""
         self.costs = self.costs[:0]
         if self._reported:
             note_of_spike(self.history, costs, self.batches.epoch, self.step.t - len(costs))
         cost = float(np.dot(costs, self._sizes)) / (self.batches.n * self.step.report_divisor)
-        epoch = Epoch(self.batches.epoch, self.step.t, cost, 0.0, validation)
+        epoch = Epoch(self.batches.epoch, self.step.t, cost, 0.0, validation, training=training)
         self.rule.end_epoch(epoch, self)  # which may change the rate
         epoch.learning_rate = self.step.learning_rate
         return epoch
@@ -180,6 +183,15 @@ class FitState:
         with self._between_steps(self):
             for callback in callbacks:
                 what(callback)
+
+    def call_before_evaluation(self) -> None:
+        """Call ``on_steps`` behind the last step of an epoch that has not been evaluated yet, and not to the end."""
+        batches = self.batches
+        batches.epoch, batches.batch = batches.epoch - 1, len(batches)
+        try:
+            self.call(self.callbacks, lambda c: c.on_steps(self.step.t))
+        finally:
+            batches.taken(batches.epoch, len(batches))
 
     # -- memory and divergence ---------------------------------------------------------------------------------------
 
@@ -343,8 +355,8 @@ def run_epochs(
             if first:
                 for fit in active:
                     fit.history.notes += fit.micro_batch.notes()
-            scores = _evaluated(active, evaluate)
-            epochs = [fit.evaluated(J, found) for fit, J, found in zip(active, costs, scores, strict=True)]
+            scores = _scores(active, evaluate)
+            epochs = [fit.evaluated(J, *found) for fit, J, found in zip(active, costs, scores, strict=True)]
             if any(fit.over and (fit.checks_outputs or len(active) > 1) for fit in active):
                 captured = None  # those that go on are captured without the others
             for fit, epoch in zip(active, epochs, strict=True):
@@ -353,16 +365,47 @@ def run_epochs(
     return captured
 
 
-def _evaluated(fits: Sequence[FitState], evaluate: Evaluate | None) -> Sequence[dict[str, float]]:
-    """The scores of each, of the averaged weights where those are what is kept."""
-    if evaluate is None:
-        return [{} for _ in fits]
-    if not any(fit.step.optimizer.average for fit in fits):
-        return evaluate(fits)
-    with contextlib.ExitStack() as averages:
+class _Stop(Exception):
+    """A callback wants the fit to end."""
+
+
+def _scores(fits: Sequence[FitState], evaluate: Evaluate | None) -> Sequence[tuple[dict[str, float], dict[str, float]]]:
+    """The scores of each on validation and training rows, of the averaged weights where those are what is kept.
+
+    A callback that wants the fit to end is called after the block of rows that is being evaluated.
+    """
+
+    if evaluate is None and not any(fit.training_scores for fit in fits):
+        return [({}, {}) for _ in fits]
+
+    def look() -> None:
+        if any(callback.stops for fit in fits for callback in fit.callbacks):
+            raise _Stop
+
+    while True:
+        try:
+            with contextlib.ExitStack() as within:
+                for fit in fits:
+                    within.enter_context(_calling_between_blocks(fit, look))
+                    if fit.step.optimizer.average:
+                        within.enter_context(fit.step.averaged())
+                validation = evaluate(fits) if evaluate else [{} for _ in fits]
+                training = [fit.training_scores() if fit.training_scores else {} for fit in fits]
+                return list(zip(validation, training, strict=True))
+        except _Stop:
+            pass  # with the weights of the last step, whose state callbacks may take
         for fit in fits:
-            averages.enter_context(fit.step.averaged())
-        return evaluate(fits)
+            fit.call_before_evaluation()
+
+
+@contextlib.contextmanager
+def _calling_between_blocks(fit: FitState, look: Callable[[], None]) -> Iterator[None]:
+    net = fit.step.net
+    net.between_blocks = look
+    try:
+        yield
+    finally:
+        net.between_blocks = None
 
 
 def pauses_of(fits: Sequence[FitState]) -> Pauses:

@@ -18,16 +18,21 @@ USR1: int | None = getattr(signal, "SIGUSR1", None)  # Windows has none
 class Signals(Callback):
     """Answers signals while a fit runs; to be listed after its :class:`Checkpoint`, if it has one.
 
-    SIGINT or SIGTERM: the step is finished, a checkpoint is written, and :class:`~backprop_gpu.errors.Stopped` ends the
-    fit. A second one ends the process at once. SIGUSR1: a checkpoint is written and training goes on. A signal that the
-    process ignores (as jobs in the background do SIGINT) stays ignored. Outside of the main thread, where Python has no
-    signals, this does nothing.
+    SIGINT or SIGTERM: the step, or the block of validation rows, is finished, a checkpoint is written, and
+    :class:`~backprop_gpu.errors.Stopped` ends the fit. A second one ends the process at once. SIGUSR1: a checkpoint is
+    written and training goes on. A signal that the process ignores (as jobs in the background do SIGINT) stays ignored.
+    Outside of the main thread, where Python has no signals, this does nothing.
     """
 
     def __init__(self) -> None:
         self._stop: int | None = None
         self._asked = False
         self._before: dict[int, Any] = {}
+
+    @property
+    def stops(self) -> bool:  # type: ignore[override]
+        """Whether the fit is to end."""
+        return self._stop is not None
 
     def on_start(self, epochs: int) -> None:
         """Take the signals over."""
@@ -44,7 +49,8 @@ class Signals(Callback):
         if self._stop is None and not self._asked:
             return
         self._asked = False
-        for checkpoint in (c for c in self.trainer.callbacks if isinstance(c, Checkpoint)) if self.trainer else ():
+        fit = self.trainer and self.trainer.current  # of a trainer, or of an estimator
+        for checkpoint in (c for c in fit.callbacks if isinstance(c, Checkpoint)) if fit else ():
             checkpoint.save()
             if self._stop is not None:
                 checkpoint.wait()

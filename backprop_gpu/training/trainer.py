@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -74,6 +75,8 @@ class Trainer:
     ----------
     history : History
         Of the last ``fit``; while it runs and after an error or Ctrl-C, the epochs that were finished.
+    scored_too : (X, y) or None, default None
+        Training rows that are scored after each epoch as the validation rows are, for ``Epoch.training``.
 
     Raises
     ------
@@ -135,6 +138,7 @@ class Trainer:
         self.history = History()
         self.current: FitState | None = None  # the fit under way
         self._between = False  # whether it is between two steps
+        self.scored_too: tuple[np.ndarray, np.ndarray] | None = None
 
     def fit(
         self,
@@ -188,6 +192,8 @@ class Trainer:
             fit.load_state_dict(resume, allow_change)
         for callback in self.callbacks:
             callback.trainer = self
+        if self.scored_too is not None:
+            fit.training_scores = functools.partial(self._scores, *self.scored_too)
         with self._finishing(fit):
             run_epochs([fit], validation and (lambda _: [self._scores(*validation)]))
         return self.history

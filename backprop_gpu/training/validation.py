@@ -143,6 +143,8 @@ class Evaluator:
             for v in chosen:
                 v.begin()
             for block, replay in enumerate(self._replays):
+                if block and net.between_blocks is not None:
+                    net.between_blocks()
                 replay(1)
                 for v in chosen:
                     v.take(block)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from support.command import command_line, environment, said, settings
+from support.fits import end_of
 
 from backprop_gpu.build import prepare, run
 from backprop_gpu.cli import main
@@ -318,6 +319,54 @@ def test_sigterm_sigusr1_and_going_on_with_another_number_of_threads() -> None:
     assert process.communicate(timeout=60)[0] == "a\n"
     assert process.returncode == 0
     assert result("a") == result("whole")
+
+
+# A fit whose validation rows take ten blocks, in the fifth of which it is sent a signal.
+EVALUATED = """
+import os, signal, sys
+import numpy as np
+from backprop_gpu import Checkpoint, DenseNet, Trainer
+from backprop_gpu.errors import Stopped
+from backprop_gpu.maths.activations import Activation
+from backprop_gpu.training.signals import Signals
+
+def fit(folder, signal_in_block=0, resume=None):
+    blocks = []
+    def forward(xp, Z):
+        if Z.shape[1] == 2048:
+            blocks.append(Z.shape[1])
+            if len(blocks) == signal_in_block:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return xp.tanh(Z)
+    tanh = Activation("mine", forward, lambda xp, dA, Z, A: dA * (1.0 - A * A))
+    X = np.random.default_rng(0).normal(size=(10240, 2))
+    y = (X[:, 0] * X[:, 1] > 0) * 1.0
+    net = DenseNet([2, 5, 1], activation=tanh, device="cpu", seed=1)
+    trainer = Trainer(
+        net, optimizer={"name": "adam", "average": 0.9}, epochs=3, metrics=["roc_auc"], progress=False, batch_size=40,
+        early_stopping=True, callbacks=[Checkpoint(folder, every_steps=1000), Signals()],
+    )
+    trainer.scored_too = X, y
+    try:
+        history = trainer.fit(X[:100], y[:100], validation=(X, y), resume=resume)
+    except Stopped as stopped:
+        print(len(blocks))
+        sys.exit(stopped.exit_code)
+    return trainer, history
+"""
+
+
+@POSIX
+@pytest.mark.parametrize("block", [8, 14])  # of validation rows for their metrics, of training rows
+def test_a_signal_in_a_long_evaluation_is_answered_after_its_block(block: int) -> None:
+    here: dict[str, Any] = {}
+    exec(EVALUATED, here)
+    want = end_of(*here["fit"]("whole"))
+    words = [*command_line()[:1], "-c", f"{EVALUATED}\nfit('a', {20 + block})"]  # 20 blocks an epoch
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (143, f"{20 + block}\n", "")
+    assert [path.name for path in checkpoints_in(Path("a"))] == ["000001-step-6.safetensors"]
+    assert end_of(*here["fit"]("a", resume="a")) == want
 
 
 TWICE = """

@@ -94,6 +94,40 @@ def test_resumed_at_any_step_it_ends_as_if_it_had_not_been_interrupted(name: str
         clone(whole)  # callbacks hold nothing of the fit
 
 
+class StopInEvaluation(Keep):
+    """Asks for the end of the fit at the fourth block of an evaluation: between the second and third of its second."""
+
+    every, asked = 10**9, 0
+
+    @property
+    def stops(self) -> bool:  # type: ignore[override]
+        self.asked += 1
+        return self.asked >= 4
+
+    def on_steps(self, step: int) -> None:
+        super().on_steps(step)
+        raise KeyboardInterrupt
+
+    def on_epoch(self, epoch: Any) -> None:
+        """Take no state."""
+
+
+@pytest.mark.parametrize("preset", [None, "tabular"])
+def test_stopped_in_an_evaluation_it_begins_with_the_evaluation(preset: str | None) -> None:
+    X = np.random.default_rng(0).normal(size=(7000, 2))
+    y = X[:, 0] * X[:, 1] > 0
+    settings: dict[str, Any] = {"hidden_layer_sizes": (5,), "batch_size": 500, "random_state": 3, "max_iter": 3}
+    settings |= {"preset": preset, "validation_fraction": 0.9, "weight_average": 0.9}
+    settings |= {"n_members": 2} if preset else {"early_stopping": True}
+    end = left(fit(MLPClassifier(**settings), X, y))
+    stopped = MLPClassifier(**settings, callbacks=[StopInEvaluation()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stopped.fit(X, y)
+    (state,) = stopped.callbacks[0].states
+    assert left(fit(MLPClassifier(**settings), X, y, resume=state)) == end
+
+
 def test_a_warm_start_and_a_generator_of_ones_own_go_on_too() -> None:
     X, y = rows("multiclass")
 

@@ -292,8 +292,8 @@ def test_batches_know_a_seed_and_an_index() -> None:
     assert (again.epoch, again.batch) == (4, 2)
     again.taken(4, 3)
     assert (again.epoch, again.batch) == (5, 0)
-    with pytest.raises(CheckpointError, match=r"batches.batch of the state is 3, of an epoch of 3"):
-        again.load_state_dict(state | {"batch": 3})
+    with pytest.raises(CheckpointError, match=r"batches.batch of the state is 4, of an epoch of 3"):
+        again.load_state_dict(state | {"batch": 4})
 
 
 def test_a_step_by_hand_goes_on_from_its_state() -> None:
