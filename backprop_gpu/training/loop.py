@@ -10,7 +10,7 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +22,7 @@ from .batches import Batches
 from .callbacks import Callback, Epoch, StartedCallbacks
 from .early_stopping import whole
 from .epoch import NO_PAUSES, EpochProgram, JointEpoch, Pauses, sequence
+from .evaluation import Evaluate, scores_of
 from .fingerprint import fingerprint
 from .history import History
 from .micro_batch import CONFIGURATION, AutoMicroBatch, SettingNames
@@ -304,10 +305,6 @@ class FitState:
                 )
 
 
-Evaluate = Callable[[Sequence[FitState]], Sequence[dict[str, float]]]
-"""Scores of each network on its validation set, ``cost`` (without penalty) among them; none for a fit without one."""
-
-
 def run_epochs(
     fits: Sequence[FitState], evaluate: Evaluate | None = None, captured: JointEpoch | None = None
 ) -> JointEpoch | None:
@@ -355,7 +352,7 @@ def run_epochs(
             if first:
                 for fit in active:
                     fit.history.notes += fit.micro_batch.notes()
-            scores = _scores(active, evaluate)
+            scores = scores_of(active, evaluate)
             epochs = [fit.evaluated(J, *found) for fit, J, found in zip(active, costs, scores, strict=True)]
             if any(fit.over and (fit.checks_outputs or len(active) > 1) for fit in active):
                 captured = None  # those that go on are captured without the others
@@ -363,49 +360,6 @@ def run_epochs(
                 fit.end_epoch(epoch)
             active = [fit for fit in active if not fit.over]
     return captured
-
-
-class _Stop(Exception):
-    """A callback wants the fit to end."""
-
-
-def _scores(fits: Sequence[FitState], evaluate: Evaluate | None) -> Sequence[tuple[dict[str, float], dict[str, float]]]:
-    """The scores of each on validation and training rows, of the averaged weights where those are what is kept.
-
-    A callback that wants the fit to end is called after the block of rows that is being evaluated.
-    """
-
-    if evaluate is None and not any(fit.training_scores for fit in fits):
-        return [({}, {}) for _ in fits]
-
-    def look() -> None:
-        if any(callback.stops for fit in fits for callback in fit.callbacks):
-            raise _Stop
-
-    while True:
-        try:
-            with contextlib.ExitStack() as within:
-                for fit in fits:
-                    within.enter_context(_calling_between_blocks(fit, look))
-                    if fit.step.optimizer.average:
-                        within.enter_context(fit.step.averaged())
-                validation = evaluate(fits) if evaluate else [{} for _ in fits]
-                training = [fit.training_scores() if fit.training_scores else {} for fit in fits]
-                return list(zip(validation, training, strict=True))
-        except _Stop:
-            pass  # with the weights of the last step, whose state callbacks may take
-        for fit in fits:
-            fit.call_before_evaluation()
-
-
-@contextlib.contextmanager
-def _calling_between_blocks(fit: FitState, look: Callable[[], None]) -> Iterator[None]:
-    net = fit.step.net
-    net.between_blocks = look
-    try:
-        yield
-    finally:
-        net.between_blocks = None
 
 
 def pauses_of(fits: Sequence[FitState]) -> Pauses:
