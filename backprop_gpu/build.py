@@ -136,7 +136,7 @@ def step_settings(config: Config) -> dict[str, Any]:
     """Optimizer, penalties and ledger, as ``TrainingStep`` and ``Trainer`` take them."""
     r = config.regularization
     penalties = {"l1": r.l1, "l2": r.l2, "penalty_over": r.penalty_over, "clip_norm": r.clip_norm}
-    return {"optimizer": config.optimizer.model_dump(), **penalties, **config.ledger()}
+    return {"optimizer": config.optimizer_spec(), **config.parameter_groups(), **penalties, **config.ledger()}
 
 
 def check_settings(experiment: Experiment) -> dict[str, Any]:

@@ -206,6 +206,18 @@ _LEDGER = {
     "one_over_m": (Literal["early", "late"], "early"),
     "reduction": (Literal["mean", "sum"], "mean"),
 }
+_Factor = Annotated[float, Field(ge=0.0)]
+_GROUPS = {
+    "learning_rate_factors": (
+        dict[str, _Factor],
+        Field({}, description="of tensors, by name or kind: {b: 0.1, W1: 2.0}; 0: not trained"),
+    ),
+    "parametrization": (
+        Literal["standard", "ntk"],
+        Field("standard", description="ntk: the optimizer moves V of W = V / sqrt(inputs)"),
+    ),
+}
+_ADDED: dict[str, dict[str, Any]] = {"loss": _LEDGER, "optimizer": _GROUPS}
 _OF_TASK = {
     "auto": "auto",
     "binary": "binary_cross_entropy",
@@ -217,7 +229,7 @@ _OF_TASK = {
 
 
 _LossChoice: Any = _chosen(CHOICES["loss"], "", _LEDGER)
-_OptimizerChoice: Any = _chosen(OPTIMIZERS, "adam")
+_OptimizerChoice: Any = _chosen(OPTIMIZERS, "adam", _GROUPS)
 _ScheduleChoice: Any = _chosen(SCHEDULES, "constant")
 
 
@@ -246,6 +258,14 @@ class Config(_Section):
     def loss_spec(self) -> dict[str, Any]:
         """The loss alone, as ``maths.losses.get_loss`` takes it."""
         return {k: v for k, v in self.loss.model_dump().items() if k not in _LEDGER}
+
+    def optimizer_spec(self) -> dict[str, Any]:
+        """The optimizer alone, as ``maths.optimizers.get_optimizer`` takes it."""
+        return {k: v for k, v in self.optimizer.model_dump().items() if k not in _GROUPS}
+
+    def parameter_groups(self) -> dict[str, Any]:
+        """``learning_rate_factors`` and ``parametrization``, as ``TrainingStep`` takes them."""
+        return {k: getattr(self.optimizer, k) for k in _GROUPS}
 
     def ledger(self) -> dict[str, str]:
         """``delta``, ``one_over_m`` and ``reduction``, as ``TrainingStep`` takes them."""
@@ -304,7 +324,7 @@ def check(data: dict[str, Any]) -> Config:
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(explain(error.errors(include_url=False), data, Config, [*_LEDGER])) from None
+        raise ConfigError(explain(error.errors(include_url=False), data, Config, _ADDED)) from None
     if config.loss.name == "auto" and task != "auto":
         config = Config.model_validate(config.model_dump() | {"loss": {"name": implied, **config.ledger()}})
     _check_together(config)
@@ -319,7 +339,7 @@ def _named_after(source: Any) -> str:
 def _check_together(config: Config) -> None:
     """What the sections say of each other, and the values that the maths itself checks."""
     try:
-        get_optimizer(config.optimizer.model_dump())
+        get_optimizer(config.optimizer_spec())
         get_schedule(config.schedule.model_dump())
         specs = config.model.activation_spec()
         for spec in specs if isinstance(specs, list) else [specs]:

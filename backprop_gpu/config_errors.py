@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -24,8 +24,10 @@ CHOICES: dict[str, Mapping[str, type]] = {
 }
 """The sections whose ``name`` decides which other keys they have."""
 
+Added = Mapping[str, Collection[str]]
 
-def explain(problems: Sequence[Any], data: dict[str, Any], root: Any, ledger: Sequence[str]) -> str:
+
+def explain(problems: Sequence[Any], data: dict[str, Any], root: Any, added: Added) -> str:
     """The first problem, as one line with the path to it and, for an unknown key, what was probably meant.
 
     Parameters
@@ -36,8 +38,8 @@ def explain(problems: Sequence[Any], data: dict[str, Any], root: Any, ledger: Se
         The configuration that was refused.
     root : type
         The model of the whole configuration.
-    ledger : sequence of str
-        Keys that every loss has beside its own parameters.
+    added : mapping
+        By section, keys that each of its choices has beside its own parameters.
     """
 
     def rank(problem: Any) -> tuple[bool, int, bool]:
@@ -49,8 +51,8 @@ def explain(problems: Sequence[Any], data: dict[str, Any], root: Any, ledger: Se
     where = shown(".".join(map(str, _path(first, data))), quoted=False)
     given = shown(first["input"])
     if first["type"] == "extra_forbidden":
-        key, known = str(first["loc"][-1]), sorted(_keys_at(first["loc"][:-1], root, ledger))
-        hint = _of_another_name(first["loc"], ledger) or did_you_mean(key, known) or _elsewhere(key, root, ledger)
+        key, known = str(first["loc"][-1]), sorted(_keys_at(first["loc"][:-1], root, added))
+        hint = _of_another_name(first["loc"], added) or did_you_mean(key, known) or _elsewhere(key, root, added)
         if not hint and len(first["loc"]) > 1 and key in root.model_fields:
             hint = f" ({key!r} is a key of its own, outside of {first['loc'][0]!r})"
         return f"unknown key {where!r}{hint}; known here: {', '.join(known)}"
@@ -83,32 +85,32 @@ def _path(problem: Any, data: Any) -> list[str | int]:
     return path
 
 
-def _of_another_name(loc: Sequence[int | str], ledger: Sequence[str]) -> str:
+def _of_another_name(loc: Sequence[int | str], added: Added) -> str:
     """The other names of this section that have this key; empty if none has."""
     section, key = loc[0], str(loc[-1])
     if section not in CHOICES or len(loc) != 3:
         return ""
-    names = [name for name in CHOICES[section] if key in _keys_at((section, name), None, ledger)]
+    names = [name for name in CHOICES[section] if key in _keys_at((section, name), None, added)]
     return f" ({section} {loc[1]!r} has none; {', '.join(map(repr, names))} has one)" if names else ""
 
 
-def _elsewhere(key: str, root: Any, ledger: Sequence[str]) -> str:
+def _elsewhere(key: str, root: Any, added: Added) -> str:
     """The section that has this key, such as ``training`` for a bare ``epochs``; empty if none has."""
     for section, inner in root.model_fields.items():
         if section in CHOICES:
             places: list[tuple[str, ...]] = [(section, name) for name in CHOICES[section]]
         else:
             places = [(section,)] if hasattr(inner.annotation, "model_fields") else []
-        if any(key in _keys_at(place, root, ledger) for place in places):
+        if any(key in _keys_at(place, root, added) for place in places):
             return f" (did you mean '{section}.{key}'?)"
     return ""
 
 
-def _keys_at(loc: tuple[int | str, ...], root: Any, ledger: Sequence[str]) -> Iterator[str]:
+def _keys_at(loc: tuple[int | str, ...], root: Any, added: Added) -> Iterator[str]:
     """The keys that the schema allows at a path."""
     if loc and loc[0] in CHOICES:
         chosen = CHOICES[str(loc[0])][str(loc[1])]
-        yield from ("name", *(f.name for f in fields(chosen)), *(ledger if loc[0] == "loss" else ()))
+        yield from ("name", *(f.name for f in fields(chosen)), *added.get(str(loc[0]), ()))
         return
     model = root
     for part in loc:

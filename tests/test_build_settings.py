@@ -39,7 +39,13 @@ def test_every_setting_reaches_its_place() -> None:
         },
         "loss": {"label_smoothing": 0.1, "delta": "literal", "one_over_m": "late", "reduction": "sum"},
         "regularization": {"l1": 0.01, "l2": 0.02, "penalty_over": "none", "clip_norm": 3.0},
-        "optimizer": {"name": "lion", "beta1": 0.8, "average": 0.9},
+        "optimizer": {
+            "name": "lion",
+            "beta1": 0.8,
+            "average": 0.9,
+            "learning_rate_factors": {"b": 0.5},
+            "parametrization": "ntk",
+        },
         "schedule": {"name": "step", "every": 7},
         "training": {
             "epochs": 2,
@@ -74,7 +80,8 @@ def test_every_setting_reaches_its_place() -> None:
     for key, value in data["regularization"].items():
         assert getattr(step, key) == value
     assert (step.delta, step.one_over_m, step.reduction) == ("literal", "late", "sum")
-    assert step.optimizer.spec() == config.optimizer.model_dump()
+    assert step.optimizer.spec() == config.optimizer_spec()
+    assert (step.groups.factors, step.groups.parametrization) == ({"b": 0.5}, "ntk")
     assert (step.schedule.name, vars(step.schedule)["every"]) == ("step", 7)
     rule = trainer.early_stopping
     assert rule is not None

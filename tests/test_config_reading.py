@@ -65,7 +65,7 @@ def test_overrides_leave_the_rest_as_it_was() -> None:
 def test_later_overrides_win_and_build_on_earlier_ones() -> None:
     assert set_on(None, "seed=1", "seed=2").seed == 2
     config = set_on(None, "optimizer=momentum", "optimizer.momentum=0.5", "optimizer.variant=average")
-    assert config.optimizer.model_dump() == {
+    assert config.optimizer_spec() == {
         "name": "momentum", "learning_rate": 0.01, "average": 0.0, "momentum": 0.5, "variant": "average",
     }  # fmt: skip
 

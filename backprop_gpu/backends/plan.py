@@ -50,6 +50,8 @@ class StepSpec:
     weighted: bool
     batch_norm: tuple[bool, ...]
     predicting: bool = False
+    learning_rate_factors: tuple[tuple[str, float], ...] = ()
+    parametrization: str = "standard"
 
     @property
     def penalized(self) -> bool:

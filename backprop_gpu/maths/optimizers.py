@@ -36,6 +36,8 @@ class Optimizer:
     name: ClassVar[str]
     slots: ClassVar[tuple[str, ...]] = ()
     decays: ClassVar[bool] = False  # whether ``apply`` looks at ``decay``
+    # The power of the gradient's size with which the step grows: 1 or, but for epsilon, 0; None: not said.
+    gradient_power: ClassVar[int | None] = None
     learning_rate: float = 1e-3
     average: float = field(default=0.0, kw_only=True)
 
@@ -93,6 +95,7 @@ class SGD(Optimizer):
     """theta <- theta - lr g (course week 4, ``update_parameters``)."""
 
     name = "sgd"
+    gradient_power = 1
     learning_rate: float = 1e-2
 
     def apply(
@@ -113,6 +116,7 @@ class Momentum(Optimizer):
     """
 
     name = "momentum"
+    gradient_power = 1
     slots = ("v",)
     learning_rate: float = 1e-2
     momentum: float = 0.9
@@ -139,6 +143,7 @@ class Nesterov(Optimizer):
     """v <- mu v - lr g; theta <- theta + mu v - lr g (Nesterov 1983, in Bengio et al. 2013's form; scikit-learn)."""
 
     name = "nesterov"
+    gradient_power = 1
     slots = ("v",)
     learning_rate: float = 1e-2
     momentum: float = 0.9
@@ -158,6 +163,7 @@ class RMSprop(Optimizer):
     """s <- rho s + (1 - rho) g^2; theta <- theta - lr g / (sqrt s + eps) (Hinton 2012, lecture 6e)."""
 
     name = "rmsprop"
+    gradient_power = 0
     slots = ("s",)
     rho: float = 0.9
     epsilon: float = 1e-8
@@ -176,6 +182,7 @@ class Adagrad(Optimizer):
     """s <- s + g^2; theta <- theta - lr g / (sqrt s + eps) (Duchi, Hazan & Singer 2011, diagonal form)."""
 
     name = "adagrad"
+    gradient_power = 0
     slots = ("s",)
     learning_rate: float = 1e-2
     epsilon: float = 1e-8
@@ -201,6 +208,7 @@ class Adam(Optimizer):
     """
 
     name = "adam"
+    gradient_power = 0
     slots: ClassVar[tuple[str, ...]] = ("m", "v")
     beta1: float = 0.9
     beta2: float = 0.999
@@ -281,6 +289,7 @@ class Lion(Optimizer):
     """
 
     name = "lion"
+    gradient_power = 0
     decays = True
     slots = ("m",)
     learning_rate: float = 1e-4

@@ -9,6 +9,8 @@ from ..backends.plan import StepSpec
 if TYPE_CHECKING:
     from .step import TrainingStep
 
+DEFAULTS = {"parametrization": "standard"}  # of what ``described`` leaves out
+
 
 def step_spec(step: TrainingStep, m: int = 1, micro_batch: int | None = None, weighted: bool = False) -> StepSpec:
     """The record of a step with batches of m examples, ``micro_batch`` at a time."""
@@ -34,6 +36,8 @@ def step_spec(step: TrainingStep, m: int = 1, micro_batch: int | None = None, we
         accumulating=size < m,
         weighted=weighted,
         batch_norm=tuple(net.batch_norm) if any(net.batch_norm) else (),
+        learning_rate_factors=tuple(step.groups.factors.items()),
+        parametrization=step.groups.parametrization,
     )
 
 
@@ -60,4 +64,11 @@ def described(spec: StepSpec) -> dict[str, Any]:
         "schedule": spec.schedule.name,
         "schedule_parameters": dict(vars(spec.schedule)),
         "total_steps": spec.total_steps,
+        **_chosen(spec),
     }
+
+
+def _chosen(spec: StepSpec) -> dict[str, Any]:
+    """Settings that came later, where they are not the defaults: what was written before them stays as it was."""
+    later = {"learning_rate_factors": dict(spec.learning_rate_factors), "parametrization": spec.parametrization}
+    return {name: value for name, value in later.items() if value != {} and value != DEFAULTS.get(name)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..maths.schedules import Schedule, get_schedule
 from .custom import check_custom_rule
 from .dense_net import DenseNet
 from .memory import Snapshot, Workspace, Workspaces, allocate_or_raise, state_of
+from .parameter_groups import ParameterGroups
 from .settings import check_choice, check_penalties
 from .state import State, load_step_state, step_state
 from .targets import BatchSource, check_batch, columns_on_device
@@ -50,6 +51,10 @@ class TrainingStep:
         The course and scikit-learn divide by the batch's m (or the sum of its weights), others do not.
     clip_norm : float or None, default None
         Upper limit of the gradient's global norm.
+    learning_rate_factors : mapping of str to float, optional
+        Multiply the learning rate of tensors, by name or kind: ``{"b": 0.1, "W1": 2.0}``; 0 leaves them as they are.
+    parametrization : {"standard", "ntk"}, default "standard"
+        "ntk": the optimizer moves V of W = V / sqrt(inputs) (``network.parameter_groups``); needs no other network.
 
     Raises
     ------
@@ -73,6 +78,8 @@ class TrainingStep:
         l2: float = 0.0,
         penalty_over: str = "examples",
         clip_norm: float | None = None,
+        learning_rate_factors: Mapping[str, float] | None = None,
+        parametrization: str = "standard",
     ) -> None:
         check_choice("delta", delta, FORMS)
         check_choice("penalty_over", penalty_over, ("examples", "none"))
@@ -88,6 +95,7 @@ class TrainingStep:
             raise ConfigError(f"optimizer {self.optimizer.name}: epsilon {epsilon} is 0 in {net.dtype}; raise it")
         self.total_steps, self.delta, self.one_over_m, self.reduction = total_steps, delta, one_over_m, reduction
         self.l1, self.l2, self.penalty_over, self.clip_norm = l1, l2, penalty_over, clip_norm
+        self.groups = ParameterGroups(net.params, self.optimizer, learning_rate_factors or {}, parametrization)
         self.t, self.lock = 0, net.lock
         self._workspaces = Workspaces()
         self._make_buffers()
@@ -101,11 +109,10 @@ class TrainingStep:
         backend, dtype = self.net.backend, self.net.dtype
         with backend.activate():
             self._counters = backend.zeros((2,), "int64")
-            n_scalars = len(self.optimizer.step_scalars(1, self.optimizer.learning_rate))
             n_step_scalars = len(self.step_scalars(0, Denominator(1.0)))
             self._step_scalars = backend.zeros((n_step_scalars,), dtype)
             self._inverse, self._l1, self._l2 = (self._step_scalars[i : i + 1] for i in range(3))
-            self._scalars = self._step_scalars[3 : 3 + n_scalars]
+            self._scalars = self._step_scalars[3 : 3 + self.groups.n_scalars(self.optimizer)]
             self.value = backend.zeros((1,), dtype)
             self._table, self._values = backend.zeros((1, n_step_scalars), dtype), backend.zeros((1,), dtype)
             self.norm, self._factor = backend.zeros((1,), dtype), backend.zeros((1,), dtype)
@@ -208,13 +215,14 @@ class TrainingStep:
         """The scalars of the k-th step from now: 1/D, penalty strengths, the optimizer's scalars."""
         over = D.inverse if self.penalty_over == "examples" else 1.0
         rate = self.optimizer.learning_rate * self.schedule.factor(self.t + k, self.total_steps)
-        return [D.inverse, self.l1 * over, self.l2 * over, *self.optimizer.step_scalars(self.t + k + 1, rate)]
+        own = self.groups.step_scalars(self.optimizer, self.t + k + 1, rate)
+        return [D.inverse, self.l1 * over, self.l2 * over, *own]
 
     @property
     def scalars_key(self) -> tuple[Any, ...]:
         """Cache key: two steps with equal keys need the same scalars for equal k and D."""
         penalty, progress = (self.l1, self.l2, self.penalty_over), (self.t, self.total_steps)
-        return (type(self), self.net.sizes, self.optimizer, self.schedule, penalty, progress)
+        return (type(self), self.net.sizes, self.optimizer, self.schedule, *self.groups.rules, penalty, progress)
 
     def rewind(self, taken: int = 0) -> None:
         """Set the device's counters before the first batch of a pass, or before a later one."""
@@ -323,19 +331,11 @@ class TrainingStep:
         self.t += 1
 
     def _apply(self) -> None:
-        p, kernels, n, factor = self.net.params, self.net.kernels, self.net.params.n_weights, None
+        p, kernels, factor = self.net.params, self.net.kernels, None
         if self.clip_norm is not None:
             kernels.global_norm(p.grad, self.clip_norm, norm=self.norm, factor=self._factor)
             factor = self._factor
-        # Weights first, then biases, which are never decayed; without decay it is one vector.
-        parts = [(slice(0, n), True), (slice(n, None), False)] if self.optimizer.decays else [(slice(None), False)]
-        for part, decay in parts:
-            kernels.update(
-                *(self.optimizer, p.theta[part], p.grad[part], [slot[part] for slot in self.slots]),
-                scalars=self._scalars,
-                factor=factor,
-                decay=decay,
-            )
+        self.groups.update(kernels, self.optimizer, p, self.slots, scalars=self._scalars, factor=factor)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:

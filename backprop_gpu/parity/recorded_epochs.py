@@ -26,6 +26,7 @@ from .diagnosis.diagnose import diagnose
 from .findings import Finding
 from .oracle import updates
 from .oracle.bounds import U64, Bounded
+from .oracle.groups import rules
 from .step_replay import compare_step
 from .trace import trace_spec, trace_step
 
@@ -252,7 +253,8 @@ class _Epochs:
         over = 1.0 / D if r.penalty_over == "examples" else 1.0
         rate = r.optimizer_parameters["learning_rate"]
         rate *= updates.schedule_factor(r.schedule, r.schedule_parameters, t, r.total_steps)
-        own = updates.step_numbers(r.optimizer, r.optimizer_parameters, t + 1, rate)
+        rule = rules(r.groups(self.step.net.params.theta.shape[0]))
+        own = [x for part in rule for x in part.numbers(r.optimizer, r.optimizer_parameters, t + 1, rate)]
         return np.array([1.0 / D, r.l1 * over, r.l2 * over, *own])
 
     def _numbers(self, t: int, m: int, total: float | None, where: str) -> None:

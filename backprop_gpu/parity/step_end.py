@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from .comparator import Comparator
 from .oracle import updates
 from .oracle.bounds import U64, Bounded, Bounds
+from .oracle.groups import Part, rules
+from .oracle.layers import Parameters
 from .oracle.products import Recorded
 from .trace import Call, StepTrace
 
@@ -49,6 +52,7 @@ class StepEnd:
 
     def __init__(self, trace: StepTrace, bounds: Bounds, comparator: Comparator, calls: Calls) -> None:
         self.trace, self.spec, self.B, self.comparator, self.calls = trace, trace.spec, bounds, comparator, calls
+        self.parts = self.spec.groups(trace.theta.shape[0])
 
     def __call__(self, gradient: np.ndarray, value: np.ndarray) -> None:
         """``gradient`` and ``value`` as the micro-batches left them."""
@@ -114,24 +118,36 @@ class StepEnd:
         self.comparator.compare("global_norm", "clip factor", wrote["factor"], factor, inputs=["norm"])
         return wrote["factor"]
 
-    def _numbers(self) -> np.ndarray:
-        """The step's numbers as recorded, after they were checked."""
+    def _numbers(self) -> list[Bounded]:
+        """The step's numbers for each part of the parameters as recorded, after they were checked."""
         r, B, t = self.spec, self.B, self.trace.t
-        p, calls = r.optimizer_parameters, self.calls.all("update")
+        p, calls, parts = r.optimizer_parameters, self.calls.all("update"), self.parts
         rate = p["learning_rate"] * updates.schedule_factor(r.schedule, r.schedule_parameters, t, r.total_steps)
-        numbers = np.array(updates.step_numbers(r.optimizer, p, t + 1, rate))
-        wanted = Bounded(B, numbers, float(np.abs(numbers).max()), r=B.u + 64.0 * U64 if B.u else 0.0, a=B.eta)
-        for call in calls:
+        alike = len(rules(parts)) == 1
+        if alike:  # in one call or several, it is the same step
+            parts = parts[:1] * len(calls)
+        if len(calls) != len(parts):
+            raise BrokenStep(f"the step made {len(calls)} calls of update for {len(parts)} parts of the parameters")
+        for call, part in zip(calls, parts, strict=True):
+            numbers = np.array(part.numbers(r.optimizer, p, t + 1, rate))
+            wanted = Bounded(B, numbers, float(np.abs(numbers).max()), r=B.u + 64.0 * U64 if B.u else 0.0, a=B.eta)
             recorded = call.numbers["scalars"]
             if recorded is None:
                 raise BrokenStep("update was called without its numbers")
             self.comparator.compare("step", "step numbers", recorded, wanted)
-        return np.asarray(calls[0].numbers["scalars"])
+        given = [B.given(np.asarray(call.numbers["scalars"])) for call in calls]
+        return given[:1] * len(self.parts) if alike else given
 
     def _update(self, factor: np.ndarray | None) -> None:
         r, B, trace, comparator = self.spec, self.B, self.trace, self.comparator
-        p, n, recorded = r.optimizer_parameters, r.n_weights, B.given(self._numbers())
-        numbers = [recorded[i : i + 1] for i in range(recorded.shape[0])]
+        recorded = [[x[i : i + 1] for i in range(x.shape[0])] for x in self._numbers()]
+        p, cuts = r.optimizer_parameters, tuple(part.start for part in self.parts[1:])
+
+        def of(rows: slice) -> tuple[Part, Parameters, list[Bounded]]:
+            """The part in which some entries are, its parameters and its numbers."""
+            i = bisect.bisect_right(cuts, rows.start)
+            return self.parts[i], self.parts[i].parameters(p), recorded[i]
+
         inputs = ["gradient", "dW+penalty", "db applied", "clip factor", "step numbers"]
         grad, before = Recorded(trace.grad), Recorded(trace.theta)
         slots, slots_after = [Recorded(s) for s in trace.slots], [Recorded(s) for s in trace.slots_after]
@@ -149,24 +165,26 @@ class StepEnd:
         for k, after in enumerate(slots_after[:n_slots]):
 
             def slot(rows: slice, k: int = k) -> Bounded:
+                _, own, numbers = of(rows)
                 return updates.new_slot(
-                    B, r.optimizer, p, k, gradient(rows), lambda i: slots[i].given(B, rows), numbers[0]
+                    B, r.optimizer, own, k, gradient(rows), lambda i: slots[i].given(B, rows), numbers[0]
                 )
 
-            comparator.compare("update", f"slot {k}", after.x, slot, inputs=inputs)
+            comparator.compare("update", f"slot {k}", after.x, slot, inputs=inputs, cuts=cuts)
 
         def theta(rows: slice) -> Bounded:
             old, new = (lambda i: slots[i].given(B, rows)), (lambda i: slots_after[i].given(B, rows))
-            decay = rows.stop <= n
-            return updates.new_theta(B, r.optimizer, p, before.given(B, rows), gradient(rows), old, new, numbers, decay)
+            part, own, numbers = of(rows)
+            moved = before.given(B, rows), gradient(rows)
+            return updates.new_theta(B, r.optimizer, own, *moved, old, new, numbers, part.decay)
 
         names = [f"slot {k}" for k in range(n_slots)]
-        comparator.compare("update", "theta", trace.theta_after, theta, inputs=[*inputs, *names], cuts=(n,))
+        comparator.compare("update", "theta", trace.theta_after, theta, inputs=[*inputs, *names], cuts=cuts)
         if not averaged:
             return
         moved = Recorded(trace.theta_after)
 
         def average(rows: slice) -> Bounded:
-            return updates.new_average(B, slots[-1].given(B, rows), moved.given(B, rows), numbers[-1])
+            return updates.new_average(B, slots[-1].given(B, rows), moved.given(B, rows), recorded[0][-1])
 
         comparator.compare("update", "average", slots_after[-1].x, average, inputs=["theta", "step numbers"])

@@ -20,6 +20,7 @@ from ..errors import ConfigError
 from ..network.spec import described, step_spec
 from ..network.step import TrainingStep
 from .claims import kind_of
+from .oracle.groups import Part, parts
 
 # What an operation writes, and the small inputs that change from step to step. The gradient that ``penalty`` writes and
 # the vectors that ``update`` writes are recorded once, when the step is over.
@@ -79,11 +80,18 @@ class TraceSpec:
     kernels: str
     kind: str
     batch_norm: list[bool] = field(default_factory=list)
+    learning_rate_factors: dict[str, float] = field(default_factory=dict)
+    parametrization: str = "standard"
 
     @property
     def n_weights(self) -> int:
         """Where the biases begin: weights come first in the flat vector."""
         return min(offset for name, (offset, _) in self.layout.items() if name.startswith("b"))
+
+    def groups(self, size: int) -> list[Part]:
+        """Which entries of the flat vector of ``size`` numbers are updated with which numbers."""
+        how = self.learning_rate_factors, self.parametrization
+        return parts(self.layout, size, self.n_weights, self.optimizer, *how)
 
     def parts(self, m: int) -> list[slice]:
         """The micro-batches of m examples: full ones and the rest, or with a normalized layer as even as can be."""
