@@ -161,6 +161,33 @@ def batch_norm_vjp(
     _check_arrays("batch_norm_vjp", dU.dtype, **layer, **units, weights=(weights, (1, m)), scale=(scale, ONE))
 
 
+def member_weights(xp: Namespace, W: Array, r: Array, s: Array, *, out: Array) -> None:
+    """W, out (n, k), r (k,), s (n,)."""
+    n, k = _shape_of("member_weights", "W", W, 2)
+    _check_arrays("member_weights", W.dtype, r=(r, (k,)), s=(s, (n,)), out=(out, (n, k)))
+
+
+def member_weights_vjp(
+    xp: Namespace,
+    G: Array,
+    W: Array,
+    r: Array,
+    s: Array,
+    *,
+    dW: Array,
+    dr: Array,
+    ds: Array,
+    accumulate: bool,
+    accumulate_own: bool,
+) -> None:
+    """G, W, dW (n, k), r, dr (k,), s, ds (n,): both or neither."""
+    name = "member_weights_vjp"
+    n, k = _shape_of(name, "W", W, 2)
+    _check_arrays(name, W.dtype, G=(G, (n, k)), r=(r, (k,)), s=(s, (n,)), dW=(dW, (n, k)), dr=(dr, (k,)), ds=(ds, (n,)))
+    if (s is None) != (ds is None):
+        raise ShapeError(f"{name}: s and ds go together, got {'ds' if s is None else 's'} alone")
+
+
 def output_delta(
     xp: Namespace,
     loss: Loss,
@@ -242,6 +269,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     f.__name__: f
     for f in (
         *(dense, dense_vjp_input, dense_vjp_params, batch_norm, batch_norm_vjp, output_delta),
+        *(member_weights, member_weights_vjp),
         *(penalty, global_norm, update, gather, advance),
     )
 }

@@ -147,6 +147,29 @@ class Kernels(Protocol):
     ) -> None:
         """dZ <- gamma r (dU - share (sum dU + X sum dU X));  dgamma <- (+) scale * sum over examples of dU X."""
 
+    def member_weights(self, W: Array, r: Array, s: Array | None, *, out: Array) -> None:
+        """out <- diag(s) W diag(r), a member's weights.  W, out (n, k), r (k,), s (n,) or None for ones."""
+
+    def member_weights_vjp(
+        self,
+        G: Array,
+        W: Array,
+        r: Array,
+        s: Array | None,
+        *,
+        dW: Array,
+        dr: Array,
+        ds: Array | None,
+        accumulate: bool,
+        accumulate_own: bool,
+    ) -> None:
+        """From G (n, k), the derivative by the member's weights:  dW <- (+) diag(s) G diag(r);
+        dr <- (+) sum_i s_i W_ij G_ij;  ds <- (+) sum_j W_ij G_ij r_j.
+
+        ``accumulate`` is about dW, to which members and micro-batches add, ``accumulate_own`` about dr and ds, to which
+        micro-batches do. See ``maths.batch_ensemble``.
+        """
+
     def output_delta(
         self,
         loss: Loss,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._typing import Array, Before, Program, Replay
+from ..maths import batch_ensemble, ledger, normalization, regularization
 from ..maths import dense as affine
-from ..maths import ledger, normalization, regularization
 from ..maths.activations import Activation
 from ..maths.losses import Loss, one_hot
 from ..maths.optimizers import Optimizer
@@ -150,6 +150,30 @@ class ReferenceKernels:
         """dZ <- gamma r (dU - share (sum dU + X sum dU X));  dgamma <- (+) scale * sum dU X."""
         dZ[...], total = normalization.batch_norm_vjp(self.xp, dU, X, inverse_std, gamma, weights)
         write(dgamma, total if scale is None else scale * total, accumulate)
+
+    def member_weights(self, W: Array, r: Array, s: Array | None, *, out: Array) -> None:
+        """out <- diag(s) W diag(r)."""
+        out[...] = batch_ensemble.member_weights(self.xp, W, r, s)
+
+    def member_weights_vjp(
+        self,
+        G: Array,
+        W: Array,
+        r: Array,
+        s: Array | None,
+        *,
+        dW: Array,
+        dr: Array,
+        ds: Array | None,
+        accumulate: bool,
+        accumulate_own: bool,
+    ) -> None:
+        """dW <- (+) diag(s) G diag(r);  dr <- (+) sum_i s_i W_ij G_ij;  ds <- (+) sum_j W_ij G_ij r_j."""
+        new_W, new_r, new_s = batch_ensemble.member_weights_vjp(self.xp, G, W, r, s)
+        write(dW, new_W, accumulate)
+        write(dr, new_r, accumulate_own)
+        if ds is not None:
+            write(ds, new_s, accumulate_own)
 
     def output_delta(
         self,

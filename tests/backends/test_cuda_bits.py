@@ -96,6 +96,20 @@ def test_normalized_layers(pair: tuple[Bench, Bench], weighted: bool) -> None:
         agree(results)
 
 
+def test_weights_of_members(pair: tuple[Bench, Bench]) -> None:
+    for n, k in ((5, 7), (300, 13), (3, 530)):
+        results = []
+        for bench in pair:
+            rng = np.random.default_rng([n, k])
+            given = {"W": bench.normal(rng, n, k), "r": bench.normal(rng, k), "s": bench.normal(rng, n)}
+            forward = bench.run("member_weights", given, {"out": bench.blank(n, k)})
+            given["G"] = bench.normal(rng, n, k)
+            start = {"dW": bench.normal(rng, n, k), "dr": bench.blank(k), "ds": bench.blank(n)}
+            how = {"accumulate": True, "accumulate_own": False}
+            results.append(forward | bench.run("member_weights_vjp", given, start, **how))
+        agree(results)
+
+
 @pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
 def test_losses(pair: tuple[Bench, Bench], loss: Any, early: bool) -> None:

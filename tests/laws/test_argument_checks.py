@@ -49,6 +49,12 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "scale": (1,),
         "dZ": (N, M),
     },
+    "member_weights": {"W": (N, K), "r": (K,), "s": (N,), "out": (N, K)},
+    "member_weights_vjp": {
+        **dict.fromkeys(("G", "W", "dW"), (N, K)),
+        **dict.fromkeys(("r", "dr"), (K,)),
+        **dict.fromkeys(("s", "ds"), (N,)),
+    },
     "output_delta": {
         "Z": (N, M),
         "Y": (N, M),
@@ -104,6 +110,8 @@ class Calls:
             self.kernels.dense(**forward, activation=other["activation_prev"], dropout=None, saved=other["saved_prev"])
         elif operation in ("dense_vjp_params", "batch_norm_vjp"):
             other = {"accumulate": False}
+        elif operation == "member_weights_vjp":
+            other = {"accumulate": False, "accumulate_own": False}
         elif operation == "output_delta":
             other = {"loss": get_loss("squared_error"), "form": "fused", "early": True, "accumulate": False}
         elif operation == "global_norm":

@@ -34,7 +34,7 @@ from .calls import (
     rows,
     whole,
 )
-from .recording import RecordingKernels
+from .members import MemberKernels
 
 
 @dataclass
@@ -48,7 +48,7 @@ class NativeSaved:
     key: np.ndarray | None = None
 
 
-class NativeKernels(RecordingKernels):
+class NativeKernels(MemberKernels):
     """See ``protocol.Kernels`` for each operation's equation."""
 
     def dispatch_report(self, spec: StepSpec) -> list[KernelChoice]:

@@ -22,8 +22,9 @@ from .compile import THREADS
 from .gemm import operand
 from .grids import BLOCKS, WARP, blocks, line, parameter_blocks, sum_tiles, tiles
 from .launch import Call
+from .members import MemberKernels
 from .plan import CUDA
-from .recording import RecordingKernels, dtype_name
+from .recording import dtype_name
 
 
 @dataclass
@@ -35,7 +36,7 @@ class CudaSaved:
     mask: Array = None
 
 
-class CudaKernels(RecordingKernels):
+class CudaKernels(MemberKernels):
     """See ``protocol.Kernels`` for each operation's equation."""
 
     examples_contiguous = True

@@ -6,6 +6,7 @@
 #include "flat.h"
 #include "kernels.h"
 #include "layers.h"
+#include "members.h"
 #include "normalization.h"
 #include "outputs.h"
 
@@ -34,6 +35,8 @@ const Kernel kernels[] = {
     BOTH_OF("dense_vjp_input_dropped_relu", dense_vjp_input_dropped, true),
     BOTH("row_sums", row_sums), BOTH("dense_vjp_params", dense_vjp_params), BOTH("drop", drop),
     BOTH("batch_norm", batch_norm), BOTH("batch_norm_inference", batch_norm_inference), BOTH("batch_norm_vjp", batch_norm_vjp),
+    BOTH("member_weights", member_weights), BOTH("member_weights_vjp", member_weights_vjp),
+    BOTH("member_outputs_vjp", member_outputs_vjp),
     BOTH_OF("output_delta_categorical_cross_entropy", output_delta, Softmaxes<false>),
     BOTH_OF("output_delta_categorical_cross_entropy_labels", output_delta, Softmaxes<true>),
     BOTH_OF("output_delta_grouped_cross_entropy", output_delta, Softmaxes<false>),

@@ -138,6 +138,13 @@ template <class T> bool arguments_of(const char* name, Arrays& x, const Shape& s
         r = row(in(n * m), in(n * m), in(n), in(n), perhaps(coin, m), perhaps(other, 1), out(n * m), out(n), x.random.below(2), n, m);
     } else if (begins(name, "batch_norm")) {
         r = row(in(n * m), in(n), in(n), perhaps(coin, m), out(n), out(n), out(n * m), out(n * m), out(n), n, m);
+    } else if (begins(name, "member_weights_vjp")) {
+        T *G = in(pitched(n, m, pitch)), *W = in(pitched(n, m, pitch)), *r_m = in(m), *s = perhaps(other, n);
+        r = row(G, W, r_m, s, out(pitched(n, m, pitch)), out(m), coin, other, n, m, pitch);
+    } else if (begins(name, "member_outputs_vjp")) {
+        r = row(in(n * m), in(n * m), in(m), out(n), coin, n, m);
+    } else if (begins(name, "member_weights")) {
+        r = row(in(n * m), in(m), perhaps(coin, n), out(n * m), n, m);
     } else if (begins(name, "output_delta")) {
         const Word outputs = n + 1;
         const void* targets = strstr(name, "labels") ? (const void*)x.words(m, outputs) : in(outputs * m);
