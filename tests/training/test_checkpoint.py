@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import pickle
 import re
 import shutil
@@ -13,11 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.backends import Case
-from support.fits import RUNS, VALIDATION, end_of, spoilt, trainer_of, tree
+from support.backends import Case, cases
+from support.fits import ROWS, RUNS, VALIDATION, end_of, spoilt, trainer_of, tree
 from support.kills import damaged
 
 from backprop_gpu.errors import CheckpointError, ConfigError
+from backprop_gpu.maths.normalization import part_sizes
+from backprop_gpu.parity.claims import claim_of
+from backprop_gpu.parity.recorded_epochs import EpochPlan
+from backprop_gpu.parity.step_replay import compare_step
+from backprop_gpu.parity.trace import trace_step
 from backprop_gpu.tensor_file import read_tensors, write_tensors
 from backprop_gpu.training.callbacks import Callback, Epoch
 from backprop_gpu.training.checkpoint import Checkpoint
@@ -138,18 +144,43 @@ def test_a_fit_goes_on_from_its_folder_to_the_same_end(name: str, tmp_path: Path
         assert tree(last) == tree(plain.callbacks[0].states[-1])  # type: ignore[attr-defined]
 
 
-def test_native_kernels_go_on_from_the_references_state_and_the_other_way_around(tmp_path: Path) -> None:
-    """Within what rounding of a dozen steps comes to."""
-    kinds = [NUMPY, Case("cpu", "native")]
-    for there, here in (kinds, kinds[::-1]):
-        folder = tmp_path / str(here.kind)
-        plain, given = trainer_of(there, "adamw")
-        plain.fit(**given)
-        cut_short(folder, "adamw", 4, case=there)
-        again, given = trainer_of(here, "adamw")
+def wrong_steps(case: Case, name: str, states: list[Any]) -> list[Any]:
+    """What parity finds wrong in the steps that lead from each of these states to the next: every tensor of them.
+
+    Each is taken once more, outright, from its state, and must leave the next one's bits.
+    """
+    trainer, given = trainer_of(case, name)
+    net, wrong = trainer.net, []
+    rows = [given["X"].astype(net.dtype), given["y"].reshape(-1, 1).astype(net.dtype), given["sample_weight"]]
+    plan = EpochPlan(trainer.batch_size, micro_batch=trainer.micro_batch, shuffle=trainer.shuffle, seed=trainer.seed)
+    for before, after in itertools.pairwise(states):
+        trainer.step.load_state_dict(before["step"])
+        epoch, k = before["batches"]["epoch"], before["batches"]["batch"]
+        batches = part_sizes(ROWS, plan.batch_size, even=any(net.batch_norm))
+        chosen = np.split(plan.order(epoch, ROWS), np.cumsum(batches)[:-1])[k]
+        columns = [None if x is None else net.upload_columns(x.reshape(ROWS, -1)[chosen]) for x in rows]
+        total = None if rows[2] is None else float(rows[2][chosen].sum())
+        trace = trace_step(trainer.step, *columns, weights_sum=total, micro_batch=plan.micro_batch)
+        found = compare_step(trace, claim_of(net.dtype)).findings
+        assert len(found) > 20
+        wrong += [(before["step"]["t"], f) for f in found if f.status == "wrong"]
+        if tree(trainer.step.state_dict()) != tree(after["step"]):
+            wrong.append((before["step"]["t"], "other bits than the step that is taken outright"))
+    return wrong
+
+
+@pytest.mark.parametrize("name", ["adamw", "nesterov", "momentum"])
+@pytest.mark.parametrize("case", cases())
+def test_another_device_or_kernel_set_goes_on_within_the_derived_bounds(case: Case, name: str, tmp_path: Path) -> None:
+    """From the reference on NumPy to it and back: end to end errors compound, so every step is judged for itself."""
+    for folder, there, here in ((tmp_path / "to", NUMPY, case), (tmp_path / "back", case, NUMPY)):
+        cut_short(folder, name, 4, case=there)
+        begun = state_in(folder)
+        again, given = trainer_of(here, name)
         again.fit(**given, resume=folder)
-        for key, value in again.net.parameters().items():
-            np.testing.assert_allclose(value, plain.net.parameters()[key], rtol=2e-4, atol=2e-5)
+        states = again.callbacks[0].states  # type: ignore[attr-defined]
+        assert [state["step"]["t"] for state in states] == [5, 6, 7, 8, 9]
+        assert wrong_steps(here, name, [begun, *states]) == []
 
 
 def test_the_newest_are_kept_and_the_best(tmp_path: Path) -> None:
