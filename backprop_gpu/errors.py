@@ -74,7 +74,11 @@ class DivergedError(NonFiniteError):
         The first number that was not finite (``network.non_finite``), where it was found.
     fix : str
         What to change, where that is known; else empty.
+    net : DenseNet or None
+        Whose step it was, of several that advance together.
     """
+
+    net: Any = None
 
     def __init__(self, message: str, from_start: bool, found: Any = None, fix: str = "") -> None:
         super().__init__(message)

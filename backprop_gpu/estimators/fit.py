@@ -17,7 +17,7 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from ..errors import BackpropError, ConfigError, NonFiniteError
+from ..errors import BackpropError, ConfigError, DivergedError, NonFiniteError
 from ..maths.losses import Loss
 from ..network.dense_net import DenseNet
 from ..network.state import State, take
@@ -339,7 +339,7 @@ def under_way(owner: Any, fits: Sequence[FitState], take_state: Callable[[], Sta
                 load_weights(rule.estimator, rule.network)
                 fit.step.t = 0  # its average is of no use either
         if not owner.early_stopping:
-            raise
+            raise NonFiniteError(f"{error}{_where(error, fits)}") from None
         rule.diverged(error)
         return
     finally:
@@ -350,6 +350,15 @@ def under_way(owner: Any, fits: Sequence[FitState], take_state: Callable[[], Sta
     for fit in fits:
         rule = fit.rule
         rule.optimizer.read_from(rule.network)
+
+
+def _where(error: NonFiniteError, fits: Sequence[FitState]) -> str:
+    """The epoch of the step that was not finite, and of several networks which one, counted from 1."""
+    if not isinstance(error, DivergedError) or error.found is None:
+        return ""
+    number = next((k for k, fit in enumerate(fits, 1) if fit.step.net is error.net), 1)
+    which = f" of network {number} of {len(fits)}" if len(fits) > 1 else ""
+    return f" in epoch {fits[number - 1].batches.epoch + 1}{which}"
 
 
 def warn_of_notes(fits: Sequence[FitState]) -> None:

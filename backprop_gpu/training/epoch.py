@@ -234,6 +234,7 @@ class JointEpoch:
             try:
                 program.finite.look(first)
             except DivergedError as error:
+                error.net = program.step.net
                 diverged.append(error)
         if diverged:
             raise diverged[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -83,8 +84,12 @@ def test_lbfgs_keeps_the_point_before() -> None:
     assert np.isfinite(model.predict(X)).all()
 
 
-def test_an_ensemble_of_which_one_diverges_is_not_fitted() -> None:
-    model = MLPClassifier(preset="tabular", learning_rate_init=1e38, max_iter=3, random_state=0)
-    diverge(model, X, Y > 0.0)
+def test_an_ensemble_of_which_one_diverges_is_not_fitted_and_the_error_names_it() -> None:
+    model = MLPClassifier(preset="tabular", learning_rate_init=1e3, max_iter=6, n_members=4, random_state=0)
+    told = re.search(r"at step (\d+) \(batch (\d+)\) in epoch (\d+) of network (\d) of 4; ", diverge(model, X, Y > 0.0))
+    assert told
+    step, batch, epoch, network = map(int, told.groups())
+    assert step == 3 * (epoch - 1) + batch
+    assert 1 <= network <= 4
     with pytest.raises((NotFittedError, AttributeError)):
         model.predict(X)

@@ -204,8 +204,9 @@ def test_in_a_program_of_several_each_is_undone_alone() -> None:
     programs = [
         EpochProgram(s, Batches(s.net, X, Y, None, batch_size=BATCH, shuffle=False, seed=0), None) for s in steps
     ]
-    with pytest.raises(DivergedError, match=r"at step 2 \(batch 2\)"):
+    with pytest.raises(DivergedError, match=r"at step 2 \(batch 2\)") as caught:
         JointEpoch(programs).train(0)
+    assert caught.value.net is nets[1]
     assert [s.t for s in steps] == [5, 1, 5]
     assert all(np.isfinite(case.backend.to_host(x)).all() for s in steps for x in s.state_buffers)
 
