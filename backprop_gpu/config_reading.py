@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import DEFAULT, Config, check
-from .data.sources import SUFFIXES
+from .data.sources import SUFFIXES, check_readable
 from .devices import ENVIRONMENT_VARIABLE, requested
 from .devices import parse as parse_device
 from .errors import ConfigError, did_you_mean
@@ -41,6 +41,7 @@ def find(name_or_path: str | None) -> Path:
     if name_or_path in known and not Path(name_or_path).is_file():
         return known[name_or_path]
     path = Path(name_or_path)
+    check_readable(name_or_path)
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; give a .yaml file, or one of: {', '.join(known)}")
     if is_absent(path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ConfigError, DataError, did_you_mean
+from ..safe_files import is_absent
 from .array_files import map_array, read_archive
 from .cells import listed
 from .csv_files import column_names, read_cells, read_csv
@@ -27,6 +28,25 @@ BUILTIN = (*_SHIPPED, *_GENERATED)
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".npz", ".npy", *_DELIMITERS)
 """The suffixes of files that :func:`read_table` reads."""
+_PANDAS_READS = {".parquet": "parquet", ".feather": "feather", ".orc": "orc", ".xlsx": "excel", ".xls": "excel"}
+
+
+def check_readable(source: str) -> None:
+    """That it is no table of another kind.
+
+    Raises
+    ------
+    ConfigError
+        Says how it becomes a CSV; or that there is no such file.
+    """
+    path = Path(source)
+    suffix = path.suffix.lower()
+    if suffix in (*SUFFIXES, *_PANDAS_READS) and is_absent(path):
+        raise ConfigError(f"{source}: there is no such file; check the path")
+    if suffix in _PANDAS_READS:
+        read, csv = f"read_{_PANDAS_READS[suffix]}", str(path.with_suffix(".csv"))
+        command = f"pandas.{read}({source!r}).to_csv({csv!r}, index=False)"
+        raise ConfigError(f"{source} cannot be read here; make it a CSV with pandas: {command}")
 
 
 def read_table(
@@ -153,6 +173,7 @@ def load_builtin(name: str, **options: Any) -> Table:
             raise ConfigError(f"the data set {name!r} takes no options, got {', '.join(options)}")
         return _read_npz(Path(__file__).parent / "builtin" / _SHIPPED[name], name, labelled=True)
     if name not in _GENERATED:
+        check_readable(name)
         raise ConfigError(
             f"no data set is called {name!r}{did_you_mean(name, BUILTIN)};"
             f" give {', '.join(BUILTIN)} or a file that ends in .npz, .npy, .csv or .tsv"
