@@ -116,7 +116,9 @@ class DataConfig(_Section):
     columns: list[str] | None = Field(None, description="CSV: feature columns; default all but the target")
     ignore: list[str] = Field([], description="CSV: columns to leave out")
     categorical: Literal["auto"] | list[str] = Field("auto", description="CSV: columns that hold categories")
-    delimiter: str | None = Field(None, min_length=1, max_length=1)
+    delimiter: str | None = Field(
+        None, min_length=1, max_length=1, description="CSV: what separates cells; default: as the file suggests"
+    )
     options: dict[str, int | float] = Field({}, description="parameters of the generated sets moons and regression")
     missing: Literal["mean", "median", "indicator"] | None = Field(
         None, description="how gaps are filled; none: an error"
@@ -130,19 +132,27 @@ class DataConfig(_Section):
     extra_columns: Literal["ignore", "error"] = Field(
         "ignore", description="a file to predict that has columns which the training file did not have"
     )
-    standardize: bool = True
+    standardize: bool = Field(True, description="numeric inputs: mean 0 and deviation 1 on the training rows")
     standardize_target: bool | None = Field(None, description="regression only; default there: true")
-    validation: float = Field(0.15, ge=0.0, lt=1.0)
-    test: float = Field(0.15, ge=0.0, lt=1.0)
+    validation: float = Field(0.15, ge=0.0, lt=1.0, description="share of rows to choose the best epoch by")
+    test: float = Field(0.15, ge=0.0, lt=1.0, description="share of rows that only the last score sees")
 
 
 class ModelConfig(_Section):
     """The network between the inputs and outputs that the data gives it."""
 
-    hidden: list[Annotated[int, Field(ge=1, le=2**20)]] = Field([16, 8], max_length=1000)
-    activation: _ActivationName | _ActivationChoice | list[_ActivationName | _ActivationChoice] = "relu"
-    initializer: Literal[("auto", *INITIALIZERS)] = "auto"  # type: ignore[valid-type]
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | list[Annotated[float, Field(ge=0.0, lt=1.0)]] = 0.0
+    hidden: list[Annotated[int, Field(ge=1, le=2**20)]] = Field(
+        [16, 8], max_length=1000, description="units of each hidden layer"
+    )
+    activation: _ActivationName | _ActivationChoice | list[_ActivationName | _ActivationChoice] = Field(
+        "relu", description="of hidden layers; a list has one for each"
+    )
+    initializer: Literal[("auto", *INITIALIZERS)] = Field(  # type: ignore[valid-type]
+        "auto", description="of the weights; auto: the one that suits the activation"
+    )
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | list[Annotated[float, Field(ge=0.0, lt=1.0)]] = Field(
+        0.0, description="share of each hidden layer's units set to 0 in training; a list has one for each"
+    )
     batch_norm: bool | list[bool] = Field(False, description="normalize hidden layers before their activation")
 
     def activation_spec(self) -> Any:
@@ -153,8 +163,8 @@ class ModelConfig(_Section):
 class RegularizationConfig(_Section):
     """Penalties on the weights; biases are spared."""
 
-    l1: float = Field(0.0, ge=0.0)
-    l2: float = Field(0.0, ge=0.0)
+    l1: float = Field(0.0, ge=0.0, description="times the sum of |W|")
+    l2: float = Field(0.0, ge=0.0, description="times half the sum of W squared")
     penalty_over: Literal["examples", "none"] = Field(
         "examples", description="divide the penalty by the batch's m, or not"
     )
@@ -164,28 +174,30 @@ class RegularizationConfig(_Section):
 class EarlyStoppingConfig(_Section):
     """When to stop."""
 
-    metric: Literal[("cost", *METRICS)] = "cost"  # type: ignore[valid-type]
-    patience: int = Field(20, ge=1)
-    min_delta: float = Field(0.0, ge=0.0)
+    metric: Literal[("cost", *METRICS)] = Field(  # type: ignore[valid-type]
+        "cost", description="what is followed on the validation rows"
+    )
+    patience: int = Field(20, ge=1, description="epochs without an improvement before training stops")
+    min_delta: float = Field(0.0, ge=0.0, description="what counts as an improvement is more than this")
 
 
 class TrainingConfig(_Section):
     """The loop."""
 
-    epochs: int = Field(100, ge=1)
-    batch_size: int = Field(32, ge=1)
+    epochs: int = Field(100, ge=1, description="passes over the training rows")
+    batch_size: int = Field(32, ge=1, description="examples per optimizer step")
     micro_batch: int | None = Field(
         None, ge=1, description="examples per pass; without batch_norm the gradient does not depend on it"
     )
     data_on: Literal["auto", "device", "host"] = Field(
         "auto", description="where the data set is stored; host: each batch is copied while the device computes"
     )
-    shuffle: bool = True
+    shuffle: bool = Field(True, description="a new order of the rows each epoch")
     restore_best: bool = Field(True, description="end with the weights that were best on the validation set")
     skip_non_finite: int = Field(
         0, ge=0, description="batches that may be left out because their step would leave NaN or infinity"
     )
-    early_stopping: EarlyStoppingConfig | None = None
+    early_stopping: EarlyStoppingConfig | None = Field(None, description="null: all epochs are trained")
     metrics: list[Literal[tuple(METRICS)]] | None = Field(None, description="default: those of the task")  # type: ignore[valid-type]
 
 
@@ -240,9 +252,11 @@ class Config(_Section):
         "run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="of the run folder; default: that of the data"
     )
     seed: int = Field(0, ge=0, lt=2**64, description="of initial weights, split, shuffles and dropout")
-    device: str = "auto"
-    dtype: Literal["float32", "float64"] = "float32"
-    kernels: Literal[("auto", *KERNEL_SETS, *RENAMED_KERNEL_SETS)] = "auto"  # type: ignore[valid-type]
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:1, or another array library such as torch:cpu")
+    dtype: Literal["float32", "float64"] = Field("float32", description="of weights, inputs and every product")
+    kernels: Literal[("auto", *KERNEL_SETS, *RENAMED_KERNEL_SETS)] = Field(  # type: ignore[valid-type]
+        "auto", description="who computes a step; host, compiled and fused are old names"
+    )
     verify: bool = Field(
         False, description="check a step of this network, data and device by parity before and after training"
     )

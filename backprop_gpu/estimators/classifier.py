@@ -84,7 +84,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     validation_loss_curve_, validation_metric_curves_
         With a validation set: its loss without penalty, and {metric: list}, one for each epoch.
     members_, scaler_
-        With the preset, in place of coefs_, intercepts_ and the curves: fitted estimators, each of one net.
+        With the preset, in place of ``coefs_`` and the curves: fitted estimators, each of one net.
 
     Raises
     ------

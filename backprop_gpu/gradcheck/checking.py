@@ -147,7 +147,7 @@ def gradcheck(
     X, y, sample_weight : as for :meth:`DenseNet.cost`
         A few rows are enough.
     threshold : float, default 1e-12
-        Largest accepted |difference| along a direction d, relative to the size of the terms that were summed: sum |g d|
+        Largest accepted ``|difference|`` along a direction d, relative to the size of the terms summed: ``sum |g d|``
         and, where terms cancel or functions are ill-conditioned, what roundings on the way make of g. 1e-6 at least
         where central differences decide.
     seed : int, default 0

@@ -46,7 +46,7 @@ class TrainingStep:
     reduction : {"mean", "sum"}, default "mean"
         J is the (weighted) mean of L, or its sum.
     l1, l2 : float, default 0.0
-        Penalty l2/2 |W|^2 + l1 |W|_1 over the weights, divided by D if ``penalty_over`` is "examples".
+        Penalty ``l2/2 |W|^2 + l1 |W|_1`` over the weights, divided by D if ``penalty_over`` is "examples".
     penalty_over : {"examples", "none"}, default "examples"
         The course and scikit-learn divide by the batch's m (or the sum of its weights), others do not.
     clip_norm : float or None, default None

@@ -139,7 +139,7 @@ def check_cost_gradient_pair(
     known : mapping, optional
         Numbers by which the gradient may be off, by name: ``{"n_outputs": 3}``.
     threshold : float, default 1e-6
-        Largest accepted difference relative to sum |g d| along a direction d.
+        Largest accepted difference relative to ``sum |g d|`` along a direction d.
     seed : int, default 0
         Of the directions.
     **settings

@@ -23,7 +23,7 @@ class Finding:
     k : int
         Terms in its longest sum; 1 for elementwise operations.
     ratio : float
-        max |device - reference| / bound: at most 1 if the device computed what it should. Infinite where an exact
+        ``max |device - reference| / bound``: at most 1 if the device computed what it should. Infinite where an exact
         operation differs in any bit, or where NaN and infinities differ.
     rms : float or None
         Root mean square of the difference over what random rounding would give; above 1 warns. None: not checked.

@@ -108,7 +108,7 @@ def check_step(
     claim : {"fp32", "tf32", "bf16", "fp16", "fp64"}, optional
         The precision that the devices are held to; the one of ``dtype``.
     tolerance : float or (float, float), optional
-        Instead of the trace: largest accepted |difference| relative to |reference|, and an absolute one beside it.
+        Instead of the trace: largest accepted ``|difference|`` relative to ``|reference|``, and an absolute one too.
     name : str, optional
         For the findings; the function's own.
 

@@ -21,7 +21,7 @@ PEERS = (  # ours first: the first that runs is what the others are compared wit
     PeerSpec("jax-scan", ".jax_nets:JaxScan", packages={"jax": "jax"}, modes=TRAINING),
     PeerSpec(
         "onnxruntime",
-        ".onnx_device_state:OnnxRuntime",
+        ".onnx_runtime:OnnxRuntime",
         packages={"onnx": "onnx", "onnxruntime": "onnxruntime"},
         modes=("inference",),
         activations=_THREE,

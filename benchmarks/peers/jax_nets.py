@@ -13,7 +13,7 @@ import numpy as np
 from ..workloads import BETA1, BETA2, EPSILON, RATE, Task
 from .base import Peer
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Any] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
     "sigmoid": jax.nn.sigmoid,

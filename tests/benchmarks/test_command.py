@@ -106,6 +106,13 @@ def test_peers_by_measurement() -> None:
     assert [spec.name for spec in chosen(["numpy", "ours"], "fit")] == ["ours", "numpy"]
 
 
+def test_every_peer_has_its_class() -> None:
+    folder = Path(peers.__file__).parent
+    for spec in (*peers.PEERS, *peers.device_peers("cpu")):
+        module, _, name = spec.home.partition(":")
+        assert f"class {name}(" in (folder / f"{module.removeprefix('.')}.py").read_text(encoding="utf-8"), spec.home
+
+
 def test_growth_of_a_small_sweep() -> None:
     found = list(scaling.rows(1, 0.0, largest=32))
     assert {row["axis"] for row in found} == {"width", "depth", "batch", "rows"}
