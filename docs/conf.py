@@ -47,6 +47,7 @@ html_theme = "furo"
 html_title = "backprop_gpu"
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 html_additional_pages = {"index": "redirect.html"}
 templates_path = ["_templates"]
 
