@@ -39,6 +39,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "config",
         "config_errors",
         "config_reading",
+        "config_sections",
         "safe_yaml",
         "rows",
         "run_folder",
@@ -59,6 +60,7 @@ LOADS_MORE = (
     ("config",),
     ("config_errors",),
     ("config_reading",),
+    ("config_sections",),
     ("safe_yaml",),
     ("build",),
     ("model",),
@@ -241,7 +243,7 @@ _namespace("cupy", "a package")
 def test_packages_with_one_home_are_imported_there_only() -> None:
     homes = {
         "yaml": [("safe_yaml",)],
-        "pydantic": [("config",)],
+        "pydantic": [("config",), ("config_sections",)],
         "sklearn": [("estimators",), ("accel",)],
         "scipy": [("estimators",)],
     }
