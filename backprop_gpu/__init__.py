@@ -13,7 +13,8 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # importing typing would take longer than all else before a signal is answered (__main__)
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,8 @@ __all__ = ["__version__", *sorted(_HOMES)]
 _MODULES = ("accel", "backends", "data", "errors", "estimators", "maths", "network", "parity", "textbook", "training")
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from .backends.base import Backend as Backend
     from .backends.select import get_backend as get_backend
     from .build import train as train

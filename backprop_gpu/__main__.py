@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from types import FrameType
-from typing import NoReturn
+
+TYPE_CHECKING = False  # as in __init__
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
 
 _WORDS = {signal.SIGINT: b"backprop-gpu: interrupted\n", signal.SIGTERM: b"backprop-gpu: terminated\n"}
 
