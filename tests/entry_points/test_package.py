@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -126,6 +127,33 @@ def test_the_lock_has_the_pins_and_hashes_of_every_file() -> None:
         assert hashes, entry
         for line in hashes:
             assert re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line), (entry, line)
+
+
+def test_the_bill_of_materials_is_valid_and_names_each_locked_package_with_licence_and_hashes(tmp_path: Path) -> None:
+    reason = "scripts/bill_of_materials needs pip install cyclonedx-bom"
+    validators = pytest.importorskip("cyclonedx.validation.json", reason=reason)
+    schemas = pytest.importorskip("cyclonedx.schema", reason=reason)
+    path = tmp_path / "bill.json"
+    subprocess.run(
+        [sys.executable, str(ROOT / "scripts/bill_of_materials"), str(path)], check=True, capture_output=True
+    )
+    text = path.read_text(encoding="utf-8")
+    found = json.loads(text)
+    version = schemas.SchemaVersion.from_version(found["specVersion"])
+    assert validators.JsonStrictValidator(version).validate_str(text) is None
+    components = {f"{canonicalize_name(c['name'])}=={c['version']}": c for c in found["components"]}
+    checked = 0
+    for entry, (number, _, hashes) in locked().items():
+        name = entry.partition("==")[0]
+        if util.find_spec(name.replace("-", "_")) is None or metadata.version(name) != number:
+            continue  # of an extra that is not installed here
+        component = components[entry]
+        assert component["licenses"], entry
+        references = [r for r in component["externalReferences"] if r["type"] == "distribution"]
+        given = {(h["alg"], h["content"]) for reference in references for h in reference.get("hashes", [])}
+        assert given == {("SHA-256", line.strip(" \\").removeprefix("--hash=sha256:")) for line in hashes}, entry
+        checked += 1
+    assert checked >= 10
 
 
 def test_the_lock_knows_which_extra_needs_what() -> None:
