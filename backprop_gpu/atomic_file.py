@@ -21,21 +21,22 @@ _NO_SUCH_OPERATION = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
 @contextlib.contextmanager
-def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def replace_file(path: str | os.PathLike[str], *, follow_links: bool = True) -> Iterator[BinaryIO]:
     """A binary file to write to, which takes the place of ``path`` if the block ends without an error.
 
     A link is followed. The new file has the permissions of a new file. What is no regular file, such as a pipe or
-    ``/dev/stdout``, has nothing to keep and is written to directly.
+    ``/dev/stdout``, has nothing to keep and is written to directly. Without ``follow_links`` all that is replaced by
+    the file, as in a folder to which others write too.
 
     Raises
     ------
     OSError
         If the file cannot be written; its ``filename`` is ``path``, and what was there is as it was.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path) if follow_links else path)
     temporary = target.with_name(f".{target.name[:_KEPT_OF_NAME]}.{uuid.uuid4().hex[:12]}{SUFFIX}")
     try:
-        if _is_special(path):
+        if follow_links and _is_special(path):
             with open(path, "wb") as file:
                 yield file
             return

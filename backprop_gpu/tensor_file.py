@@ -21,8 +21,12 @@ from .safe_files import is_absent, open_regular
 MAX_HEADER, MAX_TENSORS = 64 << 20, 200_000
 
 
-def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], description: str, form: str) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, np.ndarray], description: str, form: str, *, follow_links: bool = True
+) -> None:
     """Write contiguous ``tensors`` of this machine's byte order, with a text and the name of the file's format.
+
+    ``follow_links``: see :func:`~backprop_gpu.atomic_file.replace_file`.
 
     Raises
     ------
@@ -31,7 +35,7 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], description: st
     """
     metadata = {"format": form, "description": description, "sha256": digest(tensors, description)}
     try:
-        with replace_file(path) as file:
+        with replace_file(path, follow_links=follow_links) as file:
             file.writelines(_parts(tensors, metadata))
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror}") from error

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SECONDS = 60.0  # between two checkpoints, unless something else is asked for
 _LOCK_FILE = ".lock"
+_NO_FILE = (errno.ELOOP, errno.ENXIO, errno.EMLINK)  # what opening a link, or a pipe, is answered with
 _IN_USE = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # what a lock that another has is answered with
 
 
@@ -236,8 +237,12 @@ class Checkpoint(Callback):
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / _LOCK_FILE).open("ab")
+            lock = open(self.folder / _LOCK_FILE, "ab", opener=_no_link)  # noqa: SIM115
         except OSError as error:
+            if error.errno in _NO_FILE:
+                raise ConfigError(
+                    f"{self.folder / _LOCK_FILE} is a link or no regular file; remove it, or give another folder"
+                ) from None
             raise ConfigError(f"cannot make the checkpoint folder {self.folder}: {error.strerror}") from None
         try:
             _lock(lock)
@@ -310,6 +315,11 @@ class _Writer:
                 self._error = error
             del task  # and the states that it holds
             self._idle.set()
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Open a file, but none elsewhere, to which a link in a folder of several people may lead, and no pipe."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 def _lock(file: IO[bytes]) -> None:

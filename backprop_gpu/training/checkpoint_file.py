@@ -30,7 +30,7 @@ _TENSOR = "__tensor__"
 
 
 def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
-    """Write a tree of plain Python values and NumPy arrays.
+    """Write a tree of plain Python values and NumPy arrays. A link at ``path`` is replaced, and not followed.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> N
         If the file cannot be written; one that was there is as it was.
     """
     tensors: dict[str, np.ndarray] = {}
-    write_tensors(Path(path), tensors, json.dumps(_without_arrays(state, "", tensors)), FORMAT)
+    write_tensors(Path(path), tensors, json.dumps(_without_arrays(state, "", tensors)), FORMAT, follow_links=False)
 
 
 def load_checkpoint(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import os
 import pickle
 import re
 import shutil
+import stat
 import warnings
 from pathlib import Path
 from typing import Any
@@ -181,6 +183,33 @@ def test_another_device_or_kernel_set_goes_on_within_the_derived_bounds(case: Ca
         states = again.callbacks[0].states  # type: ignore[attr-defined]
         assert [state["step"]["t"] for state in states] == [5, 6, 7, 8, 9]
         assert wrong_steps(here, name, [begun, *states]) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes as POSIX has them")
+def test_links_and_pipes_in_a_folder_are_not_followed(tmp_path: Path) -> None:
+    """Planted by someone else who may write there, under the names that the fit is going to use."""
+    theirs = tmp_path / "theirs"
+    theirs.write_text("as it was")
+    for kind in ("link", "pipe"):
+        folder = tmp_path / kind
+        folder.mkdir()
+
+        def plant(path: Path, kind: str = kind) -> None:
+            os.mkfifo(path) if kind == "pipe" else path.symlink_to(theirs)
+
+        plant(folder / BEST_FILE)
+        trainer, given = trainer_of(NUMPY, "rmsprop")
+        trainer.callbacks = [Checkpoint(folder, every_epochs=1, keep_best=True)]
+        plant(folder / ".lock")
+        with pytest.raises(
+            ConfigError, match=r"\.lock is a link or no regular file; remove it, or give another folder"
+        ):
+            trainer.fit(**given)
+        (folder / ".lock").unlink()
+        trainer.fit(**given)
+        assert all(stat.S_ISREG(path.lstat().st_mode) for path in folder.iterdir())
+        assert state_in(folder / BEST_FILE)
+    assert theirs.read_text() == "as it was"
 
 
 def test_the_newest_are_kept_and_the_best(tmp_path: Path) -> None:
