@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .cli_explain import add_diagnose, add_explain
+from .cli_export import add_export
 from .cli_models import TAB, add_device, add_evaluate, add_predict, set_output
 from .cli_parity import add_parity
 from .errors import BackpropError, CheckpointError, ConfigError, Stopped
@@ -133,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     add_evaluate(commands.add_parser("evaluate", help="score a trained model on its test rows, or on a file"))
     add_predict(commands.add_parser("predict", help="predict rows of a file, as CSV"))
 
+    add_export(commands.add_parser("export", help="write a trained model as ONNX, a NumPy file, or PyTorch's weights"))
     add_explain(
         commands.add_parser("explain", help="where the 1/m goes: every number of backpropagation, as a page too")
     )

@@ -49,8 +49,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "planning",
     ),
     8: ("estimators",),
-    9: ("report", "accel", "pytest_plugin"),
-    10: ("cli", "cli_explain", "cli_models", "cli_parity", "__main__"),
+    9: ("report", "export", "accel", "pytest_plugin"),
+    10: ("cli", "cli_explain", "cli_export", "cli_models", "cli_parity", "__main__"),
 }
 SHARED = {0, 7, 10}
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
@@ -73,6 +73,7 @@ LOADS_MORE = (
     ("accel", "replacing"),  # loaded when scikit-learn has been
     ("cli",),
     ("cli_explain",),
+    ("export",),
     ("cli_models",),
     ("cli_parity",),
     ("__main__",),

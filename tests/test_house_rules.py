@@ -15,6 +15,7 @@ MAX_LINES, MAX_FUNCTION_LINES = 400, 70
 MAY_PRINT = (
     ("cli",),
     ("cli_explain",),
+    ("cli_export",),
     ("cli_models",),
     ("cli_parity",),
     ("report", "terminal"),
