@@ -98,6 +98,7 @@ class Design:
             "initializer": m.initializer,
             "dropout": m.dropout,
             "batch_norm": m.batch_norm,
+            "input_scaling": m.input_scaling,
             "seed": self.config.seed,
         }
 

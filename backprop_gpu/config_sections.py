@@ -143,6 +143,7 @@ class ModelConfig(Section):
         0.0, description="share of each hidden layer's units set to 0 in training; a list has one for each"
     )
     batch_norm: bool | list[bool] = Field(False, description="normalize hidden layers before their activation")
+    input_scaling: bool = Field(False, description="multiply each input by a learnable number of its own")
 
     def activation_spec(self) -> Any:
         """What DenseNet takes."""

@@ -36,6 +36,7 @@ def test_every_setting_reaches_its_place() -> None:
             "initializer": "orthogonal",
             "dropout": [0.25, 0.5],
             "batch_norm": [True, False],
+            "input_scaling": True,
         },
         "loss": {"label_smoothing": 0.1, "delta": "literal", "one_over_m": "late", "reduction": "sum"},
         "regularization": {"l1": 0.01, "l2": 0.02, "penalty_over": "none", "clip_norm": 3.0},
@@ -75,6 +76,7 @@ def test_every_setting_reaches_its_place() -> None:
         "batch_norm": [True, False],
         "dtype": "float64",
         "seed": 5,
+        "input_scaling": True,
     }
     assert (net.kernels_kind, net.backend.name) == ("reference", "numpy")
     for key, value in data["regularization"].items():

@@ -47,7 +47,7 @@ class _ShapeStep:
         self.slots = [self.theta for _ in spec.optimizer.state]
         self.dropout = [self.dropped(l) for l in range(len(sizes))]
         self.saved = [
-            None if l == 0 else kernels.saved(n, sizes[l - 1], spec.m, spec.dtype, spec.activations[l], self.dropout[l])
+            kernels.saved(n, sizes[max(l - 1, 0)], spec.m, spec.dtype, spec.activations[l], self.dropout[l])
             for l, n in enumerate(sizes)
         ]
 
@@ -81,6 +81,13 @@ class _ShapeStep:
         gamma, dU = self.zeros(self.spec.sizes[l], 1), self.dZ[l]
         how = {"scale": self.scale, "accumulate": self.spec.accumulating}
         self.kernels.batch_norm_vjp(dU, self.A[l], gamma, gamma, self.weights, dZ=dU, dgamma=gamma, **how)
+
+    def scaling(self, l: int) -> None:
+        self.kernels.scaling(self.A[0], self.b[0], H=self.dZ[0])
+
+    def scaling_vjp(self, l: int) -> None:
+        how = {"scale": self.scale, "accumulate": self.spec.accumulating}
+        self.kernels.scaling_vjp(self.dZ[0], self.A[0], self.b[0], dX=None, ds=self.b[0], **how)
 
     def output_delta(self, l: int) -> None:
         self.kernels.output_delta(

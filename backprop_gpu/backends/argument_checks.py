@@ -188,6 +188,21 @@ def member_weights_vjp(
         raise ShapeError(f"{name}: s and ds go together, got {'ds' if s is None else 's'} alone")
 
 
+def scaling(xp: Namespace, X: Array, s: Array, *, H: Array) -> None:
+    """X, H (k, m), s (k, 1)."""
+    k, m = _shape_of("scaling", "X", X, 2)
+    _check_arrays("scaling", X.dtype, s=(s, (k, 1)), H=(H, (k, m)))
+
+
+def scaling_vjp(
+    xp: Namespace, dH: Array, X: Array, s: Array, *, scale: Array, dX: Array, ds: Array, accumulate: bool
+) -> None:
+    """dH, X, dX (k, m); s, ds (k, 1); scale (1,)."""
+    k, m = _shape_of("scaling_vjp", "dH", dH, 2)
+    of_inputs: dict[str, Expected] = {"s": (s, (k, 1)), "ds": (ds, (k, 1))}
+    _check_arrays("scaling_vjp", dH.dtype, X=(X, (k, m)), dX=(dX, (k, m)), **of_inputs, scale=(scale, ONE))
+
+
 def output_delta(
     xp: Namespace,
     loss: Loss,
@@ -270,6 +285,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     for f in (
         *(dense, dense_vjp_input, dense_vjp_params, batch_norm, batch_norm_vjp, output_delta),
         *(member_weights, member_weights_vjp),
+        *(scaling, scaling_vjp),
         *(penalty, global_norm, update, gather, advance),
     )
 }

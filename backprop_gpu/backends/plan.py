@@ -52,6 +52,7 @@ class StepSpec:
     predicting: bool = False
     learning_rate_factors: tuple[tuple[str, float], ...] = ()
     parametrization: str = "standard"
+    input_scaling: bool = False
 
     @property
     def penalized(self) -> bool:
@@ -71,7 +72,7 @@ class StepSpec:
     def operations(self) -> list[tuple[str, int | None]]:
         """The operations of a step in order, each with its layer."""
         normalized = {l for l, there in enumerate(self.batch_norm) if there}
-        forward: list[tuple[str, int | None]] = []
+        forward: list[tuple[str, int | None]] = [("scaling", 0)] if self.input_scaling else []
         for l in self.layers:
             forward += [("dense", l), *([("batch_norm", l)] if l in normalized else [])]
         if self.predicting:
@@ -83,6 +84,7 @@ class StepSpec:
         for l in reversed(self.layers):
             found += [("dense_vjp_params", l), *([("dense_vjp_input", l)] if l > 1 else [])]
             found += [("batch_norm_vjp", l - 1)] if l - 1 in normalized else []
+        found += [("dense_vjp_input", 1), ("scaling_vjp", 0)] if self.input_scaling else []
         return found + [(name, None) for name, used in flat if used]
 
 

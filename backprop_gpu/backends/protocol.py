@@ -170,6 +170,22 @@ class Kernels(Protocol):
         micro-batches do. See ``maths.batch_ensemble``.
         """
 
+    def scaling(self, X: Array, s: Array, *, H: Array) -> None:
+        """H <- s X.  X, H (k, m), s (k, 1)."""
+
+    def scaling_vjp(
+        self,
+        dH: Array,
+        X: Array,
+        s: Array,
+        *,
+        scale: Array | None,
+        dX: Array | None,
+        ds: Array,
+        accumulate: bool,
+    ) -> None:
+        """dX <- s dH, if it is asked for;  ds <- (+) scale * sum over examples of dH X."""
+
     def output_delta(
         self,
         loss: Loss,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._typing import Array, Before, Program, Replay
-from ..maths import batch_ensemble, ledger, normalization, regularization
+from ..maths import batch_ensemble, ledger, normalization, regularization, scaling
 from ..maths import dense as affine
 from ..maths.activations import Activation
 from ..maths.losses import Loss, one_hot
@@ -174,6 +174,27 @@ class ReferenceKernels:
         write(dr, new_r, accumulate_own)
         if ds is not None:
             write(ds, new_s, accumulate_own)
+
+    def scaling(self, X: Array, s: Array, *, H: Array) -> None:
+        """H <- s X."""
+        H[...] = scaling.scaling(X, s)
+
+    def scaling_vjp(
+        self,
+        dH: Array,
+        X: Array,
+        s: Array,
+        *,
+        scale: Array | None,
+        dX: Array | None,
+        ds: Array,
+        accumulate: bool,
+    ) -> None:
+        """dX <- s dH, if it is asked for;  ds <- (+) scale * sum over examples of dH X."""
+        below, total = scaling.scaling_vjp(self.xp, dH, X, s)
+        if dX is not None:
+            dX[...] = below
+        write(ds, total if scale is None else scale * total, accumulate)
 
     def output_delta(
         self,

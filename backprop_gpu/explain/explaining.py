@@ -117,6 +117,11 @@ def network_of(
             "batch normalization is not taken here: its statistics join the examples of a batch before dW does; "
             "set batch_norm=False (model.batch_norm: false)"
         )
+    if model.inputs.there:
+        raise ConfigError(
+            "the pages have no step for what comes before the first dense layer; leave input_scaling out "
+            "(model.input_scaling: false)"
+        )
     named = {name: value.astype(np.float64) for name, value in model.parameters().items()}
     notes = ("Dropout is left out: every unit is kept, as in prediction.",) if any(model.dropout) else ()
     return Network((*model.activations[1:-1], model.loss.link), _from_dAL(model.loss), named), notes

@@ -12,6 +12,7 @@ import numpy as np
 from .._notebook import html_table
 from ..backends.builtin import is_builtin
 from ..errors import ConfigError
+from ..network import memory
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
 from ..network.targets import check_rows, check_targets, check_weights
@@ -37,7 +38,7 @@ UNDECIDED = "a kink or noise in every direction: move the parameters or the rows
 
 def layer_of(name: str) -> int:
     """The number in a tensor's name."""
-    return int(name.lstrip("Wbgam"))
+    return memory.layer_of(name)
 
 
 @dataclass(frozen=True)

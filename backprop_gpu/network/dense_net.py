@@ -22,6 +22,7 @@ from ..maths.random import host_generator
 from . import layer_loop
 from .custom import Custom, check_custom, spec_of
 from .describe import layers_table, one_line
+from .input_stage import InputStage
 from .memory import FlatParams, Workspace, allocate_or_raise
 from .prediction import RecordedForwards
 from .settings import check_sizes, per_layer_activations, per_layer_batch_norm, per_layer_dropout
@@ -51,6 +52,8 @@ class DenseNet:
         beta then. Training uses the statistics of the examples in a pass, prediction their running means; the running
         variance is that of the examples, without PyTorch's factor m / (m - 1). Batches and micro-batches are of even
         size then, at most what was asked for; one example alone is refused.
+    input_scaling : bool, default False
+        Multiply each input by a learnable number of its own, 1 at first (``maths.scaling``).
     dtype : {"float32", "float64"}, default "float32"
     device : str, Backend or None, default None
         ``"auto" | "cpu" | "cuda[:i]" | NAMESPACE[:DEVICE]``; None is "auto": BACKPROP_GPU_DEVICE if that is set, else
@@ -80,6 +83,7 @@ class DenseNet:
         initializer: str = "auto",
         dropout: float | Sequence[float] = 0.0,
         batch_norm: bool | Sequence[bool] = False,
+        input_scaling: bool = False,
         dtype: str = "float32",
         device: str | Backend | None = None,
         seed: int = 0,
@@ -93,6 +97,8 @@ class DenseNet:
         self.activations = per_layer_activations(activation, self.L)
         self.dropout = per_layer_dropout(dropout, self.L)
         self.batch_norm = per_layer_batch_norm(batch_norm, self.L)
+        self.inputs = InputStage(self.sizes[0], scaling=input_scaling)
+        self.widths = (self.inputs.width, *self.sizes[1:])
         normalized = [l for l in range(1, self.L) if self.batch_norm[l]]
         # complex128 is for the complex step, which only the formulas themselves can take.
         if dtype not in ("float32", "float64") and (dtype, kernels) != ("complex128", "reference"):
@@ -116,8 +122,11 @@ class DenseNet:
         self._forwards = RecordedForwards(self)
         if dtype != "complex128":  # a user's functions need not support complex numbers
             check_custom(self.backend, dtype, self.sizes[-1], self.activations, self.loss)
-        with allocate_or_raise(self.backend, self.sizes, dtype, "parameters and gradients", 2), self.backend.activate():
-            self.params = FlatParams(self.backend, self.sizes, dtype, normalized)
+        with (
+            allocate_or_raise(self.backend, self.widths, dtype, "parameters and gradients", 2),
+            self.backend.activate(),
+        ):
+            self.params = FlatParams(self.backend, self.widths, dtype, normalized, self.inputs.extras())
             # Running statistics, and the bias of an affine part that has none.
             per_unit = {l: (self.sizes[l], 1) for l in normalized}
             self.mean = {l: self.backend.zeros(shape, dtype) for l, shape in per_unit.items()}
@@ -128,9 +137,9 @@ class DenseNet:
     # -- construction --------------------------------------------------------------------------------------------
 
     def _initial_parameters(self) -> dict[str, np.ndarray]:
-        named: dict[str, np.ndarray] = {}
+        named = self.inputs.initial()
         for l in range(1, self.L + 1):
-            n, k = self.sizes[l], self.sizes[l - 1]
+            n, k = self.widths[l], self.widths[l - 1]
             draw = get_initializer(self.initializer, rectifier=l < self.L and self.activations[l].rectifier)
             named[f"W{l}"] = draw(host_generator(self.seed, WEIGHT_STREAM, l), n, k)
             named[f"b{l}"] = np.zeros((n, 1))
@@ -184,8 +193,8 @@ class DenseNet:
 
     @property
     def n_parameters(self) -> int:
-        """Number of weights, biases and gammas."""
-        return sum(self.sizes[l] * (self.sizes[l - 1] + 1 + self.batch_norm[l]) for l in range(1, self.L + 1))
+        """How many numbers an optimizer trains: weights, biases, gammas and what else there is."""
+        return sum(n * k for *_, (n, k) in self.params.spans)
 
     def spec(self) -> dict[str, Any]:
         """:meth:`settings` as JSON has them; of the user's own formulas it has the names, and marks them."""
@@ -203,6 +212,7 @@ class DenseNet:
             "batch_norm": self.batch_norm[1:-1],
             "dtype": self.dtype,
             "seed": self.seed,
+            **self.inputs.settings(),
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -255,10 +265,10 @@ class DenseNet:
         """
         if train and step is None and any(self.dropout):
             step = self.backend.zeros((1,), "int64")
-        return Workspace(
+        ws = Workspace(
             self.backend,
             self.kernels,
-            self.sizes,
+            self.widths,
             self.activations,
             self.dropout,
             m,
@@ -269,6 +279,8 @@ class DenseNet:
             first=first,
             normalized=list(self.mean),
         )
+        ws.inputs = self.inputs.buffers(self.backend, self.kernels, m, self.dtype, train)
+        return ws
 
     def forward(self, ws: Workspace) -> Array:
         """Z[L] (n_L, m) from ``ws.A[0]`` (n_0, m), by ``network.layer_loop``."""

@@ -43,11 +43,13 @@ def _same(value: Any) -> Any:
 def layers_table(net: DenseNet) -> str:
     """HTML: what each layer is, and how many parameters it has."""
     given, rows = net.spec(), []
+    if net.inputs.there:
+        rows.append((0, net.widths[0], "scaling", "", "", net.inputs.n_parameters))
     for l in range(1, net.L + 1):
         n, hidden = net.sizes[l], l < net.L
         name = given["activation"][l - 1] if hidden else net.loss.link.name
         how = (net.batch_norm[l], net.dropout[l]) if hidden else ("", "")
-        rows.append((l, n, name, *how, n * (net.sizes[l - 1] + 1 + net.batch_norm[l])))
+        rows.append((l, n, name, *how, n * (net.widths[l - 1] + 1 + net.batch_norm[l])))
     title = (
         f"{type(net).__name__}: {net.sizes[0]} inputs, {net.n_parameters:,} parameters, {net.dtype}, "
         f"loss {_loss(net)}, on {net.backend.name} with {net.kernels_kind} kernels"

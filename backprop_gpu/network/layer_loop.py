@@ -14,16 +14,19 @@ if TYPE_CHECKING:
 def forward(net: DenseNet, ws: Workspace) -> Array:
     """Z[L] (n_L, m) from ``ws.A[0]`` (n_0, m): A[l] = drop(g_l(W[l] A[l-1] + b[l])).
 
-    A normalized layer has Z = W[l] A[l-1], X = Z normalized, A[l] = drop(g_l(gamma X + b[l])).
+    A normalized layer has Z = W[l] A[l-1], X = Z normalized, A[l] = drop(g_l(gamma X + b[l])). What enters layer 1 is
+    what ``network.input_stage`` makes of the inputs.
     """
     p, kernels = net.params, net.kernels
+    net.inputs.forward(net, ws)
     for l in range(1, net.L + 1):
+        A_prev = ws.A[l - 1] if l > 1 else net.inputs.entering(ws)
         g, drop, out, norm = net.activations[l], ws.dropout[l], {"A": ws.A[l], "saved": ws.saved[l]}, ws.norm[l]
         if norm is None:
-            kernels.dense(p.W[l], ws.A[l - 1], p.b[l], g, drop, **out)
+            kernels.dense(p.W[l], A_prev, p.b[l], g, drop, **out)
             continue
         identity = net.activations[net.L]
-        kernels.dense(p.W[l], ws.A[l - 1], net.no_bias[l], identity, None, A=norm.Z, saved=norm.saved)
+        kernels.dense(p.W[l], A_prev, net.no_bias[l], identity, None, A=norm.Z, saved=norm.saved)
         kernels.batch_norm(
             norm.Z,
             p.gamma[l],
@@ -48,7 +51,8 @@ def backward(net: DenseNet, ws: Workspace, *, scale: Array | None, accumulate: b
     """
     p, kernels = net.params, net.kernels
     for l in range(net.L, 0, -1):
-        kernels.dense_vjp_params(ws.dZ[l], ws.A[l - 1], scale=scale, dW=p.dW[l], accumulate=accumulate)
+        A_prev = ws.A[l - 1] if l > 1 else net.inputs.entering(ws)
+        kernels.dense_vjp_params(ws.dZ[l], A_prev, scale=scale, dW=p.dW[l], accumulate=accumulate)
         norm = ws.norm[l - 1]
         if l > 1:
             kernels.dense_vjp_input(
@@ -75,3 +79,4 @@ def backward(net: DenseNet, ws: Workspace, *, scale: Array | None, accumulate: b
                 dgamma=p.dgamma[l - 1],
                 accumulate=accumulate,
             )
+    net.inputs.backward(net, ws, scale=scale, accumulate=accumulate)

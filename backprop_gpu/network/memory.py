@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,11 @@ from ..backends.protocol import Dropout, Kernels
 from ..errors import DeviceError, ShapeError
 from ..maths.activations import Activation, get_activation
 
+if TYPE_CHECKING:
+    from .input_stage import InputBuffers
+
 ALIGNMENT = 256  # bytes; what CUDA's allocator and wide loads like
+KINDS = ("W", "b", "gamma")  # of a layer's parameters, in the order of a model file
 SERIAL_DOT = 10_000  # numbers; OpenBLAS takes threads for the dot product of more
 
 
@@ -52,12 +56,39 @@ def _count(sizes: Sequence[int]) -> int:
     return sum(n * (k + 1) for k, n in itertools.pairwise(sizes))
 
 
+class Extra(NamedTuple):
+    """A tensor that not every network has: ``scale0`` is of the ``kind`` "scale" and ``layer`` 0.
+
+    ``weight``: penalties and decay are about it, as about W; they spare the others, as they do b.
+    """
+
+    kind: str
+    layer: int
+    shape: tuple[int, int]
+    weight: bool
+
+    @property
+    def name(self) -> str:
+        """As in a model file."""
+        return f"{self.kind}{self.layer}"
+
+
+def layer_of(name: str) -> int:
+    """The number at the end of a parameter's name."""
+    return int(name[len(kind_of(name)) :])
+
+
+def kind_of(name: str) -> str:
+    """A parameter's name without the number: ``"W"`` of ``"W1"``."""
+    return name.rstrip("0123456789")
+
+
 class FlatParams:
     """All parameters and their gradients, as views of two flat vectors.
 
-    Layout: W[L] ... W[1], then b[L] ... b[1], then gamma of the normalized layers, last first, each padded with zeros
-    to 256 bytes. The last layer comes first because
-    its gradient is ready first; weights come before biases so that penalties and decay, which spare the biases, are one
+    Layout: W[L] ... W[1], then extra weights, then b[L] ... b[1], then other extra tensors, then gamma of the
+    normalized layers, last first, each padded with zeros to 256 bytes. The last layer comes first because its
+    gradient is ready first; weights come before biases so that penalties and decay, which spare the biases, are one
     call over ``theta[:n_weights]``. Padding stays zero under every optimizer, since its gradient is zero.
 
     Attributes
@@ -68,43 +99,48 @@ class FlatParams:
         ``W[l]`` (n_l, n_{l-1}) and ``b[l]`` (n_l, 1) for l = 1..L; index 0 is None.
     gamma, dgamma : lists
         (n_l, 1) where layer l is normalized (its beta is ``b[l]``), else None.
-    tensors : dict
-        The views of ``theta`` by name: ``W1``, ``b1``, ``gamma1``.
+    tensors, gradients : dict
+        The views of ``theta`` and of ``grad`` by name: ``W1``, ``b1``, ``gamma1``.
     """
 
-    def __init__(self, backend: Backend, sizes: Sequence[int], dtype: str, normalized: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        sizes: Sequence[int],
+        dtype: str,
+        normalized: Sequence[int] = (),
+        extras: Sequence[Extra] = (),
+    ) -> None:
         self.sizes, self.dtype = tuple(sizes), dtype
         L = len(sizes) - 1
         unit = max(ALIGNMENT // np.dtype(dtype).itemsize, 1)
         weights = [(l, (sizes[l], sizes[l - 1])) for l in range(L, 0, -1)]
         biases = [(l, (sizes[l], 1)) for l in range(L, 0, -1)]
         gammas = [(l, (sizes[l], 1)) for l in sorted(normalized, reverse=True)]
+        more = {
+            weight: [(e.kind, [(e.layer, e.shape)]) for e in extras if e.weight == weight] for weight in (True, False)
+        }
         offset = 0
         self.spans: list[tuple[str, int, int, tuple[int, int]]] = []
-        for kind, group in (("W", weights), ("b", biases), ("gamma", gammas)):
+        for kind, group in (("W", weights), *more[True], ("b", biases), *more[False], ("gamma", gammas)):
+            if kind == "b":
+                self.n_weights = offset
             for l, shape in group:
                 self.spans.append((f"{kind}{l}", l, offset, shape))
                 offset += math.ceil(shape[0] * shape[1] / unit) * unit
-            if kind == "W":
-                self.n_weights = offset
         self.theta, self.grad = backend.zeros((offset,), dtype), backend.zeros((offset,), dtype)
-        self.W, self.b, self.gamma = self._views(backend, self.theta, L)
-        kinds = {"W": self.W, "b": self.b, "gamma": self.gamma}
-        self.tensors = {name: kinds[name.rstrip("0123456789")][l] for name, l, _, _ in self.spans}
-        self.dW, self.db, self.dgamma = self._views(backend, self.grad, L)
+        self.tensors, self.gradients = self._views(backend, self.theta), self._views(backend, self.grad)
+        self.W, self.b, self.gamma = ([self.tensors.get(f"{kind}{l}") for l in range(L + 1)] for kind in KINDS)
+        self.dW, self.db, self.dgamma = ([self.gradients.get(f"{kind}{l}") for l in range(L + 1)] for kind in KINDS)
 
-    def _views(self, backend: Backend, vector: Array, L: int) -> tuple[list[Array], list[Array], list[Array]]:
-        named: dict[str, list[Array]] = {kind: [None] * (L + 1) for kind in ("W", "b", "gamma")}
-        for name, l, offset, shape in self.spans:
-            part = vector[offset : offset + shape[0] * shape[1]]
-            named[name.rstrip("0123456789")][l] = backend.xp.reshape(part, shape)
-        return named["W"], named["b"], named["gamma"]
+    def _views(self, backend: Backend, vector: Array) -> dict[str, Array]:
+        return {name: backend.xp.reshape(vector[o : o + s[0] * s[1]], s) for name, _, o, s in self.spans}
 
     def named(self, vector: np.ndarray) -> dict[str, np.ndarray]:
         """A host copy of ``theta``, ``grad`` or an optimizer slot as ``{"W1": (n_1, n_0), "b1": (n_1, 1), ...}``."""
-        parts = {name: vector[o : o + s[0] * s[1]].reshape(s) for name, _, o, s in self.spans}
-        names = (f"{kind}{l}" for l in range(1, len(self.sizes)) for kind in ("W", "b", "gamma"))
-        return {name: parts[name] for name in names if name in parts}
+        order = {kind: i for i, kind in enumerate(KINDS)}
+        spans = sorted(self.spans, key=lambda span: (span[1], order.get(kind_of(span[0]), len(order))))
+        return {name: vector[o : o + s[0] * s[1]].reshape(s) for name, _, o, s in spans}
 
     def flat(self, named: dict[str, np.ndarray]) -> np.ndarray:
         """The inverse of :meth:`named`, with zero padding.
@@ -191,7 +227,8 @@ class Workspace:
     The caller sets ``A[0]`` to the (n_0, m) input; ``A[l]``, ``dZ[l]`` are (n_l, m) for l = 1..L. ``step`` (1,) is the
     device's count of optimizer steps and ``first`` the position of the first example in its batch: both are part of the
     counters of dropout's random numbers. ``set_offset`` changes ``first``. ``weights`` (1, m), set like ``A[0]``,
-    weight the examples in the statistics of batch normalization. ``norm[l]`` is None if layer l is not normalized.
+    weight the examples in the statistics of batch normalization. ``norm[l]`` is None if layer l is not normalized,
+    ``inputs`` if nothing is computed of the inputs before the first dense layer.
     """
 
     def __init__(
@@ -213,6 +250,7 @@ class Workspace:
         L = len(sizes) - 1
         self.m = m
         self.weights: Array | None = None
+        self.inputs: InputBuffers | None = None
         self.norm = [
             Normalized(backend, kernels, sizes[l], m, dtype, train) if l in normalized else None for l in range(L + 1)
         ]

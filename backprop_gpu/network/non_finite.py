@@ -12,12 +12,15 @@ import numpy as np
 from .._typing import Array, Program
 from ..backends.protocol import Kernels
 from ..maths.losses import one_hot
+from .memory import layer_of
 from .step import TrainingStep
 
 WORDS = {
     "gather": "input",
     "dense": "forward",
     "batch_norm": "batch normalization",
+    "scaling": "scaling of the inputs",
+    "scaling_vjp": "backward of the scaling of the inputs",
     "output_delta": "loss",
     "dense_vjp_input": "backward",
     "dense_vjp_params": "backward",
@@ -127,10 +130,23 @@ class _Watched:
 
     # -- what each operation reads that no other has written, and what it writes ---------------------------------------
 
+    def _look_at_inputs(self, X: Array) -> None:
+        """X of the next micro-batch."""
+        self._first, self._next = self._next, self._next + X.shape[1]
+        self._look("gather", None, "X", X, examples=True)
+
+    def _before_scaling(self, given: Mapping[str, Any]) -> None:
+        self._look_at_inputs(given["X"])
+
+    def _scaling(self, given: Mapping[str, Any]) -> None:
+        self._look("scaling", 0, "H0", given["H"], examples=True)
+
+    def _scaling_vjp(self, given: Mapping[str, Any]) -> None:
+        self._look("scaling_vjp", 0, "dscale0", given["ds"])
+
     def _before_dense(self, given: Mapping[str, Any]) -> None:
-        if self._layers[id(given["W"])] == 1:
-            self._first, self._next = self._next, self._next + given["A_prev"].shape[1]
-            self._look("gather", None, "X", given["A_prev"], examples=True)
+        if self._layers[id(given["W"])] == 1 and not self._net.inputs.there:
+            self._look_at_inputs(given["A_prev"])
 
     def _dense(self, given: Mapping[str, Any]) -> None:
         l = self._layers[id(given["W"])]
@@ -178,6 +194,9 @@ class _Watched:
 
     def _dense_vjp_input(self, given: Mapping[str, Any]) -> None:
         l = self._layers[id(given["W"])] - 1
+        if l == 0:
+            self._look("dense_vjp_input", 0, "dH0", given["dZ_prev"], examples=True)
+            return
         name = "dU" if self._net.batch_norm[l] else "dZ"
         self._look("dense_vjp_input", l, f"{name}{l}", given["dZ_prev"], examples=True)
         self._look("dense_vjp_input", l, f"db{l}", given["db_prev"])
@@ -219,7 +238,7 @@ class _Watched:
     def _look_flat(self, operation: str, tensor: str, vector: Array) -> None:
         """The same for a vector of all parameters; ``tensor`` has a place for the parameter's name."""
         for name, x in self._net.params.named(self._host(vector)).items():
-            self._look_host(operation, int(name.lstrip("Wbgam")), tensor.format(name), x, examples=False)
+            self._look_host(operation, layer_of(name), tensor.format(name), x, examples=False)
 
     def _look_host(self, operation: str, layer: int | None, tensor: str, x: np.ndarray, examples: bool) -> None:
         wrong = np.argwhere(~np.isfinite(x))

@@ -27,15 +27,10 @@ from ..backends.protocol import Kernels
 from ..errors import ConfigError, did_you_mean
 from ..maths.optimizers import Optimizer
 from ..maths.registry import is_number
-from .memory import FlatParams
+from .memory import FlatParams, kind_of
 from .settings import check_choice
 
 PARAMETRIZATIONS = ("standard", "ntk")
-
-
-def kind_of(name: str) -> str:
-    """``"W"`` of ``"W1"``."""
-    return name.rstrip("0123456789")
 
 
 @dataclass(frozen=True)

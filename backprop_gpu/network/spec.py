@@ -38,6 +38,7 @@ def step_spec(step: TrainingStep, m: int = 1, micro_batch: int | None = None, we
         batch_norm=tuple(net.batch_norm) if any(net.batch_norm) else (),
         learning_rate_factors=tuple(step.groups.factors.items()),
         parametrization=step.groups.parametrization,
+        input_scaling=net.inputs.scaling,
     )
 
 
@@ -70,5 +71,9 @@ def described(spec: StepSpec) -> dict[str, Any]:
 
 def _chosen(spec: StepSpec) -> dict[str, Any]:
     """Settings that came later, where they are not the defaults: what was written before them stays as it was."""
-    later = {"learning_rate_factors": dict(spec.learning_rate_factors), "parametrization": spec.parametrization}
-    return {name: value for name, value in later.items() if value != {} and value != DEFAULTS.get(name)}
+    later: dict[str, Any] = {
+        "learning_rate_factors": dict(spec.learning_rate_factors),
+        "parametrization": spec.parametrization,
+        "input_scaling": spec.input_scaling,
+    }
+    return {name: value for name, value in later.items() if value and value != DEFAULTS.get(name)}

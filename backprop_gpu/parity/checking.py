@@ -335,7 +335,7 @@ def _suspects(net: DenseNet, m: int, checked: Replayed) -> list[LayerShape]:
         product = f.operation in ("dense", "dense_vjp_input", "dense_vjp_params") and not f.tensor.startswith("db")
         if product and f.k >= LONG and checked.tf32.get(f.tensor, math.inf) > CLEARED:
             l = int(re.sub(r"\D", "", f.tensor)) + (f.operation == "dense_vjp_input")
-            found.append(LayerShape(net.sizes[l], net.sizes[l - 1], m))
+            found.append(LayerShape(net.widths[l], net.widths[l - 1], m))
     return list(dict.fromkeys(found))
 
 

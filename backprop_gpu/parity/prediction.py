@@ -10,6 +10,7 @@ import numpy as np
 
 from ..network.dense_net import DenseNet
 from ..network.step import TrainingStep
+from . import input_replay
 from .claims import KINDS, bounds_of
 from .comparator import Comparator
 from .diagnosis.diagnose import diagnose
@@ -37,9 +38,9 @@ def compare_prediction(step: TrainingStep, X: np.ndarray, claim: str) -> Replaye
     for rows in (X, X[:1]):
         before = net.parameters()
         calls, AL = _recorded(net, rows)
-        length, at = net.L + sum(net.batch_norm), 0
-        while calls and calls[0].name == "dense":
-            end = at + calls[0].wrote["A"].shape[1]
+        length, at = net.L + sum(net.batch_norm) + net.inputs.scaling, 0
+        while calls and calls[0].name in ("dense", "scaling"):
+            end = at + next(iter(calls[0].wrote.values())).shape[1]
             _Prediction(step, before, rows[at:end], calls[:length], claim).into(comparator, AL[at:end])
             at, calls = end, calls[length:]
         comparator.same(PREDICT, "predicted rows", np.array([at]), np.array([len(rows)]))
@@ -92,7 +93,7 @@ class _Prediction(StepReplay):
         """Check the pass that gave the rows AL, and add what was found."""
         with np.errstate(all="ignore"):
             try:
-                layer = Layer("X", Recorded(self.trace.X))
+                layer = Layer(*input_replay.entering(self, self.trace.X))
                 for l in range(1, self.L + 1):
                     layer = self._forward(l, layer, None, 0.0, None)
                 z = layer.A.given(self.link)

@@ -51,7 +51,7 @@ class LayerShape(NamedTuple):
 
 def shapes_of(net: DenseNet, m: int) -> tuple[LayerShape, ...]:
     """The distinct layer shapes of a network on m examples, in the order of its layers."""
-    return tuple(dict.fromkeys(LayerShape(n, k, m) for k, n in zip(net.sizes, net.sizes[1:], strict=False)))
+    return tuple(dict.fromkeys(LayerShape(n, k, m) for k, n in zip(net.widths, net.widths[1:], strict=False)))
 
 
 def probe(

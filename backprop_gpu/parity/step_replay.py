@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from . import input_replay
 from .claims import bounds_of, exact_bounds
 from .comparator import Comparator, Comparison
 from .findings import Finding
@@ -105,6 +106,7 @@ class StepReplay:
         self.dW: dict[int, np.ndarray] = {}
         self.db: dict[int, np.ndarray] = {}
         self.dgamma: dict[int, np.ndarray] = {}
+        self.of_inputs: dict[str, np.ndarray] = {}  # derivatives by the tensors before the first dense layer
         self.value = np.zeros(1)
 
     def step(self) -> None:
@@ -129,6 +131,8 @@ class StepReplay:
             self._part(gradient, f"b{l}")[...] = self.db[l]
             if l in self.dgamma:
                 self._part(gradient, f"gamma{l}")[...] = self.dgamma[l]
+        for name, x in self.of_inputs.items():
+            self._part(gradient, name)[...] = x
         return gradient
 
     def _activation(self, l: int) -> tuple[str, dict[str, float]]:
@@ -138,7 +142,7 @@ class StepReplay:
 
     def _micro_batch(self, start: int, X: np.ndarray, Y: np.ndarray, w: np.ndarray | None) -> None:
         r, m = self.spec, X.shape[1]
-        passed = [Layer("X", Recorded(X))]
+        passed = [Layer(*input_replay.entering(self, X))]
         for l in range(1, self.L + 1):
             rate = r.dropout[l - 1] if l < self.L else 0.0
             examples = start + np.arange(m)
@@ -149,6 +153,7 @@ class StepReplay:
             self._weights(l, dZ, passed[l - 1], late)
             if l > 1:
                 dZ = self._backward(l, dZ, passed[l - 1], late)
+        input_replay.derivatives(self, X, dZ, late)
 
     def _forward(self, l: int, before: Layer, mask: np.ndarray | None, rate: float, w: np.ndarray | None) -> Layer:
         B, comparator, entered, (name, parameters) = self.B, self.comparator, [before.name], self._activation(l)
@@ -161,7 +166,7 @@ class StepReplay:
                 affine.__getitem__,
                 "dense",
                 affine.k,
-                self._expected_rms(affine),
+                self.expected_rms(affine),
                 affine,
                 "Z",
             )
@@ -205,7 +210,8 @@ class StepReplay:
     def _b(self, l: int) -> np.ndarray:
         return self.theta[f"b{l}"].x
 
-    def _expected_rms(self, product: Product) -> ExpectedRms | None:
+    def expected_rms(self, product: Product) -> ExpectedRms | None:
+        """Of a product's difference, where the claim asks for it."""
         return product.expected_rms() if self.rms else None
 
     def _normalized(self, l: int) -> bool:
@@ -217,7 +223,7 @@ class StepReplay:
         """gamma X + beta from the recorded X, after Z, its statistics and X were checked; the call that wrote them."""
         B, comparator, product = self.B, self.comparator, Product(self.B, self.theta[f"W{l}"], before.A)
         Z = Recorded(self.calls.next("dense").wrote["A"])
-        expected = self._expected_rms(product)
+        expected = self.expected_rms(product)
         comparator.compare(
             "dense",
             f"Z{l}",

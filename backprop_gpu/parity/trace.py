@@ -30,6 +30,8 @@ WRITTEN: dict[str, tuple[str, ...]] = {
     "dense_vjp_params": ("dW",),
     "batch_norm": ("A", "X", "inverse_std", "mean", "variance"),
     "batch_norm_vjp": ("dZ", "dgamma"),
+    "scaling": ("H",),
+    "scaling_vjp": ("ds",),
     "output_delta": ("dZ", "db", "value"),
     "penalty": ("value",),
     "global_norm": ("norm", "factor"),
@@ -40,6 +42,7 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "dense_vjp_input": ("scale",),
     "dense_vjp_params": ("scale",),
     "batch_norm": ("mean", "variance"),
+    "scaling_vjp": ("scale",),
     "penalty": ("l1", "l2"),
     "update": ("scalars",),
 }
@@ -82,6 +85,7 @@ class TraceSpec:
     batch_norm: list[bool] = field(default_factory=list)
     learning_rate_factors: dict[str, float] = field(default_factory=dict)
     parametrization: str = "standard"
+    input_scaling: bool = False
 
     @property
     def n_weights(self) -> int:

@@ -110,6 +110,19 @@ def test_weights_of_members(pair: tuple[Bench, Bench]) -> None:
         agree(results)
 
 
+def test_input_stage(pair: tuple[Bench, Bench]) -> None:
+    for n, m in NORM_SHAPES:
+        results = []
+        for bench in pair:
+            rng = np.random.default_rng([n, m])
+            given = {"X": bench.normal(rng, n, m), "s": bench.normal(rng, n, 1)}
+            found = bench.run("scaling", given, {"H": bench.blank(n, m)})
+            given |= {"dH": bench.normal(rng, n, m), "scale": np.array([0.3])}
+            start = {"dX": bench.blank(n, m), "ds": bench.normal(rng, n, 1)}
+            results.append(found | bench.run("scaling_vjp", given, start, accumulate=True))
+        agree(results)
+
+
 @pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
 def test_losses(pair: tuple[Bench, Bench], loss: Any, early: bool) -> None:

@@ -55,6 +55,12 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("r", "dr"), (K,)),
         **dict.fromkeys(("s", "ds"), (N,)),
     },
+    "scaling": {"X": (K, M), "s": (K, 1), "H": (K, M)},
+    "scaling_vjp": {
+        **dict.fromkeys(("dH", "X", "dX"), (K, M)),
+        **dict.fromkeys(("s", "ds"), (K, 1)),
+        "scale": (1,),
+    },
     "output_delta": {
         "Z": (N, M),
         "Y": (N, M),
@@ -108,7 +114,7 @@ class Calls:
             own = {"W": np.ones((K, 3)), "A_prev": np.ones((3, M)), "b": np.ones((K, 1)), "A": np.ones((K, M))}
             forward = {name: self.case.put(x, FLOATS) for name, x in own.items()}
             self.kernels.dense(**forward, activation=other["activation_prev"], dropout=None, saved=other["saved_prev"])
-        elif operation in ("dense_vjp_params", "batch_norm_vjp"):
+        elif operation in ("dense_vjp_params", "batch_norm_vjp", "scaling_vjp"):
             other = {"accumulate": False}
         elif operation == "member_weights_vjp":
             other = {"accumulate": False, "accumulate_own": False}

@@ -34,6 +34,7 @@ from .calls import (
     rows,
     whole,
 )
+from .input_stage import InputStageKernels
 from .members import MemberKernels
 
 
@@ -48,7 +49,7 @@ class NativeSaved:
     key: np.ndarray | None = None
 
 
-class NativeKernels(MemberKernels):
+class NativeKernels(MemberKernels, InputStageKernels):
     """See ``protocol.Kernels`` for each operation's equation."""
 
     def dispatch_report(self, spec: StepSpec) -> list[KernelChoice]:

@@ -21,6 +21,7 @@ from . import plan
 from .compile import THREADS
 from .gemm import operand
 from .grids import BLOCKS, WARP, blocks, line, parameter_blocks, sum_tiles, tiles
+from .input_stage import InputStageKernels
 from .launch import Call
 from .members import MemberKernels
 from .plan import CUDA
@@ -36,7 +37,7 @@ class CudaSaved:
     mask: Array = None
 
 
-class CudaKernels(MemberKernels):
+class CudaKernels(MemberKernels, InputStageKernels):
     """See ``protocol.Kernels`` for each operation's equation."""
 
     examples_contiguous = True

@@ -4,6 +4,7 @@
 #include "../formulas/formula_ids.h"
 #include "batches.h"
 #include "flat.h"
+#include "input_stage.h"
 #include "kernels.h"
 #include "layers.h"
 #include "members.h"
@@ -37,6 +38,7 @@ const Kernel kernels[] = {
     BOTH("batch_norm", batch_norm), BOTH("batch_norm_inference", batch_norm_inference), BOTH("batch_norm_vjp", batch_norm_vjp),
     BOTH("member_weights", member_weights), BOTH("member_weights_vjp", member_weights_vjp),
     BOTH("member_outputs_vjp", member_outputs_vjp),
+    BOTH("scaling_vjp", scaling_vjp), BOTH("scaling", scaling_forward),
     BOTH_OF("output_delta_categorical_cross_entropy", output_delta, Softmaxes<false>),
     BOTH_OF("output_delta_categorical_cross_entropy_labels", output_delta, Softmaxes<true>),
     BOTH_OF("output_delta_grouped_cross_entropy", output_delta, Softmaxes<false>),

@@ -145,6 +145,11 @@ template <class T> bool arguments_of(const char* name, Arrays& x, const Shape& s
         r = row(in(n * m), in(n * m), in(m), out(n), coin, n, m);
     } else if (begins(name, "member_weights")) {
         r = row(in(n * m), in(m), perhaps(coin, n), out(n * m), n, m);
+    } else if (begins(name, "scaling_vjp")) {
+        T *dH = in(n * m), *X = in(n * m), *dX = out(other ? n * m : 0);
+        r = row(dH, X, in(n), perhaps(coin, 1), other ? dX : nullptr, out(n), x.random.below(2), n, m, coin ? m : 1, coin ? 1 : n);
+    } else if (begins(name, "scaling")) {
+        r = row(in(n * m), in(n), out(n * m), n, m, coin ? m : 1, coin ? 1 : n);
     } else if (begins(name, "output_delta")) {
         const Word outputs = n + 1;
         const void* targets = strstr(name, "labels") ? (const void*)x.words(m, outputs) : in(outputs * m);
