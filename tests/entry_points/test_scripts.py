@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import ctypes
 import hashlib
 import importlib.machinery
@@ -22,6 +23,7 @@ from typing import Any
 import pytest
 
 from backprop_gpu.backends.cpu.library import unavailable_reason
+from backprop_gpu.native import build as native_build
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
@@ -432,3 +434,37 @@ def test_gpu_check_counts_and_no_test_is_a_failure(tmp_path: Path) -> None:
     assert gpu_check.run_pytest(str(file), "-k", "test_a").status == "passed"
     assert gpu_check.run_pytest(str(file), "-k", "test_b").status == "failed"
     assert gpu_check.run_pytest(str(file), "-k", "nothing").detail == "no test ran"
+
+
+# --- wheels of other platforms ----------------------------------------------------------------------------------------
+
+
+def test_a_wheel_of_another_platform_has_the_library_that_is_looked_for_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With files in place of what takes zig minutes to build; none of these wheels has ever been run."""
+    wheels = load(SCRIPTS / "wheels")
+    platforms = {"linux": ("linux", "manylinux"), "macos": ("darwin", "macosx"), "windows": ("win32", "win_amd64")}
+    pure = tmp_path / "backprop_gpu-1-py3-none-any.whl"
+    with zipfile.ZipFile(pure, "w") as file:
+        file.writestr("backprop_gpu/__init__.py", "")
+        file.writestr("backprop_gpu-1.dist-info/WHEEL", "Root-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr("backprop_gpu-1.dist-info/RECORD", "")
+    assert {target.partition("-")[0] for target in wheels.TARGETS} == set(platforms)
+    for target, (_, family, suffix, tag) in wheels.TARGETS.items():
+        name, begins = platforms[target.partition("-")[0]]
+        monkeypatch.setattr(sys, "platform", name)
+        assert tag.startswith(begins)
+        assert set(wheels.MARCHES[family]) == set(native_build.INSTRUCTION_SETS[family])
+        library = tmp_path / f"library{suffix}"
+        library.write_bytes(target.encode())
+        made = wheels.with_library(pure, library, tag, tmp_path)
+        assert made.name == f"backprop_gpu-1-py3-none-{tag}.whl"
+        with zipfile.ZipFile(made) as file:
+            place = f"backprop_gpu/backends/cpu/{native_build.library_name()}"
+            assert file.read(place) == target.encode()
+            assert file.read("backprop_gpu-1.dist-info/WHEEL").decode() == (
+                f"Root-Is-Purelib: false\nTag: py3-none-{tag}\n"
+            )
+            digest = base64.urlsafe_b64encode(hashlib.sha256(target.encode()).digest()).rstrip(b"=").decode()
+            assert f"{place},sha256={digest},{len(target)}\n" in file.read("backprop_gpu-1.dist-info/RECORD").decode()

@@ -57,15 +57,15 @@ API void* backprop_kernel(const char* set, const char* name) {
 }
 
 static pthread_key_t workspace_key;
-__attribute__((constructor)) static void make_workspace_key() { pthread_key_create(&workspace_key, free); }
+__attribute__((constructor)) static void make_workspace_key() { pthread_key_create(&workspace_key, free_aligned); }
 static thread_local void* own_workspace = nullptr;
 void* workspace() { return own_workspace; }
 
 // Whether this thread has its workspace; freed when the thread ends.
 bool have_workspace() {
     if (own_workspace) return true;
-    void* memory = nullptr;
-    if (posix_memalign(&memory, 64, WORKSPACE_BYTES)) return false;
+    void* memory = allocate_aligned(64, WORKSPACE_BYTES);
+    if (!memory) return false;
     pthread_setspecific(workspace_key, memory);
     own_workspace = memory;
     return true;

@@ -10,12 +10,8 @@
 #pragma once
 #include <atomic>
 #include <new>
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <unistd.h>
 #include "program.h"
+#include "system.h"
 
 namespace {
 
@@ -111,14 +107,12 @@ class ThreadPool {
     // Workers block all signals, so that the system delivers them to Python's threads. A thread that cannot be created is
     // not an error: fewer take part.
     void start(int count) {
-        sigset_t all, before;
-        sigfillset(&all);
         pthread_attr_t attributes;
         pthread_attr_init(&attributes);
         pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
         pthread_attr_setstacksize(&attributes, STACK_BYTES);
         pthread_mutex_lock(&starting);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
+        const SignalsBlocked blocked;
         for (int number = started.load(std::memory_order_relaxed); number < count; ++number) {
             Worker& w = workers[number];
             w.pool = this, w.number = number;
@@ -126,7 +120,6 @@ class ThreadPool {
             if (pthread_create(&thread, &attributes, work, &w)) break;
             started.store(number + 1, std::memory_order_release);
         }
-        pthread_sigmask(SIG_SETMASK, &before, nullptr);
         pthread_mutex_unlock(&starting);
         pthread_attr_destroy(&attributes);
     }
@@ -183,17 +176,17 @@ public:
 // pool may be trusted in the child, which therefore gets a pool of its own.
 std::atomic<ThreadPool*> current_pool{nullptr};
 void forget_pool() { current_pool.store(nullptr); }
-__attribute__((constructor)) void forget_pool_in_children() { pthread_atfork(nullptr, nullptr, forget_pool); }
+__attribute__((constructor)) void forget_pool_in_children() { call_in_children(forget_pool); }
 
 // Null where there is no memory for one.
 inline ThreadPool* thread_pool() {
     ThreadPool* pool = current_pool.load();
     if (pool) return pool;
-    void* memory = nullptr;
-    if (posix_memalign(&memory, alignof(ThreadPool), sizeof(ThreadPool))) return nullptr;
+    void* memory = allocate_aligned(alignof(ThreadPool), sizeof(ThreadPool));
+    if (!memory) return nullptr;
     ThreadPool* fresh = new (memory) ThreadPool;
     if (current_pool.compare_exchange_strong(pool, fresh)) return fresh;
-    free(memory);  // another thread was first
+    free_aligned(memory);  // another thread was first
     return pool;
 }
 
