@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-MARKER = "parity(claim=None, dtype=None, tolerance=None): what assert_parity judges by: fp32, tf32, bf16, fp16 or fp64"
+MARKER = (
+    "parity(claim=None, dtype=None, tolerance=None): what assert_parity checks against: fp32, tf32, bf16, fp16 or fp64"
+)
 
 
 def pytest_addoption(parser: Any) -> None:
@@ -28,7 +30,7 @@ def pytest_addoption(parser: Any) -> None:
 
 
 def pytest_configure(config: Any) -> None:
-    """Register the marker and the fixtures; a run that requires a device gets a judge of the whole."""
+    """Register the marker and the fixtures; a run that requires a device gets a check of the whole."""
     config.addinivalue_line("markers", MARKER)
     config.pluginmanager.register(_fixtures(), "parity-fixtures")
     if config.getoption("parity_require"):

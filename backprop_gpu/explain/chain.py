@@ -93,7 +93,7 @@ def backward(net: Network, tensors: Tensors, Y: np.ndarray, denominator: Denomin
 
 
 def sizes_of_terms(net: Network, tensors: Tensors, Y: np.ndarray) -> Tensors:
-    """How large the terms are that ``dW1, db1, ...`` are sums of, (1/m) sum |...|: by these roundings are judged."""
+    """How large the terms are that ``dW1, db1, ...`` are sums of, (1/m) sum |...|, which bounds their rounding."""
     sizes: Tensors = {}
     dZ = np.abs(tensors[f"A{net.L}"]) + np.abs(Y)
     for l in range(net.L, 0, -1):

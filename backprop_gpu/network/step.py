@@ -117,7 +117,7 @@ class TrainingStep:
             self._table, self._values = backend.zeros((1, n_step_scalars), dtype), backend.zeros((1,), dtype)
             self.norm, self._factor = backend.zeros((1,), dtype), backend.zeros((1,), dtype)
             vectors = 2 * len(self.optimizer.state) + bool(self.optimizer.average) + 1
-            with allocate_or_raise(backend, self.net.sizes, dtype, f"{self.optimizer.name} slots", vectors):
+            with allocate_or_raise(backend, self.net.sizes, dtype, f"{self.optimizer.name} state vectors", vectors):
                 size, n_slots = self.net.params.theta.shape[0], len(self.optimizer.state)
                 # One buffer: an epoch copies it and looks at it, which takes longer than a step of a small network.
                 self._all_slots = backend.zeros((n_slots, size), dtype)

@@ -293,7 +293,7 @@ def _of_part(tensors: Sequence[TensorRatio], known: Mapping[str, float]) -> tupl
         if not unclear:
             return "equal", 1.0, ""
         where = f"{', '.join(unclear)}: the {part} has a kink there or is too noisy"
-        return "unclear", None, f"{subject} cannot be judged in {where}; move theta, or compute in float64"
+        return "unclear", None, f"{subject} cannot be compared in {where}; move theta, or compute in float64"
     ratio = min(wrong, key=_blur).ratio
     if all(_is_about(t, ratio) for t in wrong) and all(t.ratio is None for t in right):
         assert ratio is not None

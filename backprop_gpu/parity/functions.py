@@ -261,7 +261,7 @@ def _stated(
     return named
 
 
-# -- judging ----------------------------------------------------------------------------------------------------------
+# -- comparing --------------------------------------------------------------------------------------------------------
 
 
 def _compare(operation: str, tensor: str, k: int, got: np.ndarray, want: Output) -> tuple[Finding, Comparison]:
@@ -287,15 +287,13 @@ def _compare(operation: str, tensor: str, k: int, got: np.ndarray, want: Output)
         )
         return replace(finding, status="wrong" if finding.ratio > 1.0 else "warning", cause=cause), comparison
     if undecided.any():
-        cause = (
-            f"a part of a sum may overflow, where any number is right: {int(undecided.sum()):,} entries are not judged"
-        )
+        cause = f"a part of a sum may overflow, so {int(undecided.sum()):,} entries are not compared"
         return replace(finding, status="warning", cause=cause), comparison
     largest = float(np.max(np.abs(v), initial=0.0, where=np.isfinite(v)))
     loose = float(np.max(e)) / largest if largest > 0.0 else math.inf
     if bounds is not None and loose > LOOSE and np.max(e) > bounds.eta:
         size = f"{loose:.1%} of" if largest > 0.0 else "above"
-        cause = f"the bound is {size} the largest number: judge a shorter function"
+        cause = f"the bound is {size} the largest number: check a shorter function"
         return replace(finding, status="warning", cause=cause), comparison
     return finding, comparison
 

@@ -1,4 +1,4 @@
-"""Judging a prediction: every layer of it from its recorded inputs, and that it changes nothing."""
+"""Checking a prediction: every layer of it from its recorded inputs, and that it changes nothing."""
 
 from __future__ import annotations
 

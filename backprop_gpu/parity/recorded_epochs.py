@@ -134,7 +134,7 @@ class _Epochs:
         try:
             self._check_epochs()
         except NonFiniteError:  # what honest numbers do too, if the learning rate is too high
-            cause = "the training diverges, so that no further epoch is judged"
+            cause = "the training diverges, so that no further epoch is checked"
             self.comparator.add(Finding(RECORDED, "epochs", (), 1, 0.0, status="warning", cause=cause))
         return list(self.comparator.findings.values())
 

@@ -211,7 +211,7 @@ def trace_spec(step: TrainingStep, micro_batch: int | None = None) -> TraceSpec:
     for formula in formulas:
         if not is_builtin(formula):
             raise ConfigError(
-                f"parity knows the package's own formulas, not {formula.name!r}; gradcheck judges activations and "
+                f"parity knows the package's own formulas, not {formula.name!r}; gradcheck checks activations and "
                 "losses of your own"
             )
     return TraceSpec(

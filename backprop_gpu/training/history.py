@@ -40,8 +40,8 @@ class History:
 
     def __repr__(self) -> str:
         last = f", cost={self.epochs[-1].cost:.6g}" if self.epochs else ""
-        judged = self.epochs[-1].validation if self.epochs else {}
-        validation = "".join(f", validation {name}={value:.6g}" for name, value in judged.items())
+        scores = self.epochs[-1].validation if self.epochs else {}
+        validation = "".join(f", validation {name}={value:.6g}" for name, value in scores.items())
         return (
             f"<History: {len(self.epochs)} epochs, best {self.best_epoch}, stopped by {self.stopped}{last}{validation}>"
         )

@@ -331,14 +331,14 @@ class Trainer:
         result = {COST: self.net.cost(X, y)}
         if self.metrics:
             loss, AL = self.net.loss, self.net.predict_proba(X)
-            if task == "regression":  # quantiles are judged by the one in the middle
+            if task == "regression":  # of quantiles the one in the middle is scored
                 y, AL = (self.units(loss.point(v)) for v in (check_targets(y, loss, AL.shape[1], len(AL)), AL))
             result |= evaluate(self.metrics, task, class_indices(y) if task == "multiclass" else y, AL)
         return result
 
 
 def task_of(net: DenseNet) -> str:
-    """The task whose metrics a network's outputs can be judged by: binary, multilabel, multiclass or regression."""
+    """The task whose metrics a network's outputs are scored with: binary, multilabel, multiclass or regression."""
     if net.loss.labels == "binary":
         return "binary" if net.sizes[-1] == 1 else "multilabel"
     return "multiclass" if net.loss.labels == "classes" else "regression"

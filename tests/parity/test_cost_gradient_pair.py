@@ -203,7 +203,7 @@ def test_a_kink_and_noise_are_unclear_and_say_so() -> None:
         report = check_cost_gradient_pair(pair, theta=theta)
         assert report.status == "unclear"
         assert not report.ok
-        assert "cannot be judged in theta" in report.sentence
+        assert "cannot be compared in theta" in report.sentence
         assert report.findings[0].status == "warning"
 
 

@@ -384,7 +384,7 @@ def test_a_bound_that_decides_nothing_is_a_warning() -> None:
 
     (finding,) = check_step(chaos, np.array([0.3]))
     assert finding.status == "warning"
-    assert "judge a shorter function" in finding.cause
+    assert "check a shorter function" in finding.cause
 
 
 # -- comparisons, special numbers -------------------------------------------------------------------------------------
@@ -625,7 +625,7 @@ def test_where_a_part_of_a_sum_may_overflow_nobody_is_accused_and_the_other_rows
         with np.errstate(all="ignore"):
             report = check_step(OVERFLOWING[name], x, devices=[device], dtype=dtype)
         assert report.ok, report.findings
-        assert "1 entries are not judged" in report.findings[0].cause
+        assert "1 entries are not compared" in report.findings[0].cause
 
 
 def test_a_sum_that_overflows_in_any_order_is_infinite() -> None:

@@ -178,7 +178,7 @@ def test_too_many_parameters_are_not_blamed_on_the_batch(device: str | None) -> 
 def test_too_many_slots_are_not_blamed_on_the_batch() -> None:
     device = StandInBackend(int(3.3 * 4 * 200 * 200))
     net = DenseNet([200, 199, 1], device=device)
-    with pytest.raises(DeviceError, match=r"the adam slots of 200 - 199 - 1 do not fit on standin:0: 5 x 4"):
+    with pytest.raises(DeviceError, match=r"the adam state vectors of 200 - 199 - 1 do not fit on standin:0: 5 x 4"):
         Trainer(net, optimizer="adam", progress=False)
     Trainer(net, optimizer="sgd", progress=False)
 

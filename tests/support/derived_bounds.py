@@ -1,4 +1,4 @@
-"""What the laws judge kernels by: parity's float64 oracle, of one operation and from numbers on the host.
+"""What the laws compare kernels with: parity's float64 oracle, from numbers on the host, with the derived bounds.
 
 What witnesses the oracle itself is in ``parity/test_oracle.py``.
 """
