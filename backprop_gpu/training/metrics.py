@@ -13,13 +13,15 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ..errors import ConfigError, DataError, ShapeError, did_you_mean
+from ..errors import ConfigError, ShapeError, did_you_mean
+from .class_metrics import average_precision, balanced_accuracy, brier, ece, mcc
+from .metric_arguments import checked, class_indices, is_multiclass, mean
 
 
 def accuracy(y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
     """The share of samples with the right label; with several labels per sample, all of them must be right."""
-    y_true, y_pred, w = _checked(y_true, y_pred, sample_weight)
-    return _mean(np.all(y_true == y_pred, axis=1), w)
+    y_true, y_pred, w = checked(y_true, y_pred, sample_weight)
+    return mean(np.all(y_true == y_pred, axis=1), w)
 
 
 def log_loss(y_true: np.ndarray, probabilities: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
@@ -31,13 +33,13 @@ def log_loss(y_true: np.ndarray, probabilities: np.ndarray, sample_weight: np.nd
     """
     p = np.asarray(probabilities)
     p = p if p.dtype.kind == "f" else p.astype(np.float64)
-    if _is_multiclass(y_true, p):
-        labels = _class_indices(y_true, p.shape[1])
-        p, labels, w = _checked(p, labels, sample_weight, same_width=False)
-        return _mean(-np.log(_clipped(np.take_along_axis(p, labels, axis=1)))[:, 0], w)
-    y_true, p, w = _checked(y_true, p, sample_weight)
+    if is_multiclass(y_true, p):
+        labels = class_indices(y_true, p.shape[1])
+        p, labels, w = checked(p, labels, sample_weight, same_width=False)
+        return mean(-np.log(_clipped(np.take_along_axis(p, labels, axis=1)))[:, 0], w)
+    y_true, p, w = checked(y_true, p, sample_weight)
     y = y_true.astype(np.float64)
-    return _mean(-np.sum(y * np.log(_clipped(p)) + (1.0 - y) * np.log(_clipped(1 - p)), axis=1), w)
+    return mean(-np.sum(y * np.log(_clipped(p)) + (1.0 - y) * np.log(_clipped(1 - p)), axis=1), w)
 
 
 def f1(
@@ -52,7 +54,7 @@ def f1(
     ``binary``: of class 1, the second of the sorted labels or of the named classes. ``macro``: the plain mean over all
     classes that are in y_true or y_pred, or over labels.
     """
-    y_true, y_pred, w = _checked(y_true, y_pred, sample_weight)
+    y_true, y_pred, w = checked(y_true, y_pred, sample_weight)
     if average == "macro" and y_true.shape[1] == 1:
         classes = np.union1d(y_true, y_pred)
         return float(np.mean([_f1(y_true[:, 0] == k, y_pred[:, 0] == k, w) for k in classes]))
@@ -74,9 +76,9 @@ def roc_auc(y_true: np.ndarray, scores: np.ndarray, sample_weight: np.ndarray | 
     or if a score is NaN.
     """
     s = np.asarray(scores)
-    if _is_multiclass(y_true, s):
-        y_true = _class_indices(y_true, s.shape[1]) == np.arange(s.shape[1])
-    y_true, s, w = _checked(y_true, s, sample_weight)
+    if is_multiclass(y_true, s):
+        y_true = class_indices(y_true, s.shape[1]) == np.arange(s.shape[1])
+    y_true, s, w = checked(y_true, s, sample_weight)
     if np.any(np.isnan(s)):  # would sort as the highest level
         return float("nan")
     areas = [_roc_auc(t == 1, column, w) for t, column in zip(y_true.T, s.T, strict=True)]
@@ -115,11 +117,11 @@ def confusion_matrix(
     y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None = None, *, n_classes: int | None = None
 ) -> np.ndarray:
     """Counts (n_classes, n_classes), row = true class, column = predicted; int64, or float64 sums of weights."""
-    y_true, y_pred, w = _checked(y_true, y_pred, sample_weight)
+    y_true, y_pred, w = checked(y_true, y_pred, sample_weight)
     if y_true.shape[1] != 1:
         raise ShapeError(f"a confusion matrix takes one label per sample, got {y_true.shape[1]}")
     k = 1 + int(max(y_true.max(), y_pred.max())) if n_classes is None else n_classes
-    cells = _class_indices(y_true, k)[:, 0] * k + _class_indices(y_pred, k)[:, 0]
+    cells = class_indices(y_true, k)[:, 0] * k + class_indices(y_pred, k)[:, 0]
     return np.bincount(cells, w, minlength=k * k).reshape(k, k)
 
 
@@ -133,10 +135,15 @@ class Metric(NamedTuple):
 
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(accuracy, True, "labels"),
+    "balanced_accuracy": Metric(balanced_accuracy, True, "labels"),
     "log_loss": Metric(log_loss, False, "probabilities"),
     "f1": Metric(f1, True, "labels"),
     "f1_macro": Metric(f1_macro, True, "labels"),
+    "mcc": Metric(mcc, True, "labels"),
     "roc_auc": Metric(roc_auc, True, "probabilities"),
+    "average_precision": Metric(average_precision, True, "probabilities"),
+    "brier": Metric(brier, False, "probabilities"),
+    "ece": Metric(ece, False, "probabilities"),
     "rmse": Metric(rmse, False, "values"),
     "mae": Metric(mae, False, "values"),
     "r2": Metric(r2, True, "values"),
@@ -144,10 +151,11 @@ METRICS: dict[str, Metric] = {
 
 SEVERAL = "several labels of several classes"
 
+_ALSO = ("balanced_accuracy", "mcc", "roc_auc", "average_precision", "brier", "ece")
 _DEFAULTS = {
-    "binary": ("accuracy", "log_loss", "f1", "roc_auc"),
-    "multiclass": ("accuracy", "log_loss", "f1_macro", "roc_auc"),
-    "multilabel": ("accuracy", "log_loss", "f1_macro", "roc_auc"),
+    "binary": ("accuracy", *_ALSO[:1], "log_loss", "f1", *_ALSO[1:]),
+    "multiclass": ("accuracy", *_ALSO[:1], "log_loss", "f1_macro", *_ALSO[1:]),
+    "multilabel": ("accuracy", "log_loss", "f1_macro", "roc_auc", "average_precision", "brier"),
     SEVERAL: ("accuracy", "log_loss", "f1_macro", "roc_auc"),
     "regression": ("rmse", "mae", "r2"),
     "count": ("rmse", "mae", "r2"),
@@ -229,52 +237,17 @@ def check_metrics(names: Iterable[str], task: str) -> None:
             raise ConfigError(f"the metric {name!r} does not go with the task {task}; use {', '.join(known)}")
 
 
-def _checked(
-    a: np.ndarray, b: np.ndarray, sample_weight: np.ndarray | None, *, same_width: bool = True
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Both as (n_samples, k), and the weights as float64."""
-    a, b = (x[:, None] if x.ndim == 1 else x for x in (np.asarray(a), np.asarray(b)))
-    if a.ndim != 2 or b.ndim != 2 or len(a) != len(b) or (same_width and a.shape != b.shape):
-        raise ShapeError(f"targets and predictions do not fit: {a.shape} and {b.shape}")
-    if len(a) == 0:
-        raise DataError("there are no samples to compute a metric of")
-    if sample_weight is None:
-        return a, b, None
-    w = np.asarray(sample_weight, dtype=np.float64)
-    if w.shape != (len(a),):
-        raise ShapeError(f"sample_weight has shape {w.shape}; it must be ({len(a)},)")
-    if not np.all(np.isfinite(w) & (w >= 0.0)) or not np.any(w):
-        raise DataError("sample_weight must be finite, not negative, and not zero everywhere")
-    return a, b, w
-
-
 def _errors(
     y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    y_true, y_pred, w = _checked(y_true, y_pred, sample_weight)
+    y_true, y_pred, w = checked(y_true, y_pred, sample_weight)
     y_true = y_true.astype(np.float64)
     return y_pred - y_true, y_true, w
-
-
-def _mean(values: np.ndarray, w: np.ndarray | None) -> float:
-    return float(np.average(values, weights=w))
 
 
 def _clipped(p: np.ndarray) -> np.ndarray:
     eps = np.finfo(p.dtype).eps
     return np.clip(p, eps, 1 - eps).astype(np.float64)
-
-
-def _is_multiclass(y_true: np.ndarray, p: np.ndarray) -> bool:
-    return p.ndim == 2 and p.shape[1] > 1 and np.asarray(y_true)[:1].size == 1
-
-
-def _class_indices(labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """Labels as integers (n_samples, 1); ShapeError outside 0 .. n_classes - 1, where they would index another cell."""
-    indices = np.asarray(labels).reshape(-1, 1).astype(np.intp)
-    if indices.size and not 0 <= indices.min() <= indices.max() < n_classes:
-        raise ShapeError(f"labels run from {indices.min()} to {indices.max()}; they must be 0 to {n_classes - 1}")
-    return indices
 
 
 def _f1(true: np.ndarray, predicted: np.ndarray, w: np.ndarray | None) -> float:
