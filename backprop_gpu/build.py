@@ -27,6 +27,7 @@ from .network.state import State, plain
 from .resume import state_of
 from .rows import fingerprint, read_rows
 from .rows import read_split as read_split
+from .run_fit import Rows, by_number, encoded, fit, metrics_of, rows_to_score
 from .run_folder import (
     CHECKPOINTS,
     HISTORY_FILE,
@@ -46,8 +47,6 @@ from .training.early_stopping import EarlyStopping
 from .training.history import History
 from .training.metrics import default_metrics
 from .training.trainer import Trainer
-
-Rows = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass
@@ -115,6 +114,8 @@ def design(config: Config) -> Design:
         unknown=d.unknown,
         missing_columns=d.missing_columns,
         extra_columns=d.extra_columns,
+        positive=d.positive,
+        weight_column=d.weight_column,
         standardize_target=bool(d.standardize_target),
     )
     assert preprocessor.target is not None, "fitted with a task"
@@ -168,19 +169,11 @@ def _trainer(config: Config, net: DenseNet, progress: bool, preprocessor: Prepro
         early_stopping=stopping,
         metrics=usual if t.metrics is None else t.metrics,
         units=None if codec is None else codec.decode,
+        class_weight=by_number(t.class_weight, codec),
         seed=config.seed,
         progress=progress,
         **step_settings(config),
     )
-
-
-def _rows_to_score(X: np.ndarray, y: np.ndarray, n_validation: int) -> Rows:
-    """Training rows that are scored after each epoch as the validation rows are, so that the two can be compared.
-
-    Of many rows, as many as there are for validation, or a thousand: a curve needs no more.
-    """
-    rows = np.linspace(0, len(X) - 1, min(len(X), max(n_validation, 1000))).astype(np.int64)
-    return X[rows], y[rows]
 
 
 def run(
@@ -215,36 +208,26 @@ def run(
         If something cannot be written or read, or training diverges; says what the folder holds.
     """
     model, config, trainer = experiment.model, experiment.config, experiment.trainer
-    (X, y), held_out = _encoded(experiment)
-    verified = [] if not config.verify else [_verified(experiment, X, y)]
+    train, held_out = encoded(experiment)
+    X = train[0]
+    verified = [] if not config.verify else [_verified(experiment, train)]
     if not resume or run_dir is None:
         run_dir = make_run_dir(config, run_dir)
     folder = Path(run_dir)
     with _checkpoints(experiment, folder, resume, allow_change, say) as (checkpoint, state):
-        trainer.scored_too = None if held_out is None else _rows_to_score(X, y, len(held_out[0]))
+        trainer.scored_too = None if held_out is None else rows_to_score(train, len(held_out[0]))
         written: list[Callback] = [ConfigWriter(folder, config)] if resume else []
         written += [] if config.checkpoint is None else [checkpoint]
         trainer.callbacks = [JsonLines(folder / HISTORY_FILE), *written, *callbacks, *trainer.callbacks]
         with _saved_when_stopped(experiment, checkpoint, folder, X):
-            history = trainer.fit(X, y, validation=held_out, resume=state, allow_change=allow_change)
+            history = fit(experiment, train, held_out, resume=state, allow_change=allow_change)
         save_run(folder, config, model.save, trainer.history.epochs, taken=checkpoint.is_taken())
-        metrics = _metrics(experiment, history)
+        metrics = metrics_of(experiment, history)
         if config.verify:
-            metrics["parity"] = [*verified, _verified(experiment, X, y)]
+            metrics["parity"] = [*verified, _verified(experiment, train)]
         with beside_the_model(folder):
             write_file(folder / METRICS_FILE, to_json(metrics, indent=2) + "\n")
     return Outcome(model, history, metrics, folder)
-
-
-def _encoded(experiment: Experiment) -> tuple[Rows, Rows | None]:
-    """Training and validation rows as the network takes them; what is wrong with test rows is found here too."""
-    pre, dtype = experiment.model.preprocessor, experiment.model.net.dtype
-    train, validation, _ = (
-        None if table is None else (pre.transform(table, dtype), pre.encode_target(table, dtype))
-        for table in (experiment.train, experiment.validation, experiment.test)
-    )
-    assert train is not None, "there are training rows"
-    return train, validation
 
 
 def _checkpoint(experiment: Experiment, folder: Path) -> Checkpoint:
@@ -298,7 +281,7 @@ def _saved_when_stopped(experiment: Experiment, checkpoint: Checkpoint, folder: 
         raise NonFiniteError(f"{error}; {folder} {left}") from None
 
 
-def _verified(experiment: Experiment, X: np.ndarray, y: np.ndarray) -> str:
+def _verified(experiment: Experiment, train: Rows) -> str:
     """Check steps, epochs and predictions of this network, data and device by ``parity.check``; returns its summary.
 
     Raises
@@ -310,31 +293,20 @@ def _verified(experiment: Experiment, X: np.ndarray, y: np.ndarray) -> str:
     from .parity.recorded_epochs import rows_and_batch
 
     net = experiment.model.net
-    n, batch = rows_and_batch(len(X), experiment.config.training.batch_size)
-    report = check(net, X[:n], y[:n], dtype=net.dtype, batch_size=batch, **check_settings(experiment))
+    n, batch = rows_and_batch(len(train[0]), experiment.config.training.batch_size)
+    weights = train[2][:n] if len(train) > 2 else None
+    report = check(
+        net,
+        train[0][:n],
+        train[1][:n],
+        sample_weight=weights,
+        dtype=net.dtype,
+        batch_size=batch,
+        **check_settings(experiment),
+    )
     if not report.ok:
         raise ParityError(f"{net.backend.name}: {report.summary()}; `backprop-gpu parity run` shows every tensor")
     return report.summary()
-
-
-def _metrics(experiment: Experiment, history: History) -> dict[str, Any]:
-    net = experiment.model.net
-    parts = {"train": experiment.train, "validation": experiment.validation, "test": experiment.test}
-    scores = {name: experiment.model.evaluate(table) for name, table in parts.items() if table is not None}
-    return {
-        "device": net.backend.name,
-        "dtype": net.dtype,
-        "sizes": list(net.sizes),
-        "parameters": net.n_parameters,
-        "epochs": len(history.epochs),
-        "best_epoch": history.best_epoch,
-        "stopped": history.stopped,
-        "steps": experiment.trainer.step.t,
-        "seconds": history.epochs[-1].seconds,
-        "task": experiment.config.data.task,
-        "notes": [*experiment.train.notes, *history.notes],
-        **scores,
-    }
 
 
 def train(

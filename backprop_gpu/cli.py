@@ -252,11 +252,13 @@ def _report(outcome: Outcome, drawn: bool) -> None:
     out = terminal.console()
     out.print(terminal.scores(parts))
     part = next(name for name in ("test", "validation", "train") if name in parts)
+    rows = {"test": "the test rows", "validation": "the validation rows"}.get(part, "the training rows")
     matrix = parts[part].get("confusion_matrix")
     if matrix is not None and len(matrix["classes"]) <= 12:
-        terminal.print_confusion(
-            out, matrix, {"test": "the test rows", "validation": "the validation rows"}.get(part, "the training rows")
-        )
+        terminal.print_confusion(out, matrix, rows)
+    terminal.print_always(out, parts[part], rows)
+    if "threshold" in m:
+        print(f"threshold: {matrix['positive_class']} is predicted above {m['threshold']:.4g}")
     for when, line in zip(("before", "after"), m.get("parity", ()), strict=False):
         print(f"{when} training: {line}")
     for note in m["notes"]:

@@ -92,6 +92,7 @@ def _load_model(options: argparse.Namespace) -> Model:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from .data.roles import weighted_if_there
     from .report import terminal
     from .rows import read_test_rows
     from .training.callbacks import to_json
@@ -105,15 +106,19 @@ def _evaluate(options: argparse.Namespace) -> int:
         table = read_test_rows(options.run, model.test_rows)
     else:
         table = model.read(options.data, labelled=True, target=options.target, delimiter=options.delimiter)
+        if model.preprocessor.weight_column is not None:
+            table = weighted_if_there(table, options.data, model.preprocessor.weight_column, options.delimiter)
     scores = model.evaluate(table)
     if options.json:
         print(to_json(scores, indent=2))
         return 0
     out = terminal.console()
     out.print(terminal.scores({"test" if options.data is None else "rows": scores}))
+    rows = "the test rows" if options.data is None else f"all rows of {options.data}"
     if "confusion_matrix" in scores:
-        rows = "the test rows" if options.data is None else f"all rows of {options.data}"
         terminal.print_confusion(out, scores["confusion_matrix"], rows)
+    terminal.print_calibration(out, scores, rows)
+    terminal.print_always(out, scores, rows)
     return 0
 
 

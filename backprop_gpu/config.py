@@ -175,7 +175,7 @@ def _check_together(config: Config) -> None:
             get_loss(config.loss_spec())
     except ConfigError as error:
         raise ConfigError(f"loss: {error}") from None
-    for problem in (_loss_problem(config), _shape_problem(config), _data_problem(config)):
+    for problem in (_loss_problem(config), _shape_problem(config), _data_problem(config), _class_problem(config)):
         if problem:
             raise ConfigError(problem)
 
@@ -214,4 +214,19 @@ def _data_problem(config: Config) -> str:
         return f"data.validation + data.test is {d.validation + d.test:g}; it must be below 1, to leave training rows"
     if d.standardize_target and d.task not in ("auto", "regression"):
         return f"data.standardize_target is for task regression, the task is {d.task}"
+    return ""
+
+
+def _class_problem(config: Config) -> str:
+    d, t = config.data, config.training
+    if d.positive is not None and d.task not in ("auto", "binary"):
+        return f"data.positive names one of two classes; the task is {d.task}: leave it out"
+    if t.class_weight is not None and d.task not in ("auto", "binary", "multiclass"):
+        return f"training.class_weight is for classes; the task is {d.task}: leave it out"
+    if t.threshold == 0.5:
+        return ""
+    if d.task not in ("auto", "binary") and not (d.task == "multilabel" and isinstance(t.threshold, float)):
+        return f"training.threshold is for two classes; the task is {d.task}: leave it out"
+    if not isinstance(t.threshold, float) and d.validation == 0.0:
+        return "training.threshold is chosen on validation rows; set data.validation above 0, or give a number"
     return ""

@@ -121,6 +121,10 @@ class DataConfig(Section):
     extra_columns: Literal["ignore", "error"] = Field(
         "ignore", description="a file to predict that has columns which the training file did not have"
     )
+    positive: str | int | None = Field(
+        None, description="of two classes, the one that f1, thresholds and costs are about; default: the second"
+    )
+    weight_column: str | None = Field(None, description="CSV: how much each row counts; .npz: an array")
     standardize: bool = Field(True, description="numeric inputs: mean 0 and deviation 1 on the training rows")
     standardize_target: bool | None = Field(None, description="regression only; default there: true")
     validation: float = Field(0.15, ge=0.0, lt=1.0, description="share of rows to choose the best epoch by")
@@ -171,6 +175,13 @@ class EarlyStoppingConfig(Section):
     min_delta: float = Field(0.0, ge=0.0, description="what counts as an improvement is more than this")
 
 
+class CostConfig(Section):
+    """What mistakes cost, for the threshold of two classes."""
+
+    false_positive: float = Field(1.0, ge=0.0, description="predicting the positive class where it is not")
+    false_negative: float = Field(1.0, ge=0.0, description="missing the positive class")
+
+
 class TrainingConfig(Section):
     """The loop."""
 
@@ -188,6 +199,14 @@ class TrainingConfig(Section):
         0, ge=0, description="batches that may be left out because their step would leave NaN or infinity"
     )
     early_stopping: EarlyStoppingConfig | None = Field(None, description="null: all epochs are trained")
+    class_weight: Literal["balanced"] | dict[str, Annotated[float, Field(ge=0.0)]] | None = Field(
+        None, description="how much a row of each class counts, by its name; balanced: rare classes as much as others"
+    )
+    threshold: Annotated[float, Field(ge=0.0, lt=1.0)] | Literal["f1", "balanced_accuracy", "mcc"] | CostConfig = Field(
+        0.5,
+        description="two classes: the probability above which the positive one is predicted; a metric, or costs: the"
+        " best one on validation rows",
+    )
     metrics: list[Literal[tuple(METRICS)]] | None = Field(None, description="default: those of the task")  # type: ignore[valid-type]
 
 

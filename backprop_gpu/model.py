@@ -14,6 +14,7 @@ from .backends.base import Backend
 from .data.frames import table_of
 from .data.policies import check_choice
 from .data.preprocessing import Preprocessor
+from .data.roles import weighted_if_there, with_weights
 from .data.saved import check_fit
 from .data.sources import read_table
 from .data.table import Table
@@ -22,6 +23,7 @@ from .network.custom import Custom
 from .network.dense_net import DenseNet
 from .network.model_file import Extras, load_model, save_model
 from .run_folder import MODEL_FILE
+from .training.class_metrics import calibration
 from .training.metrics import confusion_matrix, default_metrics, evaluate
 from .training.trainer import class_indices
 
@@ -96,27 +98,34 @@ class Model:
     def evaluate(self, rows: Any, metrics: Sequence[str] | None = None) -> dict[str, Any]:
         """Cost, metrics and, for classes, the confusion matrix of labelled rows; values in the target's units.
 
-        Of two classes the second is the matrix's ``positive_class``, the one that ``f1`` is about.
+        Rows that have the weights' column of the training table are scored by it; the matrix counts rows. Of two
+        classes the second is the matrix's ``positive_class``, the one that ``f1`` is about. ``calibration`` compares
+        probabilities with shares (:func:`~backprop_gpu.training.class_metrics.calibration`); ``always_predicts`` names
+        the class of a model that predicts the same one for every row.
         """
         codec = self.preprocessor.target
         assert codec is not None, "a model is always trained with a task"
-        table = self.table(rows, labelled=True)
+        table = self._weighted(self.table(rows, labelled=True), rows)
+        w = table.weights
         X = self.preprocessor.transform(table, self.net.dtype)
         y = self.preprocessor.encode_target(table, self.net.dtype)
         AL = self.net.predict_proba(X)
-        result: dict[str, Any] = {"rows": table.n_samples, "cost": self.net.cost(X, y)}
+        result: dict[str, Any] = {"rows": table.n_samples, "cost": self.net.cost(X, y, w)}
         truth, outputs = y, AL
         if codec.task in ("regression", "count"):
             truth, outputs = codec.decode(y), codec.decode(self.net.loss.point(AL))
         elif codec.task == "multiclass":
             truth = class_indices(y)
         labels = codec.above(AL) if codec.task in ("binary", "multilabel") else None
-        result |= evaluate(metrics or default_metrics(codec.task), codec.task, truth, outputs, labels=labels)
+        result |= evaluate(metrics or default_metrics(codec.task), codec.task, truth, outputs, w, labels)
         if codec.labels:
             matrix = confusion_matrix(
                 truth.reshape(-1).astype(np.int64), codec.classes(AL), n_classes=max(len(codec.labels), 2)
             )
-            names = list(codec.class_names)
+            names, said = list(codec.class_names), np.flatnonzero(matrix.sum(axis=0))
+            if len(said) == 1 and np.count_nonzero(matrix.sum(axis=1)) > 1:
+                result["always_predicts"] = names[said[0]]
+            result["calibration"] = calibration(truth, AL, w)
             result["confusion_matrix"] = {"classes": names, "rows_true": matrix.astype(int).tolist()}
             if codec.task == "binary":
                 result["confusion_matrix"]["positive_class"] = names[1]
@@ -162,6 +171,17 @@ class Model:
             target=p.target if threshold is None or p.target is None else p.target.with_threshold(threshold),
         )
         return self
+
+    def _weighted(self, table: Table, rows: Any) -> Table:
+        """The table with the weights of its rows, if the model knows such a column and the rows have it."""
+        p = self.preprocessor
+        if p.weight_column is None or table.weights is not None:
+            return table
+        if isinstance(rows, str | os.PathLike):
+            return weighted_if_there(table, str(rows), p.weight_column, table.delimiter)
+        if not isinstance(rows, Table) and p.weight_column in getattr(rows, "columns", rows):
+            return with_weights(table, rows[p.weight_column], p.weight_column)
+        return table
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file."""

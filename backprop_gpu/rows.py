@@ -9,7 +9,8 @@ from pathlib import Path
 
 from .config import Config
 from .config_reading import load_config
-from .data.sources import BUILTIN, read_table
+from .data.roles import read_role, with_weights
+from .data.sources import BUILTIN, names_of, read_table
 from .data.splits import split_indices
 from .data.table import Table
 from .data.targets import TargetCodec, infer_task
@@ -23,22 +24,29 @@ Parts = tuple[Table, Table | None, Table | None]
 def read_rows(config: Config) -> tuple[Config, str, Parts]:
     """The configuration with its task, why that is its task, and the rows."""
     d = config.data
+    roles = [name for name in (d.weight_column,) if name is not None and name not in (d.columns or ())]
+    is_csv = bool(names_of(d.source, d.delimiter)) and not d.source.lower().endswith(".npz")
     table = read_table(
         d.source,
         target=d.target,
         columns=d.columns,
-        ignore=d.ignore,
+        ignore=[*dict.fromkeys([*d.ignore, *(roles if is_csv else ())])],
         categorical=d.categorical,
         delimiter=d.delimiter,
         options=d.options,
     )
+    if d.weight_column is not None:
+        cells = read_role(d.source, d.weight_column, "data.weight_column", d.delimiter)
+        table = with_weights(table, cells, d.weight_column)
     why = ""
     if d.task == "auto":
         loss = None if config.loss.name == "auto" else get_loss(config.loss_spec()).labels
         task, why = infer_task(table, loss)
         config = config.with_task(task)
         d = config.data
-    TargetCodec.fit(table, d.task)  # a target of another task is a clearer complaint than what the split would say
+    TargetCodec.fit(
+        table, d.task, positive=d.positive
+    )  # a target of another task is a clearer complaint than what the split would say
     stratify = d.task in ("binary", "multiclass")
     parts = split_indices(
         table.n_samples, table.target, validation=d.validation, test=d.test, stratify=stratify, seed=config.seed

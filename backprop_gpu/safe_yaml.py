@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key, line = self.construct_object(key_node, deep=True), key_node.start_mark.line + 1
             if not isinstance(key, str):
-                raise ConfigError(f"line {line}: keys must be words, got {shown(key)}")
+                raise ConfigError(f"line {line}: keys must be words, got {shown(key)}; is it a name? Then quote it")
             if key in seen:
                 raise ConfigError(f"line {line}: {shown(key)} is given twice; keep one")
             seen.add(key)

@@ -52,6 +52,8 @@ class Preprocessor:
         training rows had no gaps, a number that is missing in this way becomes their mean, and a category all zeros.
     extra_columns : str
         What to do with a table that has further columns: ``ignore`` or ``error``.
+    weight_column : str or None
+        The column of the rows' weights, by which rows that have it are scored.
     others : tuple of str
         The columns of the training file that are neither features nor targets: they are not further ones.
     target : TargetCodec or None
@@ -74,6 +76,7 @@ class Preprocessor:
     missing_columns: str = "error"
     extra_columns: str = "ignore"
     others: tuple[str, ...] = ()
+    weight_column: str | None = None
 
     @classmethod
     def fit(
@@ -87,6 +90,8 @@ class Preprocessor:
         standardize_target: bool = False,
         missing_columns: str = "error",
         extra_columns: str = "ignore",
+        positive: str | int | None = None,
+        weight_column: str | None = None,
     ) -> Preprocessor:
         """Learn from the training rows.
 
@@ -101,8 +106,10 @@ class Preprocessor:
         missing : None, "mean", "median" or "indicator"
             What fills missing numbers; indicator: the mean, and a 0/1 column for each column with gaps. With any of
             them, a missing text is a category of its own. None: a missing value is an error.
-        unknown, missing_columns, extra_columns : str
+        unknown, missing_columns, extra_columns, weight_column : str
             See the class.
+        positive : str or int, optional
+            binary: the class that is predicted by its probability; None: the second one.
         standardize_target : bool
             regression: the network learns the standardized target; :meth:`decode` undoes it.
 
@@ -136,7 +143,8 @@ class Preprocessor:
             named=table.named,
             **policies,
             others=table.others,
-            target=None if task is None else TargetCodec.fit(table, task, standardize_target),
+            target=None if task is None else TargetCodec.fit(table, task, standardize_target, positive),
+            weight_column=weight_column,
             delimiter=table.delimiter,
         )
 
@@ -269,6 +277,7 @@ class Preprocessor:
             "missing_columns": self.missing_columns,
             "extra_columns": self.extra_columns,
             "others": list(self.others),
+            "weight_column": self.weight_column,
             "delimiter": self.delimiter,
             "target": None,
         }
@@ -301,6 +310,7 @@ class Preprocessor:
                 missing_columns=meta["missing_columns"],
                 extra_columns=meta["extra_columns"],
                 others=tuple(meta["others"]),
+                weight_column=meta["weight_column"],
             )
             check_preprocessor(made, CHOICES)
         except CheckpointError:

@@ -43,6 +43,7 @@ def check_preprocessor(p: Preprocessor, choices: Mapping[str, Sequence[str]]) ->
         value = getattr(p, policy)
         _require(isinstance(value, str) and value in choices[policy], f"{policy} is {shown(value)}")
     _names("others", p.others, may_be_empty=True)
+    _require(isinstance(p.weight_column, str | None), "the weight column has no name")
     _require(p.delimiter is None or (isinstance(p.delimiter, str) and len(p.delimiter) == 1), "its delimiter is none")
 
 

@@ -162,6 +162,14 @@ def read_texts(path: str | Path, names: Sequence[str], delimiter: str | None = N
     return read_cells(path, names, delimiter or _DELIMITERS[path.suffix.lower()])
 
 
+def names_of(source: str | Path, delimiter: str | None = None) -> list[str]:
+    """The columns of a CSV, or the arrays of a .npz; none for another source."""
+    path = Path(source)
+    if path.suffix.lower() in _DELIMITERS:
+        return column_names(path, delimiter or _DELIMITERS[path.suffix.lower()], labelled=False)
+    return read_archive(path, [], str(source))[1] if path.suffix.lower() == ".npz" else []
+
+
 def load_builtin(name: str, **options: Any) -> Table:
     """Load ``breast_cancer`` (569 x 30, binary), ``digits`` (1797 x 64, ten classes), ``moons`` or ``regression``.
 

@@ -53,6 +53,8 @@ class Table:
         The line of the file on which each row starts.
     rows : ndarray of int, shape (n_samples,), or None
         Which of the stored rows this table holds (None: all), so that taking rows copies nothing.
+    weights : ndarray of float64, shape (n_samples,), or None
+        How much each row counts.
     delimiter : str or None
         CSV: the delimiter that was asked for (None: that of the file's suffix).
     ignored : tuple of str
@@ -73,6 +75,7 @@ class Table:
     named: bool = False
     lines: np.ndarray | None = None
     rows: np.ndarray | None = None
+    weights: np.ndarray | None = None
     delimiter: str | None = None
     ignored: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
@@ -112,6 +115,7 @@ class Table:
             categorical={name: values[rows] for name, values in self.categorical.items()},
             target=None if self.target is None else self.target[rows],
             lines=None if self.lines is None else self.lines[rows],
+            weights=None if self.weights is None else self.weights[rows],
             rows=np.arange(len(self.stored))[rows] if self.rows is None else self.rows[rows],
         )
 
@@ -124,6 +128,8 @@ class Table:
             digest.update(repr(self.categorical[name].tolist()).encode())
         if self.target is not None:
             digest.update(repr(self.target.tolist()).encode())
+        if self.weights is not None:
+            digest.update(self.weights.tobytes())
         return digest.hexdigest()
 
     def where(self, sample: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from ..errors import ConfigError, DataError, did_you_mean
+from ..errors import ConfigError, DataError, did_you_mean, shown
 from .cells import is_number, listed
 from .saved import check_codec
 from .statistics import mean_and_scale, survey
@@ -96,8 +96,11 @@ class TargetCodec:
         return replace(self, threshold=float(threshold))
 
     @classmethod
-    def fit(cls, table: Table, task: str, standardize: bool = False) -> TargetCodec:
-        """Learn from training rows. Raises ConfigError for a wrong setting, DataError for targets that do not fit."""
+    def fit(cls, table: Table, task: str, standardize: bool = False, positive: str | int | None = None) -> TargetCodec:
+        """Learn from training rows; ``positive``: of two classes, the one that is to be the second.
+
+        Raises ConfigError for a wrong setting, DataError for targets that do not fit.
+        """
         if task not in TASKS:
             raise ConfigError(f"unknown task {task!r}{did_you_mean(task, TASKS)}; it is one of {', '.join(TASKS)}")
         if standardize and task != "regression":
@@ -111,7 +114,8 @@ class TargetCodec:
                     f"{table.source}: a binary target has two classes, this one has {len(labels)}"
                     f" ({listed(labels)}); set data.task: {other} ({why})"
                 ).with_option("task", other)
-            return cls(task, names, flat, labels, integers, table.class_names or labels)
+            codec = cls(task, names, flat, labels, integers, table.class_names or labels)
+            return codec if positive is None else codec._with_positive(str(positive))
         codec = cls(task, names, flat)
         values = codec.encode(table, "float64")  # for its checks
         if not standardize:
@@ -120,6 +124,21 @@ class TargetCodec:
         found = survey(columns)
         mean, scale = mean_and_scale(columns, found, found.mean)
         return cls(task, names, flat, mean=mean, scale=scale)
+
+    def class_number(self, name: str, setting: str) -> int:
+        """The number of a class, by its name or as it stands in the target; ConfigError if there is none."""
+        for names in (self.class_names, self.labels):
+            if name in names:
+                return names.index(name)
+        hint = did_you_mean(name, self.class_names)
+        raise ConfigError(f"{setting}: there is no class {shown(name)}{hint}; they are {listed(self.class_names)}")
+
+    def _with_positive(self, name: str) -> TargetCodec:
+        if self.task != "binary":
+            raise ConfigError(f"positive names one of two classes; the task is {self.task}: leave it out")
+        if self.class_number(name, "data.positive") == 1:
+            return self
+        return replace(self, labels=self.labels[::-1], class_names=self.class_names[::-1])
 
     @property
     def n_outputs(self) -> int:

@@ -44,9 +44,10 @@ def scores(parts: Mapping[str, Mapping[str, Any]]) -> Table:
     matrices = (part.get("confusion_matrix", {}) for part in parts.values())
     positive = next((matrix["positive_class"] for matrix in matrices if "positive_class" in matrix), None)
     for key in rows:
-        if key == "confusion_matrix":
+        if key in ("confusion_matrix", "calibration", "always_predicts"):
             continue
-        heading = f"f1 of {positive}" if key == "f1" and positive is not None else key
+        of_one = key in ("f1", "average_precision") and positive is not None
+        heading = f"{key} of {positive}" if of_one else key
         table.add_row(Text(heading), *(text(part[key]) if key in part else "" for part in parts.values()))
     return table
 
@@ -72,6 +73,33 @@ def print_confusion(out: Console, matrix: Mapping[str, Any], rows: str) -> None:
     for name, counts in zip(matrix["classes"], matrix["rows_true"], strict=True):
         parts = [f"{count} as {other}" for other, count in zip(matrix["classes"], counts, strict=True) if count]
         out.print(Text(f"true {name}: {', '.join(parts) or 'none'}"))
+
+
+def print_always(out: Console, scores: Mapping[str, Any], rows: str) -> None:
+    """Print a line about a model that predicts one class whatever the row is; nothing about another one."""
+    if "always_predicts" not in scores:
+        return
+    name = scores["always_predicts"]
+    out.print(
+        Text(
+            f"The model says {name} of all of {rows}, as a constant would; train longer, weigh the classes"
+            " (training.class_weight: balanced) or choose a threshold (training.threshold: f1)"
+        ),
+        soft_wrap=True,
+    )
+
+
+def print_calibration(out: Console, scores: Mapping[str, Any], rows: str) -> None:
+    """Print what was predicted and what happened, bin by bin."""
+    if not scores.get("calibration"):
+        return
+    table = Table(title=f"Calibration on {rows}", title_justify="left")
+    for heading in ("probability", "rows", "predicted", "observed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in scores["calibration"]:
+        numbers = str(row["samples"]), text(row["predicted"]), text(row["observed"])
+        table.add_row(f"{row['from']:g} to {row['to']:g}", *numbers)
+    out.print(table)
 
 
 def confusion(matrix: Mapping[str, Any], closer: bool = False) -> Table:

@@ -77,7 +77,7 @@ class FitState:
         The most there may be.
     settings : callable
         Gives what else the fit depends on: a state of other settings is refused.
-    validation : (X, Y), optional
+    validation : (X, Y) or (X, Y, weights), optional
         The validation set.
     history : History, optional
         Empty; it is filled, and a jump of the cost is noted. Left out, the fit has one that holds epochs for callbacks
@@ -113,7 +113,7 @@ class FitState:
         *,
         epochs: int,
         settings: Callable[[], State],
-        validation: tuple[Any, Any] | None = None,
+        validation: tuple[Any, ...] | None = None,
         history: History | None = None,
         callbacks: Sequence[Callback] = (),
         micro_batch: int | None = None,
@@ -235,7 +235,8 @@ class FitState:
         """A fingerprint of each array of the data."""
         X, y, weights = self.batches.rows
         arrays: State = {"X": X, "y": y, "sample_weight": weights}
-        arrays |= dict(zip(("validation_X", "validation_y"), self.validation or (None, None), strict=True))
+        held_out = dict(zip(("validation_X", "validation_y", "validation_weight"), self.validation or (), strict=False))
+        arrays |= {"validation_X": None, "validation_y": None} | held_out
         return {name: None if x is None else fingerprint(x, self.step.net.dtype) for name, x in arrays.items()}
 
     def state_dict(self) -> State:

@@ -21,6 +21,7 @@ from ..network.targets import check_rows, check_targets, check_weights
 from .batches import DATA_ON, place_data
 from .callbacks import Callback, Progress
 from .checkpoint_file import state_in
+from .class_weights import ClassWeight, check_class_weight, weights_by_class
 from .early_stopping import COST, Best, EarlyStopping, whole
 from .history import History
 from .keywords import check_settings
@@ -64,6 +65,9 @@ class Trainer:
     shuffle : bool, default True
     seed : int, default 0
         Of the order of the examples.
+    class_weight : mapping of int to float, "balanced" or None, default None
+        How much examples of each class count in the cost, on validation rows too, but not in metrics; classes that the
+        mapping leaves out count 1. "balanced": n / (k n_c), so that each of the k classes counts as much as another.
     callbacks : sequence of Callback, default ()
     progress : bool, default True
         A bar on standard error where that is a terminal, a line every few seconds elsewhere.
@@ -101,6 +105,7 @@ class Trainer:
         units: Callable[[np.ndarray], np.ndarray] | None = None,
         shuffle: bool = True,
         seed: int = 0,
+        class_weight: ClassWeight = None,
         callbacks: Sequence[Callback] = (),
         progress: bool = True,
         **settings: Any,
@@ -130,6 +135,8 @@ class Trainer:
         self.metrics = list(dict.fromkeys([*([metrics] if isinstance(metrics, str) else metrics), *watched]))
         check_metrics(self.metrics, task_of(net))
         self.shuffle, self.seed = shuffle, int(seed)
+        self.class_weight = check_class_weight(class_weight, task_of(net))
+        self._by_class: np.ndarray | None = None  # (K,), learnt in fit
         if not isinstance(callbacks, list | tuple) or not all(isinstance(each, Callback) for each in callbacks):
             raise ConfigError(f"callbacks must be a list of backprop_gpu.Callback objects, got {callbacks!r}")
         self.callbacks = [*callbacks, *([Progress()] if progress else [])]
@@ -138,7 +145,7 @@ class Trainer:
         self.history = History()
         self.current: FitState | None = None  # the fit under way
         self._between = False  # whether it is between two steps
-        self.scored_too: tuple[np.ndarray, np.ndarray] | None = None
+        self.scored_too: tuple[Any, ...] | None = None
 
     def fit(
         self,
@@ -146,7 +153,7 @@ class Trainer:
         y: Any,
         *,
         sample_weight: Any = None,
-        validation: tuple[Any, Any] | None = None,
+        validation: tuple[Any, ...] | None = None,
         resume: State | str | os.PathLike[str] | None = None,
         allow_change: bool = False,
     ) -> History:
@@ -160,7 +167,7 @@ class Trainer:
         X : (n_samples, n_features)
         y : (n_samples,) or (n_samples, n_outputs)
         sample_weight : (n_samples,), optional
-        validation : (X, y), optional
+        validation : (X, y) or (X, y, sample_weight), optional
         resume : path or dict, optional
             A checkpoint of a fit of the same network, settings and data (:class:`~backprop_gpu.Checkpoint`), or a
             folder of them, of which the newest is taken; or what :meth:`state_dict` gave. It is gone on with: weights
@@ -181,13 +188,14 @@ class Trainer:
             holds the best of them, or without a validation set the weights of before the step that was not finite.
         """
         self._check_validation(validation)
-        rows, validation = self._checked(X, y, sample_weight), validation and self._checked_validation(*validation)
+        rows = self._checked(X, y, sample_weight)
+        held_out = None if validation is None else self._checked_validation(*validation)
         if isinstance(resume, str | os.PathLike):
             resume = state_in(resume)
         if isinstance(resume, dict) and "random_state" in resume and "step" not in resume:
             raise CheckpointError("resume is a checkpoint of an estimator; go on with the estimator's fit(resume=...)")
         self.history = History()
-        fit = self._fit_state(rows, validation)
+        fit = self._fit_state(rows, held_out)
         if resume is not None:
             fit.load_state_dict(resume, allow_change)
         for callback in self.callbacks:
@@ -195,7 +203,7 @@ class Trainer:
         if self.scored_too is not None:
             fit.training_scores = functools.partial(self._scores, *self.scored_too)
         with self._finishing(fit):
-            run_epochs([fit], validation and (lambda _: [self._scores(*validation)]))
+            run_epochs([fit], None if held_out is None else lambda _: [self._scores(*held_out)])
         return self.history
 
     def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -204,16 +212,29 @@ class Trainer:
         X = check_rows(X, net.sizes[0], dtype=net.dtype)
         Y = check_targets(y, net.loss, net.sizes[-1], X.shape[0])
         weights = None if sample_weight is None else check_weights(sample_weight, X.shape[0])
+        if self.class_weight is not None:
+            given = None if weights is None else weights[:, 0]
+            k = max(2, net.sizes[-1])
+            self._by_class = weights_by_class(self.class_weight, class_indices(Y).astype(np.int64), k, given)
+            weights = check_weights(self._cost_weights(Y, given), X.shape[0])
         if weights is not None and not weights.all():  # a row of weight 0 is no row: it must not fill up batches
             kept = weights[:, 0] > 0.0
             X, Y, weights = X[kept], Y[kept], weights[kept]
         return X, Y, weights
 
-    def _checked_validation(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        X = check_rows(X, self.net.sizes[0], "validation X", self.net.dtype)
-        return X, check_targets(y, self.net.loss, self.net.sizes[-1], X.shape[0])
+    def _cost_weights(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
+        """How much each row counts in the cost, (n,): its own weight and that of its class."""
+        if self._by_class is None:
+            return sample_weight
+        by_class = self._by_class[class_indices(y).astype(np.int64)]
+        return by_class if sample_weight is None else by_class * sample_weight
 
-    def _fit_state(self, rows: Any, validation: tuple[np.ndarray, np.ndarray] | None) -> FitState:
+    def _checked_validation(self, X: Any, y: Any, sample_weight: Any = None) -> tuple[np.ndarray, ...]:
+        X = check_rows(X, self.net.sizes[0], "validation X", self.net.dtype)
+        rows = X, check_targets(y, self.net.loss, self.net.sizes[-1], X.shape[0])
+        return rows if sample_weight is None else (*rows, check_weights(sample_weight, X.shape[0]))
+
+    def _fit_state(self, rows: Any, validation: tuple[np.ndarray, ...] | None) -> FitState:
         """A fit to these rows that has not begun."""
         notes, step = self.history.notes, self.step
         step.release(scratch=False)  # the buffers of another fit's batches
@@ -271,7 +292,7 @@ class Trainer:
 
     def _check_validation(self, validation: Any) -> None:
         """That there is a validation set if one is needed, and that it is a pair."""
-        if validation is not None and not (isinstance(validation, tuple | list) and len(validation) == 2):
+        if validation is not None and not (isinstance(validation, tuple | list) and len(validation) in (2, 3)):
             raise DataError(
                 f"validation must be a pair of rows and targets, got {validation!r}: hold the last rows out, "
                 "fit(X[:-100], y[:-100], validation=(X[-100:], y[-100:])), shuffled before if they are in an order"
@@ -320,20 +341,21 @@ class Trainer:
             when, fix = "before the first step", error.fix or scale
         return DivergedError(f"{error} {when}; {fix}", error.from_start, error.found, fix)
 
-    def _scores(self, X: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    def _scores(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> dict[str, float]:
         with np.errstate(all="ignore"):  # as while training
-            return self.evaluate(X, y)
+            return self.evaluate(X, y, sample_weight)
 
     @locked
-    def evaluate(self, X: np.ndarray, y: np.ndarray) -> dict[str, float]:
-        """The cost (without penalty) and this trainer's metrics on rows."""
+    def evaluate(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> dict[str, float]:
+        """The cost (without penalty, with class weights) and this trainer's metrics (without them) on rows."""
         y, task = np.asarray(y), task_of(self.net)
-        result = {COST: self.net.cost(X, y)}
+        sample_weight = None if sample_weight is None else np.asarray(sample_weight).reshape(-1)
+        result = {COST: self.net.cost(X, y, self._cost_weights(y, sample_weight))}
         if self.metrics:
             loss, AL = self.net.loss, self.net.predict_proba(X)
             if task == "regression":  # of quantiles the one in the middle is scored
                 y, AL = (self.units(loss.point(v)) for v in (check_targets(y, loss, AL.shape[1], len(AL)), AL))
-            result |= evaluate(self.metrics, task, class_indices(y) if task == "multiclass" else y, AL)
+            result |= evaluate(self.metrics, task, class_indices(y) if task == "multiclass" else y, AL, sample_weight)
         return result
 
 
