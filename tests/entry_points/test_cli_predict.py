@@ -27,6 +27,7 @@ def test_evaluate_finds_the_same_test_rows_and_the_same_scores(shop: Command) ->
     written = metrics(shop.folder / "run")
     again = json.loads(shop.ok("evaluate", "run", "--json"))
     assert again.pop("confusion_matrix") == written["test"].pop("confusion_matrix")
+    assert len(again.pop("calibration")) == len(written["test"].pop("calibration"))
     assert again == pytest.approx(written["test"], rel=1e-5)  # other kernels may add in another order
     out = shop.ok("evaluate", "run")
     assert f"{written['test']['log_loss']:.4f}" in out
