@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.derived_bounds import ratio
 from support.emulated_cuda import compiled, host_text, obstacle
+from support.judging import ratio
 
 from backprop_gpu.backends import formula_ids
 from backprop_gpu.maths import regularization

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from support.backends import Case
 from support.bench import Bench, same_bits
-from support.derived_bounds import product, ratio, summed
 from support.emulated_cuda import EmulatedBackend, EmulatedLauncher, compiled, host_text, obstacle
+from support.judging import product, ratio, summed
 
 from backprop_gpu import parity
 from backprop_gpu.backends.base import Backend

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.backends import Case, cases
 from support.bench import Bench, same_bits
-from support.derived_bounds import ratio
+from support.judging import ratio
 
 from backprop_gpu.parity.oracle import members
 from backprop_gpu.parity.oracle.bounds import Bounded

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.backends import Case, cases
 from support.bench import Bench, same_bits
-from support.derived_bounds import product, ratio
+from support.judging import product, ratio
 
 from backprop_gpu.maths.activations import ACTIVATIONS, Activation, get_activation
 from backprop_gpu.parity.oracle import layers

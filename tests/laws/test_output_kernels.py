@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support.backends import Case, cases
 from support.bench import Bench, same_bits
-from support.derived_bounds import ratio, summed
+from support.judging import ratio, summed
 
 from backprop_gpu.maths.losses import LOSSES, GroupedCrossEntropy, Loss, get_loss
 from backprop_gpu.parity.oracle import losses

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.backends import CASES, Case, cases
 from support.bench import same_bits
-from support.derived_bounds import ratio
+from support.judging import ratio
 from support.whole import gradient
 
 from backprop_gpu.errors import BackpropError, ConfigError, DataError, DeviceError, ShapeError
