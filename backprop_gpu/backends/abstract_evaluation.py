@@ -89,6 +89,15 @@ class _ShapeStep:
         how = {"scale": self.scale, "accumulate": self.spec.accumulating}
         self.kernels.scaling_vjp(self.dZ[0], self.A[0], self.b[0], dX=None, ds=self.b[0], **how)
 
+    def member_weights(self, l: int) -> None:
+        n, k = self.spec.sizes[l], self.spec.sizes[l - 1]
+        self.kernels.member_weights(self.W[l], self.zeros(k), self.zeros(n), out=self.W[l])
+
+    def member_weights_vjp(self, l: int) -> None:
+        r, s = self.zeros(self.spec.sizes[l - 1]), self.zeros(self.spec.sizes[l])
+        how = {"accumulate": True, "accumulate_own": True}
+        self.kernels.member_weights_vjp(self.W[l], self.W[l], r, s, dW=self.W[l], dr=r, ds=s, **how)
+
     def output_delta(self, l: int) -> None:
         self.kernels.output_delta(
             *(self.spec.loss, self.spec.form, self.A[l], self.Y, self.weights),

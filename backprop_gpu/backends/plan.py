@@ -53,6 +53,8 @@ class StepSpec:
     learning_rate_factors: tuple[tuple[str, float], ...] = ()
     parametrization: str = "standard"
     input_scaling: bool = False
+    members: int = 1
+    adapters: str = "first"
 
     @property
     def penalized(self) -> bool:
@@ -69,11 +71,18 @@ class StepSpec:
         """1 .. L."""
         return range(1, len(self.sizes))
 
+    @property
+    def adapted(self) -> range:
+        """Layers whose weights the members of an ensemble share through adapters."""
+        last = 0 if self.members == 1 else len(self.sizes) - 2 if self.adapters == "all" else 1
+        return range(1, last + 1)
+
     def operations(self) -> list[tuple[str, int | None]]:
-        """The operations of a step in order, each with its layer."""
+        """The operations of a step in order, each with its layer; of an ensemble, those of one of its members."""
         normalized = {l for l, there in enumerate(self.batch_norm) if there}
         forward: list[tuple[str, int | None]] = [("scaling", 0)] if self.input_scaling else []
         for l in self.layers:
+            forward += [("member_weights", l)] if l in self.adapted else []
             forward += [("dense", l), *([("batch_norm", l)] if l in normalized else [])]
         if self.predicting:
             return forward
@@ -85,6 +94,7 @@ class StepSpec:
             found += [("dense_vjp_params", l), *([("dense_vjp_input", l)] if l > 1 else [])]
             found += [("batch_norm_vjp", l - 1)] if l - 1 in normalized else []
         found += [("dense_vjp_input", 1), ("scaling_vjp", 0)] if self.input_scaling else []
+        found += [("member_weights_vjp", l) for l in self.adapted]
         return found + [(name, None) for name, used in flat if used]
 
 

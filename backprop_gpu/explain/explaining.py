@@ -112,6 +112,10 @@ def network_of(
         model = DenseNet(model, device="numpy", kernels="reference", **settings)
     if not any_size:
         _check_size(model.sizes)
+    if model.members > 1:
+        raise ConfigError(
+            "an ensemble is not taken here, one of its members is a network; set members=1 (model.members: 1)"
+        )
     if any(model.batch_norm):
         raise ConfigError(
             "batch normalization is not taken here: its statistics join the examples of a batch before dW does; "

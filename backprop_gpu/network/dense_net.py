@@ -23,6 +23,7 @@ from . import layer_loop
 from .custom import Custom, check_custom, spec_of
 from .describe import layers_table, one_line
 from .input_stage import InputStage
+from .members import MemberParams, mean_output, members_of
 from .memory import FlatParams, Workspace, allocate_or_raise
 from .prediction import RecordedForwards
 from .settings import check_sizes, per_layer_activations, per_layer_batch_norm, per_layer_dropout
@@ -54,6 +55,12 @@ class DenseNet:
         size then, at most what was asked for; one example alone is refused.
     input_scaling : bool, default False
         Multiply each input by a learnable number of its own, 1 at first (``maths.scaling``).
+    members : int, default 1
+        Networks of an ensemble that share the hidden layers' weights and are trained in one step: J is the mean of
+        theirs, predictions are the mean of theirs (``network.members``). Not with ``batch_norm``.
+    adapters : {"first", "all"}, default "first"
+        What members have of their own beside the output layer: a factor for each input (TabM-mini), or for each input
+        and output of every hidden layer, and its bias (BatchEnsemble, TabM).
     dtype : {"float32", "float64"}, default "float32"
     device : str, Backend or None, default None
         ``"auto" | "cpu" | "cuda[:i]" | NAMESPACE[:DEVICE]``; None is "auto": BACKPROP_GPU_DEVICE if that is set, else
@@ -84,6 +91,8 @@ class DenseNet:
         dropout: float | Sequence[float] = 0.0,
         batch_norm: bool | Sequence[bool] = False,
         input_scaling: bool = False,
+        members: int = 1,
+        adapters: str = "first",
         dtype: str = "float32",
         device: str | Backend | None = None,
         seed: int = 0,
@@ -99,6 +108,8 @@ class DenseNet:
         self.batch_norm = per_layer_batch_norm(batch_norm, self.L)
         self.inputs = InputStage(self.sizes[0], scaling=input_scaling)
         self.widths = (self.inputs.width, *self.sizes[1:])
+        self.ensemble = members_of(members, adapters, self.widths, self.batch_norm)
+        self.members = self.ensemble.count
         normalized = [l for l in range(1, self.L) if self.batch_norm[l]]
         # complex128 is for the complex step, which only the formulas themselves can take.
         if dtype not in ("float32", "float64") and (dtype, kernels) != ("complex128", "reference"):
@@ -126,7 +137,9 @@ class DenseNet:
             allocate_or_raise(self.backend, self.widths, dtype, "parameters and gradients", 2),
             self.backend.activate(),
         ):
-            self.params = FlatParams(self.backend, self.widths, dtype, normalized, self.inputs.extras())
+            extras = [*self.inputs.extras(), *self.ensemble.extras()]
+            self.params = FlatParams(self.backend, self.widths, dtype, normalized, extras, self.ensemble)
+            self.parts = [MemberParams(self.backend, self.params, self.ensemble, j) for j in range(self.members)]
             # Running statistics, and the bias of an affine part that has none.
             per_unit = {l: (self.sizes[l], 1) for l in normalized}
             self.mean = {l: self.backend.zeros(shape, dtype) for l, shape in per_unit.items()}
@@ -141,11 +154,12 @@ class DenseNet:
         for l in range(1, self.L + 1):
             n, k = self.widths[l], self.widths[l - 1]
             draw = get_initializer(self.initializer, rectifier=l < self.L and self.activations[l].rectifier)
-            named[f"W{l}"] = draw(host_generator(self.seed, WEIGHT_STREAM, l), n, k)
-            named[f"b{l}"] = np.zeros((n, 1))
+            generator = host_generator(self.seed, WEIGHT_STREAM, l)
+            named[f"W{l}"] = np.concatenate([draw(generator, n, k) for _ in range(self.ensemble.rows(l) // n)])
+            named[f"b{l}"] = np.zeros((self.ensemble.biases(l), 1))
             if self.batch_norm[l]:
                 named |= {f"gamma{l}": np.ones((n, 1)), f"mean{l}": np.zeros((n, 1)), f"variance{l}": np.ones((n, 1))}
-        return named
+        return named | self.ensemble.initial_adapters(self.seed)
 
     # -- parameters ----------------------------------------------------------------------------------------------
 
@@ -213,6 +227,7 @@ class DenseNet:
             "dtype": self.dtype,
             "seed": self.seed,
             **self.inputs.settings(),
+            **self.ensemble.settings(),
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -278,17 +293,22 @@ class DenseNet:
             step=step,
             first=first,
             normalized=list(self.mean),
+            members=self.ensemble,
         )
         ws.inputs = self.inputs.buffers(self.backend, self.kernels, m, self.dtype, train)
         return ws
 
-    def forward(self, ws: Workspace) -> Array:
-        """Z[L] (n_L, m) from ``ws.A[0]`` (n_0, m), by ``network.layer_loop``."""
-        return layer_loop.forward(self, ws)
+    def forward(self, ws: Workspace, member: int = 0) -> Array:
+        """Z[L] (n_L, m) of one member from ``ws.A[0]`` (n_0, m), by ``network.layer_loop``."""
+        return layer_loop.forward(self, ws, member)
 
-    def backward(self, ws: Workspace, *, scale: Array | None, accumulate: bool) -> None:
+    def forward_members(self, ws: Workspace) -> list[Array]:
+        """Z[L] of every member; in buffers of their own if ``ws`` is one for inference."""
+        return [self.forward(ws, member) for member in range(self.members)]
+
+    def backward(self, ws: Workspace, *, scale: Array | None, accumulate: bool, member: int = 0) -> None:
         """The gradient from ``ws.dZ[L]``, by ``network.layer_loop``; ``scale`` is the late 1/D, None for early."""
-        layer_loop.backward(self, ws, scale=scale, accumulate=accumulate)
+        layer_loop.backward(self, ws, scale=scale, accumulate=accumulate, member=member)
 
     # -- rows of examples ----------------------------------------------------------------------------------------
 
@@ -303,8 +323,8 @@ class DenseNet:
         X = check_rows(self._on_host(X, "X"), self.sizes[0], dtype=self.dtype)
         out = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
         with self.backend.activate():
-            for rows, Z in self._forwards.logits(self, X, BLOCK_ROWS):
-                out[rows] = self.backend.to_host(self.loss.link.forward(self.backend.xp, Z)).T
+            for rows, logits in self._forwards.logits(self, X, BLOCK_ROWS):
+                out[rows] = self.backend.to_host(mean_output(self.backend.xp, self.loss.link, logits)).T
         return out
 
     def predict(self, X: Any) -> np.ndarray:
@@ -318,7 +338,10 @@ class DenseNet:
 
     @locked
     def cost(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """J without penalty: the (weighted) mean over rows of L, accumulated in float64 over blocks of rows."""
+        """J without penalty: the (weighted) mean over rows of L, accumulated in float64 over blocks of rows.
+
+        Of an ensemble, the mean over its members.
+        """
         X = check_rows(self._on_host(X, "X"), self.sizes[0], dtype=self.dtype)
         Y = check_targets(self._on_host(y, "y"), self.loss, self.sizes[-1], X.shape[0])
         w = None if sample_weight is None else check_weights(self._on_host(sample_weight, "sample_weight"), X.shape[0])
@@ -326,7 +349,8 @@ class DenseNet:
         total = 0.0
         with self.backend.activate():
             one = self.backend.asarray([1.0], self.dtype)
-            for rows, Z in self._forwards.logits(self, X, BLOCK_ROWS):
+            of_members = ((rows, Z) for rows, all_Z in self._forwards.logits(self, X, BLOCK_ROWS) for Z in all_Z)
+            for rows, Z in of_members:
                 value = self.backend.zeros((1,), self.dtype)
                 self.kernels.output_delta(
                     self.loss,
@@ -342,7 +366,7 @@ class DenseNet:
                     accumulate=False,
                 )
                 total += float(self.backend.to_host(value)[0])
-        return total * D.inverse
+        return total * (D.inverse / self.members)
 
     def upload_columns(self, rows: np.ndarray) -> Array:
         """Host rows (m, k) as columns (k, m) on the device; class labels stay int64."""

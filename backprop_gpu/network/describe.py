@@ -49,9 +49,10 @@ def layers_table(net: DenseNet) -> str:
         n, hidden = net.sizes[l], l < net.L
         name = given["activation"][l - 1] if hidden else net.loss.link.name
         how = (net.batch_norm[l], net.dropout[l]) if hidden else ("", "")
-        rows.append((l, n, name, *how, n * (net.widths[l - 1] + 1 + net.batch_norm[l])))
+        rows.append((l, n, name, *how, sum(a * b for _, of, _, (a, b) in net.params.spans if of == l)))
+    members = f"{net.members} members, " if net.members > 1 else ""
     title = (
-        f"{type(net).__name__}: {net.sizes[0]} inputs, {net.n_parameters:,} parameters, {net.dtype}, "
+        f"{type(net).__name__}: {members}{net.sizes[0]} inputs, {net.n_parameters:,} parameters, {net.dtype}, "
         f"loss {_loss(net)}, on {net.backend.name} with {net.kernels_kind} kernels"
     )
     return html_table(title, ("layer", "units", "activation", "batch norm", "dropout", "parameters"), rows)

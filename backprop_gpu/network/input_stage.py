@@ -102,12 +102,12 @@ class InputStage:
         if ws.inputs is not None:
             net.kernels.scaling(ws.A[0], net.params.tensors["scale0"], H=ws.inputs.H)
 
-    def backward(self, net: DenseNet, ws: Workspace, *, scale: Array | None, accumulate: bool) -> None:
-        """dH = W[1]^T dZ[1], and ds; ``scale`` is the late 1/D, None for early."""
+    def backward(self, net: DenseNet, ws: Workspace, W: Array, *, scale: Array | None, accumulate: bool) -> None:
+        """dH = W^T dZ[1], and ds; W is that of the first layer, ``scale`` the late 1/D, None for early."""
         if ws.inputs is None:
             return
         p, identity, own = net.params, get_activation("identity"), ws.inputs
-        given = p.W[1], ws.dZ[1], identity, None, own.H, own.saved
+        given = W, ws.dZ[1], identity, None, own.H, own.saved
         how: dict[str, Any] = {"scale": scale, "accumulate": False}
         net.kernels.dense_vjp_input(*given, dZ_prev=own.dH, db_prev=own.sums, **how)
         s, ds = p.tensors["scale0"], p.gradients["scale0"]

@@ -11,17 +11,20 @@ if TYPE_CHECKING:
     from .dense_net import DenseNet
 
 
-def forward(net: DenseNet, ws: Workspace) -> Array:
-    """Z[L] (n_L, m) from ``ws.A[0]`` (n_0, m): A[l] = drop(g_l(W[l] A[l-1] + b[l])).
+def forward(net: DenseNet, ws: Workspace, member: int = 0) -> Array:
+    """Z[L] (n_L, m) of one member from ``ws.A[0]`` (n_0, m): A[l] = drop(g_l(W[l] A[l-1] + b[l])).
 
     A normalized layer has Z = W[l] A[l-1], X = Z normalized, A[l] = drop(g_l(gamma X + b[l])). What enters layer 1 is
     what ``network.input_stage`` makes of the inputs.
     """
-    p, kernels = net.params, net.kernels
-    net.inputs.forward(net, ws)
+    p, kernels = net.parts[member], net.kernels
+    if member == 0:  # the others take what it leaves
+        net.inputs.forward(net, ws)
+    p.adapt(kernels, ws)
     for l in range(1, net.L + 1):
         A_prev = ws.A[l - 1] if l > 1 else net.inputs.entering(ws)
-        g, drop, out, norm = net.activations[l], ws.dropout[l], {"A": ws.A[l], "saved": ws.saved[l]}, ws.norm[l]
+        g, drop, norm = net.activations[l], net.ensemble.dropout(ws.dropout[l], member), ws.norm[l]
+        out = {"A": ws.A[l] if l < net.L else ws.logits[member], "saved": ws.saved[l]}
         if norm is None:
             kernels.dense(p.W[l], A_prev, p.b[l], g, drop, **out)
             continue
@@ -40,32 +43,33 @@ def forward(net: DenseNet, ws: Workspace) -> Array:
             inverse_std=norm.inverse_std,
             **out,
         )
-    return ws.A[net.L]
+    return ws.logits[member]
 
 
-def backward(net: DenseNet, ws: Workspace, *, scale: Array | None, accumulate: bool) -> None:
-    """dW[l], db[l] for l = L..1 from ``ws.dZ[L]``; ``scale`` is the late 1/D, None for early.
+def backward(net: DenseNet, ws: Workspace, *, scale: Array | None, accumulate: bool, member: int = 0) -> None:
+    """dW[l], db[l] for l = L..1 of one member from ``ws.dZ[L]``; ``scale`` is the late 1/D, None for early.
 
-    Whoever writes dZ[l] writes db[l] too: ``output_delta`` for l = L, ``dense_vjp_input`` below. In a normalized
-    layer that is dU, whose row sums are the derivative by its beta, b[l]; ``batch_norm_vjp`` then gives dZ[l].
+    The member's forward pass was the last in ``ws``. Whoever writes dZ[l] writes db[l] too: ``output_delta`` for l = L,
+    ``dense_vjp_input`` below. In a normalized layer that is dU, whose row sums are the derivative by its beta, b[l];
+    ``batch_norm_vjp`` then gives dZ[l].
     """
-    p, kernels = net.params, net.kernels
+    p, kernels = net.parts[member], net.kernels
     for l in range(net.L, 0, -1):
         A_prev = ws.A[l - 1] if l > 1 else net.inputs.entering(ws)
-        kernels.dense_vjp_params(ws.dZ[l], A_prev, scale=scale, dW=p.dW[l], accumulate=accumulate)
+        kernels.dense_vjp_params(ws.dZ[l], A_prev, scale=scale, **p.dW_of(ws, l, accumulate))
         norm = ws.norm[l - 1]
         if l > 1:
             kernels.dense_vjp_input(
                 p.W[l],
                 ws.dZ[l],
                 net.activations[l - 1],
-                ws.dropout[l - 1],
+                net.ensemble.dropout(ws.dropout[l - 1], member),
                 ws.A[l - 1],
                 ws.saved[l - 1],
                 scale=scale,
                 dZ_prev=ws.dZ[l - 1] if norm is None else norm.dU,
                 db_prev=p.db[l - 1],
-                accumulate=accumulate,
+                accumulate=p.adds_to_b(l - 1, accumulate),
             )
         if norm is not None:
             kernels.batch_norm_vjp(
@@ -79,4 +83,5 @@ def backward(net: DenseNet, ws: Workspace, *, scale: Array | None, accumulate: b
                 dgamma=p.dgamma[l - 1],
                 accumulate=accumulate,
             )
-    net.inputs.backward(net, ws, scale=scale, accumulate=accumulate)
+    p.adapt_vjp(kernels, ws, accumulate)
+    net.inputs.backward(net, ws, p.W[1], scale=scale, accumulate=accumulate or member > 0)

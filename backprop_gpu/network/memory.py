@@ -19,6 +19,7 @@ from ..maths.activations import Activation, get_activation
 
 if TYPE_CHECKING:
     from .input_stage import InputBuffers
+    from .members import Members
 
 ALIGNMENT = 256  # bytes; what CUDA's allocator and wide loads like
 KINDS = ("W", "b", "gamma")  # of a layer's parameters, in the order of a model file
@@ -96,7 +97,8 @@ class FlatParams:
     theta, grad : (size,)
         The vectors.
     W, b, dW, db : lists
-        ``W[l]`` (n_l, n_{l-1}) and ``b[l]`` (n_l, 1) for l = 1..L; index 0 is None.
+        ``W[l]`` (n_l, n_{l-1}) and ``b[l]`` (n_l, 1) for l = 1..L; index 0 is None. What members have of their own is
+        there once for each, on top of each other (``members.Members``).
     gamma, dgamma : lists
         (n_l, 1) where layer l is normalized (its beta is ``b[l]``), else None.
     tensors, gradients : dict
@@ -110,12 +112,13 @@ class FlatParams:
         dtype: str,
         normalized: Sequence[int] = (),
         extras: Sequence[Extra] = (),
+        members: Members | None = None,
     ) -> None:
         self.sizes, self.dtype = tuple(sizes), dtype
         L = len(sizes) - 1
         unit = max(ALIGNMENT // np.dtype(dtype).itemsize, 1)
-        weights = [(l, (sizes[l], sizes[l - 1])) for l in range(L, 0, -1)]
-        biases = [(l, (sizes[l], 1)) for l in range(L, 0, -1)]
+        weights = [(l, (members.rows(l) if members else sizes[l], sizes[l - 1])) for l in range(L, 0, -1)]
+        biases = [(l, (members.biases(l) if members else sizes[l], 1)) for l in range(L, 0, -1)]
         gammas = [(l, (sizes[l], 1)) for l in sorted(normalized, reverse=True)]
         more = {
             weight: [(e.kind, [(e.layer, e.shape)]) for e in extras if e.weight == weight] for weight in (True, False)
@@ -228,7 +231,9 @@ class Workspace:
     device's count of optimizer steps and ``first`` the position of the first example in its batch: both are part of the
     counters of dropout's random numbers. ``set_offset`` changes ``first``. ``weights`` (1, m), set like ``A[0]``,
     weight the examples in the statistics of batch normalization. ``norm[l]`` is None if layer l is not normalized,
-    ``inputs`` if nothing is computed of the inputs before the first dense layer.
+    ``inputs`` if nothing is computed of the inputs before the first dense layer. ``logits`` has Z[L] (n_L, m) of each
+    member; in training, one buffer for all. ``member_W[l]`` and ``member_dW[l]`` (n_l, n_{l-1}) stand for an adapted
+    layer's weights (``network.members``).
     """
 
     def __init__(
@@ -246,9 +251,13 @@ class Workspace:
         step: Array = None,
         first: int = 0,
         normalized: Sequence[int] = (),
+        members: Members | None = None,
     ) -> None:
-        L = len(sizes) - 1
+        L, count = len(sizes) - 1, 1 if members is None else members.count
         self.m = m
+        adapted = {l: (sizes[l], sizes[l - 1]) for l in (() if members is None else members.adapted)}
+        self.member_W = {l: backend.zeros(shape, dtype) for l, shape in adapted.items()}
+        self.member_dW = {l: backend.zeros(shape, dtype) for l, shape in adapted.items()} if train else {}
         self.weights: Array | None = None
         self.inputs: InputBuffers | None = None
         self.norm = [
@@ -272,6 +281,7 @@ class Workspace:
             return backend.zeros((sizes[l], m), dtype)
 
         self.A: list[Array] = [None] + [layer(l) for l in range(1, L + 1)]
+        self.logits = [self.A[L]] * count if train else [self.A[L], *(layer(L) for _ in range(1, count))]
         self.dZ: list[Array] = [None] + [layer(l) for l in range(1, L + 1)] if train else []
         self.saved: list[Any] = [None] + [
             kernels.saved(sizes[l], sizes[l - 1], m, dtype, activations[l], self.dropout[l]) for l in range(1, L + 1)

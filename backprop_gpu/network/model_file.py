@@ -6,7 +6,6 @@ import inspect
 import json
 import os
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from ..maths.initializers import get_initializer
 from ..safe_files import parse_json
 from ..tensor_file import read_tensors, write_tensors
 from .custom import Custom, restored
+from .members import members_of
 
 if TYPE_CHECKING:
     from .dense_net import DenseNet
@@ -71,13 +71,17 @@ def _spec_of(network: Any, cls: type[DenseNet]) -> dict[str, Any]:
     return network
 
 
-def _check_sizes(sizes: Any, tensors: dict[str, np.ndarray]) -> None:
-    """That the file has the weights of a network of these sizes, before one is made."""
+def _check_sizes(spec: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+    """That the file has the weights and adapters of a network of these sizes, before one is made."""
+    sizes = spec["sizes"]
     if not isinstance(sizes, list) or not all(type(n) is int and n > 0 for n in sizes):
         raise ConfigError(f"sizes must be a list of whole numbers, got {shown(sizes)}")
-    for l, (inputs, outputs) in enumerate(pairwise(sizes), 1):
-        if tensors[f"W{l}"].shape != (outputs, inputs):
-            raise ConfigError(f"W{l} has shape {tensors[f'W{l}'].shape}, and the sizes say {(outputs, inputs)}")
+    members = members_of(spec.get("members", 1), spec.get("adapters", "first"), tuple(sizes), ())
+    wanted = {f"W{l}": (members.rows(l), sizes[l - 1]) for l in range(1, len(sizes))}
+    wanted |= {f"{kind}{l}": shape for kind, group in members.adapter_shapes().items() for l, shape in group}
+    for name, shape in wanted.items():
+        if tensors[name].shape != shape:
+            raise ConfigError(f"{name} has shape {tensors[name].shape}, and the sizes say {shape}")
 
 
 def load_model(
@@ -106,7 +110,7 @@ def load_model(
         spec, meta = _spec_of(content["network"], cls), content["extras"]
         if not isinstance(meta, dict):
             raise ConfigError(f"what travels along must be a mapping, got {type(meta).__name__}")
-        _check_sizes(spec["sizes"], tensors)
+        _check_sizes(spec, tensors)
         given = spec | {"initializer": "zeros"}
         given["activation"] = [restored(a, "activation", custom, path) for a in given["activation"]]
         given["loss"] = restored(given["loss"], "loss", custom, path)

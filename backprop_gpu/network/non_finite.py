@@ -25,6 +25,8 @@ WORDS = {
     "dense_vjp_input": "backward",
     "dense_vjp_params": "backward",
     "batch_norm_vjp": "backward of batch normalization",
+    "member_weights": "weights of a member",
+    "member_weights_vjp": "backward to the weights that members share",
     "penalty": "penalty",
     "global_norm": "norm of the gradient",
     "update": "update",
@@ -108,8 +110,12 @@ class _Watched:
     def __init__(self, step: TrainingStep, kernels: Any) -> None:
         self._step, self._kernels, self._net = step, kernels, step.net
         p = step.net.params
-        self._layers = {id(x): l for xs in (p.W, p.dW, p.gamma) for l, x in enumerate(xs) if x is not None}
+        own = [xs for part in step.net.parts for xs in (part.W, part.dW)]
+        self._layers = {id(x): l for xs in (p.W, p.dW, p.gamma, *own) for l, x in enumerate(xs) if x is not None}
+        for ws in step.workspaces:
+            self._layers |= {id(x): l for xs in (ws.member_W, ws.member_dW) for l, x in xs.items()}
         self._first, self._next = 0, 0  # of the examples of this micro-batch and of the next one
+        self._passes = 0  # of members
 
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self._kernels, name)
@@ -146,7 +152,9 @@ class _Watched:
 
     def _before_dense(self, given: Mapping[str, Any]) -> None:
         if self._layers[id(given["W"])] == 1 and not self._net.inputs.there:
-            self._look_at_inputs(given["A_prev"])
+            self._passes += 1
+            if (self._passes - 1) % self._net.members == 0:
+                self._look_at_inputs(given["A_prev"])
 
     def _dense(self, given: Mapping[str, Any]) -> None:
         l = self._layers[id(given["W"])]
@@ -209,6 +217,15 @@ class _Watched:
         l = self._layers[id(given["gamma"])]
         self._look("batch_norm_vjp", l, f"dZ{l}", given["dZ"], examples=True)
         self._look("batch_norm_vjp", l, f"dgamma{l}", given["dgamma"])
+
+    def _member_weights(self, given: Mapping[str, Any]) -> None:
+        l = self._layers[id(given["out"])]
+        self._look("member_weights", l, f"W{l}", given["out"])
+
+    def _member_weights_vjp(self, given: Mapping[str, Any]) -> None:
+        l = self._layers[id(given["dW"])]
+        for name, tensor in (("dW", "W"), ("dr", "R"), ("ds", "S")):
+            self._look("member_weights_vjp", l, f"d{tensor}{l}", given[name])
 
     def _penalty(self, given: Mapping[str, Any]) -> None:
         self._look_flat("penalty", "d{}", self._net.params.grad)

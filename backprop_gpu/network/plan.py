@@ -201,7 +201,7 @@ def _evaluation(spec: StepSpec, net: DenseNet, kernels: Kernels, m: int) -> int:
         ws = net.workspace(m, train=False)
         ws.A[0] = device.zeros((m, net.sizes[0]), net.dtype).T
         if own is None:
-            net.forward(ws)
+            net.forward_members(ws)
 
     return int(device.passing(run)) + _buffer_bytes(net, kernels, m, train=False) + (own or 0)
 

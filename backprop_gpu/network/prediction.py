@@ -26,13 +26,13 @@ class RecordedForward:
         self._ws = ws = net.workspace(m, train=False)
         ws.A[0] = self._rows.T
         proxy = weakref.proxy(net)  # the network references this object: no reference cycle, so both are freed at once
-        self._replay = net.kernels.capture(lambda: proxy.forward(ws))
+        self._replay = net.kernels.capture(lambda: proxy.forward_members(ws))
 
-    def __call__(self, net: DenseNet, rows: np.ndarray) -> Array:
-        """Logits (n_L, m) of host rows (m, n_0); valid until the next call."""
+    def __call__(self, net: DenseNet, rows: np.ndarray) -> list[Array]:
+        """Logits (n_L, m) of each member of host rows (m, n_0); valid until the next call."""
         net.backend.upload(rows, self._rows, net.dtype)
         self._replay(1)
-        return self._ws.A[net.L]
+        return self._ws.logits
 
 
 class RecordedForwards:
@@ -41,8 +41,11 @@ class RecordedForwards:
     def __init__(self, net: DenseNet) -> None:
         self._kernels, self._made = net.kernels, dict[int, RecordedForward]()
 
-    def logits(self, net: DenseNet, X: np.ndarray, block: int) -> Iterator[tuple[slice, Array]]:
-        """Blocks of rows of X (n, n_0) on the host with their logits (n_L, rows), valid until the next block."""
+    def logits(self, net: DenseNet, X: np.ndarray, block: int) -> Iterator[tuple[slice, list[Array]]]:
+        """Blocks of rows of X (n, n_0) on the host with each member's logits (n_L, rows).
+
+        They are valid until the next block.
+        """
         ws: Workspace | None = None
         for start in range(0, X.shape[0], block):
             if start and net.between_blocks is not None:
@@ -55,7 +58,7 @@ class RecordedForwards:
             if ws is None or ws.m != m:
                 ws = net.workspace(m, train=False)
             ws.A[0] = net.backend.asarray_read_only(X[rows], net.dtype).T
-            yield rows, net.forward(ws)
+            yield rows, net.forward_members(ws)
 
     def _recorded(self, net: DenseNet, m: int) -> RecordedForward:
         found = self._made.pop(m, None) or RecordedForward(net, m)

@@ -39,6 +39,8 @@ def step_spec(step: TrainingStep, m: int = 1, micro_batch: int | None = None, we
         learning_rate_factors=tuple(step.groups.factors.items()),
         parametrization=step.groups.parametrization,
         input_scaling=net.inputs.scaling,
+        members=net.members,
+        adapters=net.ensemble.adapters,
     )
 
 
@@ -76,4 +78,5 @@ def _chosen(spec: StepSpec) -> dict[str, Any]:
         "parametrization": spec.parametrization,
         "input_scaling": spec.input_scaling,
     }
+    later |= {"members": spec.members, "adapters": spec.adapters} if spec.members > 1 else {}
     return {name: value for name, value in later.items() if value and value != DEFAULTS.get(name)}

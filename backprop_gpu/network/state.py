@@ -110,7 +110,7 @@ def _layout(step: TrainingStep) -> State:
     """What no setting can change: which tensors there are."""
     net = step.net
     layout = {"sizes": list(net.sizes), "dtype": net.dtype, "batch_norm": plain(net.batch_norm[1:-1])}
-    layout |= plain(net.inputs.settings())
+    layout |= plain({**net.inputs.settings(), **net.ensemble.settings()})
     return layout | {"optimizer": {"name": step.optimizer.name, "state": list(step.optimizer.state)}}
 
 

@@ -216,7 +216,7 @@ class TrainingStep:
         over = D.inverse if self.penalty_over == "examples" else 1.0
         rate = self.optimizer.learning_rate * self.schedule.factor(self.t + k, self.total_steps)
         own = self.groups.step_scalars(self.optimizer, self.t + k + 1, rate)
-        return [D.inverse, self.l1 * over, self.l2 * over, *own]
+        return [D.inverse / self.net.members, self.l1 * over, self.l2 * over, *own]
 
     @property
     def scalars_key(self) -> tuple[Any, ...]:
@@ -298,22 +298,22 @@ class TrainingStep:
         ws = self._workspace(m)
         ws.set_offset(start)
         ws.A[0], ws.weights = X, weights
-        Z = net.forward(ws)
         early, late = split_scale(self.one_over_m, self._inverse)
-        net.kernels.output_delta(
-            net.loss,
-            self.delta,
-            Z,
-            Y,
-            weights,
-            inverse_denominator=self._inverse,
-            early=early is not None,
-            dZ=ws.dZ[net.L],
-            db=net.params.db[net.L],
-            value=self.value,
-            accumulate=start > 0,
-        )
-        net.backward(ws, scale=late, accumulate=start > 0)
+        for member, part in enumerate(net.parts):
+            net.kernels.output_delta(
+                net.loss,
+                self.delta,
+                net.forward(ws, member),
+                Y,
+                weights,
+                inverse_denominator=self._inverse,
+                early=early is not None,
+                dZ=ws.dZ[net.L],
+                db=part.db[net.L],
+                value=self.value,
+                accumulate=start > 0,
+            )
+            net.backward(ws, scale=late, accumulate=start > 0, member=member)
 
     @locked
     def penalty(self) -> None:

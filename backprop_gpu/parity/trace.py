@@ -32,6 +32,8 @@ WRITTEN: dict[str, tuple[str, ...]] = {
     "batch_norm_vjp": ("dZ", "dgamma"),
     "scaling": ("H",),
     "scaling_vjp": ("ds",),
+    "member_weights": ("out",),
+    "member_weights_vjp": ("dW", "dr", "ds"),
     "output_delta": ("dZ", "db", "value"),
     "penalty": ("value",),
     "global_norm": ("norm", "factor"),
@@ -86,6 +88,8 @@ class TraceSpec:
     learning_rate_factors: dict[str, float] = field(default_factory=dict)
     parametrization: str = "standard"
     input_scaling: bool = False
+    members: int = 1
+    adapters: str = "first"
 
     @property
     def n_weights(self) -> int:

@@ -13,6 +13,7 @@ from ..backends.base import Backend
 from ..maths.ledger import Denominator, weigh
 from ..maths.losses import GroupedCrossEntropy
 from ..network.dense_net import BLOCK_ROWS, DenseNet
+from ..network.members import mean_output
 from ..network.memory import Workspace
 from .epoch import sequence
 from .metrics import SEVERAL, check_metrics, evaluate, evaluate_several
@@ -94,7 +95,7 @@ class Evaluation:
 
         def forward() -> None:
             ws.A[0] = X
-            self.net.forward(ws)
+            self.net.forward_members(ws)
 
         return forward
 
@@ -105,9 +106,10 @@ class Evaluation:
     def take(self, block: int) -> None:
         """What the forward pass of a block has left."""
         net, xp, (part, X, Y, w) = self.net, self.net.backend.xp, self.blocks[block]
-        Z = self._workspaces[X.shape[1]].A[net.L]
-        self._AL[part] = net.backend.to_host(net.loss.link.forward(xp, Z)).T
-        self._total += float(net.backend.to_host(xp.sum(weigh(xp, w, net.loss.value(xp, Z, Y)))))
+        logits = self._workspaces[X.shape[1]].logits
+        self._AL[part] = net.backend.to_host(mean_output(xp, net.loss.link, logits)).T
+        for Z in logits:
+            self._total += float(net.backend.to_host(xp.sum(weigh(xp, w, net.loss.value(xp, Z, Y))))) / net.members
 
     def end(self) -> dict[str, float]:
         """``cost`` (without penalty) and the metrics; NaN where the outputs are not finite."""

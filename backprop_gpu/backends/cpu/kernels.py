@@ -46,7 +46,6 @@ class NativeSaved:
     derivative: np.ndarray | None = None
     mask: np.ndarray | None = None
     scale: np.ndarray | None = None
-    key: np.ndarray | None = None
 
 
 class NativeKernels(MemberKernels, InputStageKernels):
@@ -72,8 +71,6 @@ class NativeKernels(MemberKernels, InputStageKernels):
         if dropout is not None:
             saved.mask = self.backend.zeros((n, m), "bool")
             saved.scale = np.array([1.0 / (1.0 - dropout.rate)], dtype)
-            seed, threshold = dropout.seed, round((1.0 - dropout.rate) * 2**32)
-            saved.key = np.array([seed & 0xFFFFFFFF, seed >> 32, dropout.layer, threshold], np.int64)
         return saved
 
     def debug_tensors(self, saved: Any) -> dict[str, np.ndarray]:
@@ -121,11 +118,12 @@ class NativeKernels(MemberKernels, InputStageKernels):
         """A, g' <- drop(A), drop(g')."""
         if dropout is None:
             return
-        n, m = A.shape
+        (n, m), seed, threshold = A.shape, dropout.seed, round((1.0 - dropout.rate) * 2**32)
+        key = np.array([seed & 0xFFFFFFFF, seed >> 32, dropout.layer, threshold], np.int64)
         written = (columns(x, written=True) for x in (A, saved.derivative, saved.mask))
         self._run(
             f"drop_{A.dtype.name}",
-            *(*written, dropout.step, saved.key, saved.scale, dropout.first, n, Columns(m), m, FirstUnit(0)),
+            *(*written, dropout.step, key, saved.scale, dropout.first, n, Columns(m), m, FirstUnit(0)),
             nanoseconds=8 * pass_time(A),
             examples=m,
         )
