@@ -112,8 +112,6 @@ class _Watched:
         p = step.net.params
         own = [xs for part in step.net.parts for xs in (part.W, part.dW)]
         self._layers = {id(x): l for xs in (p.W, p.dW, p.gamma, *own) for l, x in enumerate(xs) if x is not None}
-        for ws in step.workspaces:
-            self._layers |= {id(x): l for xs in (ws.member_W, ws.member_dW) for l, x in xs.items()}
         self._first, self._next = 0, 0  # of the examples of this micro-batch and of the next one
         self._passes = 0  # of members
 
@@ -134,6 +132,13 @@ class _Watched:
 
         return call
 
+    def _layer(self, x: Array) -> int:
+        """The layer of a weight, its derivative or a gamma, which may be a member's."""
+        if id(x) not in self._layers:  # buffers that were made after this was
+            for ws in self._step.workspaces:
+                self._layers |= {id(x): l for xs in (ws.member_W, ws.member_dW) for l, x in xs.items()}
+        return self._layers[id(x)]
+
     # -- what each operation reads that no other has written, and what it writes ---------------------------------------
 
     def _look_at_inputs(self, X: Array) -> None:
@@ -151,13 +156,13 @@ class _Watched:
         self._look("scaling_vjp", 0, "dscale0", given["ds"])
 
     def _before_dense(self, given: Mapping[str, Any]) -> None:
-        if self._layers[id(given["W"])] == 1 and not self._net.inputs.there:
+        if self._layer(given["W"]) == 1 and not self._net.inputs.there:
             self._passes += 1
             if (self._passes - 1) % self._net.members == 0:
                 self._look_at_inputs(given["A_prev"])
 
     def _dense(self, given: Mapping[str, Any]) -> None:
-        l = self._layers[id(given["W"])]
+        l = self._layer(given["W"])
         Z = self._kernels.debug_tensors(given["saved"]).get("Z")
         self._look("dense", l, f"Z{l}", Z, examples=True)
         A = self._host(given["A"])
@@ -170,7 +175,7 @@ class _Watched:
         self._raise("dense", l, f"Z{l}" if linear or not np.isfinite(z) else f"A{l}", (i, j), True, A[i, j])
 
     def _batch_norm(self, given: Mapping[str, Any]) -> None:
-        l = self._layers[id(given["gamma"])]
+        l = self._layer(given["gamma"])
         for name, tensor in (("inverse_std", "inverse_std"), ("X", "X"), ("mean", "mean"), ("variance", "variance")):
             self._look("batch_norm", l, f"{tensor}{l}", given[name], examples=name == "X")
         self._look("batch_norm", l, f"A{l}", given["A"], examples=True)
@@ -201,7 +206,7 @@ class _Watched:
         return found if weights is None else np.where(self._host(weights).reshape(-1) == 0.0, 0.0, found)
 
     def _dense_vjp_input(self, given: Mapping[str, Any]) -> None:
-        l = self._layers[id(given["W"])] - 1
+        l = self._layer(given["W"]) - 1
         if l == 0:
             self._look("dense_vjp_input", 0, "dH0", given["dZ_prev"], examples=True)
             return
@@ -210,20 +215,20 @@ class _Watched:
         self._look("dense_vjp_input", l, f"db{l}", given["db_prev"])
 
     def _dense_vjp_params(self, given: Mapping[str, Any]) -> None:
-        l = self._layers[id(given["dW"])]
+        l = self._layer(given["dW"])
         self._look("dense_vjp_params", l, f"dW{l}", given["dW"])
 
     def _batch_norm_vjp(self, given: Mapping[str, Any]) -> None:
-        l = self._layers[id(given["gamma"])]
+        l = self._layer(given["gamma"])
         self._look("batch_norm_vjp", l, f"dZ{l}", given["dZ"], examples=True)
         self._look("batch_norm_vjp", l, f"dgamma{l}", given["dgamma"])
 
     def _member_weights(self, given: Mapping[str, Any]) -> None:
-        l = self._layers[id(given["out"])]
+        l = self._layer(given["out"])
         self._look("member_weights", l, f"W{l}", given["out"])
 
     def _member_weights_vjp(self, given: Mapping[str, Any]) -> None:
-        l = self._layers[id(given["dW"])]
+        l = self._layer(given["dW"])
         for name, tensor in (("dW", "W"), ("dr", "R"), ("ds", "S")):
             self._look("member_weights_vjp", l, f"d{tensor}{l}", given[name])
 
