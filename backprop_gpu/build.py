@@ -45,6 +45,7 @@ from .training.checkpoint import Checkpoint
 from .training.checkpoint_file import checkpoints_in
 from .training.early_stopping import EarlyStopping
 from .training.history import History
+from .training.layers import LayerStatistics
 from .training.metrics import default_metrics
 from .training.trainer import Trainer
 
@@ -216,9 +217,10 @@ def run(
     folder = Path(run_dir)
     with _checkpoints(experiment, folder, resume, allow_change, say) as (checkpoint, state):
         trainer.scored_too = None if held_out is None else rows_to_score(train, len(held_out[0]))
+        layers = [LayerStatistics(*train[:2])] if config.training.layer_statistics else []
         written: list[Callback] = [ConfigWriter(folder, config)] if resume else []
         written += [] if config.checkpoint is None else [checkpoint]
-        trainer.callbacks = [JsonLines(folder / HISTORY_FILE), *written, *callbacks, *trainer.callbacks]
+        trainer.callbacks = [*layers, JsonLines(folder / HISTORY_FILE), *written, *callbacks, *trainer.callbacks]
         with _saved_when_stopped(experiment, checkpoint, folder, X):
             history = fit(experiment, train, held_out, resume=state, allow_change=allow_change)
         save_run(folder, config, model.save, trainer.history.epochs, taken=checkpoint.is_taken())

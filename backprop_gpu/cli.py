@@ -1,4 +1,4 @@
-"""``backprop-gpu``: train, evaluate, predict, explain, diagnose, gradcheck, parity, devices, config.
+"""``backprop-gpu``: train, evaluate, predict, report, explain, diagnose, gradcheck, parity, devices, config.
 
 Exit codes: 0 done; 1 a check failed; 2 the input or the device is not usable, in one line; 130 interrupted (SIGINT);
 143 terminated (SIGTERM).
@@ -20,10 +20,11 @@ from .cli_explain import add_diagnose, add_explain
 from .cli_export import add_export
 from .cli_models import TAB, add_device, add_evaluate, add_predict, set_output
 from .cli_parity import add_parity
+from .cli_report import add_report
 from .errors import BackpropError, CheckpointError, ConfigError, Stopped
 
 if TYPE_CHECKING:
-    from .build import Outcome
+    from .build import Experiment, Outcome
 
 INTERRUPTED = 130
 _SIGNALS = (
@@ -135,6 +136,8 @@ def _parser() -> argparse.ArgumentParser:
     add_predict(commands.add_parser("predict", help="predict rows of a file, as CSV"))
 
     add_export(commands.add_parser("export", help="write a trained model as ONNX, a NumPy file, or PyTorch's weights"))
+    add_report(commands.add_parser("report", help="write the page of a run again, or compare runs"))
+
     add_explain(
         commands.add_parser("explain", help="where the 1/m goes: every number of backpropagation, as a page too")
     )
@@ -196,8 +199,7 @@ def _load_config(options: argparse.Namespace) -> Any:
 
 def _train(options: argparse.Namespace) -> int:
     from .build import prepare, run
-    from .report.curve import draw_curve
-    from .run_folder import PICTURE_FILE, config_of, find_run
+    from .run_folder import config_of, find_run
     from .training.signals import Signals
 
     if options.verify:
@@ -226,16 +228,29 @@ def _train(options: argparse.Namespace) -> int:
         )
     finally:
         signals.restore()
-    history, picture = outcome.history, outcome.run_dir / PICTURE_FILE
-    try:
-        drawn = draw_curve(history.epochs, history.best_epoch, picture, f"{config.name}: {outcome.run_dir.name}")
-    except OSError as error:  # everything else is written
-        raise CheckpointError(f"cannot write {picture}: {error.strerror}; all the rest of the run is there") from None
+    drawn = _draw(experiment, outcome)
     if options.quiet:
         print(outcome.run_dir)
     else:
         _report(outcome, drawn)
     return 0
+
+
+def _draw(experiment: Experiment, outcome: Outcome) -> bool:
+    """Write the run's page and its picture; False where there is no picture for want of matplotlib."""
+    from .report.curve import draw_curve
+    from .report.run_data import finished_run
+    from .report.run_report import write_report
+    from .run_folder import PICTURE_FILE
+
+    history, picture = outcome.history, outcome.run_dir / PICTURE_FILE
+    title = f"{experiment.config.name}: {outcome.run_dir.name}"
+    try:
+        write_report(finished_run(experiment, outcome))
+        return draw_curve(history.epochs, history.best_epoch, picture, title)
+    except OSError as error:  # everything else is written
+        cause = f"cannot write {error.filename or outcome.run_dir}: {error.strerror}"
+        raise CheckpointError(f"{cause}; all the rest of the run is there") from None
 
 
 def _in_short(reason: str) -> str:
@@ -246,6 +261,7 @@ def _in_short(reason: str) -> str:
 
 def _report(outcome: Outcome, drawn: bool) -> None:
     from .report import terminal
+    from .run_folder import REPORT_FILE
 
     m = outcome.metrics
     parts: dict[str, Any] = {name: m[name] for name in ("train", "validation", "test") if name in m}
@@ -269,6 +285,7 @@ def _report(outcome: Outcome, drawn: bool) -> None:
     )
     if not drawn:
         print("no curve picture: it needs matplotlib; pip install matplotlib")
+    print(f"report: {outcome.run_dir / REPORT_FILE}")
     print(f"run folder: {outcome.run_dir}")
 
 

@@ -198,6 +198,9 @@ class TrainingConfig(Section):
     skip_non_finite: int = Field(
         0, ge=0, description="batches that may be left out because their step would leave NaN or infinity"
     )
+    layer_statistics: bool = Field(
+        True, description="norms of each layer and dead units for the report, on a sample of training rows"
+    )
     early_stopping: EarlyStoppingConfig | None = Field(None, description="null: all epochs are trained")
     class_weight: Literal["balanced"] | dict[str, Annotated[float, Field(ge=0.0)]] | None = Field(
         None, description="how much a row of each class counts, by its name; balanced: rare classes as much as others"

@@ -76,5 +76,6 @@ def _fixed(config: State) -> State:
 
 
 def _without_free(config: State) -> State:
-    training = {key: value for key, value in config.get("training", {}).items() if key != "data_on"}
+    free = ("data_on", "layer_statistics")
+    training = {key: value for key, value in config.get("training", {}).items() if key not in free}
     return {key: value for key, value in config.items() if key not in _FREE} | {"training": training}

@@ -84,6 +84,7 @@ def metrics_of(experiment: Experiment, history: History) -> dict[str, Any]:
     scores = {name: experiment.model.evaluate(table) for name, table in parts.items() if table is not None}
     return {
         "device": net.backend.name,
+        "kernels": net.kernels_kind,
         "dtype": net.dtype,
         "sizes": list(net.sizes),
         "parameters": net.n_parameters,

@@ -24,7 +24,7 @@ MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE = (
     "history.jsonl",
     "metrics.json",
 )
-PICTURE_FILE = "curve.png"
+PICTURE_FILE, REPORT_FILE = "curve.png", "report.html"
 AUTO = "auto"
 
 
@@ -85,7 +85,8 @@ def find_run(resume: str | os.PathLike[str] | None, run_dir: str | os.PathLike[s
 
 def _refuse_links(path: Path) -> None:
     """What a run writes must stay in its folder, which may come from a stranger."""
-    written = [path / name for name in (MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE, PICTURE_FILE, CHECKPOINTS)]
+    files = (MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE, PICTURE_FILE, REPORT_FILE, CHECKPOINTS)
+    written = [path / name for name in files]
     with contextlib.suppress(OSError):
         written += (path / CHECKPOINTS).iterdir()
     for entry in written:

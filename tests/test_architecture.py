@@ -27,7 +27,7 @@ MODULES = frozenset(s.module for s in SOURCES)
 # The modules and packages of each layer. A module imports only from layers below its own, or from its own package; in
 # the layers of SHARED the modules may import each other.
 LAYERS: dict[int, tuple[str, ...]] = {
-    0: ("_notebook", "_typing", "errors", "devices", "safe_files", "atomic_file", "tensor_file", "native"),
+    0: ("_notebook", "_page", "_typing", "errors", "devices", "safe_files", "atomic_file", "tensor_file", "native"),
     1: ("maths",),
     2: ("backends",),
     3: ("network",),
@@ -51,7 +51,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     ),
     8: ("estimators",),
     9: ("report", "export", "accel", "pytest_plugin"),
-    10: ("cli", "cli_explain", "cli_export", "cli_models", "cli_parity", "__main__"),
+    10: ("cli", "cli_explain", "cli_export", "cli_models", "cli_parity", "cli_report", "__main__"),
 }
 SHARED = {0, 7, 10}
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
@@ -78,6 +78,7 @@ LOADS_MORE = (
     ("export",),
     ("cli_models",),
     ("cli_parity",),
+    ("cli_report",),
     ("__main__",),
     ("parity", "plugin"),
 )

@@ -18,6 +18,7 @@ MAY_PRINT = (
     ("cli_export",),
     ("cli_models",),
     ("cli_parity",),
+    ("cli_report",),
     ("report", "terminal"),
     ("textbook", "application"),
     ("estimators", "sklearn_rules"),

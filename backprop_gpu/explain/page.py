@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._page import filled
 from .chain import furthest, places, sizes_of_terms
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def _filled(explanation: Explanation, numbers: Any) -> str:
         "{{title}}": escape(explanation.title),
         "{{data}}": embedded,
     }
-    marks = re.compile("|".join(map(re.escape, parts)))
-    return marks.sub(lambda found: parts[found[0]], text)  # at once: a part may hold what looks like a mark
+    return filled(text, parts)
 
 
 def _plain(tree: Any, shown: int, name: str = "") -> Any:

@@ -51,6 +51,8 @@ class Epoch:
         Since training began.
     training : dict
         The same as ``validation`` on training rows, which a run of the command line adds; else empty.
+    layers : dict
+        Norms by layer, which :class:`~backprop_gpu.training.layers.LayerStatistics` adds now and then; else empty.
     """
 
     epoch: int
@@ -60,6 +62,7 @@ class Epoch:
     validation: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     training: dict[str, float] = field(default_factory=dict)
+    layers: dict[str, float] = field(default_factory=dict)
 
 
 class Callback:

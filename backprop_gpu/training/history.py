@@ -62,7 +62,7 @@ class History:
 
         ``epochs`` is a list of runs of epochs, one if all of them have the same scores, each a mapping of arrays that
         hold one number for each epoch: ``step`` int64; ``cost``, ``learning_rate``, ``seconds`` and, by name, the
-        scores of ``validation`` and ``training`` float64.
+        scores of ``validation``, ``training`` and ``layers`` float64.
         """
         runs = self._columns.update(self.epochs)
         return {"epochs": runs, "notes": list(self.notes)}
@@ -85,7 +85,7 @@ class History:
 
 
 _NUMBERS = {"step": "int64", "cost": "float64", "learning_rate": "float64", "seconds": "float64"}
-_SCORES = ("validation", "training")
+_SCORES = ("validation", "training", "layers")
 
 
 class _Columns:
@@ -97,13 +97,17 @@ class _Columns:
 
     def update(self, epochs: Sequence[Epoch]) -> list[State]:
         """The arrays of all ``epochs``, which must begin with those of the call before."""
-        for names, new in itertools.groupby(epochs[self._count :], lambda e: (tuple(e.validation), tuple(e.training))):
+        for names, new in itertools.groupby(epochs[self._count :], _names):
             run = _columns_of(list(new))
             if self._runs and tuple(tuple(self._runs[-1][key]) for key in _SCORES) == names:
                 run = _joined(self._runs.pop(), run)
             self._runs.append(run)
         self._count = len(epochs)
         return [dict(run) for run in self._runs]
+
+
+def _names(epoch: Epoch) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(getattr(epoch, key)) for key in _SCORES)
 
 
 def _columns_of(epochs: Sequence[Epoch]) -> State:
@@ -129,12 +133,12 @@ def _epochs_of(run: Any, where: str, before: int) -> list[Epoch]:
         raise CheckpointError(f"{where}.step of the state must be a list of numbers, got shape {shape}")
     columns = [take_tensor(run, f"{where}.{name}", shape, kind).tolist() for name, kind in _NUMBERS.items()]
     for key in _SCORES:
-        scores = take(run, f"{where}.{key}", dict)
+        scores = take({"layers": {}} | run, f"{where}.{key}", dict)  # without in states of earlier versions
         named = [take_tensor(scores, f"{where}.{key}.{name}", shape, "float64").tolist() for name in scores]
         rows = zip(*named, strict=True) if named else itertools.repeat(())
         columns.append([dict(zip(scores, row, strict=True)) for row, _ in zip(rows, columns[0], strict=False)])
     numbered = enumerate(zip(*columns, strict=True), start=before + 1)
     return [
-        Epoch(number, step, cost, rate, validation, seconds, training)
-        for number, (step, cost, rate, seconds, validation, training) in numbered
+        Epoch(number, step, cost, rate, validation, seconds, training, layers)
+        for number, (step, cost, rate, seconds, validation, training, layers) in numbered
     ]

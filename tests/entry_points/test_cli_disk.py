@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="faults of system calls 
 
 EPOCHS = 4
 TRAIN = (*settings(training__epochs=EPOCHS, training__early_stopping="null", model__hidden="[4]", device="cpu"),)
-WHOLE = {"checkpoints", "config.yaml", "history.jsonl", "model.safetensors", "metrics.json", "curve.png"}
+WHOLE = {"checkpoints", "config.yaml", "history.jsonl", "model.safetensors", "metrics.json", "curve.png", "report.html"}
 CHECKPOINT = r"000001-step-\d+\.safetensors"
 THE_OTHERS_STAY = "; the checkpoints before it stay, and training goes on"
 GOES_ON = "; training goes on, and so does the file when it can be written"
@@ -85,12 +85,17 @@ SCENARIOS = [
     Scenario(
         "metrics", "rename:1:EIO:metrics/metrics.json", 2,
         "cannot write metrics/metrics.json: Input/output error; metrics holds the model",
-        WHOLE - {"metrics.json", "curve.png"},
+        WHOLE - {"metrics.json", "curve.png", "report.html"},
     ),
     Scenario(
         "picture", "write:1:ENOSPC:picture/.curve.png", 2,
         "cannot write picture/curve.png: No space left on device; all the rest of the run is there",
         WHOLE - {"curve.png"},
+    ),
+    Scenario(
+        "page", "write:1:ENOSPC:page/.report.html", 2,
+        "cannot write page/report.html: No space left on device; all the rest of the run is there",
+        WHOLE - {"curve.png", "report.html"},
     ),
     Scenario(
         "old", "write:1:ENOSPC:old/.predicted.csv", 2,
@@ -177,7 +182,7 @@ def test_a_run_folder_that_is_removed_while_training_is_made_again(tmp_path: Pat
 
     config = load_config("moons", [word for word in SHORT if word != "--set"], device="cpu")
     outcome = run(prepare(config, progress=False), tmp_path / "run", [Removes()])
-    assert {p.name for p in (tmp_path / "run").iterdir()} == WHOLE - {"curve.png"}
+    assert {p.name for p in (tmp_path / "run").iterdir()} == WHOLE - {"curve.png", "report.html"}
     assert [line["epoch"] for line in history_lines(tmp_path / "run" / "history.jsonl")] == [1, 2]
     assert load_config(str(tmp_path / "run" / "config.yaml")).model_dump() == config.model_dump()
     assert outcome.metrics["epochs"] == 2
