@@ -40,6 +40,7 @@ _HOMES = {
     "train": "build",
     "Model": "model",
     "load_config": "config_reading",
+    "write_report": "report.run_report",
     "BackpropError": "errors",
 }
 
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from .model import load as load
     from .network.dense_net import DenseNet as DenseNet
     from .network.step import TrainingStep as TrainingStep
+    from .report.run_report import write_report as write_report
     from .training.callbacks import Callback as Callback
     from .training.callbacks import Epoch as Epoch
     from .training.checkpoint import Checkpoint as Checkpoint
