@@ -273,19 +273,21 @@ class DenseNet:
 
     # -- the layer loop (columns are examples) -------------------------------------------------------------------
 
-    def workspace(self, m: int, *, train: bool = True, step: Array = None, first: int = 0) -> Workspace:
+    def workspace(
+        self, m: int, *, train: bool = True, step: Array = None, first: int = 0, dropout: bool = True
+    ) -> Workspace:
         """Buffers for m examples; ``train=False`` leaves out dropout and everything of the backward pass.
 
-        ``step`` and ``first``: see :class:`Workspace`; without ``step``, dropout draws the masks of step 0.
+        ``dropout=False`` leaves out that alone. ``step`` and ``first``: see :class:`Workspace`; without ``step``, dropout draws the masks of step 0.
         """
-        if train and step is None and any(self.dropout):
+        if train and dropout and step is None and any(self.dropout):
             step = self.backend.zeros((1,), "int64")
         ws = Workspace(
             self.backend,
             self.kernels,
             self.widths,
             self.activations,
-            self.dropout,
+            self.dropout if dropout else [0.0] * len(self.dropout),
             m,
             self.dtype,
             seed=self.seed,

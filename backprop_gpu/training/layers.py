@@ -10,7 +10,7 @@ import numpy as np
 from .._typing import Array
 from ..backends.locks import locked
 from ..network.dense_net import DenseNet
-from ..network.memory import Snapshot, Workspace
+from ..network.memory import Snapshot
 from ..network.targets import check_rows, check_targets
 from .callbacks import Callback, Epoch
 
@@ -87,10 +87,7 @@ class _SamplePass:
             # Normalization's running statistics, which a pass with its examples' own moves.
             moved = [*net.mean.values(), *net.variance.values()]
             self.running = Snapshot(net.backend, moved, net.dtype)
-            self.ws = Workspace(
-                *(net.backend, net.kernels, net.sizes, net.activations, [0.0] * (net.L + 1), len(X), net.dtype),
-                normalized=list(net.mean),
-            )
+            self.ws = net.workspace(len(X), dropout=False)
             self.ws.A[0] = self.X
             self._replay = net.kernels.capture(self._both_ways)
 
@@ -125,7 +122,9 @@ class _SamplePass:
         net, ws, xp = self.net, self.ws, self.net.backend.xp
         found: list[tuple[str, Array, int]] = []
         for l in range(1, net.L + 1):
-            A, W, dW = ws.A[l], net.params.W[l], net.params.dW[l]
+            A: Array = ws.A[l]
+            W: Array = net.params.W[l]
+            dW: Array = net.params.dW[l]
             if l == net.L:
                 A = net.loss.link.forward(xp, A)
             found.append((f"gradient {l}", xp.sum(dW * dW), 1))
