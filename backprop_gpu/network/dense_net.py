@@ -278,7 +278,8 @@ class DenseNet:
     ) -> Workspace:
         """Buffers for m examples; ``train=False`` leaves out dropout and everything of the backward pass.
 
-        ``dropout=False`` leaves out that alone. ``step`` and ``first``: see :class:`Workspace`; without ``step``, dropout draws the masks of step 0.
+        ``dropout=False`` leaves out that alone. ``step`` and ``first``: see :class:`Workspace`; without ``step``,
+        dropout draws the masks of step 0.
         """
         if train and dropout and step is None and any(self.dropout):
             step = self.backend.zeros((1,), "int64")

@@ -12,7 +12,7 @@ from rich.text import Text
 from ..training.metrics import METRICS
 from .html import Section, figures, notes, scrolled, table
 from .run_data import PARTS, Run
-from .run_report import PART_NAMES
+from .run_report import NOT_SCORES, PART_NAMES
 from .svg import Chart, Curve, drawn
 from .terminal import text
 
@@ -40,7 +40,7 @@ def _scores(runs: Sequence[Run]) -> tuple[str | None, list[str], list[list[Any]]
     if part is None:
         return None, [], [[] for _ in runs]
     each = [run.scores[part] for run in runs]
-    keys = list(dict.fromkeys(key for scores in each for key in scores if key not in ("confusion_matrix", "rows")))
+    keys = list(dict.fromkeys(key for scores in each for key in scores if key not in (*NOT_SCORES, "rows")))
     return part, keys, [[scores.get(key) for key in keys] for scores in each]
 
 

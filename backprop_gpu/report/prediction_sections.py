@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..data.table import table_from_arrays
+from ..training.class_metrics import BINS, calibration, ece
 from ..training.trainer import class_indices
 from .html import Section, facts, scrolled, table
-from .numbers import BINS, Boundary, boundary, calibration, contour, margins, most_likely
+from .numbers import Boundary, boundary, contour, margins
 from .run_data import Predictions, Run
 from .svg import BOTTOM, LEFT, RIGHT, STYLES, TOP, Chart, Curve, drawn, number
 
@@ -88,34 +89,29 @@ def _most_confused(names: Sequence[str], counts: np.ndarray) -> str:
 
 
 def _calibration(of: Predictions) -> str:
-    codec = of.codec
-    if codec.task == "multiclass":
-        positive, p = most_likely(class_indices(of.truth), of.outputs)
-        what = "the class that is predicted"
-    else:
-        positive, p = of.truth, of.outputs
-        what = f"“{codec.class_names[1]}”" if codec.task == "binary" else "each label"
-    found = calibration(positive, p)
-    curve = Curve("observed", found.predicted.tolist(), found.observed.tolist())
-    drawing = drawn(
-        Chart(
-            f"how often {what} was right" if codec.task == "multiclass" else f"how often {what} was true",
-            "predicted probability",
-            [curve],
-            x_range=(0.0, 1.0),
-            y_range=(0.0, 1.0),
-            diagonal=True,
-        )
+    codec, truth = of.codec, class_indices(of.truth) if of.codec.task == "multiclass" else of.truth
+    bins = calibration(truth, of.outputs, of.table.weights)
+    several = codec.task == "multiclass"
+    what = (
+        f"“{codec.class_names[1]}”"
+        if codec.task == "binary"
+        else "the class that is predicted" * several or "each label"
     )
-    rows = [
-        [f"{p:.3f}", f"{seen:.3f}", f"{n:,}"]
-        for p, seen, n in zip(found.predicted, found.observed, found.counts.tolist(), strict=True)
-    ]
+    chart = Chart(
+        f"how often {what} was {'right' if several else 'true'}",
+        "predicted probability",
+        [Curve("observed", [row["predicted"] for row in bins], [row["observed"] for row in bins])],
+        x_range=(0.0, 1.0),
+        y_range=(0.0, 1.0),
+        diagonal=True,
+    )
+    rows = [[f"{row['predicted']:.3f}", f"{row['observed']:.3f}", f"{row['samples']:,}"] for row in bins]
     said = (
         f"<p>Rows in {BINS} bins by the probability of {escape(what)}. On the dashed line, 70% of the rows that "
-        f'get 70% are. Expected calibration error: <strong id="ece">{found.error:.4f}</strong></p>'
+        "get 70% are. Expected calibration error: "
+        f'<strong id="ece">{ece(truth, of.outputs, of.table.weights):.4f}</strong></p>'
     )
-    return f'{said}<div class="figures">{drawing}{table(["mean probability", "observed", "rows"], rows)}</div>'
+    return f'{said}<div class="figures">{drawn(chart)}{table(["mean probability", "observed", "rows"], rows)}</div>'
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
@@ -205,7 +201,7 @@ def _boundary(of: Predictions) -> str:
     place = _Field(found)
     if codec.labels:
         truth = class_indices(of.truth).astype(int).reshape(-1)[chosen]
-        fields, classes = margins(found.outputs), codec.class_names
+        fields, classes = margins(found.outputs, codec.threshold), codec.class_names
         shade = found.outputs[..., 0] if len(fields) == 1 else found.outputs.max(axis=-1)
         curves = [_dots(classes[k], X[chosen][truth == k]) for k in range(min(len(classes), STYLES))]
         lines = "".join(place.line(contour(field)) for field in fields)

@@ -21,6 +21,7 @@ from .terminal import text
 
 LARGEST = 500_000  # bytes
 MOST_LAYERS = 6  # that are drawn, as many as there are dashes and shapes
+NOT_SCORES = ("confusion_matrix", "calibration", "always_predicts")
 MINIMIZED = "As it was minimized: with penalty and dropout, the mean over the batches while the weights moved."
 PART_NAMES = {"train": "training", "validation": "validation", "test": "test"}
 
@@ -92,7 +93,7 @@ def summary(run: Run) -> str:
 
 def scores_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
     """A row for each metric, a column for each part of the rows."""
-    keys = dict.fromkeys(key for part in scores.values() for key in part if key != "confusion_matrix")
+    keys = dict.fromkeys(key for part in scores.values() for key in part if key not in NOT_SCORES)
     rows = []
     for key in keys:
         better = METRICS[key].greater_is_better if key in METRICS else None

@@ -19,7 +19,7 @@ from support.pages import charts, loaded_from_elsewhere, table_under, tables
 from backprop_gpu.build import load, read_split
 from backprop_gpu.cli import main
 from backprop_gpu.config_reading import load_config
-from backprop_gpu.report.numbers import boundary, calibration, contour, margins
+from backprop_gpu.report.numbers import boundary, contour, margins
 from backprop_gpu.report.run_data import read_run
 from backprop_gpu.report.run_report import write_report
 from backprop_gpu.report.svg import (
@@ -121,15 +121,6 @@ def test_calibration_is_that_of_the_predictions_file(runs: Path) -> None:
     assert shown[:, 2].sum() == len(test)
     error = np.sum(np.abs(observed - mean) * shown[:, 2]) / len(test)
     assert float(re.search(r'id="ece">([\d.]+)<', page)[1]) == pytest.approx(error, abs=6e-5)  # type: ignore[index]
-
-
-def test_bins_of_probabilities_are_those_of_scikit_learn() -> None:
-    rng = np.random.default_rng(0)
-    p = np.concatenate([rng.random(300), np.linspace(0.0, 1.0, 11)])  # on the edges too
-    y = rng.random(len(p)) < p
-    found = calibration(y, p)
-    observed, mean = calibration_curve(y, p, n_bins=10)
-    np.testing.assert_allclose([found.observed, found.predicted], [observed, mean], rtol=1e-12)
 
 
 def test_residuals_are_those_of_the_predictions_file(runs: Path) -> None:
