@@ -16,6 +16,7 @@ from .atomic_file import remove_temporaries, write_file
 from .backends.select import Selection, select
 from .config import Config
 from .config_reading import load_config
+from .cross_validation import cross_validate
 from .data.preprocessing import Preprocessor
 from .data.table import Table
 from .errors import NonFiniteError, ParityError
@@ -25,7 +26,7 @@ from .model import load as load
 from .network.dense_net import DenseNet
 from .network.state import State, plain
 from .resume import state_of
-from .rows import fingerprint, read_rows
+from .rows import Parts, fingerprint, read_rows
 from .rows import read_split as read_split
 from .run_fit import Rows, by_number, encoded, fit, metrics_of, rows_to_score
 from .run_folder import (
@@ -103,9 +104,12 @@ class Design:
         }
 
 
-def design(config: Config) -> Design:
-    """Read the data, and choose the task, sizes, device and kernels; ``config`` of the result names the task."""
-    config, why_task, (train, validation, test) = read_rows(config)
+def design(config: Config, parts: Parts | None = None) -> Design:
+    """Read the data, and choose the task, sizes, device and kernels; ``config`` of the result names the task.
+
+    ``parts``: the rows of a configuration that names its task, which are not read then.
+    """
+    config, why_task, (train, validation, test) = read_rows(config) if parts is None else (config, "", parts)
     d = config.data
     preprocessor = Preprocessor.fit(
         train,
@@ -126,12 +130,12 @@ def design(config: Config) -> Design:
     return Design(config, preprocessor, sizes, runs, train, validation, test, why_task)
 
 
-def prepare(config: Config, *, progress: bool = True) -> Experiment:
+def prepare(config: Config, *, progress: bool = True, parts: Parts | None = None) -> Experiment:
     """Read and encode the data, build network and trainer; raises the package's errors and writes nothing."""
-    d = design(config)
+    d = design(config, parts)
     net = DenseNet(d.sizes, dtype=config.dtype, device=d.runs.backend, kernels=d.runs.kernels, **d.network())
     model = Model(net, d.preprocessor, None if d.test is None else fingerprint(d.config, d.test))
-    trainer = _trainer(d.config, net, progress, d.preprocessor)
+    trainer = _trainer(d.config, net, progress, d.preprocessor, d.validation is not None)
     return Experiment(d.config, model, trainer, d.train, d.validation, d.test, d.why_task)
 
 
@@ -158,10 +162,10 @@ def check_settings(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _trainer(config: Config, net: DenseNet, progress: bool, preprocessor: Preprocessor) -> Trainer:
+def _trainer(config: Config, net: DenseNet, progress: bool, preprocessor: Preprocessor, validated: bool) -> Trainer:
     t, codec = config.training, preprocessor.target
     stopping = None if t.early_stopping is None else EarlyStopping(**t.early_stopping.model_dump())
-    usual = default_metrics(config.data.task)[:1] if config.data.validation > 0.0 else ()
+    usual = default_metrics(config.data.task)[:1] if validated else ()
     same = ("epochs", "batch_size", "micro_batch", "data_on", "restore_best", "skip_non_finite", "shuffle")
     return Trainer(
         net,
@@ -227,9 +231,20 @@ def run(
         metrics = metrics_of(experiment, history)
         if config.verify:
             metrics["parity"] = [*verified, _verified(experiment, train)]
-        with beside_the_model(folder):
-            write_file(folder / METRICS_FILE, to_json(metrics, indent=2) + "\n")
+        _write_metrics(folder, metrics)
+        if config.data.folds is not None:
+            metrics["cross_validation"] = cross_validate(config, _fold, say)
+            _write_metrics(folder, metrics)
     return Outcome(model, history, metrics, folder)
+
+
+def _fold(config: Config, parts: Parts) -> Experiment:
+    return prepare(config, progress=False, parts=parts)
+
+
+def _write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
+    with beside_the_model(folder):
+        write_file(folder / METRICS_FILE, to_json(metrics, indent=2) + "\n")
 
 
 def _checkpoint(experiment: Experiment, folder: Path) -> Checkpoint:

@@ -128,6 +128,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", metavar="RUN|auto", help=text)
     text = "with --resume: go on even if the configuration or the data have changed"
     train.add_argument("--allow-change", action="store_true", help=text)
+    text = "cross-validate too: train so many times more, each row tested on once (data.folds)"
+    train.add_argument("--folds", type=int, metavar="K", help=text)
     train.add_argument("--verify", action="store_true", help="check a step on this device by parity before and after")
     train.add_argument("--quiet", action="store_true", help="print the run folder alone: no progress, no tables")
     train.set_defaults(command=_train)
@@ -204,6 +206,8 @@ def _train(options: argparse.Namespace) -> int:
 
     if options.verify:
         options.set.append("verify=true")
+    if options.folds is not None:
+        options.set.append(f"data.folds={options.folds}")
     if options.allow_change and options.resume is None:
         raise ConfigError("--allow-change is about a run that goes on; name it: --resume RUN")
     found = find_run(options.resume, options.run_dir)
@@ -275,6 +279,8 @@ def _report(outcome: Outcome, drawn: bool) -> None:
     terminal.print_always(out, parts[part], rows)
     if "threshold" in m:
         print(f"threshold: {matrix['positive_class']} is predicted above {m['threshold']:.4g}")
+    if "cross_validation" in m:
+        out.print(terminal.folds(m["cross_validation"]))
     for when, line in zip(("before", "after"), m.get("parity", ()), strict=False):
         print(f"{when} training: {line}")
     for note in m["notes"]:

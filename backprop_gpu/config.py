@@ -26,6 +26,7 @@ from .config_sections import (
     Section,
     TrainingConfig,
 )
+from .data.divisions import only_one
 from .data.sources import TASK_OF_BUILTIN
 from .data.targets import TASKS
 from .devices import KERNEL_SETS, RENAMED_KERNEL_SETS
@@ -219,6 +220,10 @@ def _data_problem(config: Config) -> str:
 
 def _class_problem(config: Config) -> str:
     d, t = config.data, config.training
+    try:
+        only_one(group_column=d.group_column, time_column=d.time_column, split_column=d.split_column)
+    except ConfigError as error:
+        return str(error)
     if d.positive is not None and d.task not in ("auto", "binary"):
         return f"data.positive names one of two classes; the task is {d.task}: leave it out"
     if t.class_weight is not None and d.task not in ("auto", "binary", "multiclass"):
@@ -227,6 +232,6 @@ def _class_problem(config: Config) -> str:
         return ""
     if d.task not in ("auto", "binary") and not (d.task == "multilabel" and isinstance(t.threshold, float)):
         return f"training.threshold is for two classes; the task is {d.task}: leave it out"
-    if not isinstance(t.threshold, float) and d.validation == 0.0:
+    if not isinstance(t.threshold, float) and d.validation == 0.0 and d.split_column is None:
         return "training.threshold is chosen on validation rows; set data.validation above 0, or give a number"
     return ""

@@ -127,6 +127,18 @@ class DataConfig(Section):
     weight_column: str | None = Field(None, description="CSV: how much each row counts; .npz: an array")
     standardize: bool = Field(True, description="numeric inputs: mean 0 and deviation 1 on the training rows")
     standardize_target: bool | None = Field(None, description="regression only; default there: true")
+    group_column: str | None = Field(
+        None, description="rows of a group are in one part: train, validation or test (CSV; .npz: an array)"
+    )
+    time_column: str | None = Field(
+        None, description="the last rows by this column are tested on, those before chosen by"
+    )
+    split_column: str | None = Field(
+        None, description="a column that says train, validation or test, or names the folds"
+    )
+    folds: int | None = Field(
+        None, ge=2, description="cross-validate: train so many times more, each row tested on once"
+    )
     validation: float = Field(0.15, ge=0.0, lt=1.0, description="share of rows to choose the best epoch by")
     test: float = Field(0.15, ge=0.0, lt=1.0, description="share of rows that only the last score sees")
 

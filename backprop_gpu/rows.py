@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from .config import Config
 from .config_reading import load_config
+from .config_sections import DataConfig
+from .data.divisions import Division, folds_of, only_one, times_of
 from .data.roles import read_role, with_weights
-from .data.sources import BUILTIN, names_of, read_table
-from .data.splits import split_indices
+from .data.sources import BUILTIN, read_table
+from .data.splits import Split
 from .data.table import Table
 from .data.targets import TargetCodec, infer_task
 from .errors import ConfigError, DataError
@@ -23,37 +28,75 @@ Parts = tuple[Table, Table | None, Table | None]
 
 def read_rows(config: Config) -> tuple[Config, str, Parts]:
     """The configuration with its task, why that is its task, and the rows."""
+    config, why, table, division = _read(config)
     d = config.data
-    roles = [name for name in (d.weight_column,) if name is not None and name not in (d.columns or ())]
-    is_csv = bool(names_of(d.source, d.delimiter)) and not d.source.lower().endswith(".npz")
+    folds = [] if d.folds is None else division.folds(table.n_samples, d.folds, config.seed)
+    if folds and d.split_column is not None:  # the column names the folds: one of them is tested on
+        rest, tested = folds[-1]
+        inner = Division(division.labels).take(rest)
+        parts = inner.split(table.take(rest), validation=d.validation, test=0.0, seed=config.seed)
+        parts = Split(rest[parts.train], rest[parts.validation], tested)
+    else:
+        parts = division.split(table, validation=d.validation, test=d.test, seed=config.seed)
+    train, validation, test = (table.take(rows) if len(rows) else None for rows in parts)
+    assert train is not None, "a split leaves training rows"
+    return config, why, (train, validation, test)
+
+
+def read_folds(config: Config) -> Iterator[Parts]:
+    """The rows of each fold; ``config`` has its task."""
+    _, _, table, division = _read(config)
+    d = config.data
+    assert d.folds is not None, "asked for by a configuration with folds"
+    yield from folds_of(division, table, d.folds, validation=d.validation, seed=config.seed)
+
+
+def _read(config: Config) -> tuple[Config, str, Table, Division]:
+    """The configuration with its task, why that is its task, the table, and what divides it."""
+    d = config.data
     table = read_table(
         d.source,
         target=d.target,
         columns=d.columns,
-        ignore=[*dict.fromkeys([*d.ignore, *(roles if is_csv else ())])],
+        ignore=_left_out(d),
         categorical=d.categorical,
         delimiter=d.delimiter,
         options=d.options,
     )
     if d.weight_column is not None:
-        cells = read_role(d.source, d.weight_column, "data.weight_column", d.delimiter)
-        table = with_weights(table, cells, d.weight_column)
+        table = with_weights(table, _role(d, "weight_column", table), d.weight_column)
     why = ""
     if d.task == "auto":
         loss = None if config.loss.name == "auto" else get_loss(config.loss_spec()).labels
         task, why = infer_task(table, loss)
         config = config.with_task(task)
         d = config.data
-    TargetCodec.fit(
-        table, d.task, positive=d.positive
-    )  # a target of another task is a clearer complaint than what the split would say
-    stratify = d.task in ("binary", "multiclass")
-    parts = split_indices(
-        table.n_samples, table.target, validation=d.validation, test=d.test, stratify=stratify, seed=config.seed
+    TargetCodec.fit(table, d.task, positive=d.positive)  # a clearer complaint than what the split would say
+    by = only_one(group_column=d.group_column, time_column=d.time_column, split_column=d.split_column)
+    cells = _role(d, by, table) if by else None
+    division = Division(
+        labels=table.target if d.task in ("binary", "multiclass") else None,
+        groups=cells if by == "group_column" else None,
+        times=None if cells is None or by != "time_column" else times_of(cells, table, str(d.time_column)),
+        parts=cells if by == "split_column" else None,
     )
-    train, validation, test = (table.take(rows) if len(rows) else None for rows in parts)
-    assert train is not None, "split_indices leaves training rows"
-    return config, why, (train, validation, test)
+    return config, why, table, division
+
+
+def _left_out(d: DataConfig) -> list[str]:
+    """Columns that are no features: those to ignore and, of a CSV, those with a role, unless they are listed."""
+    roles = (d.weight_column, d.group_column, d.time_column, d.split_column)
+    is_csv = Path(d.source).suffix.lower() not in (".npz", ".npy") and d.source not in BUILTIN
+    own = [name for name in roles if name is not None and name not in (d.columns or ())] if is_csv else []
+    return list(dict.fromkeys([*d.ignore, *own]))
+
+
+def _role(d: DataConfig, setting: str, table: Table) -> np.ndarray:
+    name = getattr(d, setting)
+    cells = read_role(d.source, name, f"data.{setting}", d.delimiter)
+    if len(cells) != table.n_samples:
+        raise DataError(f"{d.source}: {name!r} holds {len(cells)} values for {table.n_samples} rows")
+    return cells
 
 
 def read_split(config: Config) -> Parts:

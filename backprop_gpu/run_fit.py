@@ -9,6 +9,7 @@ import numpy as np
 
 from .data.table import Table
 from .data.targets import TargetCodec
+from .errors import DataError
 from .training.history import History
 from .training.thresholds import best_threshold
 
@@ -62,7 +63,8 @@ def fit(experiment: Experiment, train: Rows, held_out: Rows | None, **resume: An
     if isinstance(asked, float):
         chosen = asked
     else:
-        assert held_out is not None, "the configuration says so"
+        if held_out is None:
+            raise DataError("training.threshold is chosen on validation rows, and there are none; give a number")
         by = asked if isinstance(asked, str) else (asked.false_positive, asked.false_negative)
         X, y, *weights = held_out
         chosen = best_threshold(y, model.net.predict_proba(X), by, weights[0] if weights else None)

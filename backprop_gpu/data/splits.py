@@ -76,6 +76,17 @@ def split_indices(
     return Split(*(np.sort(np.concatenate(part)) for part in parts))
 
 
+def sizes_of_parts(n: int, validation: float, test: float) -> np.ndarray:
+    """How many of n rows go to training, validation and test, by largest remainder."""
+    return _largest_remainder(n, np.array([1.0 - validation - test, validation, test]), np.zeros(3))
+
+
+def stratified_order(n: int, y: Any, seed: int) -> np.ndarray:
+    """The rows in an order of the seed, class after class if there are classes: dealt out in turn, shares are equal."""
+    order = np.random.Generator(np.random.Philox(seed)).permutation(n)
+    return order if y is None else np.concatenate(_groups(n, y, order))
+
+
 def _groups(n: int, y: Any, order: np.ndarray) -> list[np.ndarray]:
     """The rows of each class, in the drawn order; large classes last, since they can compensate for roundings."""
     y = np.asarray(y)

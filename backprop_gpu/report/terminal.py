@@ -52,6 +52,18 @@ def scores(parts: Mapping[str, Mapping[str, Any]]) -> Table:
     return table
 
 
+def folds(found: Mapping[str, Any]) -> Table:
+    """Mean, deviation and range of each score over the folds of a cross-validation."""
+    table = Table(title=f"Cross-validation, {len(found['folds'])} folds", title_justify="left")
+    table.add_column("", overflow="fold")
+    for heading in ("mean", "deviation", "lowest", "highest"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, mean in found["mean"].items():
+        values = [fold[name] for fold in found["folds"] if name in fold]
+        table.add_row(Text(name), *map(text, (mean, found["deviation"][name], min(values), max(values))))
+    return table
+
+
 def _width(out: Console, table: Table) -> int:
     return Measurement.get(out, out.options.update(width=10_000), table).maximum
 
