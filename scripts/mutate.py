@@ -143,18 +143,18 @@ def copy_to(folder: Path, target: Target) -> None:
             shutil.copy(source, copy)
 
 
-def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def python(folder: Path, *arguments: str, limit: float = LIMIT_S) -> subprocess.CompletedProcess[str]:
     """Run Python in the folder, with the folder first on its path, and what it compiles kept there."""
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
     environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     environment["TMPDIR"] = str(scratch)
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_S
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=limit
     )
 
 
-def judge(target: Target, fault: Fault | None) -> tuple[str, str]:
+def judge(target: Target, fault: Fault | None, limit: float) -> tuple[str, str]:
     """``caught``, ``SURVIVED`` or ``BROKEN``, and the test that failed (or the end of the output)."""
     with tempfile.TemporaryDirectory(prefix="mutate-") as name:
         folder = Path(name).resolve()
@@ -167,9 +167,9 @@ def judge(target: Target, fault: Fault | None) -> tuple[str, str]:
             return "BROKEN", f"the tests would import {found or 'nothing'}"
         for run in target.runs:
             try:
-                done = python(folder, *PYTEST, *run)
+                done = python(folder, *PYTEST, *run, limit=limit)
             except subprocess.TimeoutExpired:
-                return "caught", f"(more than {LIMIT_S:.0f} s)"
+                return "caught", f"(more than {limit:.0f} s)"
             if done.returncode == 0:
                 continue
             failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", done.stdout, re.MULTILINE)
@@ -185,6 +185,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="test processes at a time (default 2)")
     parser.add_argument("--only", default="", metavar="WORD", help="only faults whose line holds WORD")
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="N of them, evenly over the table")
+    parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for a fault's tests (default 300)")
     parser.add_argument("--list", action="store_true", help="print the table and stop")
     given = parser.parse_args()
     target = TARGETS[given.target]
@@ -197,13 +198,13 @@ def main() -> int:
         print("\n".join(f"{f.number or '':>3}  {f.file + '.' + f.where:42} {f.what}" for f in chosen))
         return 0
     started = time.monotonic()
-    verdict, why = judge(target, None)
+    verdict, why = judge(target, None, given.limit)
     if verdict != "SURVIVED":
         print(f"error: the tests fail without any fault: {why}", file=sys.stderr)
         return 1
     counts = {"caught": 0, "SURVIVED": 0, "BROKEN": 0}
     with ThreadPoolExecutor(given.jobs) as pool:
-        judged = pool.map(lambda fault: judge(target, fault), chosen)
+        judged = pool.map(lambda fault: judge(target, fault, given.limit), chosen)
         for fault, (verdict, why) in zip(chosen, judged, strict=True):
             counts[verdict] += 1
             name = f"{fault.file}.{fault.where}"
