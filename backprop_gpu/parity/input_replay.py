@@ -29,7 +29,7 @@ def derivatives(run: StepReplay, X: np.ndarray, dZ: Recorded, late: np.ndarray |
     """Check the derivatives by the tensors before the first dense layer, from dZ[1]."""
     if not run.spec.input_scaling:
         return
-    B, dA = run.B, Product(run.B, run.theta["W1"].T, dZ)
+    B, dA = run.B, Product(run.B, run.member.W(1).T, dZ)
     dH = Recorded(run.calls.next("dense_vjp_input").wrote["dZ_prev"])
     how = {"k": dA.k, "expected": run.expected_rms(dA), "product": dA}
     run.comparator.compare("dense_vjp_input", "dH0", dH.x, dA.__getitem__, inputs=["dZ1"], **how)

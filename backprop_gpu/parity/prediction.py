@@ -15,6 +15,7 @@ from .claims import KINDS, bounds_of
 from .comparator import Comparator
 from .diagnosis.diagnose import diagnose
 from .findings import Finding
+from .member_replay import MemberReplay
 from .oracle import layers
 from .oracle.bounds import Bounded, Bounds
 from .oracle.operations import joined
@@ -38,9 +39,10 @@ def compare_prediction(step: TrainingStep, X: np.ndarray, claim: str) -> Replaye
     for rows in (X, X[:1]):
         before = net.parameters()
         calls, AL = _recorded(net, rows)
-        length, at = net.L + sum(net.batch_norm) + net.inputs.scaling, 0
-        while calls and calls[0].name in ("dense", "scaling"):
-            end = at + next(iter(calls[0].wrote.values())).shape[1]
+        each = net.L + sum(net.batch_norm) + len(net.ensemble.adapted)
+        length, at = net.members * each + net.inputs.scaling, 0
+        while layers_there := [call for call in calls if call.name == "dense"]:
+            end = at + layers_there[0].wrote["A"].shape[1]
             _Prediction(step, before, rows[at:end], calls[:length], claim).into(comparator, AL[at:end])
             at, calls = end, calls[length:]
         comparator.same(PREDICT, "predicted rows", np.array([at]), np.array([len(rows)]))
@@ -93,11 +95,15 @@ class _Prediction(StepReplay):
         """Check the pass that gave the rows AL, and add what was found."""
         with np.errstate(all="ignore"):
             try:
-                layer = Layer(*input_replay.entering(self, self.trace.X))
-                for l in range(1, self.L + 1):
-                    layer = self._forward(l, layer, None, 0.0, None)
-                z = layer.A.given(self.link)
-                self.comparator.compare(PREDICT, "AL", AL.T, _linked(self.link, self.net, z), inputs=[f"A{self.L}"])
+                first, outputs = Layer(*input_replay.entering(self, self.trace.X)), list[Bounded]()
+                for number in range(self.spec.members):
+                    self.member, layer = MemberReplay(self, number), first
+                    self.member.adapt()
+                    for l in range(1, self.L + 1):
+                        layer = self._forward(l, layer, None, 0.0, None)
+                    outputs.append(_linked(self.link, self.net, layer.A.given(self.link)))
+                mean = outputs[0] if len(outputs) == 1 else self.link.total(*outputs) / len(outputs)
+                self.comparator.compare(PREDICT, "AL", AL.T, mean, inputs=[f"A{self.L}"])
             except BrokenStep as broken:
                 self.comparator.add(Finding(PREDICT, "calls", (), 1, math.inf, status="wrong", cause=str(broken)))
             for found in self.comparator.findings.values():

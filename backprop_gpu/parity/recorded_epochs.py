@@ -255,7 +255,7 @@ class _Epochs:
         rate *= updates.schedule_factor(r.schedule, r.schedule_parameters, t, r.total_steps)
         rule = rules(r.groups(self.step.net.params.theta.shape[0]))
         own = [x for part in rule for x in part.numbers(r.optimizer, r.optimizer_parameters, t + 1, rate)]
-        return np.array([1.0 / D, r.l1 * over, r.l2 * over, *own])
+        return np.array([1.0 / D / r.members, r.l1 * over, r.l2 * over, *own])
 
     def _numbers(self, t: int, m: int, total: float | None, where: str) -> None:
         want = self._numbers_of(t, m, total)

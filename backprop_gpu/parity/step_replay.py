@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import input_replay
+from . import input_replay, member_replay
 from .claims import bounds_of, exact_bounds
 from .comparator import Comparator, Comparison
 from .findings import Finding
+from .member_replay import MemberReplay
 from .oracle import layers, losses
 from .oracle.bounds import Bounded
 from .oracle.operations import sum_over
@@ -103,8 +104,9 @@ class StepReplay:
         self.calls = Calls(trace.calls)
         self.end = StepEnd(trace, self.master, self.comparator, self.calls)
         self.theta = {name: Recorded(self._part(trace.theta, name)) for name in self.spec.layout}
-        self.dW: dict[int, np.ndarray] = {}
-        self.db: dict[int, np.ndarray] = {}
+        self.gradient = np.zeros(trace.grad.shape, trace.grad.dtype)  # as recorded so far, zero between the tensors
+        self.begun: set[tuple[str, int | None]] = set()  # names in it and first rows that were written
+        self.member = MemberReplay(self, 0)
         self.dgamma: dict[int, np.ndarray] = {}
         self.of_inputs: dict[str, np.ndarray] = {}  # derivatives by the tensors before the first dense layer
         self.value = np.zeros(1)
@@ -125,15 +127,13 @@ class StepReplay:
 
     def _gradient(self) -> np.ndarray:
         """What the micro-batches left, as one vector: zero between the tensors."""
-        gradient = np.zeros(self.trace.grad.shape, self.trace.grad.dtype)
-        for l in range(1, self.L + 1):
-            self._part(gradient, f"W{l}")[...] = self.dW[l]
-            self._part(gradient, f"b{l}")[...] = self.db[l]
-            if l in self.dgamma:
-                self._part(gradient, f"gamma{l}")[...] = self.dgamma[l]
-        for name, x in self.of_inputs.items():
-            self._part(gradient, name)[...] = x
-        return gradient
+        for name, x in {**{f"gamma{l}": x for l, x in self.dgamma.items()}, **self.of_inputs}.items():
+            self.part_of_gradient(name)[...] = x
+        return self.gradient
+
+    def part_of_gradient(self, name: str) -> np.ndarray:
+        """The view of a tensor's derivative."""
+        return self._part(self.gradient, name)
 
     def _activation(self, l: int) -> tuple[str, dict[str, float]]:
         return self.spec.activations[l - 1] if 0 < l < self.L else ("identity", {})
@@ -141,18 +141,25 @@ class StepReplay:
     # -- forward ------------------------------------------------------------------------------------------------------
 
     def _micro_batch(self, start: int, X: np.ndarray, Y: np.ndarray, w: np.ndarray | None) -> None:
-        r, m = self.spec, X.shape[1]
-        passed = [Layer(*input_replay.entering(self, X))]
+        first = Layer(*input_replay.entering(self, X))
+        for number in range(self.spec.members):
+            self.member = MemberReplay(self, number)
+            self._member_of_batch(start, first, X, Y, w)
+
+    def _member_of_batch(self, start: int, first: Layer, X: np.ndarray, Y: np.ndarray, w: np.ndarray | None) -> None:
+        r, member, passed, examples = self.spec, self.member, [first], start + np.arange(X.shape[1])
+        member.adapt()
         for l in range(1, self.L + 1):
             rate = r.dropout[l - 1] if l < self.L else 0.0
-            examples = start + np.arange(m)
-            mask = layers.philox_mask(r.sizes[l], rate, r.seed, l, self.trace.t, examples) if rate else None
+            counted = member.layer_of_masks(l), self.trace.t, examples
+            mask = layers.philox_mask(r.sizes[l], rate, r.seed, *counted) if rate else None
             passed.append(self._forward(l, passed[l - 1], mask, rate, w))
         dZ, late = self._output(passed[self.L].A, Y, w)
         for l in range(self.L, 0, -1):
             self._weights(l, dZ, passed[l - 1], late)
             if l > 1:
                 dZ = self._backward(l, dZ, passed[l - 1], late)
+        member.derivatives()
         input_replay.derivatives(self, X, dZ, late)
 
     def _forward(self, l: int, before: Layer, mask: np.ndarray | None, rate: float, w: np.ndarray | None) -> Layer:
@@ -161,7 +168,7 @@ class StepReplay:
             z, entered, call = self._normalize(l, before, w)
             own, k, expected, product, pre = "batch_norm", 1, None, None, "U"
         else:
-            call, affine = self.calls.next("dense"), Product(B, self.theta[f"W{l}"], before.A, plus=self._b(l))
+            call, affine = self.calls.next("dense"), Product(B, self.member.W(l), before.A, plus=self._b(l))
             z, own, k, expected, product, pre = (
                 affine.__getitem__,
                 "dense",
@@ -208,7 +215,7 @@ class StepReplay:
         return layer
 
     def _b(self, l: int) -> np.ndarray:
-        return self.theta[f"b{l}"].x
+        return self.member.b(l)
 
     def expected_rms(self, product: Product) -> ExpectedRms | None:
         """Of a product's difference, where the claim asks for it."""
@@ -255,7 +262,7 @@ class StepReplay:
         inverse = call.numbers["inverse_denominator"]
         if inverse is None:
             raise BrokenStep("output_delta was called without a denominator")
-        comparator.compare("step", "1/D", inverse, self.end.over_D(1.0), inputs=["weights"])
+        comparator.compare("step", "1/D", inverse, self.end.over_D(1.0 / r.members), inputs=["weights"])
         early, late = (inverse, None) if r.one_over_m == "early" else (None, inverse)
         labels, L = Y.shape[0] != r.sizes[-1], self.L
 
@@ -284,17 +291,17 @@ class StepReplay:
     def _bias(
         self, l: int, operation: str, dZ: Recorded, late: np.ndarray | None, written: np.ndarray, tensor: str = ""
     ) -> None:
-        sums = row_sums(dZ, self.B, plus=self.db.get(l), scale=_number(late))
+        sums = row_sums(dZ, self.B, plus=self.member.old("b", l), scale=_number(late))
         self.comparator.compare(operation, f"db{l}", written, sums, k=dZ.x.shape[1], inputs=[tensor or f"dZ{l}"])
-        self.db[l] = written
+        self.member.keep("b", l, written)
 
     def _weights(self, l: int, dZ: Recorded, before: Layer, late: np.ndarray | None) -> None:
-        written, old = self.calls.next("dense_vjp_params").wrote["dW"], self.dW.get(l)
+        written, old = self.calls.next("dense_vjp_params").wrote["dW"], self.member.old("W", l)
         product = Product(self.B, dZ, before.A.T, plus=old, scale=_number(late))
         expected = product.expected_rms() if self.rms and old is None else None
         self.comparator.compare(
             "dense_vjp_params",
-            f"dW{l}",
+            f"member's dW{l}" if l in member_replay.adapted(self.spec) else f"dW{l}",
             written,
             product.__getitem__,
             k=product.k,
@@ -302,13 +309,13 @@ class StepReplay:
             expected=expected,
             product=product,
         )
-        self.dW[l] = written
+        self.member.keep("W", l, written)
 
     def _backward(self, l: int, dZ: Recorded, before: Layer, late: np.ndarray | None) -> Recorded:
         """dZ[l-1] as recorded; of a normalized layer dU first."""
         call, B, mask = self.calls.next("dense_vjp_input"), self.B, before.mask
         (name, parameters), rate = self._activation(l - 1), self.spec.dropout[l - 2]
-        dA = Product(B, self.theta[f"W{l}"].T, dZ)
+        dA = Product(B, self.member.W(l).T, dZ)
         expected = dA.expected_rms() if self.rms else None
 
         def delta(rows: slice) -> Bounded:
