@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .cli_explain import add_diagnose, add_explain
 from .cli_export import add_export
-from .cli_models import TAB, add_device, add_evaluate, add_predict, set_output
+from .cli_models import TAB, add_device, add_evaluate, add_importance, add_predict, set_output
 from .cli_parity import add_parity
 from .cli_report import add_report
 from .errors import BackpropError, CheckpointError, ConfigError, Stopped
@@ -90,7 +90,7 @@ def _how_here(error: Exception, words: Sequence[str]) -> str:
         return ""
     key, value = error.option  # a setting of data
     command = next((word for word in words if not word.startswith("-")), "")
-    if command not in ("predict", "evaluate"):
+    if command not in ("predict", "evaluate", "importance"):
         return f"; here: --set {shlex.quote(f'data.{key}={json.dumps(value, ensure_ascii=False)}')}"
     if key in ("delimiter", "unknown", "missing_columns", "extra_columns"):
         return f"; here: --{key.replace('_', '-')} {'tab' if value == TAB else shlex.quote(value)}"
@@ -135,6 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(command=_train)
 
     add_evaluate(commands.add_parser("evaluate", help="score a trained model on its test rows, or on a file"))
+    text = "which columns matter: what a score loses when one is shuffled"
+    add_importance(commands.add_parser("importance", help=text))
     add_predict(commands.add_parser("predict", help="predict rows of a file, as CSV"))
 
     add_export(commands.add_parser("export", help="write a trained model as ONNX, a NumPy file, or PyTorch's weights"))

@@ -14,6 +14,7 @@ from .errors import ConfigError, DataError
 if TYPE_CHECKING:
     import numpy as np
 
+    from .data.table import Table
     from .model import Model
 
 TAB = "\t"
@@ -29,6 +30,20 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=_evaluate)
+
+
+def add_importance(parser: argparse.ArgumentParser) -> None:
+    """Give the parser of ``importance`` its options."""
+    parser.add_argument("run", help="run folder or model.safetensors")
+    parser.add_argument("data", nargs="?", help="labelled file or built-in set (default: the run's own test rows)")
+    parser.add_argument("--metric", help="what a shuffled column makes worse (default: log_loss, or r2 for values)")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="shuffles of each column (default: 5)")
+    parser.add_argument("--seed", type=int, default=0, help="of the shuffles (default: 0)")
+    _add_reading(parser)
+    _add_threshold(parser)
+    add_device(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(command=_importance, target=None)
 
 
 def add_predict(parser: argparse.ArgumentParser) -> None:
@@ -91,24 +106,48 @@ def _load_model(options: argparse.Namespace) -> Model:
     return model
 
 
-def _evaluate(options: argparse.Namespace) -> int:
+def _labelled_rows(options: argparse.Namespace, model: Model) -> Table:
+    """The file that is named, else the run's own test rows."""
     from .data.roles import weighted_if_there
-    from .report import terminal
     from .rows import read_test_rows
-    from .training.callbacks import to_json
 
     for option in ("target", "delimiter"):
         if options.data is None and getattr(options, option) is not None:
             name_it = f"name the file: backprop-gpu evaluate RUN DATA --{option} ..."
             raise ConfigError(f"--{option} belongs to a file; {name_it}")
-    model = _load_model(options)
     if options.data is None:
-        table = read_test_rows(options.run, model.test_rows)
+        return read_test_rows(options.run, model.test_rows)
+    table = model.read(options.data, labelled=True, target=options.target, delimiter=options.delimiter)
+    if model.preprocessor.weight_column is not None:
+        table = weighted_if_there(table, options.data, model.preprocessor.weight_column, options.delimiter)
+    return table
+
+
+def _importance(options: argparse.Namespace) -> int:
+    from .report import terminal
+    from .training.callbacks import to_json
+
+    model = _load_model(options)
+    table = _labelled_rows(options, model)
+    found = model.permutation_importance(table, options.metric, repeats=options.repeats, random_state=options.seed)
+    if options.json:
+        columns = [{"column": name, "mean": mean, "deviation": spread} for name, mean, spread in found.ranked()]
+        print(
+            to_json(
+                {"metric": found.metric, "score": found.score, "rows": table.n_samples, "columns": columns}, indent=2
+            )
+        )
     else:
-        table = model.read(options.data, labelled=True, target=options.target, delimiter=options.delimiter)
-        if model.preprocessor.weight_column is not None:
-            table = weighted_if_there(table, options.data, model.preprocessor.weight_column, options.delimiter)
-    scores = model.evaluate(table)
+        terminal.console().print(terminal.importance(found))
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from .report import terminal
+    from .training.callbacks import to_json
+
+    model = _load_model(options)
+    scores = model.evaluate(_labelled_rows(options, model))
     if options.json:
         print(to_json(scores, indent=2))
         return 0

@@ -18,13 +18,15 @@ from .data.roles import weighted_if_there, with_weights
 from .data.saved import check_fit
 from .data.sources import read_table
 from .data.table import Table
-from .errors import CheckpointError
+from .data.targets import TargetCodec
+from .errors import CheckpointError, ConfigError
+from .importance import Importance, permutation_drops
 from .network.custom import Custom
 from .network.dense_net import DenseNet
 from .network.model_file import Extras, load_model, save_model
 from .run_folder import MODEL_FILE
 from .training.class_metrics import calibration
-from .training.metrics import confusion_matrix, default_metrics, evaluate
+from .training.metrics import METRICS, check_metrics, confusion_matrix, default_metrics, evaluate
 from .training.trainer import class_indices
 
 
@@ -87,9 +89,18 @@ class Model:
             return self.read(rows, labelled=labelled)
         return table_of(rows, self.preprocessor.schema, named=self.preprocessor.named, labelled=labelled)
 
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """What each input of the network is: a column, ``column is missing`` or ``column=category``."""
+        return self.preprocessor.feature_names
+
+    def transform(self, rows: Any) -> np.ndarray:
+        """The network's inputs (n_samples, n_inputs), named by :attr:`feature_names`; ``rows``: see :meth:`table`."""
+        return self.preprocessor.transform(self.table(rows), self.net.dtype)
+
     def predict_proba(self, rows: Any) -> np.ndarray:
         """Probabilities (n_samples, n_outputs), or values as the network gives them; ``rows``: see :meth:`table`."""
-        return self.net.predict_proba(self.preprocessor.transform(self.table(rows), self.net.dtype))
+        return self.net.predict_proba(self.transform(rows))
 
     def predict(self, rows: Any) -> np.ndarray:
         """Labels or values as they stood in the training table; ``rows``: see :meth:`table`."""
@@ -103,22 +114,12 @@ class Model:
         probabilities with shares (:func:`~backprop_gpu.training.class_metrics.calibration`); ``always_predicts`` names
         the class of a model that predicts the same one for every row.
         """
-        codec = self.preprocessor.target
-        assert codec is not None, "a model is always trained with a task"
-        table = self._weighted(self.table(rows, labelled=True), rows)
-        w = table.weights
-        X = self.preprocessor.transform(table, self.net.dtype)
-        y = self.preprocessor.encode_target(table, self.net.dtype)
-        AL = self.net.predict_proba(X)
-        result: dict[str, Any] = {"rows": table.n_samples, "cost": self.net.cost(X, y, w)}
-        truth, outputs = y, AL
-        if codec.task in ("regression", "count"):
-            truth, outputs = codec.decode(y), codec.decode(self.net.loss.point(AL))
-        elif codec.task == "multiclass":
-            truth = class_indices(y)
-        labels = codec.above(AL) if codec.task in ("binary", "multilabel") else None
-        result |= evaluate(metrics or default_metrics(codec.task), codec.task, truth, outputs, w, labels)
+        X, y, w = self._labelled(rows)
+        AL, codec = self.net.predict_proba(X), self._codec
+        names = list(metrics or default_metrics(codec.task))
+        result: dict[str, Any] = {"rows": len(X), "cost": self.net.cost(X, y, w), **self._scores(names, AL, y, w)}
         if codec.labels:
+            truth = class_indices(y)
             matrix = confusion_matrix(
                 truth.reshape(-1).astype(np.int64), codec.classes(AL), n_classes=max(len(codec.labels), 2)
             )
@@ -130,6 +131,67 @@ class Model:
             if codec.task == "binary":
                 result["confusion_matrix"]["positive_class"] = names[1]
         return result
+
+    def permutation_importance(
+        self, rows: Any, metric: str | None = None, *, repeats: int = 5, random_state: int = 0
+    ) -> Importance:
+        """How much each column of the table matters: what a score loses when its values are shuffled among the rows.
+
+        Give rows that were not trained on. Of columns that say nearly the same, each may seem to matter little, since
+        the others still say it.
+
+        Parameters
+        ----------
+        rows : see :meth:`table`
+            Labelled.
+        metric : str, optional
+            Default: log_loss for classes and labels, r2 for values.
+        repeats : int, default 5
+            Shuffles of each column.
+        random_state : int, default 0
+            With the same one scikit-learn's ``permutation_importance`` shuffles alike.
+
+        Raises
+        ------
+        ConfigError
+            For a metric that does not go with the task, or repeats below 1.
+        """
+        if repeats < 1:
+            raise ConfigError(f"repeats must be at least 1, got {repeats}")
+        values = self._codec.task in ("regression", "count")
+        name = metric or ("r2" if values else "log_loss")
+        check_metrics([name], self._codec.task)
+        X, y, w = self._labelled(rows)
+        columns, origins = self.preprocessor.columns, np.array(self.preprocessor.origins)
+        groups = [np.flatnonzero(origins == column).tolist() for column in columns]
+
+        def score(inputs: np.ndarray) -> float:
+            return float(self._scores([name], self.net.predict_proba(inputs), y, w)[name])
+
+        better = METRICS[name].greater_is_better
+        return Importance(columns, name, *permutation_drops(X, groups, score, better, repeats, random_state))
+
+    @property
+    def _codec(self) -> TargetCodec:
+        assert self.preprocessor.target is not None, "a model is always trained with a task"
+        return self.preprocessor.target
+
+    def _labelled(self, rows: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Inputs, encoded targets and weights of labelled rows."""
+        table = self._weighted(self.table(rows, labelled=True), rows)
+        X = self.preprocessor.transform(table, self.net.dtype)
+        return X, self.preprocessor.encode_target(table, self.net.dtype), table.weights
+
+    def _scores(self, names: list[str], AL: np.ndarray, y: np.ndarray, w: np.ndarray | None) -> dict[str, float]:
+        """Metrics of outputs AL, values in the target's units."""
+        codec, truth, outputs, labels = self._codec, y, AL, None
+        if codec.task in ("regression", "count"):
+            truth, outputs = codec.decode(y), codec.decode(self.net.loss.point(AL))
+        elif codec.task == "multiclass":
+            truth = class_indices(y)
+        else:
+            labels = codec.above(AL)
+        return evaluate(names, codec.task, truth, outputs, w, labels)
 
     def set_policies(
         self,
@@ -182,6 +244,18 @@ class Model:
         if not isinstance(rows, Table) and p.weight_column in getattr(rows, "columns", rows):
             return with_weights(table, rows[p.weight_column], p.weight_column)
         return table
+
+    @classmethod
+    def load(
+        cls,
+        run_or_file: str | os.PathLike[str],
+        device: str | Backend | None = None,
+        kernels: str = "auto",
+        *,
+        custom: Custom = (),
+    ) -> Model:
+        """:func:`backprop_gpu.load`."""
+        return load(run_or_file, device, kernels, custom=custom)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file."""

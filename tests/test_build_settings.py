@@ -58,12 +58,15 @@ def test_every_setting_reaches_its_place() -> None:
             "skip_non_finite": 3,
             "early_stopping": {"metric": "roc_auc", "patience": 9, "min_delta": 0.5},
             "metrics": ["log_loss"],
+            "class_weight": {"2": 3.0},
+            "layer_statistics": False,
         },
     }
     config = validate(data)
     defaults = validate({}).model_dump()
     for section in ("model", "regularization", "training"):
-        assert all(config.model_dump()[section][key] != default for key, default in defaults[section].items())
+        given = config.model_dump()[section]
+        assert all(given[key] != default for key, default in defaults[section].items() if key != "threshold")
     experiment = prepare(config, progress=False)
     net, trainer, step = experiment.model.net, experiment.trainer, experiment.trainer.step
 
@@ -91,6 +94,7 @@ def test_every_setting_reaches_its_place() -> None:
     for key in ("epochs", "batch_size", "micro_batch", "data_on", "shuffle", "restore_best", "skip_non_finite"):
         assert getattr(trainer, key) == data["training"][key]
     assert set(trainer.metrics) == {"log_loss", "roc_auc"}
+    assert trainer.class_weight == {2: 3.0}
     assert (trainer.seed, trainer.callbacks) == (5, [])
     assert not experiment.model.preprocessor.mean.any()
     parts = [experiment.train.n_samples, experiment.validation.n_samples, experiment.test.n_samples]  # type: ignore[union-attr]

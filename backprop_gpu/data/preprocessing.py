@@ -155,6 +155,12 @@ class Preprocessor:
         return (*self.numeric, *(f"{name} is missing" for name in self.indicators), *one_hot)
 
     @property
+    def origins(self) -> tuple[str, ...]:
+        """The column of the table that each column of the output of :meth:`transform` is made of."""
+        one_hot = (name for name, found in self.categories.items() for _ in found)
+        return (*self.numeric, *self.indicators, *one_hot)
+
+    @property
     def schema(self) -> Schema:
         """For ``read_table(path, like=preprocessor.schema)``."""
         codec = self.target

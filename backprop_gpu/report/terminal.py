@@ -14,6 +14,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from ..backends.device_report import Section
     from ..gradcheck import GradientReport
+    from ..importance import Importance
 
 
 class _Console(Console):
@@ -61,6 +62,18 @@ def folds(found: Mapping[str, Any]) -> Table:
     for name, mean in found["mean"].items():
         values = [fold[name] for fold in found["folds"] if name in fold]
         table.add_row(Text(name), *map(text, (mean, found["deviation"][name], min(values), max(values))))
+    return table
+
+
+def importance(found: Importance) -> Table:
+    """The columns of the table, the most important first."""
+    title = f"What {found.metric} ({text(found.score)}) loses when a column is shuffled"
+    table = Table(title=title, title_justify="left")
+    table.add_column("column", overflow="fold")
+    for heading in ("loss", "deviation"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, mean, deviation in found.ranked():
+        table.add_row(Text(name), text(mean), text(deviation))
     return table
 
 
