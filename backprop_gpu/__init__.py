@@ -29,6 +29,9 @@ _HOMES = {
     "Callback": "training.callbacks",
     "Checkpoint": "training.checkpoint",
     "Epoch": "training.callbacks",
+    "TensorBoard": "training.tensorboard",
+    "MLflow": "training.trackers",
+    "WandB": "training.trackers",
     "Preprocessor": "data.preprocessing",
     "read_table": "data.sources",
     "MLPClassifier": "estimators.classifier",
@@ -72,6 +75,9 @@ if TYPE_CHECKING:
     from .training.checkpoint import Checkpoint as Checkpoint
     from .training.early_stopping import EarlyStopping as EarlyStopping
     from .training.history import History as History
+    from .training.tensorboard import TensorBoard as TensorBoard
+    from .training.trackers import MLflow as MLflow
+    from .training.trackers import WandB as WandB
     from .training.trainer import Trainer as Trainer
 
 

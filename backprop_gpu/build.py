@@ -48,6 +48,7 @@ from .training.early_stopping import EarlyStopping
 from .training.history import History
 from .training.layers import LayerStatistics
 from .training.metrics import default_metrics
+from .training.trackers import check_installed, trackers_of
 from .training.trainer import Trainer
 
 
@@ -132,6 +133,7 @@ def design(config: Config, parts: Parts | None = None) -> Design:
 
 def prepare(config: Config, *, progress: bool = True, parts: Parts | None = None) -> Experiment:
     """Read and encode the data, build network and trainer; raises the package's errors and writes nothing."""
+    check_installed(config.track)
     d = design(config, parts)
     net = DenseNet(d.sizes, dtype=config.dtype, device=d.runs.backend, kernels=d.runs.kernels, **d.network())
     model = Model(net, d.preprocessor, None if d.test is None else fingerprint(d.config, d.test))
@@ -224,6 +226,7 @@ def run(
         layers = [LayerStatistics(*train[:2])] if config.training.layer_statistics else []
         written: list[Callback] = [ConfigWriter(folder, config)] if resume else []
         written += [] if config.checkpoint is None else [checkpoint]
+        written += trackers_of(config.track, folder, folder.name, anchored(config).model_dump())
         trainer.callbacks = [*layers, JsonLines(folder / HISTORY_FILE), *written, *callbacks, *trainer.callbacks]
         with _saved_when_stopped(experiment, checkpoint, folder, X):
             history = fit(experiment, train, held_out, resume=state, allow_change=allow_change)

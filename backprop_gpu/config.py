@@ -38,6 +38,7 @@ from .maths.optimizers import get_optimizer
 from .maths.schedules import get_schedule
 from .safe_yaml import to_yaml
 from .training.metrics import check_metrics
+from .training.trackers import TRACKERS
 
 DEFAULT = "breast_cancer"
 
@@ -74,6 +75,9 @@ class Config(Section):
     schedule: ScheduleChoice = Field("constant", validate_default=True)
     training: TrainingConfig = TrainingConfig()
     checkpoint: CheckpointConfig | None = Field(CheckpointConfig(), description="null: none are written")
+    track: list[Literal[TRACKERS]] = Field(  # type: ignore[valid-type]
+        [], description="where each epoch's numbers go too; tensorboard: an event file in the run folder"
+    )
 
     def loss_spec(self) -> dict[str, Any]:
         """The loss alone, as ``maths.losses.get_loss`` takes it."""

@@ -18,7 +18,7 @@ _FIXED = (
     *("seed", "training.batch_size", "training.shuffle"),
 )
 # What may be another where a run goes on: where and how fast it runs, what is written meanwhile.
-_FREE = ("name", "device", "kernels", "verify", "checkpoint")
+_FREE = ("name", "device", "kernels", "verify", "checkpoint", "track")
 
 
 def state_of(checkpoint: Checkpoint, n_rows: int, allow_change: bool, say: Callable[[str], None]) -> State | None:

@@ -17,6 +17,7 @@ from .data.sources import BUILTIN
 from .errors import CheckpointError, ConfigError
 from .training.callbacks import Callback, Epoch, write_history
 from .training.checkpoint_file import FOLDER as CHECKPOINTS
+from .training.tensorboard import PREFIX
 
 MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE = (
     "model.safetensors",
@@ -88,7 +89,7 @@ def _refuse_links(path: Path) -> None:
     files = (MODEL_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE, PICTURE_FILE, REPORT_FILE, CHECKPOINTS)
     written = [path / name for name in files]
     with contextlib.suppress(OSError):
-        written += (path / CHECKPOINTS).iterdir()
+        written += [*(path / CHECKPOINTS).iterdir(), *path.glob(f"{PREFIX}*")]
     for entry in written:
         with contextlib.suppress(FileNotFoundError):
             mode = os.lstat(entry).st_mode

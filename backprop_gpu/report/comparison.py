@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..training.metrics import METRICS
+from ..training.trackers import flat
 from .html import Section, figures, notes, scrolled, table
 from .run_data import PARTS, Run
 from .run_report import NOT_SCORES, PART_NAMES
@@ -148,17 +149,10 @@ def _number(x: Any) -> float | None:
 
 def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     """Each setting in which the runs differ, with its value in each."""
-    flat = [dict(_flat(run.config.model_dump())) for run in runs]
-    keys = dict.fromkeys(key for each in flat for key in each if key not in NOT_COMPARED)
-    rows = [(key, [str(each.get(key, "–")) for each in flat]) for key in keys]
+    each_flat = [flat(run.config.model_dump()) for run in runs]
+    keys = dict.fromkeys(key for each in each_flat for key in each if key not in NOT_COMPARED)
+    rows = [(key, [str(each.get(key, "–")) for each in each_flat]) for key in keys]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
-
-
-def _flat(tree: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        found += _flat(value, f"{before}{key}.") if isinstance(value, dict) and value else [(before + key, value)]
-    return found
 
 
 def _differences(runs: Sequence[Run]) -> str:

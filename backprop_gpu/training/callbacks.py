@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..atomic_file import write_file
 from ..errors import CheckpointError
 from ..safe_files import json_memory, memory_limit, open_regular, parse_json
+from .growing_file import GrowingFile
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -83,6 +81,13 @@ class Callback:
     stops: bool = False
     trainer: Trainer | None = None
 
+    @property
+    def resumed(self) -> bool:
+        """Whether the fit is one that is taken up again after an epoch; known from ``on_start`` on."""
+        return (
+            self.trainer is not None and self.trainer.current is not None and bool(self.trainer.current.history.epochs)
+        )
+
     def on_start(self, epochs: int) -> None:
         """Before the first epoch; ``epochs`` is the most there will be."""
 
@@ -107,56 +112,35 @@ class JsonLines(Callback):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._file: FileIO | None = None
-        self._waiting = b""  # what is not in the file yet
-        self._warned = False
+        self._file: GrowingFile | None = None
 
     def on_start(self, epochs: int) -> None:
         """Open the file: anew, unless the run is one that is taken up again."""
-        resumed = self.trainer is not None and self.trainer.current is not None and bool(self.trainer.history.epochs)
-        mode = "r+" if resumed and self.path.exists() else "w+"
-        self._file, self._waiting, self._warned = FileIO(self.path, mode), b"", False
+        self._file = GrowingFile(self.path, anew=not self.resumed)
 
     def on_resume(self, epochs: Sequence[Epoch]) -> None:
         """Keep their lines, and drop those of epochs that were lost; write them again where some are missing."""
         assert self._file is not None, "on_start opens the file"
         try:
-            lines = self._file.readall().splitlines(keepends=True)[: len(epochs)]
+            lines = self._file.content().splitlines(keepends=True)[: len(epochs)]
             last = _history_line(lines[-1], str(self.path))[0] if lines and lines[-1].endswith(b"\n") else None
             if len(lines) == len(epochs) and isinstance(last, dict) and last.get("step") == epochs[-1].step:
-                self._file.seek(sum(map(len, lines)))
-                self._file.truncate()
+                self._file.keep(sum(map(len, lines)))
                 return
         except ValueError:  # that was no history
             pass
-        self._file.seek(0)
-        self._file.truncate()
-        self._waiting = b"".join((to_json(asdict(epoch)) + "\n").encode() for epoch in epochs)
-        self._write()
+        self._file.keep(0)
+        self._file.write(b"".join((to_json(asdict(epoch)) + "\n").encode() for epoch in epochs))
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Append a line."""
-        self._waiting += (to_json(asdict(epoch)) + "\n").encode()
-        self._write()
+        assert self._file is not None, "on_start opens the file"
+        self._file.write((to_json(asdict(epoch)) + "\n").encode())
 
     def on_end(self) -> None:
         """Close the file."""
         if self._file is not None:
-            self._write()
-            with contextlib.suppress(OSError):
-                self._file.close()
-
-    def _write(self) -> None:
-        """Write the lines that wait, from where the last attempt ended: perhaps within a line."""
-        assert self._file is not None, "on_start opens the file"
-        try:
-            while self._waiting:
-                self._waiting = self._waiting[self._file.write(self._waiting) :]
-        except OSError as error:
-            if not self._warned:
-                self._warned = True
-                cause = f"cannot write {self.path}: {error.strerror}"
-                warnings.warn(f"{cause}; training goes on, and so does the file when it can be written", stacklevel=2)
+            self._file.close()
 
 
 class Progress(Callback):
