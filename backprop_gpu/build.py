@@ -101,8 +101,14 @@ class Design:
             "dropout": m.dropout,
             "batch_norm": m.batch_norm,
             "input_scaling": m.input_scaling,
+            "periodic_embedding": self._embedding(),
             "seed": self.config.seed,
         }
+
+    def _embedding(self) -> dict[str, Any] | None:
+        """Of the numeric columns, which come first."""
+        given, columns = self.config.model.periodic_embedding, len(self.preprocessor.numeric)
+        return None if given is None or not columns else given.model_dump() | {"columns": columns}
 
 
 def design(config: Config, parts: Parts | None = None) -> Design:

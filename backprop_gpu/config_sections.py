@@ -143,6 +143,14 @@ class DataConfig(Section):
     test: float = Field(0.15, ge=0.0, lt=1.0, description="share of rows that only the last score sees")
 
 
+class PeriodicConfig(Section):
+    """Periodic embeddings of numeric columns: [x, V cos(2 pi w x + b) + c]."""
+
+    frequencies: int = Field(16, ge=1, description="waves of each column")
+    outputs: int = Field(3, ge=1, description="numbers that they are mixed to")
+    sigma: float = Field(0.1, gt=0.0, description="standard deviation of the initial frequencies")
+
+
 class ModelConfig(Section):
     """The network between the inputs and outputs that the data gives it."""
 
@@ -160,6 +168,7 @@ class ModelConfig(Section):
     )
     batch_norm: bool | list[bool] = Field(False, description="normalize hidden layers before their activation")
     input_scaling: bool = Field(False, description="multiply each input by a learnable number of its own")
+    periodic_embedding: PeriodicConfig | None = Field(None, description="mixed waves of each numeric column beside it")
 
     def activation_spec(self) -> Any:
         """What DenseNet takes."""

@@ -37,6 +37,7 @@ def test_every_setting_reaches_its_place() -> None:
             "dropout": [0.25, 0.5],
             "batch_norm": [True, False],
             "input_scaling": True,
+            "periodic_embedding": {"frequencies": 4, "outputs": 2, "sigma": 0.2},
         },
         "loss": {"label_smoothing": 0.1, "delta": "literal", "one_over_m": "late", "reduction": "sum"},
         "regularization": {"l1": 0.01, "l2": 0.02, "penalty_over": "none", "clip_norm": 3.0},
@@ -80,6 +81,7 @@ def test_every_setting_reaches_its_place() -> None:
         "dtype": "float64",
         "seed": 5,
         "input_scaling": True,
+        "periodic_embedding": {"frequencies": 4, "outputs": 2, "sigma": 0.2, "columns": 5},
     }
     assert (net.kernels_kind, net.backend.name) == ("reference", "numpy")
     for key, value in data["regularization"].items():

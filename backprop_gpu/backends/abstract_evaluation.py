@@ -34,7 +34,7 @@ class _ShapeStep:
         self.kernels, self.spec = kernels, spec
         self.device: ShapeBackend = kernels.backend
         self.scale, self.one, self.norm, self.factor = (self.zeros(1) for _ in range(4))
-        sizes, numbers = spec.sizes, spec.optimizer.step_scalars(1, spec.optimizer.learning_rate)
+        sizes, numbers = spec.widths, spec.optimizer.step_scalars(1, spec.optimizer.learning_rate)
         self.scalars = self.zeros(len(numbers))
         self.A = [self.examples(n) for n in sizes]
         self.dZ = [self.examples(n) for n in sizes]
@@ -83,20 +83,36 @@ class _ShapeStep:
         self.kernels.batch_norm_vjp(dU, self.A[l], gamma, gamma, self.weights, dZ=dU, dgamma=gamma, **how)
 
     def scaling(self, l: int) -> None:
-        self.kernels.scaling(self.A[0], self.b[0], H=self.dZ[0])
+        self.kernels.scaling(self.A[0], self.b[0], H=self.dZ[0])  # its parts are no larger
 
     def scaling_vjp(self, l: int) -> None:
         how = {"scale": self.scale, "accumulate": self.spec.accumulating}
         self.kernels.scaling_vjp(self.dZ[0], self.A[0], self.b[0], dX=None, ds=self.b[0], **how)
 
     def member_weights(self, l: int) -> None:
-        n, k = self.spec.sizes[l], self.spec.sizes[l - 1]
+        n, k = self.spec.widths[l], self.spec.widths[l - 1]
         self.kernels.member_weights(self.W[l], self.zeros(k), self.zeros(n), out=self.W[l])
 
     def member_weights_vjp(self, l: int) -> None:
-        r, s = self.zeros(self.spec.sizes[l - 1]), self.zeros(self.spec.sizes[l])
+        r, s = self.zeros(self.spec.widths[l - 1]), self.zeros(self.spec.widths[l])
         how = {"accumulate": True, "accumulate_own": True}
         self.kernels.member_weights_vjp(self.W[l], self.W[l], r, s, dW=self.W[l], dr=r, ds=s, **how)
+
+    def _embedding(self) -> tuple[ShapeArray, ...]:
+        """X, a tensor of each shape (J, h), (J o, h), (J o, 1), and E, P."""
+        own = dict(self.spec.periodic_embedding)
+        J, h, outputs = own["columns"], own["frequencies"], own["columns"] * own["outputs"]
+        tensors = self.zeros(J, h), self.zeros(outputs, h), self.zeros(outputs, 1)
+        return self.examples(self.spec.sizes[0]), *tensors, self.examples(outputs), self.examples(J * h)
+
+    def periodic(self, l: int) -> None:
+        X, w, V, c, E, P = self._embedding()
+        self.kernels.periodic(X, w, w, V, c, E=E, P=P, Q=None if self.spec.predicting else P)
+
+    def periodic_vjp(self, l: int) -> None:
+        X, w, V, c, E, P = self._embedding()
+        how = {"scale": self.scale, "accumulate": self.spec.accumulating}
+        self.kernels.periodic_vjp(E, X, P, P, V, dw=w, db=w, dV=V, dc=c, **how)
 
     def output_delta(self, l: int) -> None:
         self.kernels.output_delta(
@@ -125,7 +141,7 @@ class _ShapeStep:
         )
 
     def penalty(self, _: None) -> None:
-        weights = self.theta[: sum(k * n for k, n in itertools.pairwise(self.spec.sizes))]
+        weights = self.theta[: sum(k * n for k, n in itertools.pairwise(self.spec.widths))]
         self.kernels.penalty(weights, weights, l1=self.scale, l2=self.scale, value=self.one)
 
     def global_norm(self, _: None) -> None:

@@ -203,6 +203,49 @@ def scaling_vjp(
     _check_arrays("scaling_vjp", dH.dtype, X=(X, (k, m)), dX=(dX, (k, m)), **of_inputs, scale=(scale, ONE))
 
 
+def periodic(xp: Namespace, X: Array, w: Array, b: Array, V: Array, c: Array, *, E: Array, P: Array, Q: Array) -> None:
+    """X (k, m) with k >= J; w, b (J, h); V (J o, h), c (J o, 1); E (J o, m); P, Q (J h, m)."""
+    name = "periodic"
+    (k, m), (J, h), outputs = _shape_of(name, "X", X, 2), _shape_of(name, "w", w, 2), _outputs(name, V, w)
+    if k < J:
+        raise ShapeError(f"{name}: w has rows for {J} inputs, X has {k}")
+    of_outputs: dict[str, Expected] = {"V": (V, (outputs, h)), "c": (c, (outputs, 1)), "E": (E, (outputs, m))}
+    _check_arrays(name, X.dtype, w=(w, (J, h)), b=(b, (J, h)), **of_outputs, P=(P, (J * h, m)), Q=(Q, (J * h, m)))
+
+
+def periodic_vjp(
+    xp: Namespace,
+    dE: Array,
+    X: Array,
+    P: Array,
+    Q: Array,
+    V: Array,
+    *,
+    scale: Array,
+    dw: Array,
+    db: Array,
+    dV: Array,
+    dc: Array,
+    accumulate: bool,
+) -> None:
+    """As ``periodic``, with a derivative for each of its tensors; scale (1,)."""
+    name = "periodic_vjp"
+    (k, m), (J, h), outputs = _shape_of(name, "X", X, 2), _shape_of(name, "dw", dw, 2), _outputs(name, V, dw)
+    if k < J:
+        raise ShapeError(f"{name}: dw has rows for {J} inputs, X has {k}")
+    of_outputs: dict[str, Expected] = {"V": (V, (outputs, h)), "dV": (dV, (outputs, h)), "dc": (dc, (outputs, 1))}
+    of_waves: dict[str, Expected] = {"dw": (dw, (J, h)), "db": (db, (J, h)), "P": (P, (J * h, m)), "Q": (Q, (J * h, m))}
+    _check_arrays(name, X.dtype, dE=(dE, (outputs, m)), **of_outputs, **of_waves, scale=(scale, ONE))
+
+
+def _outputs(operation: str, V: Array, w: Array) -> int:
+    """The rows of V, as many for each of the inputs."""
+    rows, J = _shape_of(operation, "V", V, 2)[0], w.shape[0]
+    if rows % J:
+        raise ShapeError(f"{operation}: V must have as many rows for each of {J} inputs, got {rows}")
+    return rows
+
+
 def output_delta(
     xp: Namespace,
     loss: Loss,
@@ -285,7 +328,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     for f in (
         *(dense, dense_vjp_input, dense_vjp_params, batch_norm, batch_norm_vjp, output_delta),
         *(member_weights, member_weights_vjp),
-        *(scaling, scaling_vjp),
+        *(scaling, scaling_vjp, periodic, periodic_vjp),
         *(penalty, global_norm, update, gather, advance),
     )
 }

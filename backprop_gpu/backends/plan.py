@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from ..maths.activations import Activation
@@ -55,6 +55,13 @@ class StepSpec:
     input_scaling: bool = False
     members: int = 1
     adapters: str = "first"
+    periodic_embedding: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers that enter the first dense layer, and units of each layer."""
+        own = dict(self.periodic_embedding)
+        return (self.sizes[0] + own.get("columns", 0) * own.get("outputs", 0), *self.sizes[1:])
 
     @property
     def penalized(self) -> bool:
@@ -80,7 +87,9 @@ class StepSpec:
     def operations(self) -> list[tuple[str, int | None]]:
         """The operations of a step in order, each with its layer; of an ensemble, those of one of its members."""
         normalized = {l for l, there in enumerate(self.batch_norm) if there}
-        forward: list[tuple[str, int | None]] = [("scaling", 0)] if self.input_scaling else []
+        embedded, stage = bool(self.periodic_embedding), bool(self.input_scaling or self.periodic_embedding)
+        forward: list[tuple[str, int | None]] = [("periodic", 0)] if embedded else []
+        forward += [("scaling", 0)] * stage
         for l in self.layers:
             forward += [("member_weights", l)] if l in self.adapted else []
             forward += [("dense", l), *([("batch_norm", l)] if l in normalized else [])]
@@ -93,7 +102,8 @@ class StepSpec:
         for l in reversed(self.layers):
             found += [("dense_vjp_params", l), *([("dense_vjp_input", l)] if l > 1 else [])]
             found += [("batch_norm_vjp", l - 1)] if l - 1 in normalized else []
-        found += [("dense_vjp_input", 1), ("scaling_vjp", 0)] if self.input_scaling else []
+        found += [("dense_vjp_input", 1)] * stage + [("scaling_vjp", 0)] * self.input_scaling
+        found += [("periodic_vjp", 0)] * embedded
         found += [("member_weights_vjp", l) for l in self.adapted]
         return found + [(name, None) for name, used in flat if used]
 

@@ -186,6 +186,43 @@ class Kernels(Protocol):
     ) -> None:
         """dX <- s dH, if it is asked for;  ds <- (+) scale * sum over examples of dH X."""
 
+    def periodic(
+        self,
+        X: Array,
+        w: Array,
+        b: Array,
+        V: Array,
+        c: Array,
+        *,
+        E: Array,
+        P: Array,
+        Q: Array | None,
+    ) -> None:
+        """For each of the first J inputs:  P <- cos z, Q <- -sin z with z = 2 pi w x + b;  E <- V P + c.
+
+        X (k, m), k >= J; w, b (J, h), V (J o, h), c (J o, 1); E (J o, m), P, Q (J h, m), Q None at inference. See
+        ``maths.periodic``.
+        """
+
+    def periodic_vjp(
+        self,
+        dE: Array,
+        X: Array,
+        P: Array,
+        Q: Array,
+        V: Array,
+        *,
+        scale: Array | None,
+        dw: Array,
+        db: Array,
+        dV: Array,
+        dc: Array,
+        accumulate: bool,
+    ) -> None:
+        """dc <- (+) scale * sum dE;  dV <- (+) scale * dE P^T;  with dz = (V^T dE) Q:  db <- (+) scale * sum dz;
+        dw <- (+) scale * 2 pi sum dz x, column by column, sums over examples.
+        """
+
     def output_delta(
         self,
         loss: Loss,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._typing import Array, Before, Program, Replay
-from ..maths import batch_ensemble, ledger, normalization, regularization, scaling
+from ..maths import batch_ensemble, ledger, normalization, periodic, regularization, scaling
 from ..maths import dense as affine
 from ..maths.activations import Activation
 from ..maths.losses import Loss, one_hot
@@ -195,6 +195,43 @@ class ReferenceKernels:
         if dX is not None:
             dX[...] = below
         write(ds, total if scale is None else scale * total, accumulate)
+
+    def periodic(
+        self,
+        X: Array,
+        w: Array,
+        b: Array,
+        V: Array,
+        c: Array,
+        *,
+        E: Array,
+        P: Array,
+        Q: Array | None,
+    ) -> None:
+        """For each of the first J inputs:  P <- cos z, Q <- -sin z with z = 2 pi w x + b;  E <- V P + c."""
+        E[...], P[...], slope = periodic.periodic(self.xp, X[: w.shape[0], :], w, b, V, c)
+        if Q is not None:
+            Q[...] = slope
+
+    def periodic_vjp(
+        self,
+        dE: Array,
+        X: Array,
+        P: Array,
+        Q: Array,
+        V: Array,
+        *,
+        scale: Array | None,
+        dw: Array,
+        db: Array,
+        dV: Array,
+        dc: Array,
+        accumulate: bool,
+    ) -> None:
+        """The derivatives of ``periodic`` by its tensors, each times ``scale``."""
+        found = periodic.periodic_vjp(self.xp, dE, X[: dw.shape[0], :], P, Q, V)
+        for out, total in zip((dw, db, dV, dc), found, strict=True):
+            write(out, total if scale is None else scale * total, accumulate)
 
     def output_delta(
         self,

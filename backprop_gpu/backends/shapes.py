@@ -17,6 +17,7 @@ from .base import Backend
 
 _ELEMENTWISE = (
     "abs",
+    "cos",
     "exp",
     "expm1",
     "log",
@@ -24,6 +25,7 @@ _ELEMENTWISE = (
     "maximum",
     "minimum",
     "sign",
+    "sin",
     "sqrt",
     "tanh",
     "where",
@@ -177,8 +179,13 @@ class ShapeNamespace:
         return ShapeArray(self._meter, x.shape, dtype)
 
     def matmul(self, a: ShapeArray, b: ShapeArray) -> ShapeArray:
-        """Of two matrices."""
-        return ShapeArray(self._meter, (a.shape[0], b.shape[1]), np.result_type(a.dtype, b.dtype))
+        """Of two matrices, or of as many pairs of them."""
+        return ShapeArray(self._meter, (*a.shape[:-1], b.shape[-1]), np.result_type(a.dtype, b.dtype))
+
+    def matrix_transpose(self, x: ShapeArray) -> ShapeArray:
+        """A view with the last two axes exchanged."""
+        order = (*x.strides[:-2], x.strides[-1], x.strides[-2])
+        return ShapeArray(self._meter, (*x.shape[:-2], x.shape[-1], x.shape[-2]), x.dtype, x, order)
 
     def sum(self, x: ShapeArray, axis: int | None = None, keepdims: Any = False) -> ShapeArray:
         """Over all elements or one axis."""

@@ -123,8 +123,8 @@ def network_of(
         )
     if model.inputs.there:
         raise ConfigError(
-            "the pages have no step for what comes before the first dense layer; leave input_scaling out "
-            "(model.input_scaling: false)"
+            "the pages have no step for what comes before the first dense layer; leave input_scaling and "
+            "periodic_embedding out"
         )
     named = {name: value.astype(np.float64) for name, value in model.parameters().items()}
     notes = ("Dropout is left out: every unit is kept, as in prediction.",) if any(model.dropout) else ()

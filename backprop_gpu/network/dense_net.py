@@ -22,7 +22,7 @@ from ..maths.random import host_generator
 from . import layer_loop
 from .custom import Custom, check_custom, spec_of
 from .describe import layers_table, one_line
-from .input_stage import InputStage
+from .input_stage import InputStage, PeriodicEmbedding
 from .members import MemberParams, mean_output, members_of
 from .memory import FlatParams, Workspace, allocate_or_raise
 from .prediction import RecordedForwards
@@ -61,6 +61,9 @@ class DenseNet:
     adapters : {"first", "all"}, default "first"
         What members have of their own beside the output layer: a factor for each input (TabM-mini), or for each input
         and output of every hidden layer, and its bias (BatchEnsemble, TabM).
+    periodic_embedding : bool, dict, PeriodicEmbedding or None, default None
+        Add mixed waves of each of the first ``columns`` inputs (``network.input_stage.PeriodicEmbedding``): True, or
+        ``{"frequencies": 16, "outputs": 3, "sigma": 0.1, "columns": None}``.
     dtype : {"float32", "float64"}, default "float32"
     device : str, Backend or None, default None
         ``"auto" | "cpu" | "cuda[:i]" | NAMESPACE[:DEVICE]``; None is "auto": BACKPROP_GPU_DEVICE if that is set, else
@@ -93,6 +96,7 @@ class DenseNet:
         input_scaling: bool = False,
         members: int = 1,
         adapters: str = "first",
+        periodic_embedding: bool | dict[str, Any] | PeriodicEmbedding | None = None,
         dtype: str = "float32",
         device: str | Backend | None = None,
         seed: int = 0,
@@ -106,7 +110,7 @@ class DenseNet:
         self.activations = per_layer_activations(activation, self.L)
         self.dropout = per_layer_dropout(dropout, self.L)
         self.batch_norm = per_layer_batch_norm(batch_norm, self.L)
-        self.inputs = InputStage(self.sizes[0], scaling=input_scaling)
+        self.inputs = InputStage(self.sizes[0], scaling=input_scaling, periodic=periodic_embedding)
         self.widths = (self.inputs.width, *self.sizes[1:])
         self.ensemble = members_of(members, adapters, self.widths, self.batch_norm)
         self.members = self.ensemble.count
@@ -150,7 +154,7 @@ class DenseNet:
     # -- construction --------------------------------------------------------------------------------------------
 
     def _initial_parameters(self) -> dict[str, np.ndarray]:
-        named = self.inputs.initial()
+        named = self.inputs.initial(host_generator(self.seed, WEIGHT_STREAM, 0))
         for l in range(1, self.L + 1):
             n, k = self.widths[l], self.widths[l - 1]
             draw = get_initializer(self.initializer, rectifier=l < self.L and self.activations[l].rectifier)

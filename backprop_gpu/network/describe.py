@@ -44,7 +44,7 @@ def layers_table(net: DenseNet) -> str:
     """HTML: what each layer is, and how many parameters it has."""
     given, rows = net.spec(), []
     if net.inputs.there:
-        rows.append((0, net.widths[0], "scaling", "", "", net.inputs.n_parameters))
+        rows.append((0, net.widths[0], net.inputs.words, "", "", net.inputs.n_parameters))
     for l in range(1, net.L + 1):
         n, hidden = net.sizes[l], l < net.L
         name = given["activation"][l - 1] if hidden else net.loss.link.name

@@ -17,6 +17,7 @@ from ..maths.initializers import get_initializer
 from ..safe_files import parse_json
 from ..tensor_file import read_tensors, write_tensors
 from .custom import Custom, restored
+from .input_stage import InputStage
 from .members import members_of
 
 if TYPE_CHECKING:
@@ -72,16 +73,18 @@ def _spec_of(network: Any, cls: type[DenseNet]) -> dict[str, Any]:
 
 
 def _check_sizes(spec: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    """That the file has the weights and adapters of a network of these sizes, before one is made."""
+    """That the file has the tensors of a network of these sizes, before one is made."""
     sizes = spec["sizes"]
     if not isinstance(sizes, list) or not all(type(n) is int and n > 0 for n in sizes):
         raise ConfigError(f"sizes must be a list of whole numbers, got {shown(sizes)}")
-    members = members_of(spec.get("members", 1), spec.get("adapters", "first"), tuple(sizes), ())
-    wanted = {f"W{l}": (members.rows(l), sizes[l - 1]) for l in range(1, len(sizes))}
-    wanted |= {f"{kind}{l}": shape for kind, group in members.adapter_shapes().items() for l, shape in group}
+    stage = InputStage(sizes[0], scaling=spec.get("input_scaling", False), periodic=spec.get("periodic_embedding"))
+    widths = (stage.width, *sizes[1:])
+    members = members_of(spec.get("members", 1), spec.get("adapters", "first"), widths, ())
+    wanted = {f"W{l}": (members.rows(l), widths[l - 1]) for l in range(1, len(widths))}
+    wanted |= {e.name: e.shape for e in (*stage.extras(), *members.extras())}
     for name, shape in wanted.items():
         if tensors[name].shape != shape:
-            raise ConfigError(f"{name} has shape {tensors[name].shape}, and the sizes say {shape}")
+            raise ConfigError(f"{name} has shape {tensors[name].shape}, and the settings say {shape}")
 
 
 def load_model(

@@ -12,6 +12,7 @@ import numpy as np
 from .._typing import Array, Program
 from ..backends.protocol import Kernels
 from ..maths.losses import one_hot
+from .input_stage import TENSORS
 from .memory import layer_of
 from .step import TrainingStep
 
@@ -21,6 +22,8 @@ WORDS = {
     "batch_norm": "batch normalization",
     "scaling": "scaling of the inputs",
     "scaling_vjp": "backward of the scaling of the inputs",
+    "periodic": "embedding of the inputs",
+    "periodic_vjp": "backward of the embedding of the inputs",
     "output_delta": "loss",
     "dense_vjp_input": "backward",
     "dense_vjp_params": "backward",
@@ -147,13 +150,27 @@ class _Watched:
         self._look("gather", None, "X", X, examples=True)
 
     def _before_scaling(self, given: Mapping[str, Any]) -> None:
-        self._look_at_inputs(given["X"])
+        if self._net.inputs.periodic is None:
+            self._look_at_inputs(given["X"])
 
     def _scaling(self, given: Mapping[str, Any]) -> None:
         self._look("scaling", 0, "H0", given["H"], examples=True)
 
     def _scaling_vjp(self, given: Mapping[str, Any]) -> None:
         self._look("scaling_vjp", 0, "dscale0", given["ds"])
+        self._look("scaling_vjp", 0, "dE0", given["dX"], examples=True)
+
+    def _before_periodic(self, given: Mapping[str, Any]) -> None:
+        self._look_at_inputs(given["X"])
+
+    def _periodic(self, given: Mapping[str, Any]) -> None:
+        self._look("periodic", 0, "P0", given["P"], examples=True)
+        self._look("periodic", 0, "E0", given["E"], examples=True)
+
+    def _periodic_vjp(self, given: Mapping[str, Any]) -> None:
+        names = zip(("dw", "db", "dV", "dc"), TENSORS, strict=True)
+        for name, kind in names:
+            self._look("periodic_vjp", 0, f"d{kind}0", given[name])
 
     def _before_dense(self, given: Mapping[str, Any]) -> None:
         if self._layer(given["W"]) == 1 and not self._net.inputs.there:

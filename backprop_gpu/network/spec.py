@@ -41,6 +41,7 @@ def step_spec(step: TrainingStep, m: int = 1, micro_batch: int | None = None, we
         input_scaling=net.inputs.scaling,
         members=net.members,
         adapters=net.ensemble.adapters,
+        periodic_embedding=tuple(net.inputs.settings().get("periodic_embedding", {}).items()),
     )
 
 
@@ -77,6 +78,7 @@ def _chosen(spec: StepSpec) -> dict[str, Any]:
         "learning_rate_factors": dict(spec.learning_rate_factors),
         "parametrization": spec.parametrization,
         "input_scaling": spec.input_scaling,
+        "periodic_embedding": dict(spec.periodic_embedding),
     }
     later |= {"members": spec.members, "adapters": spec.adapters} if spec.members > 1 else {}
     return {name: value for name, value in later.items() if value and value != DEFAULTS.get(name)}

@@ -24,7 +24,8 @@ _ROOTS = {"sqrt": 0.5, "square": 0.5}
 _NUMPY = {"exp": 4, "expm1": 4, "log": 4, "log1p": 4, "tanh": 4, "erf": 2, "sin": 4, "cos": 4, "pow": 4}
 ULPS: dict[str, dict[str, float]] = {
     "numpy": _NUMPY | _ROOTS,
-    "native": {"exp": 1.1, "expm1": 1.5, "log": 0.9, "log1p": 1.5, "tanh": 1.2, "erf": 1.2} | _ROOTS,
+    "native": {"exp": 1.1, "expm1": 1.5, "log": 0.9, "log1p": 1.5, "tanh": 1.2, "erf": 1.2, "sin": 1.5, "cos": 1.5}
+    | _ROOTS,
     "torch": {"exp": 2, "expm1": 1, "log": 1, "log1p": 1, "tanh": 1, "erf": 2, "sin": 1, "cos": 1, "pow": 1}
     | {"sqrt": 1, "square": 0.5},
     "cuda": {"exp": 2, "expm1": 1, "log": 1, "log1p": 1, "tanh": 1, "erf": 2, "sin": 2, "cos": 2, "pow": 4}
@@ -32,7 +33,7 @@ ULPS: dict[str, dict[str, float]] = {
     "jax": dict.fromkeys(_NUMPY, 8.0) | {"erf": 2} | _ROOTS,
 }
 _DOUBLE: dict[str, dict[str, float]] = {
-    "cuda": dict.fromkeys(("exp", "expm1", "log", "log1p", "tanh", "erf"), 2.0),
+    "cuda": dict.fromkeys(("exp", "expm1", "log", "log1p", "tanh", "erf", "sin", "cos"), 2.0),
     "jax": {"log1p": 256},
 }
 # Whose functions a namespace calls; array_api_strict computes with NumPy.

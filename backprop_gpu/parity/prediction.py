@@ -40,7 +40,7 @@ def compare_prediction(step: TrainingStep, X: np.ndarray, claim: str) -> Replaye
         before = net.parameters()
         calls, AL = _recorded(net, rows)
         each = net.L + sum(net.batch_norm) + len(net.ensemble.adapted)
-        length, at = net.members * each + net.inputs.scaling, 0
+        length, at = net.members * each + net.inputs.calls, 0
         while layers_there := [call for call in calls if call.name == "dense"]:
             end = at + layers_there[0].wrote["A"].shape[1]
             _Prediction(step, before, rows[at:end], calls[:length], claim).into(comparator, AL[at:end])

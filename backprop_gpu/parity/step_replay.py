@@ -109,6 +109,7 @@ class StepReplay:
         self.member = MemberReplay(self, 0)
         self.dgamma: dict[int, np.ndarray] = {}
         self.of_inputs: dict[str, np.ndarray] = {}  # derivatives by the tensors before the first dense layer
+        self.embedding: Call | None = None  # of a micro-batch, where there is one
         self.value = np.zeros(1)
 
     def step(self) -> None:

@@ -31,7 +31,9 @@ WRITTEN: dict[str, tuple[str, ...]] = {
     "batch_norm": ("A", "X", "inverse_std", "mean", "variance"),
     "batch_norm_vjp": ("dZ", "dgamma"),
     "scaling": ("H",),
-    "scaling_vjp": ("ds",),
+    "scaling_vjp": ("ds", "dX"),
+    "periodic": ("E", "P", "Q"),
+    "periodic_vjp": ("dw", "db", "dV", "dc"),
     "member_weights": ("out",),
     "member_weights_vjp": ("dW", "dr", "ds"),
     "output_delta": ("dZ", "db", "value"),
@@ -45,6 +47,7 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "dense_vjp_params": ("scale",),
     "batch_norm": ("mean", "variance"),
     "scaling_vjp": ("scale",),
+    "periodic_vjp": ("scale",),
     "penalty": ("l1", "l2"),
     "update": ("scalars",),
 }
@@ -88,6 +91,7 @@ class TraceSpec:
     learning_rate_factors: dict[str, float] = field(default_factory=dict)
     parametrization: str = "standard"
     input_scaling: bool = False
+    periodic_embedding: dict[str, Any] = field(default_factory=dict)
     members: int = 1
     adapters: str = "first"
 

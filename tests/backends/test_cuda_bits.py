@@ -121,6 +121,18 @@ def test_input_stage(pair: tuple[Bench, Bench]) -> None:
             start = {"dX": bench.blank(n, m), "ds": bench.normal(rng, n, 1)}
             results.append(found | bench.run("scaling_vjp", given, start, accumulate=True))
         agree(results)
+    for J, h, o, m in ((1, 3, 2, 5), (2, 16, 3, 700)):
+        results = []
+        for bench in pair:
+            rng = np.random.default_rng([J, h, o, m])
+            X, w, b = bench.normal(rng, J + 1, m, scale=9.0), bench.normal(rng, J, h), bench.normal(rng, J, h)
+            V, c, dE = bench.normal(rng, J * o, h), bench.normal(rng, J * o, 1), bench.normal(rng, J * o, m)
+            start = {"E": bench.blank(J * o, m), "P": bench.blank(J * h, m), "Q": bench.blank(J * h, m)}
+            found = bench.run("periodic", {"X": X, "w": w, "b": b, "V": V, "c": c}, start)
+            known = {"dE": dE, "X": X, "V": V, "scale": np.array([0.3]), "P": found["P"], "Q": found["Q"]}
+            start = {"dw": w, "db": b, "dV": V, "dc": c}
+            results.append(found | bench.run("periodic_vjp", known, start, accumulate=True))
+        agree(results)
 
 
 @pytest.mark.parametrize("early", [False, True])

@@ -19,6 +19,7 @@ from backprop_gpu.maths.losses import get_loss
 from backprop_gpu.maths.optimizers import get_optimizer
 
 N, K, M, SIZE = 6, 5, 8, 40
+J, H = 2, 3  # inputs with a periodic embedding, and their waves
 FLOATS, INTS = "float32", "int64"
 OTHER = {"float32": "float64", "int64": "float32"}
 
@@ -61,6 +62,23 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("s", "ds"), (K, 1)),
         "scale": (1,),
     },
+    "periodic": {
+        "X": (K, M),
+        **dict.fromkeys(("w", "b"), (J, H)),
+        "V": (J * N, H),
+        "c": (J * N, 1),
+        "E": (J * N, M),
+        **dict.fromkeys(("P", "Q"), (J * H, M)),
+    },
+    "periodic_vjp": {
+        "dE": (J * N, M),
+        "X": (K, M),
+        **dict.fromkeys(("P", "Q"), (J * H, M)),
+        **dict.fromkeys(("V", "dV"), (J * N, H)),
+        "scale": (1,),
+        **dict.fromkeys(("dw", "db"), (J, H)),
+        "dc": (J * N, 1),
+    },
     "output_delta": {
         "Z": (N, M),
         "Y": (N, M),
@@ -77,7 +95,14 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "advance": {"counters": (2,), "table": (3, 5), "values": (3,), "step_scalars": (5,), "value": (1,)},
 }
 # Axes of any extent.
-FREE = {("gather", "source"): 0, ("gather", "order"): 0, ("gather", "out"): 0, ("global_norm", "grad"): 0}
+FREE = {
+    ("periodic", "X"): 0,
+    ("periodic_vjp", "X"): 0,
+    ("gather", "source"): 0,
+    ("gather", "order"): 0,
+    ("gather", "out"): 0,
+    ("global_norm", "grad"): 0,
+}
 
 
 def dtype_of(name: str) -> str:
@@ -114,7 +139,7 @@ class Calls:
             own = {"W": np.ones((K, 3)), "A_prev": np.ones((3, M)), "b": np.ones((K, 1)), "A": np.ones((K, M))}
             forward = {name: self.case.put(x, FLOATS) for name, x in own.items()}
             self.kernels.dense(**forward, activation=other["activation_prev"], dropout=None, saved=other["saved_prev"])
-        elif operation in ("dense_vjp_params", "batch_norm_vjp", "scaling_vjp"):
+        elif operation in ("dense_vjp_params", "batch_norm_vjp", "scaling_vjp", "periodic_vjp"):
             other = {"accumulate": False}
         elif operation == "member_weights_vjp":
             other = {"accumulate": False, "accumulate_own": False}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.backends import Case, cases
 from support.bench import Bench, same_bits
-from support.judging import ratio
+from support.judging import product, ratio
 
 from backprop_gpu.parity.oracle import input_stage
 from backprop_gpu.parity.oracle.operations import sum_over
@@ -70,3 +70,69 @@ def test_scaling_vjp(bench: Bench) -> None:
             bench.get(ds),
             bench.run("scaling_vjp", given | {"scale": None, "dX": None}, {"ds": s}, accumulate=False)["ds"],
         )
+
+
+COLUMNS = [(1, 1, 1, 1), (2, 3, 2, 7), (3, 16, 3, 64), (2, 5, 1, 530)]  # (J, h, o, m)
+
+
+def embedding(bench: Bench, J: int, h: int, o: int, m: int) -> dict[str, np.ndarray]:
+    """Two inputs more than are embedded; waves of many lengths, one of which does not move."""
+    rng = np.random.default_rng([J, h, o, m])
+    w = bench.normal(rng, J, h) * (10.0 ** rng.integers(-2, 2, (J, 1))).astype(bench.dtype)
+    w[0, 0] = 0.0
+    of_outputs = {"V": bench.normal(rng, J * o, h), "c": bench.normal(rng, J * o, 1)}
+    return {"X": bench.normal(rng, J + 2, m), "w": w, "b": bench.normal(rng, J, h), **of_outputs}
+
+
+@pytest.mark.parametrize("case", cases())
+def test_periodic(bench: Bench) -> None:
+    """Waves and their slopes within the bounds of sine and cosine, outputs within that of a product of them."""
+    B = bench.B
+    for J, h, o, m in COLUMNS:
+        given = embedding(bench, J, h, o, m)
+        start = {"E": bench.blank(J * o, m), "P": bench.blank(J * h, m), "Q": bench.blank(J * h, m)}
+        out = bench.run("periodic", given, start)
+        for j in range(J):
+            waves, outputs = slice(j * h, (j + 1) * h), slice(j * o, (j + 1) * o)
+            of_column = (B.given(given[key][j].reshape(-1, 1)) for key in ("w", "b"))
+            P, Q = input_stage.waves(B, B.given(given["X"][j : j + 1]), *of_column)
+            assert ratio(out["P"][waves], P) <= 1.0, (J, h, o, m)
+            assert ratio(out["Q"][waves], Q) <= 1.0, (J, h, o, m)
+            E = product(B, given["V"][outputs], out["P"][waves]) + B.given(given["c"][outputs])
+            assert ratio(out["E"][outputs], E) <= 1.0, (J, h, o, m)
+        alone = bench.run("periodic", given, {key: start[key] for key in ("E", "P")}, Q=None)
+        same_bits(alone["E"], out["E"])
+        E, P = bench.put(start["E"]), bench.put(start["P"])
+        tensors = (bench.put(given[key]) for key in ("w", "b", "V", "c"))
+        bench.kernels.periodic(as_gathered(bench, given["X"]), *tensors, E=E, P=P, Q=None)
+        same_bits(bench.get(E), out["E"])
+
+
+@pytest.mark.parametrize("case", cases())
+def test_periodic_vjp(bench: Bench) -> None:
+    """Each derivative overwritten or added to, scaled or not."""
+    B, scale = bench.B, np.array([1.0 / 3.0], bench.dtype)
+    for J, h, o, m in COLUMNS:
+        given, rng = embedding(bench, J, h, o, m), np.random.default_rng([J, h, o, m, 1])
+        X, V, w, c = (given[key] for key in ("X", "V", "w", "c"))
+        dE, P, Q = bench.normal(rng, J * o, m), bench.normal(rng, J * h, m), bench.normal(rng, J * h, m)
+        for s, adds in ((None, False), (scale, False), (None, True), (scale, True)):
+            old = {"dw": w, "db": given["b"], "dV": V, "dc": c}
+            start = old if adds else {key: bench.blank(*x.shape) for key, x in old.items()}
+            known = {"dE": dE, "X": X, "P": P, "Q": Q, "V": V, "scale": s}
+            out = bench.run("periodic_vjp", known, start, accumulate=adds)
+            for j in range(J):
+                waves, outputs = slice(j * h, (j + 1) * h), slice(j * o, (j + 1) * o)
+                dz = product(B, np.ascontiguousarray(V[outputs].T), dE[outputs]) * B.given(Q[waves])
+                along, alone = input_stage.wave_terms(B, dz, B.given(X[j : j + 1]))
+                wanted = {
+                    "dw": (slice(j, j + 1), sum_over(along, axis=1), (1, h)),
+                    "db": (slice(j, j + 1), sum_over(alone, axis=1), (1, h)),
+                    "dV": (outputs, product(B, dE[outputs], np.ascontiguousarray(P[waves].T)), (o, h)),
+                    "dc": (outputs, sum_over(B.given(dE[outputs]), axis=1), (o, 1)),
+                }
+                for key, (part, total, shape) in wanted.items():
+                    total = total if s is None else B.given(s) * total
+                    total = total if not adds else B.given(old[key][part].reshape(total.shape)) + total
+                    assert out[key][part].shape == shape
+                    assert ratio(out[key][part].reshape(total.shape), total) <= 1.0, (key, J, h, o, m)

@@ -57,6 +57,8 @@ CASES: list[tuple[str, tuple[float, float], tuple[float, float], Callable[[Any],
     ("erf", (-6.0, 6.0), (-8.0, 8.0), mpmath.erf, 1.2),
     ("log1p_unit", (0.0, 1.0), (0.0, 1.0), mpmath.log1p, 1.5),
     ("expm1", (-90.0, 88.0), (-745.0, 709.0), mpmath.expm1, 1.5),
+    ("sin", (-1e5, 1e5), (-1e9, 1e9), mpmath.sin, 1.5),
+    ("cos", (-1e5, 1e5), (-1e9, 1e9), mpmath.cos, 1.5),
     ("log", (1.3e-38, 3e38), (2.3e-308, 1.7e308), mpmath.log, 0.9),
 ]
 

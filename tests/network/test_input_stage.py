@@ -13,10 +13,12 @@ from support.bench import same_bits
 
 from backprop_gpu import explain
 from backprop_gpu.backends.reference import ReferenceKernels
+from backprop_gpu.build import prepare
 from backprop_gpu.config import validate
 from backprop_gpu.errors import ConfigError
 from backprop_gpu.gradcheck.checking import gradcheck
 from backprop_gpu.network.dense_net import DenseNet
+from backprop_gpu.network.input_stage import PeriodicEmbedding
 from backprop_gpu.network.non_finite import find_non_finite
 from backprop_gpu.network.plan import predict_memory, shape_step
 from backprop_gpu.network.spec import described, step_spec
@@ -31,8 +33,14 @@ X, Y = RNG.standard_normal((20, 4)), RNG.standard_normal((20, 3))
 W = RNG.integers(1, 3, 20)
 
 # Each kind of stage, with the tensors that it adds.
-STAGES: dict[str, dict[str, Any]] = {"scaling": {"input_scaling": True}}
-TENSORS = {"scaling": ["scale0"]}
+PERIODIC = {"frequencies": 5, "outputs": 2, "sigma": 0.3, "columns": 3}
+STAGES: dict[str, dict[str, Any]] = {
+    "scaling": {"input_scaling": True},
+    "periodic": {"periodic_embedding": PERIODIC},
+    "both": {"input_scaling": True, "periodic_embedding": PERIODIC},
+}
+WAVES = ["frequency0", "phase0", "mixing0", "offset0"]
+TENSORS = {"scaling": ["scale0"], "periodic": WAVES, "both": ["scale0", *WAVES]}
 NAMES = list(STAGES)
 
 
@@ -68,6 +76,32 @@ def test_scaling_is_a_diagonal_weight_matrix() -> None:
     )
 
 
+def test_embeddings_are_columns_of_their_own() -> None:
+    """The same predictions as the network that is given [x, V cos(2 pi w x + b) + c], its inputs scaled."""
+    net = net_of("both")
+    named = net.parameters()
+    w, b, V, c = (named.pop(name) for name in WAVES)
+    s, columns = named.pop("scale0"), [X]
+    for j in range(3):
+        waves = np.cos(2.0 * np.pi * X[:, j : j + 1] * w[j] + b[j])
+        columns.append(waves @ V[2 * j : 2 * j + 2].T + c[2 * j : 2 * j + 2, 0])
+    plain = DenseNet((10, 6, 3), activation="tanh", loss="squared_error", dtype="float64", device="numpy")
+    plain.set_parameters(named)
+    np.testing.assert_allclose(net.predict_proba(X), plain.predict_proba(np.hstack(columns) * s.T), rtol=1e-12)
+    assert net.widths == (10, 6, 3)
+    assert net.n_parameters == plain.n_parameters + 10 + 2 * 3 * 5 + 6 * 5 + 6
+
+
+def test_the_initial_embedding_is_that_of_the_paper() -> None:
+    net = DenseNet([40, 6, 1], periodic_embedding=True, device="numpy", seed=3)
+    named, bound = net.parameters(), 1.0 / 4.0
+    assert named["frequency0"].shape == (40, 16)
+    assert 0.09 < named["frequency0"].std() < 0.11
+    assert 3.0 < np.abs(named["phase0"]).max() <= np.float32(np.pi)
+    assert all(0.95 * bound < np.abs(named[name]).max() <= bound for name in ("mixing0", "offset0"))
+    assert named["W1"].shape == (6, 40 * 4)
+
+
 @pytest.mark.parametrize("stage", NAMES)
 def test_the_gradient_is_the_derivative(stage: str) -> None:
     net = net_of(stage, dropout=0.2, batch_norm=[True])
@@ -89,11 +123,19 @@ def test_parity_finds_honest_devices_right(case: Case, stage: str, dtype: str) -
         report = check(net_of(stage, case, dtype, dropout=0.2), X, Y, dtype=dtype, steps=2, **how)
         assert report.ok, report.summary()
         assert {"H0", "dH0", *(f"d{name}" for name in TENSORS[stage])} <= {f.tensor for f in report.findings}
+        assert not [f for f in report.findings if f.status == "warning"]
 
 
 FAULTS: list[tuple[str, str, str, Any]] = [
     ("scaling", "scaling", "H0", lambda c: c.H.__imul__(1.001)),
     ("scaling", "scaling_vjp", "dscale0", lambda c: c.ds.__imul__(2.0)),
+    ("both", "scaling_vjp", "dE0", lambda c: None if c.dX is None else c.dX.__imul__(2.0)),
+    ("both", "periodic", "P0", lambda c: c.P.__imul__(1.001)),
+    ("periodic", "periodic", "E0", lambda c: c.E.__iadd__(0.01)),
+    ("periodic", "periodic_vjp", "dphase0", lambda c: c.db.__imul__(-1.0)),
+    ("periodic", "periodic_vjp", "dfrequency0", lambda c: c.dw.__imul__(0.5)),
+    ("both", "periodic_vjp", "dmixing0", lambda c: c.dV[:1].__imul__(2.0)),
+    ("both", "periodic_vjp", "doffset0", lambda c: c.dc.__imul__(2.0)),
 ]
 
 
@@ -123,12 +165,8 @@ def test_it_is_saved_and_copied(stage: str, tmp_path: Path) -> None:
     loaded = DenseNet.load(tmp_path / "net.safetensors", device="numpy", kernels="reference")
     assert loaded.spec() == net.spec()
     same_bits(loaded.predict_proba(X.astype("float32")), net.predict_proba(X.astype("float32")))
-    assert "input" in repr(net)
-    assert all(
-        f"<td>{x.size}</td>" in net._repr_html_()
-        for x in [net.parameters()[TENSORS[stage][0]]][:1]
-        if stage == "scaling"
-    )
+    assert next(iter(STAGES[stage])) in repr(net)
+    assert f"<td>{net.inputs.n_parameters}</td>" in net._repr_html_()
 
 
 @pytest.mark.parametrize("stage", NAMES)
@@ -191,19 +229,40 @@ def test_its_memory_is_planned(stage: str) -> None:
 def test_the_first_number_that_is_not_finite_is_named(stage: str) -> None:
     net = net_of(stage)
     named = net.parameters()
-    named[TENSORS[stage][0]][1, 0] = np.inf
+    name = "scale0" if stage == "scaling" else "mixing0"
+    named[name][1, 0] = np.inf
     net.set_parameters(named)
     step = TrainingStep(net)
     program = lambda: step.gradient(np.abs(X.T), Y.T)  # noqa: E731
     found = find_non_finite(step, program)
     assert found is not None
-    assert (found.operation, found.layer, found.tensor) == ("scaling", 0, "H0")
+    where = ("scaling", 0, "H0") if stage == "scaling" else ("periodic", 0, "E0")
+    assert (found.operation, found.layer, found.tensor) == where
     assert found.index[0] == 1
 
 
 def test_settings_that_are_refused() -> None:
     with pytest.raises(ConfigError, match="input_scaling must be true or false, got 1"):
         DenseNet(SIZES, input_scaling=1)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="leave input_scaling out"):
+    with pytest.raises(ConfigError, match="leave input_scaling and periodic_embedding out"):
         explain(net_of("scaling"))
-    assert validate({"model": {"input_scaling": True}}).model.input_scaling
+    for given, words in (
+        ({"frequencies": 0}, "frequencies must be a whole number from 1, got 0"),
+        ({"outputs": 1.5}, "outputs must be a whole number from 1, got 1.5"),
+        ({"sigma": 0.0}, "sigma must be positive, got 0.0"),
+        ({"columns": 5}, "columns is 5, and the network has 4 inputs"),
+        ({"frequencys": 3}, r"no setting 'frequencys' \(did you mean 'frequencies'\?\)"),
+        ("pbld", "must be true, or a mapping"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            DenseNet(SIZES, periodic_embedding=given)  # type: ignore[arg-type]
+
+
+def test_the_command_line_embeds_numeric_columns(tmp_path: Path) -> None:
+    rows = "\n".join(f"{i % 7},{'abc'[i % 3]},{i % 5},{i % 2}" for i in range(60))
+    (tmp_path / "t.csv").write_text(f"p,q,r,y\n{rows}\n", encoding="utf-8")
+    data = {"source": str(tmp_path / "t.csv"), "target": "y"}
+    experiment = prepare(validate({"data": data, "model": {"periodic_embedding": {"outputs": 2}}}), progress=False)
+    net = experiment.model.net
+    assert net.sizes[0] == 5
+    assert net.inputs.periodic == PeriodicEmbedding(16, 2, 0.1, 2)

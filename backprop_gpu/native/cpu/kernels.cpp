@@ -10,6 +10,7 @@
 #include "members.h"
 #include "normalization.h"
 #include "outputs.h"
+#include "periodic.h"
 
 namespace {
 
@@ -39,6 +40,7 @@ const Kernel kernels[] = {
     BOTH("member_weights", member_weights), BOTH("member_weights_vjp", member_weights_vjp),
     BOTH("member_outputs_vjp", member_outputs_vjp),
     BOTH("scaling_vjp", scaling_vjp), BOTH("scaling", scaling_forward),
+    BOTH("periodic_vjp", periodic_vjp), BOTH("periodic", periodic_forward),
     BOTH_OF("output_delta_categorical_cross_entropy", output_delta, Softmaxes<false>),
     BOTH_OF("output_delta_categorical_cross_entropy_labels", output_delta, Softmaxes<true>),
     BOTH_OF("output_delta_grouped_cross_entropy", output_delta, Softmaxes<false>),

@@ -150,6 +150,14 @@ template <class T> bool arguments_of(const char* name, Arrays& x, const Shape& s
         r = row(dH, X, in(n), perhaps(coin, 1), other ? dX : nullptr, out(n), x.random.below(2), n, m, coin ? m : 1, coin ? 1 : n);
     } else if (begins(name, "scaling")) {
         r = row(in(n * m), in(n), out(n * m), n, m, coin ? m : 1, coin ? 1 : n);
+    } else if (begins(name, "periodic_vjp")) {
+        T *dE = in(n * some * m), *X = in(n * m), *P = in(n * k * m), *Q = in(n * k * m), *V = in(n * some * k), *scale = perhaps(other, 1);
+        T *dw = out(n * k), *db = out(n * k), *dV = out(n * some * k), *dc = out(n * some);
+        r = row(dE, X, P, Q, V, scale, dw, db, dV, dc, x.random.below(2), n, k, some, m, coin ? m : 1, coin ? 1 : n);
+    } else if (begins(name, "periodic")) {
+        T *X = in(n * m), *w = in(n * k), *b = in(n * k), *V = in(n * some * k), *c = in(n * some);
+        T *E = out(n * some * m), *P = out(n * k * m), *Q = out(n * k * m);
+        r = row(X, w, b, V, c, E, P, other ? Q : nullptr, n, k, some, m, coin ? m : 1, coin ? 1 : n);
     } else if (begins(name, "output_delta")) {
         const Word outputs = n + 1;
         const void* targets = strstr(name, "labels") ? (const void*)x.words(m, outputs) : in(outputs * m);
