@@ -266,3 +266,11 @@ def test_the_command_line_embeds_numeric_columns(tmp_path: Path) -> None:
     net = experiment.model.net
     assert net.sizes[0] == 5
     assert net.inputs.periodic == PeriodicEmbedding(16, 2, 0.1, 2)
+
+
+def test_members_of_an_ensemble_share_the_stage() -> None:
+    """Its gradient is the sum of theirs; the first layer's adapters are as wide as what enters it."""
+    net = net_of("both", members=3, adapters="all")
+    assert net.parameters()["R1"].shape == (3, 10)
+    report = gradcheck(net, X, Y, W)
+    assert report.ok, report.summary()
