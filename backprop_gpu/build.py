@@ -102,6 +102,8 @@ class Design:
             "batch_norm": m.batch_norm,
             "input_scaling": m.input_scaling,
             "periodic_embedding": self._embedding(),
+            "members": m.members,
+            "adapters": m.adapters,
             "seed": self.config.seed,
         }
 

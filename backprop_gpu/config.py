@@ -202,6 +202,11 @@ def _shape_problem(config: Config) -> str:
         value = getattr(config.model, key)
         if isinstance(value, list) and len(value) != layers:
             return f"model.{key} lists {len(value)}, model.hidden has {layers} layers; list one for each, or give one"
+    if config.model.members > 1 and not layers:
+        return "model.members share hidden layers; list one in model.hidden, or set model.members to 1"
+    normalized = config.model.batch_norm
+    if config.model.members > 1 and (any(normalized) if isinstance(normalized, list) else normalized):
+        return "model.members cannot share a normalized layer's statistics; leave it out, or set members to 1"
     return ""
 
 

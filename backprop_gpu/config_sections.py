@@ -169,6 +169,12 @@ class ModelConfig(Section):
     batch_norm: bool | list[bool] = Field(False, description="normalize hidden layers before their activation")
     input_scaling: bool = Field(False, description="multiply each input by a learnable number of its own")
     periodic_embedding: PeriodicConfig | None = Field(None, description="mixed waves of each numeric column beside it")
+    members: int = Field(
+        1, ge=1, le=2**15, description="networks of an ensemble that share weights, trained in one step"
+    )
+    adapters: Literal["first", "all"] = Field(
+        "first", description="layers in which members have factors of their own: TabM-mini, or BatchEnsemble"
+    )
 
     def activation_spec(self) -> Any:
         """What DenseNet takes."""

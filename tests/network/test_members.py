@@ -13,6 +13,8 @@ from support.backends import Case, cases
 from support.bench import same_bits
 from support.poison import PoisonedKernels
 
+from backprop_gpu.build import prepare
+from backprop_gpu.config import validate
 from backprop_gpu.errors import CheckpointError, ConfigError
 from backprop_gpu.explain import explain
 from backprop_gpu.gradcheck import gradcheck
@@ -21,6 +23,7 @@ from backprop_gpu.maths.ledger import Denominator
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.non_finite import find_non_finite
 from backprop_gpu.network.step import TrainingStep
+from backprop_gpu.planning import plan
 from backprop_gpu.tensor_file import read_tensors, write_tensors
 from backprop_gpu.training.batches import Batches
 from backprop_gpu.training.epoch import CapturedEpoch
@@ -287,3 +290,23 @@ def test_a_number_that_is_not_finite_is_named(operation: str, output: str, call:
     PoisonedKernels(step, operation, output, call, 0, (1, 0) if output in ("out", "A", "dW") else (1,))
     named = find_non_finite(step, step.program(step._table, step._values, batch, None))
     assert words in str(named).replace("W1[1, 0] (weights", "W1 (weights")
+
+
+def test_yaml_reaches_the_network() -> None:
+    config = validate({"data": {"source": "moons"}, "model": {"hidden": [8], "members": 3, "adapters": "all"}})
+    net = prepare(config, progress=False).model.net
+    assert (net.members, net.ensemble.adapters, net.settings()["members"]) == (3, "all", 3)
+    for model in ({"hidden": [], "members": 3}, {"batch_norm": True, "members": 3}):
+        with pytest.raises(ConfigError, match=r"model\.members"):
+            validate({"model": model})
+
+
+def test_the_plan_of_an_ensemble_names_its_operations() -> None:
+    """And the memory that a fit takes, which members share but for their adapters and outputs."""
+    config = validate({"data": {"source": "moons"}, "model": {"hidden": [64], "members": 32}, "kernels": "native"})
+    made = plan(config)
+    assert {"member_weights", "member_weights_vjp"} <= {choice.operation for choice in made.choices}
+    assert all(choice.by == "native" for choice in made.choices if choice.operation.startswith("member"))
+    assert made.recorded == "yes: one native program"
+    net = DenseNet([2, 64, 1], members=32)
+    assert made.memory.parameters == net.params.theta.nbytes
