@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ._notebook import html_table
 from .backends.base import Backend
 from .data.frames import table_of
 from .data.policies import check_choice
@@ -28,6 +29,8 @@ from .run_folder import MODEL_FILE
 from .training.class_metrics import calibration
 from .training.metrics import METRICS, check_metrics, confusion_matrix, default_metrics, evaluate
 from .training.trainer import class_indices
+
+SHOWN = 10  # columns at either end in a notebook
 
 
 class Model:
@@ -65,6 +68,19 @@ class Model:
     def __repr__(self) -> str:
         codec, columns = self.preprocessor.target, len(self.preprocessor.columns)
         return f"<Model: {columns} columns, {codec.task if codec else 'no task'}, {self.net!r}>"
+
+    def _repr_html_(self) -> str:
+        """The columns as they were read, and the layers."""
+        pre = self.preprocessor
+        rows = [
+            [name, f"{len(pre.categories[name])} categories" if name in pre.categories else "number"]
+            for name in pre.columns
+        ]
+        if len(rows) > 2 * SHOWN:
+            rows[SHOWN:-SHOWN] = [["...", f"{len(rows) - 2 * SHOWN} more"]]
+        codec = pre.target
+        rows += [] if codec is None else [[", ".join(codec.names), f"target: {codec.task}"]]
+        return html_table(repr(self).strip("<>"), ("column", "read as"), rows) + self.net._repr_html_()
 
     def table(self, rows: Any, *, labelled: bool = False) -> Table:
         """Rows as the training table was read.

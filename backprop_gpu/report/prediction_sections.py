@@ -19,6 +19,8 @@ from .svg import BOTTOM, LEFT, RIGHT, STYLES, TOP, Chart, Curve, drawn, number
 
 MOST_CLASSES, MOST_DOTS, MOST_OUTPUTS, MOST_CONFUSED = 20, 400, 6, 20
 ROWS_OF = {"test": "the test rows", "validation": "the validation rows", "train": "the training rows"}
+MOST_SHUFFLED, FEWEST_SHUFFLED, REPEATS, MOST_RANKED = 1000, 50, 3, 20
+WORK = 1_000_000_000  # products of weights and rows that importance may take: some 0.1 s
 SHADES = 6  # of a field of probabilities or values
 
 
@@ -39,6 +41,8 @@ def predictions(run: Run) -> list[Section]:
         made.append(("calibration", "Calibration", _calibration(found)))
     elif "quantiles" in vars(found.model.net.loss):
         made.append(("calibration", "Calibration", _coverage(found)))
+    if len(found.model.preprocessor.columns) > 1:
+        made.append(("importance", "Which columns matter", _importance(found)))
     return [
         *made,
         ("boundary", "Decision boundary" if codec.labels else "Prediction over both columns", _boundary(found)),
@@ -114,12 +118,40 @@ def _calibration(of: Predictions) -> str:
     return f'{said}<div class="figures">{drawn(chart)}{table(["mean probability", "observed", "rows"], rows)}</div>'
 
 
+# -- columns ---------------------------------------------------------------------------------------------------------
+
+
+def _importance(of: Predictions) -> str:
+    """What a score loses when a column is shuffled, of as many rows as take no time; empty where that is too few."""
+    columns = len(of.model.preprocessor.columns)
+    rows = min(of.table.n_samples, MOST_SHUFFLED, WORK // (of.model.net.n_parameters * columns * REPEATS))
+    if rows < min(FEWEST_SHUFFLED, of.table.n_samples):
+        return "<p>Not computed here, since the model is large: <code>backprop-gpu importance RUN</code> does it.</p>"
+    chosen = np.linspace(0, of.table.n_samples - 1, rows).astype(np.int64)
+    found = of.model.permutation_importance(of.table.take(chosen), repeats=REPEATS)
+    ranked = found.ranked()
+    widest = max(max(mean for _, mean, _ in ranked), 1e-300)
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td><i style="width:{100 * max(mean, 0.0) / widest:.1f}%"></i></td>'
+        f"<td>{number(mean)} ± {number(deviation)}</td></tr>"
+        for name, mean, deviation in ranked[:MOST_RANKED]
+    )
+    more = f'<p class="more">{len(ranked) - MOST_RANKED} more columns matter less.</p>' if ranked[MOST_RANKED:] else ""
+    head = f'<tr><th scope="col">shuffled</th><th></th><th scope="col">loss of {escape(found.metric)}</th></tr>'
+    said = (
+        f"<p>What {escape(found.metric)} ({number(found.score)} on {rows:,} rows) loses when a column is shuffled "
+        f"among the rows: the mean of {REPEATS} shuffles ± their deviation. Columns that say the same share it.</p>"
+    )
+    made = f'<table class="bars"><thead>{head}</thead><tbody>{body}</tbody></table>'
+    return said + scrolled(made, "Importance of columns") + more
+
+
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
 def _residuals(of: Predictions) -> str:
     codec = of.codec
-    truth, guess = (_columns(codec.decode(x)) for x in (of.truth, of.model.net.loss.point(of.outputs)))
+    truth, guess = of.values()
     parts = []
     for k, name in list(enumerate(codec.names))[:MOST_OUTPUTS]:
         t, p = truth[:, k], guess[:, k]

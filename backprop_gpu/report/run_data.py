@@ -53,6 +53,14 @@ class Predictions:
     truth: np.ndarray
     outputs: np.ndarray
 
+    def values(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of a regression or of counts: true and predicted values (n, n_targets), in the targets' units."""
+        raw = np.asarray(self.table.target)
+        read = raw.dtype.kind in "biuf"  # as they were read; encoded they are rounded
+        truth = raw if read else self.codec.decode(self.truth)
+        guess = self.codec.decode(self.model.net.loss.point(self.outputs))
+        return tuple(np.asarray(x, np.float64).reshape(len(x), -1) for x in (truth, guess))  # type: ignore[return-value]
+
 
 @dataclass
 class Run:

@@ -13,6 +13,7 @@ from .._notebook import html_table
 from ..errors import CheckpointError
 from ..network.state import State, take, take_tensor
 from .callbacks import Epoch
+from .history_plot import HistoryDisplay
 
 SHOWN = 10  # epochs at either end of a history in a notebook
 
@@ -56,6 +57,10 @@ class History:
             rows[SHOWN:-SHOWN] = [["..."] * (4 + len(names))]
         header = ("epoch", "step", "cost", "learning rate", *(f"validation {name}" for name in names))
         return html_table(repr(self).strip("<>"), header, rows)
+
+    def plot(self, *, ax: Any = None) -> HistoryDisplay:
+        """Plot the learning curves with matplotlib; ``ax``: see :meth:`HistoryDisplay.plot`."""
+        return HistoryDisplay.from_history(self, ax=ax)
 
     def state_dict(self) -> State:
         """The epochs and the notes; why a run ended is known when it has.

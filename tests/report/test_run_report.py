@@ -183,6 +183,19 @@ def test_on_the_line_of_the_boundary_the_classes_are_equally_likely(runs: Path) 
     assert np.median(np.abs(p - 0.5)) < 0.01
 
 
+def test_columns_are_ranked_by_what_their_shuffles_cost(runs: Path) -> None:
+    model, table = load(runs / "values", "cpu"), read_split(load_config("regression", ["training.epochs=6"]))[2]
+    found = model.permutation_importance(table, repeats=3)
+    want = sorted(zip(found.columns, found.drops.mean(axis=1), strict=True), key=lambda pair: -pair[1])
+    shown = [
+        (name, float(loss.split(" ")[0].replace("−", "-")))
+        for name, _, loss in table_under(page_of(runs / "values"), "shuffled")
+    ]
+    assert [name for name, _ in shown] == [name for name, _ in want]
+    assert [loss for _, loss in shown] == pytest.approx([loss for _, loss in want], rel=6e-3, abs=1e-6)
+    assert "Not computed here" not in page_of(runs / "two")
+
+
 def test_a_contour_goes_where_a_field_has_the_level() -> None:
     found = boundary(lambda rows: rows[:, :1] ** 2 + rows[:, 1:] ** 2, np.array([[-2.0, -2.0], [2.0, 2.0]]), 101)
     step = found.x[1] - found.x[0]
