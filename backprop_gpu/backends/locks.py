@@ -60,13 +60,18 @@ class FairLock:
 
     @contextlib.contextmanager
     def released(self) -> Iterator[None]:
-        """Release the lock of this thread within the block, for instance for threads that a callback waits for."""
+        """Release the lock of this thread within the block, for instance for threads that a callback waits for.
+
+        Threads that wait for it get it first.
+        """
         depth = self._depth if self._owner == threading.get_ident() else 0
         if depth:
             self._depth = self._owner = 0
         for _ in range(depth):
             self._lock.release()
         try:
+            if depth and self._waiting:
+                time.sleep(YIELD_SECONDS)
             yield
         finally:
             interrupted: KeyboardInterrupt | None = None

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .._typing import Array, Before, Program, Replay
 from ..maths import batch_ensemble, ledger, normalization, periodic, regularization, scaling
 from ..maths import dense as affine
@@ -321,9 +323,13 @@ class ReferenceKernels:
         step_scalars[...] = self.xp.reshape(self.xp.take(table, counters[0:1], axis=0), step_scalars.shape)
 
     def capture(self, program: Program) -> Replay:
-        """Nothing is recorded: the replay calls the program, whose arguments are checked the first time."""
+        """Nothing is recorded: the replay calls the program, whose arguments are checked the first time.
+
+        NumPy does not warn in it, as no other kernel set does: what diverges is raised as an error.
+        """
         has_run = False
 
+        @np.errstate(all="ignore")
         def replay(times: int, before: Before | None = None) -> None:
             nonlocal has_run
             for _ in range(times):

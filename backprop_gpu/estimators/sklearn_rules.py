@@ -180,6 +180,7 @@ class SklearnRule:
         self.incremental, self.title = incremental, title
         self.stopped, self.epoch = False, 0
         self.parameters: dict[str, np.ndarray] | None = None
+        self.has_callbacks = callbacks.root is not None
 
     def begin_epoch(self) -> None:
         """Tell scikit-learn's callbacks."""

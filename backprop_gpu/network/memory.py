@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ALIGNMENT = 256  # bytes; what CUDA's allocator and wide loads like
 KINDS = ("W", "b", "gamma")  # of a layer's parameters, in the order of a model file
+FEW = 8  # numbers; that many take Python less time than a dot product
 SERIAL_DOT = 10_000  # numbers; OpenBLAS takes threads for the dot product of more
 
 
@@ -185,10 +186,12 @@ def state_of(net: Any) -> list[Array]:
 
 
 def surely_finite(x: np.ndarray) -> bool:
-    """Whether all numbers of a vector are finite, by one sum: also False if the sum overflows, of which NumPy warns.
+    """Whether all numbers of a vector are finite, by one sum: also False if the sum overflows, of which NumPy may warn.
 
     For a long dot product BLAS would wake threads, which then spin on the cores that the next epoch needs.
     """
+    if x.size <= FEW:
+        return all(map(math.isfinite, x.tolist()))
     return math.isfinite(x.dot(x) if x.size <= SERIAL_DOT else x.sum())
 
 

@@ -207,9 +207,13 @@ class TrainingStep:
         The device's counters are set before the first of these steps. ``table`` is (len(denominators), n_step_scalars).
         With ``taken``, so many of these steps have been taken already: row ``taken`` is that of the next one.
         """
-        rows = [self.step_scalars(k - taken, D) for k, D in enumerate(denominators)]
+        net, rows = self.net, [self.step_scalars(k - taken, D) for k, D in enumerate(denominators)]
         self.rewind(taken)
-        self.net.backend.upload(rows, table, self.net.dtype)
+        if net.dtype == "float64":
+            net.backend.upload(rows, table, net.dtype)
+        else:
+            with np.errstate(over="ignore"):  # a rate too large for the dtype shows as a step that is not finite
+                net.backend.upload(rows, table, net.dtype)
 
     def step_scalars(self, k: int, D: Denominator) -> list[float]:
         """The scalars of the k-th step from now: 1/D, penalty strengths, the optimizer's scalars."""

@@ -79,6 +79,8 @@ class Best:
         Whether as many epochs as the rule allows have passed since the best.
     """
 
+    has_callbacks = False
+
     def __init__(self, rule: EarlyStopping | None, epochs: int, *, restore: bool = True) -> None:
         self.stops, self.rule, self.restores = rule is not None, rule or EarlyStopping(patience=epochs), restore
         self.epoch, self.out_of_patience = 0, False

@@ -73,9 +73,10 @@ class EpochProgram:
         ``like``: a program that has begun its epoch, whose scalars are copied if this one needs the same. ``costs``: J
         of each batch that has been trained on already, where an epoch is resumed.
         """
-        self.epoch, self.begun, taken = epoch, self.step.t - len(costs), len(costs)
-        self.finite.begin(costs)
-        step, denominators = self.step, self._denominators(self.batches.start_epoch(epoch))
+        step, taken = self.step, len(costs)
+        self.epoch, self.begun = epoch, step.t - taken
+        self.finite.begin(epoch, self.begun, costs)
+        denominators = self._denominators(self.batches.start_epoch(epoch))
         self._begun_with = denominators
         if like is not None and (like.step.scalars_key, like._begun_with) == (step.scalars_key, denominators):
             step.rewind()
@@ -85,11 +86,15 @@ class EpochProgram:
         if taken:
             self._set_costs(costs)
 
-    def open(self, epoch: int, begun: int) -> None:
-        """An epoch that had begun after so many optimizer steps begins once more."""
+    def open(self, epoch: int, begun: int, costs: Sequence[float] | np.ndarray) -> None:
+        """An epoch that had begun after so many optimizer steps begins once more, behind the batches of these costs."""
         self.epoch, self.begun = epoch, begun
+        self.count(len(costs))
+        denominators = self._denominators(self.batches.start_epoch(epoch))
         self.count(0)
-        self.step.load(self.table, self._denominators(self.batches.start_epoch(epoch)))
+        self.step.load(self.table, denominators)
+        if len(costs):
+            self.set_position(costs)
 
     def count(self, batches: int) -> None:
         """So many batches of the epoch have been trained on."""
@@ -109,9 +114,10 @@ class EpochProgram:
 
     def costs(self, batches: int) -> np.ndarray:
         """J of the first batches of the epoch, the last of which is the one that was trained on last."""
-        backend = self.step.net.backend
-        costs = backend.to_host(self.values)[:batches]
-        costs[-1:] = backend.to_host(self.step.value)  # the next step stores it among the others
+        to_host = self.step.net.backend.to_host
+        costs = to_host(self.values)[:batches]
+        if batches:
+            costs[-1] = to_host(self.step.value)[0]  # the next step stores it among the others
         return costs
 
     def end(self) -> np.ndarray:
@@ -170,7 +176,12 @@ class JointEpoch:
                 self._buffers.append([buffers for _, buffers, _ in parts])
 
     def train(
-        self, epoch: int | None = None, costs: Sequence[np.ndarray] = (), pauses: Pauses = NO_PAUSES
+        self,
+        epoch: int | None = None,
+        costs: Sequence[np.ndarray] = (),
+        pauses: Pauses = NO_PAUSES,
+        *,
+        seen: bool = True,
     ) -> list[np.ndarray]:
         """Train one epoch of each; J of each batch, as it was before that batch's update, for each.
 
@@ -180,32 +191,44 @@ class JointEpoch:
             From 0; left out, the one at which the batches of each are.
         costs : sequence of (k,)
             For each, J of the k batches that have been trained on already, where an epoch is resumed.
+        seen : bool
+            Whether anyone sees the state at the end of the epoch. Else NaN or infinity in it may show some epochs
+            later, and is undone then; after the last epoch ``EpochProgram.finite.finish`` has to be called.
         """
-        lock, all_batches = self._net.lock, len(self._sizes)
-        full = self.replays[0][1]
-        with self._net.backend.activate(), np.errstate(all="ignore"):  # what diverges is raised as an error
-            first, like = len(costs[0]) if len(costs) else 0, None
-            for k, program in enumerate(self.programs):
-                program.begin(program.batches.epoch if epoch is None else epoch, like, costs[k] if first else ())
-                like = None if first else program
+        lock, all_batches, full = self._net.lock, len(self._sizes), self.replays[0][1]
+        with self._net.backend.activate(), lock.held():
+            first = self._begin(epoch, costs)
+            begun = time.perf_counter()
             try:
                 while first < all_batches:
                     part, end = (0, full) if first < full else (1, all_batches)
                     now = min(self._slice, end - first, pauses.until(self.programs[0].step.t))
-                    with lock.held():
-                        self._run(part, first, now)
-                        first = self._look(first + now, at_once=pauses.call is not None)
-                        if first == all_batches:
-                            return self._costs()
+                    self._run(part, first, now)
+                    first = self._look(first + now, pauses.call is not None, seen)
+                    if first == all_batches:
+                        break
                     if pauses.call is not None:
-                        pauses.call()
+                        with lock.released():
+                            pauses.call()
+                    elif time.perf_counter() - begun >= SLICE_SECONDS:
+                        with lock.released():
+                            begun = time.perf_counter()
             except KeyboardInterrupt:
                 for program in self.programs:
-                    program.finite.abort(first)
+                    program.finite.abort()
                 raise
-            for program in self.programs:  # no batch was left: the epoch is resumed before its evaluation
-                program.count(all_batches)
-            return self._costs()
+            return [program.finite.costs() for program in self.programs]
+
+    def _begin(self, epoch: int | None, costs: Sequence[np.ndarray]) -> int:
+        """Begin an epoch of each; how many batches have been trained on already."""
+        first, like = len(costs[0]) if len(costs) else 0, None
+        for k, program in enumerate(self.programs):
+            program.begin(program.batches.epoch if epoch is None else epoch, like, costs[k] if first else ())
+            like = None if first else program
+        if first == len(self._sizes):  # no batch is left: the epoch is resumed before its evaluation
+            for program in self.programs:
+                program.count(first)
+        return first
 
     def _run(self, part: int, first: int, times: int) -> None:
         """So many steps, of full batches or of the ragged tail, from batch ``first`` on."""
@@ -218,7 +241,7 @@ class JointEpoch:
         seconds = (time.perf_counter() - start) / times
         self._slice = max(1, int(SLICE_SECONDS / max(seconds, 1e-7)))
 
-    def _look(self, first: int, at_once: bool) -> int:
+    def _look(self, first: int, everything: bool, seen: bool = True) -> int:
         """Count the batches before ``first``; how many of them stay, when it has been looked whether all is finite.
 
         Several networks are looked at when the epoch ends: each ends it, also where another has diverged.
@@ -228,20 +251,17 @@ class JointEpoch:
         ended = first == len(self._sizes)
         if len(self.programs) == 1:
             finite = self.programs[0].finite
-            return finite.look(first, everything=at_once) if ended or at_once else finite.glance(first)
+            return finite.look(first, everything, seen) if ended or everything else finite.glance(first)
         diverged = list[DivergedError]()
         for program in self.programs if ended else ():
             try:
-                program.finite.look(first)
+                program.finite.look(first, everything, seen)
             except DivergedError as error:
                 error.net = program.step.net
                 diverged.append(error)
         if diverged:
             raise diverged[0]
         return first
-
-    def _costs(self) -> list[np.ndarray]:
-        return [program.finite.costs() for program in self.programs]
 
 
 class CapturedEpoch(JointEpoch):

@@ -41,8 +41,11 @@ class StoppingRule(Protocol):
         The best so far, from 1; 0: there is none.
     parameters : dict or None
         Its weights, on the host, as ``DenseNet.parameters`` gives them.
+    has_callbacks : bool
+        Whether others see the network in ``end_epoch``.
     """
 
+    has_callbacks: bool
     epoch: int
     parameters: dict[str, np.ndarray] | None
 
@@ -159,10 +162,11 @@ class FitState:
 
     def evaluated(self, costs: np.ndarray, validation: dict[str, float], training: dict[str, float]) -> Epoch:
         """An epoch has ended with J of each batch, and with these scores; tells the stopping rule."""
-        self.costs = self.costs[:0]
+        if len(self.costs):
+            self.costs = self.costs[:0]
         if self._reported:
             note_of_spike(self.history, costs, self.batches.epoch, self.step.t - len(costs))
-        cost = float(np.dot(costs, self._sizes)) / (self.batches.n * self.step.report_divisor)
+        cost = float(costs.dot(self._sizes)) / (self.batches.n * self.step.report_divisor)
         epoch = Epoch(self.batches.epoch, self.step.t, cost, 0.0, validation, training=training)
         self.rule.end_epoch(epoch, self)  # which may change the rate
         epoch.learning_rate = self.step.learning_rate
@@ -170,9 +174,12 @@ class FitState:
 
     def end_epoch(self, epoch: Epoch) -> None:
         """Check the weights if it was the last, and call the callbacks."""
-        if self.over and self.checks_outputs and self.rule.parameters is None:
-            self.release()  # so that looking at outputs takes no more memory than training did
-            self._check_outputs()
+        if self.over:
+            if self.program is not None:
+                self.program.finite.finish()
+            if self.checks_outputs and self.rule.parameters is None:
+                self.release()  # so that looking at outputs takes no more memory than training did
+                self._check_outputs()
         epoch.seconds = time.perf_counter() - self._start
         if self._reported or self.callbacks:
             self.history.epochs.append(epoch)
@@ -200,6 +207,11 @@ class FitState:
         """Free the buffers of an epoch."""
         self.program = None
         self.step.release(scratch=False)
+
+    def abort(self) -> None:
+        """The fit is interrupted: leave nothing that is not finite."""
+        if self.program is not None:
+            self.program.finite.abort()
 
     def halve(self, first: bool) -> None:
         """Memory ran out: take half as many examples at a time; ``first``: no epoch has been run by these programs."""
@@ -337,30 +349,49 @@ def run_epochs(
             started.enter_context(StartedCallbacks(fit.callbacks, fit.epochs))
             fit.begin()
         pauses, active = pauses_of(fits), [fit for fit in fits if not fit.over]
-        while active:
-            for fit in active:
-                fit.rule.begin_epoch()
-            first, costs = captured is None, None
-            while costs is None:
-                try:
-                    captured = captured or JointEpoch([fit.prepared() for fit in active])
-                    costs = captured.train(costs=[fit.costs for fit in active], pauses=pauses)
-                except MemoryError:
-                    captured = None
-                if costs is None:  # not in the handler, where the error's frames would keep their buffers
-                    for fit in active:
-                        fit.halve(first)
-            if first:
+        try:
+            while active:
                 for fit in active:
-                    fit.history.notes += fit.micro_batch.notes()
-            scores = scores_of(active, evaluate)
-            epochs = [fit.evaluated(J, *found) for fit, J, found in zip(active, costs, scores, strict=True)]
-            if any(fit.over and (fit.checks_outputs or len(active) > 1) for fit in active):
-                captured = None  # those that go on are captured without the others
-            for fit, epoch in zip(active, epochs, strict=True):
-                fit.end_epoch(epoch)
-            active = [fit for fit in active if not fit.over]
+                    fit.rule.begin_epoch()
+                captured, costs = _train(active, captured, pauses, seen=_is_seen(active, evaluate))
+                scores = scores_of(active, evaluate)
+                epochs = [fit.evaluated(J, *found) for fit, J, found in zip(active, costs, scores, strict=True)]
+                if any(fit.over and (fit.checks_outputs or len(active) > 1) for fit in active):
+                    captured = None  # those that go on are captured without the others
+                for fit, epoch in zip(active, epochs, strict=True):
+                    fit.end_epoch(epoch)
+                active = [fit for fit in active if not fit.over]
+        except KeyboardInterrupt:
+            for fit in active:
+                fit.abort()
+            raise
     return captured
+
+
+def _is_seen(fits: Sequence[FitState], evaluate: Evaluate | None) -> bool:
+    """Whether someone sees the networks after each epoch."""
+    return evaluate is not None or any(f.callbacks or f.rule.has_callbacks or f.training_scores for f in fits)
+
+
+def _train(
+    fits: Sequence[FitState], captured: JointEpoch | None, pauses: Pauses, seen: bool
+) -> tuple[JointEpoch, list[np.ndarray]]:
+    """The epoch of these fits, captured if it was not, and J of each batch when it has been trained."""
+    first, costs = captured is None, None
+    while costs is None:
+        try:
+            captured = captured or JointEpoch([fit.prepared() for fit in fits])
+            costs = captured.train(costs=[fit.costs for fit in fits], pauses=pauses, seen=seen)
+        except MemoryError:
+            captured = None
+        if costs is None:  # not in the handler, where the error's frames would keep their buffers
+            for fit in fits:
+                fit.halve(first)
+    if first:
+        for fit in fits:
+            fit.history.notes += fit.micro_batch.notes()
+    assert captured is not None, "it has trained"
+    return captured, costs
 
 
 def pauses_of(fits: Sequence[FitState]) -> Pauses:

@@ -12,15 +12,16 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._typing import Program, Replay
+from .._typing import Array, Program, Replay
 from ..errors import DivergedError
 from ..maths.optimizers import Optimizer
 from ..network.memory import buffers_finite, state_of, surely_finite
 from ..network.non_finite import NonFinite, find_non_finite
+from ..network.state import State
 from .batches import BatchBuffers
 
 if TYPE_CHECKING:
@@ -54,20 +55,16 @@ class OnNonFinite:
         return sum(note.startswith(SKIPPED) for note in self.notes)
 
 
-class _Begun(NamedTuple):
-    """An epoch, the steps before it, and what the scalars of its steps depend on beside them."""
-
-    number: int
-    steps: int
-    optimizer: Optimizer
-    total_steps: int
+# An epoch, the steps before it, and what the scalars of its steps depend on beside them: optimizer and total steps.
+_Begun = tuple[int, int, Optimizer, int]
 
 
 class FiniteState:
     """Keeps the state of one network's epochs finite.
 
-    Every look is at costs, parameters and running statistics. The optimizer's vectors are looked at when it is time for
-    a copy, so that an epoch of a few microseconds costs no more for it: an infinity there shows in time.
+    Every look is at costs and, where others see the state, at parameters and running statistics. Everything is looked
+    at when it is time for a copy, so that an epoch of a few microseconds costs no more for it: an infinity shows in
+    time.
 
     Parameters
     ----------
@@ -91,58 +88,83 @@ class FiniteState:
         self._costs = NO_COSTS  # as they were looked at last
         self._epochs: list[_Begun] = []  # since the copy
         self._before: Sequence[float] | np.ndarray = ()  # J of the batches of the first of them that the copy is behind
+        self._order: State | None = None  # where the sampler of orders stood, if there is one
         self._next: tuple[int, int, int] | None = None  # the epoch that goes on from this one, if nothing else changed
         self._looked = self._copied = self._seconds = 0.0
+        self._unseen = False
 
-    def begin(self, costs: Sequence[float] | np.ndarray) -> None:
-        """An epoch begins, or goes on behind the batches that have these costs: NaN where one was skipped."""
-        here, n = self.program, len(costs)
+    def begin(self, epoch: int, begun: int, costs: Sequence[float] | np.ndarray) -> None:
+        """An epoch begins after so many steps, or goes on behind the batches that have these costs.
+
+        They are NaN where a batch was skipped.
+        """
+        n, step = len(costs), self.step
         self._left_out = set(np.flatnonzero(~np.isfinite(costs)).tolist()) if n else set()
-        if n or self._next != (here.epoch, here.begun, self.step.net.changes):
+        if n or self._next != (epoch, begun, step.net.changes):
             self._copy(costs)
         else:
-            self._epochs.append(self._this_epoch())
-        self._looked, self._costs = time.perf_counter(), NO_COSTS
-
-    def _this_epoch(self) -> _Begun:
-        return _Begun(self.program.epoch, self.program.begun, self.step.optimizer, self.step.total_steps)
+            self._epochs.append((epoch, begun, step.optimizer, step.total_steps))
+        self._costs = NO_COSTS
 
     def _copy(self, costs: Sequence[float] | np.ndarray) -> None:
         """The state behind the batches that have these costs is the one to come back to."""
-        self.step.remember()
+        step, here = self.step, self.program
+        step.remember()
+        sampler = here.batches.sampler
+        self._order = None if sampler is None else sampler.state_dict()
         ended = len(costs) == self._n
-        self._epochs, self._before = ([], ()) if ended else ([self._this_epoch()], costs)
-        self._copied = time.perf_counter()
+        epoch = here.epoch, here.begun, step.optimizer, step.total_steps
+        self._epochs, self._before = ([], ()) if ended else ([epoch], costs)
+        self._looked = self._copied = time.perf_counter()
 
     def glance(self, taken: int) -> int:
         """As :meth:`look` if the last look is a second ago."""
         return self.look(taken) if time.perf_counter() - self._looked > LOOK_SECONDS else taken
 
-    def look(self, taken: int, everything: bool = False) -> int:
+    def look(self, taken: int, everything: bool = False, seen: bool = True) -> int:
         """How many batches of the epoch are behind a state that is finite: ``taken``, or fewer if one was skipped.
+
+        ``everything``: at the optimizer's vectors too. Not ``seen``: at the costs alone, unless it is time for more.
 
         Raises
         ------
         DivergedError
             If a step was not finite and may not be skipped; the state is that of before this step.
         """
-        start = self._looked = time.perf_counter()
+        start = time.perf_counter()
         due = start - self._copied > SHARE * self._seconds
-        if not self._is_finite(taken, everything or due or self.thorough):
+        everything = everything or due or self.thorough
+        self._unseen = not (seen or everything)
+        if not self._is_finite(taken, self._buffers if everything else () if self._unseen else self._parameters):
             taken = self._leave_out(taken)
         elif due:
             self._copy(self._costs)
             self._seconds = self._copied - start
+        elif not self._unseen:
+            self._looked = start
         if taken == self._n:
-            here = self.program
-            self._next = (here.epoch + 1, here.begun + taken, self.step.net.changes)
+            step = self.step
+            self._next = (self.program.epoch + 1, step.t, step.net.changes)
         return taken
 
-    def abort(self, taken: int) -> None:
-        """The epoch is interrupted: nothing is left that is not finite."""
-        if not self._is_finite(taken, everything=True):
-            self._epochs = self._epochs[:1]
-            self._return_to(len(self._before))
+    def finish(self) -> None:
+        """The fit ends: look at what was not seen at the end of its last epoch.
+
+        Raises
+        ------
+        DivergedError
+            As :meth:`look`.
+        """
+        if self._unseen:
+            with self.step.lock.held(), self.step.net.backend.activate():
+                self.look(self._n, everything=True)
+
+    def abort(self) -> None:
+        """The fit is interrupted: nothing is left that is not finite."""
+        with self.step.lock.held(), self.step.net.backend.activate():
+            if not self._are_finite(self._buffers):
+                self._epochs = self._epochs[:1]
+                self._return_to(len(self._before))
 
     def undo(self) -> None:
         """Bring the copy back, if one was made."""
@@ -157,19 +179,20 @@ class FiniteState:
             costs[left_out] = np.delete(costs, left_out).mean()
         return costs
 
-    def _is_finite(self, taken: int, everything: bool) -> bool:
-        """Whether costs and state are; asked under ``np.errstate``."""
+    def _is_finite(self, taken: int, buffers: Sequence[Array]) -> bool:
+        """Whether the costs are, and these buffers."""
         costs = self._costs = self.program.costs(taken)
         if self._left_out:
             costs = np.delete(costs, sorted(self._left_out))
         if not (surely_finite(costs) or np.isfinite(costs).all()):
             return False
-        return buffers_finite(self.step.net.backend, self._buffers if everything else self._parameters)
+        return not buffers or self._are_finite(buffers)
 
-    def _step_is_finite(self) -> bool:
-        """What the last step left: J and the state."""
-        return buffers_finite(self.step.net.backend, [self.step.value, *self._buffers])
+    def _are_finite(self, buffers: Sequence[Array]) -> bool:
+        with np.errstate(all="ignore"):
+            return buffers_finite(self.step.net.backend, buffers)
 
+    @np.errstate(all="ignore")
     def _leave_out(self, taken: int) -> int:
         """Go back to before the first step that was not finite; past it if it may be skipped."""
         under_way, k = self.program.epoch, self._first_bad(taken)
@@ -192,7 +215,7 @@ class FiniteState:
         """The first batch whose step leaves something that is not finite; its epoch is the last one of ``_epochs``."""
         for n, k in self._again(taken):
             self._run(k)
-            if not self._step_is_finite():
+            if not self._are_finite([self.step.value, *self._buffers]):  # what the step left: J and the state
                 self._epochs = self._epochs[: n + 1]
                 return k
         raise DivergedError(
@@ -209,14 +232,15 @@ class FiniteState:
     def _again(self, k: int) -> Iterator[tuple[int, int]]:
         """Bring the copy back; then each epoch since, by number, with each batch up to k of the last one."""
         self.step.recover()
+        if self._order is not None:
+            self.program.batches.sampler.load_state_dict(self._order)  # type: ignore[union-attr]
+        before = self._before
         for n, epoch in enumerate(self._epochs):
-            self.step.optimizer, self.step.total_steps = epoch.optimizer, epoch.total_steps
-            self.program.open(epoch.number, epoch.steps)
-            first = 0 if n else len(self._before)
-            if first:
-                self.program.set_position(self._before)
-            for batch in range(first, k if epoch is self._epochs[-1] else self._n):
+            number, steps, self.step.optimizer, self.step.total_steps = epoch
+            self.program.open(number, steps, before)
+            for batch in range(len(before), k if epoch is self._epochs[-1] else self._n):
                 yield n, batch
+            before = ()
 
     def _run(self, k: int) -> None:
         """The step over batch k once more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from typing import Any
@@ -12,6 +13,8 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from backprop_gpu import MLPClassifier, MLPRegressor
 from backprop_gpu.errors import NonFiniteError
+from backprop_gpu.training import non_finite
+from backprop_gpu.training.callbacks import Callback, Epoch
 
 RNG = np.random.default_rng(0)
 X = (1e3 * RNG.standard_normal((100, 4))).astype("f4")
@@ -93,3 +96,33 @@ def test_an_ensemble_of_which_one_diverges_is_not_fitted_and_the_error_names_it(
     assert 1 <= network <= 4
     with pytest.raises((NotFittedError, AttributeError)):
         model.predict(X)
+
+
+class Steps(Callback):
+    """Keeps the parameters that each step leaves."""
+
+    every = 1
+
+    def __init__(self) -> None:
+        self.after: dict[int, dict[str, np.ndarray]] = {}
+
+    def on_steps(self, step: int) -> None:
+        self.after[step] = self.trainer.state_dict()["fit"]["step"]["parameters"]
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        self.on_steps(epoch.step)
+
+
+@pytest.mark.parametrize("share", [0.0, math.inf])
+def test_the_same_rows_are_shuffled_when_steps_are_run_again(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the state was copied after every epoch or once, 73 steps before: orders are those that were drawn."""
+    monkeypatch.setattr(non_finite, "SHARE", share)
+    inputs, steps = np.random.default_rng(0).normal(size=(60, 4)), Steps()
+    targets = 3.0 * (inputs**2).sum(axis=1)
+    settings: dict[str, Any] = {"solver": "sgd", "learning_rate_init": 0.05, "batch_size": 25, "max_iter": 400}
+    settings |= {"hidden_layer_sizes": (20,), "n_iter_no_change": 1000, "random_state": 0}
+    message = diverge(MLPRegressor(callbacks=[steps], **settings), inputs, targets)
+    model = MLPRegressor(**settings)
+    assert diverge(model, inputs, targets) == message
+    assert " of training row 43 at step 74 (batch 2)" in message
+    np.testing.assert_array_equal(model.coefs_[0].T, steps.after[73]["W1"])

@@ -73,6 +73,7 @@ class RecordingKernels(ReferenceKernels):
         if len(pieces) == 1 and isinstance(pieces[0], NativeProgram):
             return pieces[0]
 
+        @np.errstate(all="ignore")  # as ReferenceKernels.capture
         def replay(times: int, before: Before | None = None) -> None:
             for _ in range(times):
                 if before is not None:
