@@ -202,18 +202,15 @@ class TrainingStep:
         return self._step_scalars
 
     def load(self, table: Array, denominators: Sequence[Denominator], taken: int = 0) -> None:
-        """table[k] <- the scalars of the k-th step from now, computed on the host in float64, in one upload.
+        """table[k] <- the scalars of the k-th step from now, computed on the host in float64; sets the device's counters.
 
-        The device's counters are set before the first of these steps. ``table`` is (len(denominators), n_step_scalars).
-        With ``taken``, so many of these steps have been taken already: row ``taken`` is that of the next one.
+        ``table`` is (len(denominators), n_step_scalars). ``taken`` steps have been taken already.
         """
         net, rows = self.net, [self.step_scalars(k - taken, D) for k, D in enumerate(denominators)]
         self.rewind(taken)
-        if net.dtype == "float64":
+        # A rate too large for the dtype shows as a step that is not finite.
+        with contextlib.nullcontext() if net.dtype == "float64" else np.errstate(over="ignore"):
             net.backend.upload(rows, table, net.dtype)
-        else:
-            with np.errstate(over="ignore"):  # a rate too large for the dtype shows as a step that is not finite
-                net.backend.upload(rows, table, net.dtype)
 
     def step_scalars(self, k: int, D: Denominator) -> list[float]:
         """The scalars of the k-th step from now: 1/D, penalty strengths, the optimizer's scalars."""

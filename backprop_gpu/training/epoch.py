@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,23 +13,9 @@ from ..maths.ledger import Denominator
 from ..network.step import TrainingStep
 from .batches import BatchBuffers, Batches
 from .non_finite import FiniteState, OnNonFinite
+from .pauses import NO_PAUSES, Pauses, sequence
 
 SLICE_SECONDS = 0.1  # of steps; between two slices callbacks are called, and another thread may predict
-
-
-@dataclass(frozen=True)
-class Pauses:
-    """Whom to call between two steps of an epoch: after a tenth of a second of them, or ``every`` so many (0: any)."""
-
-    call: Callable[[], None] | None = None
-    every: int = 0
-
-    def until(self, t: int) -> int:
-        """The most steps from optimizer step ``t`` to the next pause."""
-        return self.every - t % self.every if self.every else sys.maxsize
-
-
-NO_PAUSES = Pauses()
 
 
 class EpochProgram:
@@ -285,15 +269,3 @@ def fillers(buffers: Sequence[BatchBuffers], first: int, times: int) -> Before |
         return buffers[0].filler(first, times)
     found = [fill for fill in (b.filler(first, times) for b in buffers) if fill is not None]
     return found[0] if len(found) == 1 else sequence(found) if found else None
-
-
-def sequence(programs: Sequence[Program]) -> Program:
-    """One program of several."""
-    if len(programs) == 1:
-        return programs[0]
-
-    def program() -> None:
-        for each in programs:
-            each()
-
-    return program

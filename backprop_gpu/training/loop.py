@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -20,13 +19,13 @@ from ..network.state import ALLOW, State, check_layout, check_same, plain, take,
 from ..network.step import TrainingStep
 from .batches import Batches
 from .callbacks import Callback, Epoch, StartedCallbacks
-from .early_stopping import whole
-from .epoch import NO_PAUSES, EpochProgram, JointEpoch, Pauses, sequence
+from .epoch import EpochProgram, JointEpoch
 from .evaluation import Evaluate, scores_of
 from .fingerprint import fingerprint
 from .history import History
 from .micro_batch import CONFIGURATION, AutoMicroBatch, SettingNames
 from .non_finite import OnNonFinite
+from .pauses import Pauses, pauses_of
 from .spikes import note_of_spike
 
 ROWS_CHECKED = 32  # whose outputs show that the weights of the last step are of use
@@ -392,21 +391,3 @@ def _train(
             fit.history.notes += fit.micro_batch.notes()
     assert captured is not None, "it has trained"
     return captured, costs
-
-
-def pauses_of(fits: Sequence[FitState]) -> Pauses:
-    """Where within an epoch those callbacks are called that define ``on_steps``."""
-    default, asking, every = Callback.on_steps, list[Callable[[], None]](), list[int]()
-    for fit in fits:
-        callbacks = [c for c in fit.callbacks if getattr(type(c), "on_steps", default) is not default]
-        for c in callbacks:
-            if not whole(c.every, 0):
-                raise ConfigError(f"{type(c).__name__}.every must be a whole number of steps from 0, got {c.every!r}")
-        every += [c.every for c in callbacks]
-        if callbacks:
-            asking.append(functools.partial(_call_on_steps, fit, callbacks))
-    return Pauses(sequence(asking), math.gcd(*every)) if asking else NO_PAUSES
-
-
-def _call_on_steps(fit: FitState, callbacks: Sequence[Callback]) -> None:
-    fit.call(callbacks, lambda c: c.on_steps(fit.step.t))

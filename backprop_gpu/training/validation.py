@@ -15,8 +15,8 @@ from ..maths.losses import GroupedCrossEntropy
 from ..network.dense_net import BLOCK_ROWS, DenseNet
 from ..network.members import mean_output
 from ..network.memory import Workspace
-from .epoch import sequence
 from .metrics import SEVERAL, check_metrics, evaluate, evaluate_several
+from .pauses import sequence
 from .trainer import task_of
 
 if TYPE_CHECKING:
