@@ -202,14 +202,13 @@ class TrainingStep:
         return self._step_scalars
 
     def load(self, table: Array, denominators: Sequence[Denominator], taken: int = 0) -> None:
-        """table[k] <- the scalars of the k-th step from now, computed on the host in float64; sets the device's counters.
+        """table[k] <- the scalars of the k-th step from now, computed in float64; sets the device's counters.
 
-        ``table`` is (len(denominators), n_step_scalars). ``taken`` steps have been taken already.
+        ``table`` is (len(denominators), n_step_scalars). ``taken`` of these steps have been taken already.
         """
         net, rows = self.net, [self.step_scalars(k - taken, D) for k, D in enumerate(denominators)]
         self.rewind(taken)
-        # A rate too large for the dtype shows as a step that is not finite.
-        with contextlib.nullcontext() if net.dtype == "float64" else np.errstate(over="ignore"):
+        with contextlib.nullcontext() if net.dtype == "float64" else np.errstate(over="ignore"):  # the step shows it
             net.backend.upload(rows, table, net.dtype)
 
     def step_scalars(self, k: int, D: Denominator) -> list[float]:
