@@ -121,7 +121,7 @@ def test_the_csv_of_the_readme_trains_with_its_yaml(tmp_path: Path) -> None:
             assert "task: regression" in out or words[2] != "train" or "--resume" in words
             if words[2] == "predict":
                 predicted = list(csv.DictReader(io.StringIO(out)))
-    assert ran == 5
+    assert ran == 7
     assert [row["id"] for row in predicted] == [row[0] for row in rows]
     truth = np.array([float(row[5]) for row in rows])
     guess = np.array([float(row["rent"]) for row in predicted])
