@@ -16,6 +16,8 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .cli_completion import add_completion, complete
+from .cli_examples import add_examples
 from .cli_explain import add_diagnose, add_explain
 from .cli_export import add_export
 from .cli_models import TAB, add_device, add_evaluate, add_importance, add_predict, set_output
@@ -27,10 +29,9 @@ if TYPE_CHECKING:
     from .build import Experiment, Outcome
 
 INTERRUPTED = 130
-_SIGNALS = (
-    "SIGINT (Ctrl-C) and SIGTERM: the step is finished, a checkpoint is written, and the exit code is 130 or 143; a "
-    "second one ends the process at once. SIGUSR1: a checkpoint is written and training goes on."
-)
+_SIGNALS = """\
+SIGINT (Ctrl-C) and SIGTERM: the step is finished, a checkpoint is written, and the exit code is 130 or 143; a
+second one ends the process at once. SIGUSR1: a checkpoint is written and training goes on."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,8 +66,10 @@ def _parse(words: list[str]) -> argparse.Namespace | int:
     """The options, or the exit code where argparse has done all, as for --help and --version."""
     if words[:1] == ["bench"]:  # a command of earlier versions
         raise ConfigError("the benchmarks run from a checkout of the repository now: python -m benchmarks --help")
+    parser = _parser()
+    complete(parser)
     try:
-        return _parser().parse_args(words)
+        return parser.parse_args(words)
     except SystemExit as done:
         return int(done.code or 0)
 
@@ -172,6 +175,8 @@ def _parser() -> argparse.ArgumentParser:
     add_parity(
         commands.add_parser("parity", help="check a device against derived error bounds: run, probe, exact, diff")
     )
+    add_completion(commands.add_parser("completion", help="print what makes a shell complete this command line"))
+    add_examples(parser)
     return parser
 
 

@@ -53,7 +53,17 @@ LAYERS: dict[int, tuple[str, ...]] = {
     ),
     8: ("estimators",),
     9: ("report", "export", "accel", "pytest_plugin"),
-    10: ("cli", "cli_explain", "cli_export", "cli_models", "cli_parity", "cli_report", "__main__"),
+    10: (
+        "cli",
+        "cli_completion",
+        "cli_examples",
+        "cli_explain",
+        "cli_export",
+        "cli_models",
+        "cli_parity",
+        "cli_report",
+        "__main__",
+    ),
 }
 SHARED = {0, 7, 10}
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
@@ -77,6 +87,8 @@ LOADS_MORE = (
     ("estimators",),
     ("accel", "replacing"),  # loaded when scikit-learn has been
     ("cli",),
+    ("cli_completion",),
+    ("cli_examples",),
     ("cli_explain",),
     ("export",),
     ("cli_models",),

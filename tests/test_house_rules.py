@@ -14,6 +14,7 @@ MAX_LINES, MAX_FUNCTION_LINES = 400, 70
 # The entry points; the course's predict, which prints the accuracy; ``verbose``, as scikit-learn's estimators have it.
 MAY_PRINT = (
     ("cli",),
+    ("cli_completion",),
     ("cli_explain",),
     ("cli_export",),
     ("cli_models",),

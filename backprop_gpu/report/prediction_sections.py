@@ -20,7 +20,7 @@ from .svg import BOTTOM, LEFT, RIGHT, STYLES, TOP, Chart, Curve, drawn, number
 MOST_CLASSES, MOST_DOTS, MOST_OUTPUTS, MOST_CONFUSED = 20, 400, 6, 20
 ROWS_OF = {"test": "the test rows", "validation": "the validation rows", "train": "the training rows"}
 MOST_SHUFFLED, FEWEST_SHUFFLED, REPEATS, MOST_RANKED = 1000, 50, 3, 20
-WORK = 1_000_000_000  # products of weights and rows that importance may take: some 0.1 s
+WORK = 100_000_000  # products of weights and rows that importance may take
 SHADES = 6  # of a field of probabilities or values
 
 
