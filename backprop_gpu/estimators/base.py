@@ -28,6 +28,7 @@ from .fitted_network import (
     device_state,
     exclusive,
     plan_for,
+    sizes_of,
 )
 from .lbfgs import Objective
 from .splitting import Rows
@@ -43,6 +44,7 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
     activation: Any
     dropout: Any
     batch_norm: Any
+    batch_ensemble: int
     loss: Any
     device: str
     kernels: str
@@ -136,8 +138,16 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
             return device.fitting.net
         if "coefs_" not in vars(self):  # as while a preset is fitted
             check_is_fitted(self, "coefs_")
-        sizes, dtype = (self.coefs_[0].shape[0], *(c.shape[1] for c in self.coefs_)), self.coefs_[0].dtype
-        given = (self.activation, self.dropout, self.batch_norm, self.loss, self.device, self.kernels)
+        sizes, dtype = sizes_of(self), self.coefs_[0].dtype
+        given = (
+            self.activation,
+            self.dropout,
+            self.batch_norm,
+            self.batch_ensemble,
+            self.loss,
+            self.device,
+            self.kernels,
+        )
         key = (sizes, dtype, *(tuple(x) if isinstance(x, list) else x for x in given))
 
         def make() -> DenseNet:
@@ -197,7 +207,7 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
         weights = None if sample_weight is None else _check_sample_weight(on_host(sample_weight), X)
         Y = self._codes(y, "y")
         weights = self._row_weights(Y, self._class_weights(Y, False), weights)
-        sizes = (self.coefs_[0].shape[0], *(c.shape[1] for c in self.coefs_))
+        sizes = sizes_of(self)
         plan = plan_for(self, sizes, self._fitted_loss()[0], str(self.coefs_[0].dtype), X.shape[0])
         plan = replace(plan, dropout=(0.0,) * (len(sizes) - 2))
         network = FittedNetwork(plan, build_net(plan, 0))

@@ -60,6 +60,10 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     batch_norm : bool or list of bool, default False
         Normalize hidden layers between their affine part and their activation. The batches of an epoch are then as
         equal in size as they can be, ``batch_size`` at most.
+    batch_ensemble : int, default 1
+        Members of an ensemble that share the hidden layers' weights and are trained in one step (TabM-mini,
+        ``network.members``): predictions are their mean, the loss is the mean of theirs. From scikit-learn's start, the
+        weights are those of ``initializer="auto"``. Not with ``batch_norm``.
     weight_average : float, default 0.0
         Decay of an exponential moving average of the weights, 0.999 say, which is what is validated and kept.
     clip_norm : float or None, default None
@@ -80,7 +84,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     n_iter_, n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_
         scikit-learn's, NumPy arrays whatever the device.
     norms_
-        With ``batch_norm``: the normalized layers' gamma, mean and variance by name.
+        With ``batch_norm``: the normalized layers' gamma, mean and variance by name; with ``batch_ensemble``:
+        ``R1``, a factor for each member and input. Members' output layers are side by side in ``coefs_[-1]``.
     validation_loss_curve_, validation_metric_curves_
         With a validation set: its loss without penalty, and {metric: list}, one for each epoch.
     members_, scaler_
@@ -129,6 +134,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         dropout: Any = 0.0,
         label_smoothing: float = 0.0,
         batch_norm: Any = False,
+        batch_ensemble: int = 1,
         weight_average: float = 0.0,
         clip_norm: float | None = None,
         validation_metrics: Any = (),

@@ -95,6 +95,8 @@ def to_sklearn(estimator: Any) -> Any:
         )
     if vars(estimator).get("_label_binarizer") is not None and estimator._label_binarizer.y_type_ == SEVERAL:
         raise ConfigError("scikit-learn's MLPClassifier has no several labels of several classes")
+    if estimator.batch_ensemble > 1:
+        raise ConfigError("scikit-learn's estimators have no ensembles; set batch_ensemble=1")
     if "norms_" in vars(estimator):
         raise ConfigError("scikit-learn's estimators have no batch normalization")
     if estimator.out_activation_ not in _LINKS:

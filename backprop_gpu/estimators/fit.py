@@ -36,6 +36,7 @@ from .fitted_network import (
     device_state,
     fitted_of,
     plan_for,
+    sizes_of,
 )
 from .lbfgs import fit_lbfgs
 from .params import SKLEARN_START, hidden_sizes, invalid, is_logistic, per_layer
@@ -128,10 +129,12 @@ def initialize(e: Any, sizes: tuple[int, ...], loss: Loss, dtype: str) -> None:
     output = hidden[-1] if hidden else e.activation == "logistic"
     e.coefs_, e.intercepts_ = initial_parameters(e._random_state, sizes, [*hidden, output], dtype)
     vars(e).pop("norms_", None)
-    if e.initializer != SKLEARN_START or np.any(e.batch_norm):
-        named = e.initializer != SKLEARN_START
+    if e.initializer != SKLEARN_START or np.any(e.batch_norm) or e.batch_ensemble > 1:
+        named = (
+            e.initializer != SKLEARN_START or e.batch_ensemble > 1
+        )  # scikit-learn draws no output layer for each member
         plan, seed = plan_for(e, sizes, loss, dtype, 1), draw_seed(e) if named else 0
-        start = fitted_of(build_net(plan, seed, e.initializer if named else "zeros").parameters())
+        start = fitted_of(build_net(plan, seed, start_of(e) if named else "zeros").parameters())
         vars(e).update(start if named else {"norms_": start["norms_"]})
     e._seed = draw_seed(e) if np.any(e.dropout) else 0
     record = blank_record(e)
@@ -139,6 +142,11 @@ def initialize(e: Any, sizes: tuple[int, ...], loss: Loss, dtype: str) -> None:
         vars(e).pop(name, None)
     if e.solver != "lbfgs":
         vars(e).update(record)
+
+
+def start_of(e: Any) -> str:
+    """The name of the initializer."""
+    return "auto" if e.initializer == SKLEARN_START else e.initializer
 
 
 def blank_record(e: Any) -> dict[str, Any]:
@@ -158,7 +166,7 @@ def blank_record(e: Any) -> dict[str, Any]:
 
 def check_sizes(e: Any, sizes: tuple[int, ...]) -> None:
     """That fitted weights are those of a network of these sizes."""
-    fitted = tuple(c.shape[1] for c in e.coefs_)
+    fitted = sizes_of(e)[1:]
     if fitted[:-1] != sizes[1:-1]:
         reason = f"weights of {fitted[:-1]} were fitted, which warm_start and partial_fit continue; got {sizes[1:-1]}"
         raise invalid(e, "hidden_layer_sizes", reason)
@@ -207,6 +215,8 @@ def network_for_lbfgs(
             "solver='lbfgs' cannot be resumed, SciPy keeps its state; leave resume out, or use warm_start."
         )
     plan = plan_for(e, sizes, loss, e.dtype or "float64", n)
+    if plan.members > 1:
+        raise invalid(e, "batch_ensemble", "solver='lbfgs' trains one network; use a solver that takes batches, or 1")
     for name in ("dropout", "batch_norm"):
         if any(getattr(plan, name)):
             raise invalid(e, name, f"solver='lbfgs' needs a loss that stays the same; leave {name} out")

@@ -48,6 +48,7 @@ class Plan:
     loss: Loss
     dropout: tuple[float, ...]
     batch_norm: tuple[bool, ...]
+    members: int
     dtype: str
     device: str
     kernels: str
@@ -73,6 +74,7 @@ def plan_for(estimator: Any, sizes: tuple[int, ...], loss: Loss, dtype: str, n_s
         loss=loss,
         dropout=read(e, "dropout", lambda d: dropout_of(d, n_hidden)),
         batch_norm=read(e, "batch_norm", lambda b: batch_norm_of(b, n_hidden)),
+        members=int(e.batch_ensemble),
         dtype=dtype,
         device=read(e, "device", lambda d: str(parse(d))),
         kernels=e.kernels,
@@ -102,6 +104,7 @@ def build_net(plan: Plan, seed: int, initializer: str = "zeros", share_with: Den
         initializer=initializer,
         dropout=list(plan.dropout),
         batch_norm=list(plan.batch_norm),
+        members=plan.members,
         dtype=plan.dtype,
         device=plan.device,
         seed=seed,
@@ -235,6 +238,12 @@ def fitted_of(named: dict[str, np.ndarray]) -> dict[str, Any]:
     return {"coefs_": coefs, "intercepts_": intercepts} | ({"norms_": norms} if norms else {})
 
 
+def sizes_of(estimator: Any) -> tuple[int, ...]:
+    """Units per layer of a fitted estimator's network; members' output layers are side by side."""
+    *hidden, outputs = (c.shape[1] for c in estimator.coefs_)
+    return (estimator.coefs_[0].shape[0], *hidden, outputs // estimator.batch_ensemble)
+
+
 def named_of(attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The inverse of :func:`fitted_of`."""
     return as_named((attributes["coefs_"], attributes["intercepts_"])) | dict(attributes.get("norms_", {}))
@@ -320,8 +329,9 @@ class DeviceState:
             try:
                 self.kept = FittedNetwork(plan, build_net(plan, seed, share_with=share_with))
             except ConfigError as error:
-                about = [name for name in ("epsilon", "activation", "loss") if name in str(error)]
-                raise invalid(estimator, about[0] if about else "solver", error) from error
+                about = [name for name in ("epsilon", "activation", "loss", "members") if name in str(error)]
+                name = about[0] if about else "solver"
+                raise invalid(estimator, "batch_ensemble" if name == "members" else name, error) from error
         self.device = self.kept.net.backend.name
         return self.kept
 

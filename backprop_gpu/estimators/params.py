@@ -75,6 +75,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "initializer": [StrOptions({SKLEARN_START, "auto", *INITIALIZERS})],
     "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
     "batch_norm": ["boolean", "array-like"],
+    "batch_ensemble": [Interval(Integral, 1, 2**15, closed="both")],
     "weight_average": [Real],
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
     "validation_metrics": [list, tuple],

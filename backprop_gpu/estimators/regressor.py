@@ -89,6 +89,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         initializer: str = "sklearn",
         dropout: Any = 0.0,
         batch_norm: Any = False,
+        batch_ensemble: int = 1,
         weight_average: float = 0.0,
         clip_norm: float | None = None,
         validation_metrics: Any = (),

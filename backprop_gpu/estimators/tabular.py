@@ -40,7 +40,7 @@ from .fit import (
     under_way,
     warn_of_notes,
 )
-from .fitted_network import device_state, fitted_of, named_of, plan_for
+from .fitted_network import device_state, fitted_of, named_of, plan_for, sizes_of
 from .params import hidden_sizes, is_given
 from .resume import load_fit_state
 from .sklearn_rules import SklearnCallbacks, SklearnRule
@@ -349,12 +349,12 @@ def from_tensors(e: Any, tensors: dict[str, np.ndarray]) -> None:
             _, i, parameter = key.split("/")
             named.setdefault(int(i), {})[parameter] = tensor
     e.members_ = [_loaded(e, i, fitted_of(named[i])) for i in sorted(named)]
-    for first, last in ((member.coefs_[0], member.coefs_[-1]) for member in e.members_):
+    for first, outputs in ((member.coefs_[0], sizes_of(member)[-1]) for member in e.members_):
         for x, n in ((e.scaler_.centre, len(first)), (e.scaler_.spread, len(first))):
             if x.shape != (n,):
                 raise CheckpointError(f"a scaler of {x.shape} does not fit a network of {n} inputs")
-        if not is_classifier(e) and {e.target_centre_.shape, e.target_spread_.shape} != {last.shape[1:]}:
-            raise CheckpointError(f"a scaler of {e.target_centre_.shape} does not fit {last.shape[1]} outputs")
+        if not is_classifier(e) and {e.target_centre_.shape, e.target_spread_.shape} != {(outputs,)}:
+            raise CheckpointError(f"a scaler of {e.target_centre_.shape} does not fit {outputs} outputs")
 
 
 def _loaded(e: Any, seed: int, fitted: dict[str, Any]) -> Any:

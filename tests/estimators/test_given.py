@@ -62,6 +62,7 @@ GIVEN: list[tuple[str, Any, dict[str, Any]]] = [
     ("initializer", "he", {}),
     ("dropout", 0.5, {}),
     ("batch_norm", True, {}),
+    ("batch_ensemble", 3, {}),
     ("weight_average", 0.5, {}),
     ("clip_norm", 1e-3, LARGE_STEPS),
     ("validation_metrics", ["log_loss"], {"early_stopping": True}),
