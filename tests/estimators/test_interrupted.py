@@ -8,8 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 from support.command import ROOT, environment
+from support.estimators import rows
+
+from backprop_gpu import Callback, Checkpoint, Epoch, MLPClassifier
+from backprop_gpu.training.checkpoint_file import checkpoints_in
+from backprop_gpu.training.signals import Signals
 
 SCRIPT = """
 import sys, warnings
@@ -66,3 +73,25 @@ def test_what_was_fitted_is_kept(solver: str, kernels: str, kind: str, tmp_path:
             process.kill()
     assert first == "running\n", errors
     assert (process.returncode, out.splitlines()) == (0, ["['Training interrupted by user.']", "usable"]), errors
+
+
+class Interrupt(Callback):
+    def on_epoch(self, epoch: Epoch) -> None:
+        if epoch.epoch == 2:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_signals_among_the_callbacks_have_the_checkpoint_written(tmp_path: Path) -> None:
+    X, y = rows("multiclass")
+    settings: dict[str, Any] = {"hidden_layer_sizes": (5,), "batch_size": 50, "random_state": 0, "max_iter": 4}
+    signals = Signals()
+    stopped = MLPClassifier(**settings, callbacks=[Checkpoint(tmp_path, every_epochs=100), Interrupt(), signals])
+    try:
+        with pytest.warns(UserWarning, match="Training interrupted by user"):
+            stopped.fit(X, y)
+    finally:
+        signals.restore()
+    (path,) = checkpoints_in(tmp_path)
+    with pytest.warns(ConvergenceWarning):
+        again, whole = (MLPClassifier(**settings).fit(X, y, resume=each) for each in (path, None))
+    np.testing.assert_array_equal(again.predict_proba(X), whole.predict_proba(X))
