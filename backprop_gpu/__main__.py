@@ -27,7 +27,10 @@ def entry() -> NoReturn:
     from .cli import main
     from .errors import Stopped
 
+    received: list[int] = []
+
     def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
         raise Stopped(number)
 
     try:
@@ -37,6 +40,12 @@ def entry() -> NoReturn:
     except Stopped as stopped:  # while the command line's own answer to one was under way
         code = stopped.exit_code
         _take_signals(_exit)
+    except Exception:  # which foreign code, such as pydantic's, has made of one
+        if not received:
+            raise
+        _exit(received[0], None)
+    if received and code != 0:
+        code = 128 + received[0]
     sys.exit(code)
 
 

@@ -392,6 +392,31 @@ def test_the_second_signal_ends_at_once() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
 
 
+WRAPPED = """
+import os, signal
+import backprop_gpu.cli
+def main():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            pass
+    except BaseException as error:
+        raise ValueError("error building a validator: Stopped") from error
+backprop_gpu.cli.main = main
+from backprop_gpu.__main__ import entry
+entry()
+"""
+
+
+@POSIX
+def test_a_signal_of_which_foreign_code_makes_another_error_ends_as_any_other() -> None:
+    """As pydantic does, which is caught by chance alone (``scripts/kill_test --signals``)."""
+    done = subprocess.run(
+        [*command_line()[:1], "-c", WRAPPED], env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (143, "backprop-gpu: terminated\n")
+
+
 @POSIX
 def test_early_signals_give_no_traceback() -> None:
     """``scripts/kill_test --signals`` sends hundreds. Python's own start, before any code of ours, is left out."""
