@@ -16,7 +16,7 @@ from .atomic_file import remove_temporaries, write_file
 from .backends.select import Selection, select
 from .config import Config
 from .config_reading import load_config
-from .cross_validation import cross_validate
+from .cross_validation import check_folds, cross_validate
 from .data.preprocessing import Preprocessor
 from .data.table import Table
 from .errors import NonFiniteError, ParityError
@@ -225,6 +225,8 @@ def run(
     model, config, trainer = experiment.model, experiment.config, experiment.trainer
     train, held_out = encoded(experiment)
     X = train[0]
+    if config.data.folds is not None:
+        check_folds(config, _fold)
     verified = [] if not config.verify else [_verified(experiment, train)]
     if not resume or run_dir is None:
         run_dir = make_run_dir(config, run_dir)

@@ -8,11 +8,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .config import Config
+from .errors import DataError
 from .rows import Parts, read_folds
 from .run_fit import encoded, fit
 
 if TYPE_CHECKING:
     from .build import Experiment
+
+
+def check_folds(config: Config, prepare: Callable[[Config, Parts], Experiment]) -> None:
+    """Encode the rows of every fold, so that what is wrong with one is found before hours of training.
+
+    Raises
+    ------
+    DataError
+        For a fold whose training rows lack a class, or a category that may not be unknown.
+    """
+    for number, parts in enumerate(read_folds(config), start=1):
+        try:
+            encoded(prepare(config, parts))
+        except DataError as error:
+            error.args = (f"fold {number}: {error}",)
+            raise
 
 
 def cross_validate(

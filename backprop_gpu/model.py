@@ -257,7 +257,9 @@ class Model:
             return table
         if isinstance(rows, str | os.PathLike):
             return weighted_if_there(table, str(rows), p.weight_column, table.delimiter)
-        if not isinstance(rows, Table) and p.weight_column in getattr(rows, "columns", rows):
+        if isinstance(rows, list | tuple) and any(p.weight_column in row for row in rows):
+            return with_weights(table, [row.get(p.weight_column) for row in rows], p.weight_column)
+        if not isinstance(rows, Table | list | tuple) and p.weight_column in getattr(rows, "columns", rows):
             return with_weights(table, rows[p.weight_column], p.weight_column)
         return table
 

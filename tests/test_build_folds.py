@@ -125,5 +125,12 @@ def test_what_does_not_fit_is_told() -> None:
     ]:
         with pytest.raises(DataError, match=words):
             run("r" + words[:2].strip(), quick(data=DATA | given))
+    rows = visits()
+    rows[5][1] = "rare"
+    write_csv(Path("visits.csv"), rows, ["x", "ward", "patient", "day", "part", "y"])
+    config = quick(data=DATA | {"folds": 5, "test": 0.0, "validation": 0.0, "ignore": ["patient", "day", "part"]})
+    with pytest.raises(DataError, match=r"fold \d: visits.csv, line 7, column 'ward': 'rare' is not among"):
+        run("rare", config)
+    assert not Path("rare").exists()  # found before anything is trained or written
     with pytest.raises(ConfigError, match="both divide the rows"):
         quick(data=DATA | {"group_column": "patient", "time_column": "day"})

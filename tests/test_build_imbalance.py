@@ -64,7 +64,7 @@ def test_weights_scores_and_the_threshold(capsys: pytest.CaptureFixture[str]) ->
     assert scores == outcome.metrics["test"]
 
     whole = model.evaluate(frame)  # by the file's weights, however the rows come
-    assert model.evaluate("churn.csv") == whole
+    assert model.evaluate("churn.csv") == model.evaluate(frame.to_dict("records")) == whole
     assert main(["evaluate", "r", "churn.csv", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == whole
     bare = model.evaluate(frame.drop(columns="w"))
