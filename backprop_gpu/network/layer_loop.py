@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._typing import Array
+from ..maths.ledger import split_scale
 from .memory import Workspace
 
 if TYPE_CHECKING:
@@ -85,3 +86,32 @@ def backward(net: DenseNet, ws: Workspace, *, scale: Array | None, accumulate: b
             )
     p.adapt_vjp(kernels, ws, accumulate)
     net.inputs.backward(net, ws, p.W[1], scale=scale, accumulate=accumulate or member > 0)
+
+
+def gradient(
+    net: DenseNet,
+    ws: Workspace,
+    Y: Array,
+    *,
+    form: str,
+    one_over_m: str,
+    inverse: Array,
+    value: Array,
+    accumulate: bool,
+) -> None:
+    """(+) dJ/dtheta and value += J of the examples in ``ws``, without penalty: one member after the other, both ways.
+
+    ``inverse`` is 1/D, of an ensemble 1/(k D); ``form`` and ``one_over_m`` as ``TrainingStep`` has them.
+    """
+    early, late = split_scale(one_over_m, inverse)
+    for member, part in enumerate(net.parts):
+        net.kernels.output_delta(
+            *(net.loss, form, forward(net, ws, member), Y, ws.weights),
+            inverse_denominator=inverse,
+            early=early is not None,
+            dZ=ws.dZ[net.L],
+            db=part.db[net.L],
+            value=value,
+            accumulate=accumulate,
+        )
+        backward(net, ws, scale=late, accumulate=accumulate, member=member)

@@ -16,6 +16,7 @@ from ..maths.losses import Loss
 from ..maths.normalization import part_sizes
 from ..maths.optimizers import Optimizer, get_optimizer
 from ..maths.schedules import Schedule, get_schedule
+from . import layer_loop
 from .custom import check_custom_rule
 from .dense_net import DenseNet
 from .memory import Snapshot, Workspace, Workspaces, allocate_or_raise, state_of
@@ -298,22 +299,8 @@ class TrainingStep:
         ws = self._workspace(m)
         ws.set_offset(start)
         ws.A[0], ws.weights = X, weights
-        early, late = split_scale(self.one_over_m, self._inverse)
-        for member, part in enumerate(net.parts):
-            net.kernels.output_delta(
-                net.loss,
-                self.delta,
-                net.forward(ws, member),
-                Y,
-                weights,
-                inverse_denominator=self._inverse,
-                early=early is not None,
-                dZ=ws.dZ[net.L],
-                db=part.db[net.L],
-                value=self.value,
-                accumulate=start > 0,
-            )
-            net.backward(ws, scale=late, accumulate=start > 0, member=member)
+        how: dict[str, Any] = {"form": self.delta, "one_over_m": self.one_over_m, "accumulate": start > 0}
+        layer_loop.gradient(net, ws, Y, **how, inverse=self._inverse, value=self.value)
 
     @locked
     def penalty(self) -> None:

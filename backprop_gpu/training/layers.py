@@ -9,6 +9,7 @@ import numpy as np
 
 from .._typing import Array
 from ..backends.locks import locked
+from ..network import layer_loop
 from ..network.dense_net import DenseNet
 from ..network.memory import Snapshot
 from ..network.targets import check_rows, check_targets
@@ -26,7 +27,8 @@ class LayerStatistics(Callback):
 
     ``gradient l`` is the norm of dJ/dW[l] (J without penalty, no dropout), ``weights l`` that of W[l], ``activation l``
     the root mean square of A[l], and ``dead l``, of hidden layers, the share of units whose output is the same for all
-    rows of the sample: such a unit tells the next layer nothing, and a relu that is 0 everywhere learns nothing.
+    rows of the sample: such a unit tells the next layer nothing, and a relu that is 0 everywhere learns nothing. Of an
+    ensemble, A is its last member's.
 
     The sample is every (n/k)-th row, k = n/100 but at least 32 and at most 256. It is looked at after the first epoch,
     the last, and each time that 100 times as many rows have been trained on, so that it takes about 1% of the work.
@@ -82,7 +84,7 @@ class _SamplePass:
         Y = check_targets(y, net.loss, net.sizes[-1], len(X))
         with net.backend.activate():
             self.Y, self.X = net.upload_columns(Y), net.upload_columns(X)
-            self.inverse = net.backend.asarray([1.0 / len(X)], net.dtype)
+            self.inverse = net.backend.asarray([1.0 / (len(X) * net.members)], net.dtype)
             self.value = net.backend.zeros((1,), net.dtype)
             # Normalization's running statistics, which a pass with its examples' own moves.
             moved = [*net.mean.values(), *net.variance.values()]
@@ -92,17 +94,8 @@ class _SamplePass:
             self._replay = net.kernels.capture(self._both_ways)
 
     def _both_ways(self) -> None:
-        net, ws = self.net, self.ws
-        net.kernels.output_delta(
-            *(net.loss, "fused", net.forward(ws), self.Y, None),
-            inverse_denominator=self.inverse,
-            early=True,
-            dZ=ws.dZ[net.L],
-            db=net.params.db[net.L],
-            value=self.value,
-            accumulate=False,
-        )
-        net.backward(ws, scale=None, accumulate=False)
+        how: dict[str, Any] = {"form": "fused", "one_over_m": "early", "accumulate": False}
+        layer_loop.gradient(self.net, self.ws, self.Y, **how, inverse=self.inverse, value=self.value)
 
     @locked
     def statistics(self) -> dict[str, float]:

@@ -46,8 +46,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "optimizer": {"name": "adamw", "average": 0.9},
     },
     "weights, micro-batches": {"weighted": True, "micro_batch": 72, "activation": "tanh", "batch_size": 192},
+    "members": {"members": 3, "adapters": "all", "dropout": 0.2, "weighted": True, "micro_batch": 72, "clip_norm": 0.5},
     "one output": {"sizes": [30, 128, 64, 1], "loss": "squared_error", "optimizer": "sgd", "l2": 0.01},
 }
+NETWORK = (
+    "activation",
+    "dropout",
+    "batch_norm",
+    "members",
+    "adapters",
+)  # the settings of it, the others are the step's
 SIZES = (2, 3)
 
 
@@ -68,7 +76,7 @@ def build(settings: dict[str, Any], kernels: str = "native", dtype: str = "float
     y = rng.standard_normal((n, 1)) if loss == "squared_error" else rng.integers(0, sizes[-1], (n, 1))
     weights = rng.integers(0, 3, (n, 1)) + 0.5 if s.pop("weighted", False) else None
     micro_batch = s.pop("micro_batch", None)
-    net_settings = {name: s.pop(name) for name in ("activation", "dropout", "batch_norm") if name in s}
+    net_settings = {name: s.pop(name) for name in NETWORK if name in s}
     net = DenseNet(sizes, loss=loss, dtype=dtype, device="numpy", kernels=kernels, seed=5, **net_settings)
     step = TrainingStep(net, s.pop("optimizer", "adam"), total_steps=40, **s)
     y = y if loss == "squared_error" else targets_of(loss, y)

@@ -85,8 +85,9 @@ def test_a_unit_that_is_0_for_every_row_is_dead() -> None:
         {"net": {"dropout": 0.3}, "clip_norm": 0.1, "l1": 0.01},
         {"net": {"batch_norm": [True, False], "dtype": "float32"}, "optimizer": {"name": "adam", "average": 0.9}},
         {"net": {"kernels": "reference", "batch_norm": True}, "micro_batch": 8, "one_over_m": "late"},
+        {"net": {"members": 3, "adapters": "all", "dropout": 0.3}},
     ],
-    ids=["dropout", "normalized and averaged", "reference"],
+    ids=["dropout", "normalized and averaged", "reference", "ensemble"],
 )
 def test_the_fit_has_the_same_bits_with_them(settings: dict[str, Any]) -> None:
     (with_them, history), (without, other) = fitted(True, **settings), fitted(False, **settings)
