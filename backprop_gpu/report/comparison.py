@@ -17,7 +17,8 @@ from .run_report import NOT_SCORES, PART_NAMES
 from .svg import Chart, Curve, drawn
 from .terminal import text
 
-NOT_COMPARED = ("name",)  # settings that say nothing of the result
+# Settings that say nothing of the result.
+NOT_COMPARED = ("name", "verify", "track", "checkpoint", "training.layer_statistics")
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:
@@ -150,7 +151,7 @@ def _number(x: Any) -> float | None:
 def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     """Each setting in which the runs differ, with its value in each."""
     each_flat = [flat(run.config.model_dump()) for run in runs]
-    keys = dict.fromkeys(key for each in each_flat for key in each if key not in NOT_COMPARED)
+    keys = dict.fromkeys(key for each in each_flat for key in each if not key.startswith(NOT_COMPARED))
     rows = [(key, [str(each.get(key, "–")) for each in each_flat]) for key in keys]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
 

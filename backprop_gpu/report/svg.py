@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from typing import TypeAlias
 
@@ -38,6 +38,7 @@ class Chart:
 
     ``marks``: vertical lines, each with its text. ``under``, ``over``: SVG that is drawn before and after the curves.
     ``diagonal``: the line of equal x and y. ``log``: a logarithmic y where it is positive and spans a decade.
+    ``whole_x``: x is a whole number, such as an epoch. ``note``: a sentence under the legend.
     """
 
     title: str
@@ -50,7 +51,7 @@ class Chart:
     marks: Sequence[tuple[float, str]] = ()
     under: str = ""
     note: str = ""
-    whole_x: bool = field(default=False)
+    whole_x: bool = False
 
 
 def number(x: float) -> str:

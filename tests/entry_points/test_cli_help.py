@@ -17,7 +17,8 @@ from support.command import ROOT, environment
 from backprop_gpu import cli
 from backprop_gpu.cli_examples import EXAMPLES, _commands
 
-COMMANDS = dict(_commands(cli._parser(), ""))
+PARSER = cli._parser()
+COMMANDS = dict(_commands(PARSER, ""))
 
 
 def test_every_command_has_examples_that_its_parser_takes() -> None:
@@ -30,7 +31,7 @@ def test_every_command_has_examples_that_its_parser_takes() -> None:
             given = (
                 given[: given.index(">>")] if ">>" in given else given[: given.index(">")] if ">" in given else given
             )
-            assert isinstance(cli._parser().parse_args(given), argparse.Namespace), line
+            assert isinstance(PARSER.parse_args(given), argparse.Namespace), line
             assert not words or line.startswith(words.split()[0]), line
 
 

@@ -163,3 +163,38 @@ def test_a_tracker_that_is_not_installed_says_what_to_install(
     assert not (tmp_path / "run").exists()
     assert main([*words[:-1], "track=[tensorbord]"]) == 2
     assert "tensorboard" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(find_spec("tensorboard") is None, reason="read by TensorBoard itself where it is installed")
+def test_tensorboard_reads_the_same(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    outcome = run(str(tmp_path / "run"), quick(track=["tensorboard"]))
+    found = EventAccumulator(str(tmp_path / "run"))
+    found.Reload()
+    got = [(point.step, point.value) for point in found.Scalars("validation/cost")]
+    want = [(e.step, e.validation["cost"]) for e in outcome.history.epochs]
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+@pytest.mark.skipif(find_spec("mlflow") is None, reason="read by MLflow itself where it is installed")
+def test_a_resumed_run_is_one_run_of_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    y, ends = (X[:, 0] > 0) * 1.0, Ends(6)
+
+    def trainer(*callbacks: Callback) -> Trainer:
+        net, kept = DenseNet([3, 4, 1], device="cpu", seed=0), MLflow("one", settings={"a": {"b": 1}}, folder=tmp_path)
+        return Trainer(net, epochs=9, batch_size=8, callbacks=[kept, *callbacks], progress=False)
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(ends).fit(X, y)
+    history = trainer().fit(X, y, resume=ends.state)
+    client, number = mlflow.MlflowClient(), (tmp_path / "mlflow-run").read_text(encoding="utf-8").strip()
+    points = sorted((point.step, point.value) for point in client.get_metric_history(number, "cost"))
+    np.testing.assert_allclose(points, [(e.step, e.cost) for e in history.epochs], rtol=1e-9)
+    assert client.get_run(number).data.params == {"a.b": "1"}
+    assert client.get_run(number).info.status == "FINISHED"
