@@ -46,6 +46,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"optimizer": "sgd", "activation": "softplus", "micro_batch": 7, "dropout": [0.2, 0.5], "reduction": "sum"},
     {"batch_norm": [False, True], "activation": "tanh", "dropout": 0.3, "weighted": True},
     {"batch_norm": True, "activation": "gelu", "micro_batch": 7, "optimizer": {"name": "adam", "average": 0.9}},
+    {"members": 3, "adapters": "all", "dropout": 0.3, "micro_batch": 7, "one_over_m": "late"},
 ]
 
 
@@ -61,6 +62,8 @@ def build(settings: dict[str, Any], *, kernels: str = "cuda", backwards: bool = 
         activation=s.pop("activation", "relu"),
         dropout=s.pop("dropout", 0.0),
         batch_norm=s.pop("batch_norm", False),
+        members=s.pop("members", 1),
+        adapters=s.pop("adapters", "first"),
         loss="categorical_cross_entropy",
         device=EmulatedBackend(backwards=backwards),
         kernels=kernels,
