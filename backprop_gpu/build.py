@@ -100,6 +100,7 @@ class Design:
             "initializer": m.initializer,
             "dropout": m.dropout,
             "batch_norm": m.batch_norm,
+            "parametric_activation": m.parametric_activation,
             "input_scaling": m.input_scaling,
             "periodic_embedding": self._embedding(),
             "members": m.members,

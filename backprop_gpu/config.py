@@ -198,7 +198,7 @@ def _loss_problem(config: Config) -> str:
 
 def _shape_problem(config: Config) -> str:
     layers = len(config.model.hidden)
-    for key in ("activation", "dropout", "batch_norm"):
+    for key in ("activation", "dropout", "batch_norm", "parametric_activation"):
         value = getattr(config.model, key)
         if isinstance(value, list) and len(value) != layers:
             return f"model.{key} lists {len(value)}, model.hidden has {layers} layers; list one for each, or give one"

@@ -167,6 +167,9 @@ class ModelConfig(Section):
         0.0, description="share of each hidden layer's units set to 0 in training; a list has one for each"
     )
     batch_norm: bool | list[bool] = Field(False, description="normalize hidden layers before their activation")
+    parametric_activation: bool | list[bool] = Field(
+        False, description="units learn how much of the activation they take: z + alpha (g(z) - z)"
+    )
     input_scaling: bool = Field(False, description="multiply each input by a learnable number of its own")
     periodic_embedding: PeriodicConfig | None = Field(None, description="mixed waves of each numeric column beside it")
     members: int = Field(

@@ -15,7 +15,7 @@ from .training.checkpoint_file import BEST_FILE, checkpoints_in, load_checkpoint
 # What must be the same whatever is allowed: other tensors, or another order of the rows, would not fit.
 _FIXED = (
     *("model.hidden", "model.batch_norm", "model.input_scaling", "model.periodic_embedding", "model.members"),
-    *("model.adapters", "dtype", "optimizer.name"),
+    *("model.adapters", "model.parametric_activation", "dtype", "optimizer.name"),
     *("seed", "training.batch_size", "training.shuffle"),
 )
 # What may be another where a run goes on: where and how fast it runs, what is written meanwhile.

@@ -38,6 +38,7 @@ def test_every_setting_reaches_its_place() -> None:
             "initializer": "orthogonal",
             "dropout": [0.25, 0.5],
             "batch_norm": [True, False],
+            "parametric_activation": [False, True],
             "input_scaling": True,
             "periodic_embedding": {"frequencies": 4, "outputs": 2, "sigma": 0.2},
         },
@@ -84,6 +85,7 @@ def test_every_setting_reaches_its_place() -> None:
         "seed": 5,
         "input_scaling": True,
         "periodic_embedding": {"frequencies": 4, "outputs": 2, "sigma": 0.2, "columns": 5},
+        "parametric_activation": [False, True],
     }
     assert (net.kernels_kind, net.backend.name) == ("reference", "numpy")
     for key, value in data["regularization"].items():

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Collection
 from typing import Any
 
+from ..maths.activations import Activation
 from .plan import StepSpec
 from .protocol import Dropout, Kernels
 from .shapes import ShapeArray, ShapeBackend
@@ -47,9 +48,13 @@ class _ShapeStep:
         self.slots = [self.theta for _ in spec.optimizer.state]
         self.dropout = [self.dropped(l) for l in range(len(sizes))]
         self.saved = [
-            kernels.saved(n, sizes[max(l - 1, 0)], spec.m, spec.dtype, spec.activations[l], self.dropout[l])
+            kernels.saved(n, sizes[max(l - 1, 0)], spec.m, spec.dtype, self.saving(l), self.dropout[l])
             for l, n in enumerate(sizes)
         ]
+
+    def saving(self, l: int) -> Activation:
+        """By which a layer saves: the identity where a parametric activation comes after it."""
+        return self.spec.activations[0 if self.spec.parametric and self.spec.parametric[l] else l]
 
     def zeros(self, *shape: int) -> ShapeArray:
         return self.device.zeros(shape, self.spec.dtype)
@@ -67,11 +72,11 @@ class _ShapeStep:
         return Dropout(self.spec.dropout[l], 0, l, quads, examples, step, first)
 
     def dense(self, l: int) -> None:
-        g, dropout = self.spec.activations[l], self.dropout[l]
+        g, dropout = self.saving(l), self.dropout[l]
         self.kernels.dense(self.W[l], self.A[l - 1], self.b[l], g, dropout, A=self.A[l], saved=self.saved[l])
 
     def batch_norm(self, l: int) -> None:
-        g, dropout, gamma = self.spec.activations[l], self.dropout[l], self.zeros(self.spec.sizes[l], 1)
+        g, dropout, gamma = self.saving(l), self.dropout[l], self.zeros(self.spec.sizes[l], 1)
         statistics = {"mean": gamma, "variance": gamma}
         X, r = (None, None) if self.spec.predicting else (self.dZ[l], gamma)
         given = (self.A[l], gamma, self.b[l], g, dropout, self.weights)
@@ -81,6 +86,18 @@ class _ShapeStep:
         gamma, dU = self.zeros(self.spec.sizes[l], 1), self.dZ[l]
         how = {"scale": self.scale, "accumulate": self.spec.accumulating}
         self.kernels.batch_norm_vjp(dU, self.A[l], gamma, gamma, self.weights, dZ=dU, dgamma=gamma, **how)
+
+    def parametric(self, l: int) -> None:
+        g, dropout, alpha, D = self.spec.activations[l], self.dropout[l], self.zeros(self.spec.sizes[l], 1), self.dZ[l]
+        of_training = None if self.spec.predicting else D
+        saved = {"A": self.A[l], "saved": self.saved[l], "D": of_training, "S": of_training}
+        self.kernels.parametric(self.A[l], alpha, g, dropout, **saved)
+
+    def parametric_vjp(self, l: int) -> None:
+        dZ, alpha = self.dZ[l], self.zeros(self.spec.sizes[l], 1)
+        out = {"scale": self.scale, "dZ": dZ, "dalpha": alpha, "db": alpha}
+        adds = self.spec.accumulating
+        self.kernels.parametric_vjp(dZ, dZ, dZ, alpha, **out, accumulate=adds, accumulate_b=adds)
 
     def scaling(self, l: int) -> None:
         self.kernels.scaling(self.A[0], self.b[0], H=self.dZ[0])  # its parts are no larger
@@ -132,7 +149,7 @@ class _ShapeStep:
 
     def dense_vjp_input(self, l: int) -> None:
         self.kernels.dense_vjp_input(
-            *(self.W[l], self.dZ[l], self.spec.activations[l - 1], self.dropout[l - 1]),
+            *(self.W[l], self.dZ[l], self.saving(l - 1), self.dropout[l - 1]),
             *(self.A[l - 1], self.saved[l - 1]),
             scale=self.scale,
             dZ_prev=self.dZ[l - 1],

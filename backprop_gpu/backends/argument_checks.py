@@ -188,6 +188,47 @@ def member_weights_vjp(
         raise ShapeError(f"{name}: s and ds go together, got {'ds' if s is None else 's'} alone")
 
 
+def parametric(
+    xp: Namespace,
+    Z: Array,
+    alpha: Array,
+    activation: Any,
+    dropout: Any,
+    *,
+    A: Array,
+    saved: Any,
+    D: Array,
+    S: Array,
+) -> None:
+    """Z, A, D, S (n, m); alpha (n, 1)."""
+    n, m = _shape_of("parametric", "Z", Z, 2)
+    layer: dict[str, Expected] = {"A": (A, (n, m)), "D": (D, (n, m)), "S": (S, (n, m))}
+    _check_arrays("parametric", Z.dtype, alpha=(alpha, (n, 1)), **layer)
+    _check_dropout("parametric", xp, dropout, n, m)
+    _check_saved("parametric", saved, n, m)
+
+
+def parametric_vjp(
+    xp: Namespace,
+    dA: Array,
+    D: Array,
+    S: Array,
+    alpha: Array,
+    *,
+    scale: Array,
+    dZ: Array,
+    dalpha: Array,
+    db: Array,
+    accumulate: bool,
+    accumulate_b: bool,
+) -> None:
+    """dA, D, S, dZ (n, m); alpha, dalpha, db (n, 1); scale (1,)."""
+    n, m = _shape_of("parametric_vjp", "dA", dA, 2)
+    units: dict[str, Expected] = {"alpha": (alpha, (n, 1)), "dalpha": (dalpha, (n, 1)), "db": (db, (n, 1))}
+    layer: dict[str, Expected] = {"D": (D, (n, m)), "S": (S, (n, m)), "dZ": (dZ, (n, m))}
+    _check_arrays("parametric_vjp", dA.dtype, **units, **layer, scale=(scale, ONE))
+
+
 def scaling(xp: Namespace, X: Array, s: Array, *, H: Array) -> None:
     """X, H (k, m), s (k, 1)."""
     k, m = _shape_of("scaling", "X", X, 2)
@@ -328,7 +369,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     for f in (
         *(dense, dense_vjp_input, dense_vjp_params, batch_norm, batch_norm_vjp, output_delta),
         *(member_weights, member_weights_vjp),
-        *(scaling, scaling_vjp, periodic, periodic_vjp),
+        *(parametric, parametric_vjp, scaling, scaling_vjp, periodic, periodic_vjp),
         *(penalty, global_norm, update, gather, advance),
     )
 }

@@ -75,7 +75,12 @@ class Support:
     def reason(self, spec: StepSpec, operation: str, layer: int | None) -> str:
         """Of an operation of a step."""
         if operation in ("dense", "dense_vjp_input", "batch_norm") and layer is not None:
-            return self.layer_reason(spec.dtype, spec.activations[layer_of(operation, layer)])
+            at = layer_of(operation, layer)
+            if spec.parametric and spec.parametric[at]:  # these have the identity there
+                return self.dtype_reason(spec.dtype)
+            return self.layer_reason(spec.dtype, spec.activations[at])
+        if operation == "parametric" and layer is not None:
+            return self.layer_reason(spec.dtype, spec.activations[layer])
         if operation == "output_delta":
             return self.loss_reason(spec.dtype, spec.loss, spec.form)
         return (

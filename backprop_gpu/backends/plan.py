@@ -24,9 +24,9 @@ class StepSpec:
     It is defined here, below the network, because kernel sets choose their implementations by it.
 
     ``m`` is the number of examples in one pass; ``accumulating``: whether a step consists of several passes.
-    ``activations``, ``dropout`` and ``batch_norm`` go from the input (0) to the logits (L); ``batch_norm`` is empty if
-    no layer is normalized. ``form`` is the step's ``delta``, "fused" or "literal"; ``predicting``: the forward pass
-    alone. The other fields are arguments of ``TrainingStep`` and ``DenseNet``.
+    ``activations``, ``dropout``, ``batch_norm`` and ``parametric`` go from the input (0) to the logits (L); the last
+    two are empty if no layer is so. ``form`` is the step's ``delta``, "fused" or "literal"; ``predicting``: the forward
+    pass alone. The other fields are arguments of ``TrainingStep`` and ``DenseNet``.
     """
 
     sizes: tuple[int, ...]
@@ -56,6 +56,8 @@ class StepSpec:
     members: int = 1
     adapters: str = "first"
     periodic_embedding: tuple[tuple[str, Any], ...] = ()
+
+    parametric: tuple[bool, ...] = ()
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -87,12 +89,14 @@ class StepSpec:
     def operations(self) -> list[tuple[str, int | None]]:
         """The operations of a step in order, each with its layer; of an ensemble, those of one of its members."""
         normalized = {l for l, there in enumerate(self.batch_norm) if there}
+        mixed = {l for l, there in enumerate(self.parametric) if there}
         embedded, stage = bool(self.periodic_embedding), bool(self.input_scaling or self.periodic_embedding)
         forward: list[tuple[str, int | None]] = [("periodic", 0)] if embedded else []
         forward += [("scaling", 0)] * stage
         for l in self.layers:
             forward += [("member_weights", l)] if l in self.adapted else []
             forward += [("dense", l), *([("batch_norm", l)] if l in normalized else [])]
+            forward += [("parametric", l)] if l in mixed else []
         if self.predicting:
             return forward
         L, flat = len(self.sizes) - 1, [("penalty", self.penalized), ("global_norm", self.clipped), ("update", True)]
@@ -101,6 +105,7 @@ class StepSpec:
         found.append(("output_delta", L))
         for l in reversed(self.layers):
             found += [("dense_vjp_params", l), *([("dense_vjp_input", l)] if l > 1 else [])]
+            found += [("parametric_vjp", l - 1)] if l - 1 in mixed else []
             found += [("batch_norm_vjp", l - 1)] if l - 1 in normalized else []
         found += [("dense_vjp_input", 1)] * stage + [("scaling_vjp", 0)] * self.input_scaling
         found += [("periodic_vjp", 0)] * embedded

@@ -170,6 +170,42 @@ class Kernels(Protocol):
         micro-batches do. See ``maths.batch_ensemble``.
         """
 
+    def parametric(
+        self,
+        Z: Array,
+        alpha: Array,
+        activation: Activation,
+        dropout: Dropout | None,
+        *,
+        A: Array,
+        saved: Any,
+        D: Array | None,
+        S: Array | None,
+    ) -> None:
+        """A <- drop(Z + alpha (g(Z) - Z));  D <- g(Z) - Z, S <- g'(Z), not asked for at inference.
+
+        ``saved`` is what ``dense`` would leave with the identity as its activation. See ``maths.parametric``.
+        """
+
+    def parametric_vjp(
+        self,
+        dA: Array,
+        D: Array,
+        S: Array,
+        alpha: Array,
+        *,
+        scale: Array | None,
+        dZ: Array,
+        dalpha: Array,
+        db: Array,
+        accumulate: bool,
+        accumulate_b: bool,
+    ) -> None:
+        """dZ <- dA (1 + alpha (S - 1));  dalpha <- (+) scale * sum over examples of dA D;  db <- (+) scale * row sums.
+
+        ``accumulate_b`` is about db, ``accumulate`` about dalpha.
+        """
+
     def scaling(self, X: Array, s: Array, *, H: Array) -> None:
         """H <- s X.  X, H (k, m), s (k, 1)."""
 

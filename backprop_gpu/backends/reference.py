@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from .._typing import Array, Before, Program, Replay
-from ..maths import batch_ensemble, ledger, normalization, periodic, regularization, scaling
+from ..maths import batch_ensemble, ledger, normalization, parametric, regularization
 from ..maths import dense as affine
-from ..maths.activations import Activation
+from ..maths.activations import Activation, get_activation
 from ..maths.losses import Loss, one_hot
 from ..maths.optimizers import Optimizer
+from .input_stage import InputStageReference, write
 from .plan import KernelChoice, StepSpec
 from .protocol import Device, Dropout
 
@@ -30,12 +31,7 @@ class Saved:
     mask: Array = None
 
 
-def write(out: Array, value: Array, accumulate: bool) -> None:
-    """Overwrite ``out`` or add to it."""
-    out[...] = out + value if accumulate else value
-
-
-class ReferenceKernels:
+class ReferenceKernels(InputStageReference):
     """See ``protocol.Kernels`` for each operation's equation."""
 
     examples_contiguous = False
@@ -177,63 +173,47 @@ class ReferenceKernels:
         if ds is not None:
             write(ds, new_s, accumulate_own)
 
-    def scaling(self, X: Array, s: Array, *, H: Array) -> None:
-        """H <- s X."""
-        H[...] = scaling.scaling(X, s)
-
-    def scaling_vjp(
+    def parametric(
         self,
-        dH: Array,
-        X: Array,
-        s: Array,
+        Z: Array,
+        alpha: Array,
+        activation: Activation,
+        dropout: Dropout | None,
+        *,
+        A: Array,
+        saved: Any,
+        D: Array | None,
+        S: Array | None,
+    ) -> None:
+        """A <- drop(Z + alpha (g(Z) - Z));  D <- g(Z) - Z, S <- g'(Z)."""
+        mixed = self.mix(Z, alpha, activation, D, S)
+        self._activate(mixed, get_activation("identity"), dropout, A, saved)
+
+    def mix(self, Z: Array, alpha: Array, activation: Activation, D: Array | None, S: Array | None) -> Array:
+        """Z + alpha (g(Z) - Z);  D and S as above."""
+        mixed, difference, slope = parametric.parametric(self.xp, Z, alpha, activation)
+        if D is not None and S is not None:
+            D[...], S[...] = difference, slope
+        return mixed
+
+    def parametric_vjp(
+        self,
+        dA: Array,
+        D: Array,
+        S: Array,
+        alpha: Array,
         *,
         scale: Array | None,
-        dX: Array | None,
-        ds: Array,
-        accumulate: bool,
-    ) -> None:
-        """dX <- s dH, if it is asked for;  ds <- (+) scale * sum over examples of dH X."""
-        below, total = scaling.scaling_vjp(self.xp, dH, X, s)
-        if dX is not None:
-            dX[...] = below
-        write(ds, total if scale is None else scale * total, accumulate)
-
-    def periodic(
-        self,
-        X: Array,
-        w: Array,
-        b: Array,
-        V: Array,
-        c: Array,
-        *,
-        E: Array,
-        P: Array,
-        Q: Array | None,
-    ) -> None:
-        """For each of the first J inputs:  P <- cos z, Q <- -sin z with z = 2 pi w x + b;  E <- V P + c."""
-        E[...], P[...], slope = periodic.periodic(self.xp, X[: w.shape[0], :], w, b, V, c)
-        if Q is not None:
-            Q[...] = slope
-
-    def periodic_vjp(
-        self,
-        dE: Array,
-        X: Array,
-        P: Array,
-        Q: Array,
-        V: Array,
-        *,
-        scale: Array | None,
-        dw: Array,
+        dZ: Array,
+        dalpha: Array,
         db: Array,
-        dV: Array,
-        dc: Array,
         accumulate: bool,
+        accumulate_b: bool,
     ) -> None:
-        """The derivatives of ``periodic`` by its tensors, each times ``scale``."""
-        found = periodic.periodic_vjp(self.xp, dE, X[: dw.shape[0], :], P, Q, V)
-        for out, total in zip((dw, db, dV, dc), found, strict=True):
-            write(out, total if scale is None else scale * total, accumulate)
+        """dZ <- dA (1 + alpha (S - 1));  dalpha <- (+) scale * sum dA D;  db <- (+) scale * row sums."""
+        dZ[...], total = parametric.parametric_vjp(self.xp, dA, D, S, alpha)
+        write(dalpha, total if scale is None else scale * total, accumulate)
+        self._bias(dZ, scale, db, accumulate_b)
 
     def output_delta(
         self,

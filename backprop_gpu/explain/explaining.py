@@ -121,6 +121,8 @@ def network_of(
             "batch normalization is not taken here: its statistics join the examples of a batch before dW does; "
             "set batch_norm=False (model.batch_norm: false)"
         )
+    if any(model.parametric):
+        raise ConfigError("the pages have no step for parametric activations; leave parametric_activation out")
     if model.inputs.there:
         raise ConfigError(
             "the pages have no step for what comes before the first dense layer; leave input_scaling and "

@@ -100,7 +100,9 @@ class CentralCost(_Cost):
         ws.A[0], ws.weights = self.X, self.weights
         Z_out = net.forward(ws)
         for l in range(1, net.L):
-            yield l, net.activations[l].forward, net.kernels.debug_tensors(ws.saved[l])["Z"][:, heard]
+            own = ws.parametric[l]
+            Z = net.kernels.debug_tensors(ws.saved[l])["Z"] if own is None else own.Z
+            yield l, net.activations[l].forward, Z[:, heard]
         Y = self.Y[:, heard]
         if net.loss.labels == "classes" and Y.shape[0] != Z_out.shape[0]:
             Y = one_hot(np, Y, np.arange(Z_out.shape[0])[:, None], float)

@@ -24,9 +24,10 @@ from .custom import Custom, check_custom, spec_of
 from .describe import layers_table, one_line
 from .input_stage import InputStage, PeriodicEmbedding
 from .members import MemberParams, mean_output, members_of
-from .memory import FlatParams, Workspace, allocate_or_raise
+from .memory import Extra, FlatParams, Workspace, allocate_or_raise
+from .parametric import IDENTITY, parametric_buffers
 from .prediction import RecordedForwards
-from .settings import check_sizes, per_layer_activations, per_layer_batch_norm, per_layer_dropout
+from .settings import check_sizes, per_layer_activations, per_layer_choice, per_layer_dropout
 from .targets import check_rows, check_targets, check_weights
 
 BLOCK_ROWS = 2048  # rows per pass at prediction, so that memory does not grow with the table
@@ -61,6 +62,9 @@ class DenseNet:
     adapters : {"first", "all"}, default "first"
         What members have of their own beside the output layer: a factor for each input (TabM-mini), or for each input
         and output of every hidden layer, and its bias (BatchEnsemble, TabM).
+    parametric_activation : bool or list of bool, default False
+        Hidden layers whose units each learn how much of the activation they take: A = Z + alpha (g(Z) - Z), alpha 1 at
+        first (``maths.parametric``).
     periodic_embedding : bool, dict, PeriodicEmbedding or None, default None
         Add mixed waves of each of the first ``columns`` inputs (``network.input_stage.PeriodicEmbedding``): True, or
         ``{"frequencies": 16, "outputs": 3, "sigma": 0.1, "columns": None}``.
@@ -94,6 +98,7 @@ class DenseNet:
         dropout: float | Sequence[float] = 0.0,
         batch_norm: bool | Sequence[bool] = False,
         input_scaling: bool = False,
+        parametric_activation: bool | Sequence[bool] = False,
         members: int = 1,
         adapters: str = "first",
         periodic_embedding: bool | dict[str, Any] | PeriodicEmbedding | None = None,
@@ -109,7 +114,8 @@ class DenseNet:
         check_loss(self.loss, self.sizes[-1])
         self.activations = per_layer_activations(activation, self.L)
         self.dropout = per_layer_dropout(dropout, self.L)
-        self.batch_norm = per_layer_batch_norm(batch_norm, self.L)
+        self.batch_norm = per_layer_choice("batch_norm", batch_norm, self.L)
+        self.parametric = per_layer_choice("parametric_activation", parametric_activation, self.L)
         self.inputs = InputStage(self.sizes[0], scaling=input_scaling, periodic=periodic_embedding)
         self.widths = (self.inputs.width, *self.sizes[1:])
         self.ensemble = members_of(members, adapters, self.widths, self.batch_norm)
@@ -141,7 +147,9 @@ class DenseNet:
             allocate_or_raise(self.backend, self.widths, dtype, "parameters and gradients", 2),
             self.backend.activate(),
         ):
-            extras = [*self.inputs.extras(), *self.ensemble.extras()]
+            units = {l: (self.sizes[l], 1) for l in range(1, self.L) if self.parametric[l]}
+            alphas = [Extra("alpha", l, shape, weight=True) for l, shape in units.items()]
+            extras = [*self.inputs.extras(), *alphas, *self.ensemble.extras()]
             self.params = FlatParams(self.backend, self.widths, dtype, normalized, extras, self.ensemble)
             self.parts = [MemberParams(self.backend, self.params, self.ensemble, j) for j in range(self.members)]
             # Running statistics, and the bias of an affine part that has none.
@@ -155,6 +163,7 @@ class DenseNet:
 
     def _initial_parameters(self) -> dict[str, np.ndarray]:
         named = self.inputs.initial(host_generator(self.seed, WEIGHT_STREAM, 0))
+        named |= {f"alpha{l}": np.ones((self.sizes[l], 1)) for l in range(1, self.L) if self.parametric[l]}
         for l in range(1, self.L + 1):
             n, k = self.widths[l], self.widths[l - 1]
             draw = get_initializer(self.initializer, rectifier=l < self.L and self.activations[l].rectifier)
@@ -231,6 +240,7 @@ class DenseNet:
             "dtype": self.dtype,
             "seed": self.seed,
             **self.inputs.settings(),
+            **({"parametric_activation": self.parametric[1:-1]} if any(self.parametric) else {}),
             **self.ensemble.settings(),
         }
 
@@ -291,7 +301,7 @@ class DenseNet:
             self.backend,
             self.kernels,
             self.widths,
-            self.activations,
+            [IDENTITY if own else g for g, own in zip(self.activations, self.parametric, strict=True)],
             self.dropout if dropout else [0.0] * len(self.dropout),
             m,
             self.dtype,
@@ -303,6 +313,8 @@ class DenseNet:
             members=self.ensemble,
         )
         ws.inputs = self.inputs.buffers(self.backend, self.kernels, m, self.dtype, train)
+        for l in (l for l in range(1, self.L) if self.parametric[l]):
+            ws.parametric[l] = parametric_buffers(self.backend, self.kernels, self.sizes[l], m, self.dtype, train)
         return ws
 
     def forward(self, ws: Workspace, member: int = 0) -> Array:

@@ -20,6 +20,7 @@ from ..maths.activations import Activation, get_activation
 if TYPE_CHECKING:
     from .input_stage import InputBuffers
     from .members import Members
+    from .parametric import ParametricBuffers
 
 ALIGNMENT = 256  # bytes; what CUDA's allocator and wide loads like
 KINDS = ("W", "b", "gamma")  # of a layer's parameters, in the order of a model file
@@ -263,6 +264,7 @@ class Workspace:
         self.member_dW = {l: backend.zeros(shape, dtype) for l, shape in adapted.items()} if train else {}
         self.weights: Array | None = None
         self.inputs: InputBuffers | None = None
+        self.parametric: list[ParametricBuffers | None] = [None] * (L + 1)
         self.norm = [
             Normalized(backend, kernels, sizes[l], m, dtype, train) if l in normalized else None for l in range(L + 1)
         ]

@@ -20,6 +20,8 @@ WORDS = {
     "gather": "input",
     "dense": "forward",
     "batch_norm": "batch normalization",
+    "parametric": "parametric activation",
+    "parametric_vjp": "backward of the parametric activation",
     "scaling": "scaling of the inputs",
     "scaling_vjp": "backward of the scaling of the inputs",
     "periodic": "embedding of the inputs",
@@ -114,6 +116,7 @@ class _Watched:
         self._step, self._kernels, self._net = step, kernels, step.net
         p = step.net.params
         own = [xs for part in step.net.parts for xs in (part.W, part.dW)]
+        own.append([p.tensors.get(f"alpha{l}") for l in range(step.net.L)])
         self._layers = {id(x): l for xs in (p.W, p.dW, p.gamma, *own) for l, x in enumerate(xs) if x is not None}
         self._first, self._next = 0, 0  # of the examples of this micro-batch and of the next one
         self._passes = 0  # of members
@@ -143,6 +146,15 @@ class _Watched:
         return self._layers[id(x)]
 
     # -- what each operation reads that no other has written, and what it writes ---------------------------------------
+
+    def _parametric(self, given: Mapping[str, Any]) -> None:
+        l = self._layer(given["alpha"])
+        self._look("parametric", l, f"A{l}", given["A"], examples=True)
+
+    def _parametric_vjp(self, given: Mapping[str, Any]) -> None:
+        l = self._layer(given["alpha"])
+        for name in ("dalpha", "dZ", "db"):
+            self._look("parametric_vjp", l, f"{name}{l}", given[name], examples=name == "dZ")
 
     def _look_at_inputs(self, X: Array) -> None:
         """X of the next micro-batch."""
@@ -188,14 +200,14 @@ class _Watched:
             return
         i, j = wrong[0]
         z = self._host(given["W"])[i] @ self._host(given["A_prev"])[:, j] + self._host(given["b"])[i, 0]
-        linear = l == self._net.L or self._net.batch_norm[l]
+        linear = l == self._net.L or self._net.batch_norm[l] or self._net.parametric[l]
         self._raise("dense", l, f"Z{l}" if linear or not np.isfinite(z) else f"A{l}", (i, j), True, A[i, j])
 
     def _batch_norm(self, given: Mapping[str, Any]) -> None:
         l = self._layer(given["gamma"])
         for name, tensor in (("inverse_std", "inverse_std"), ("X", "X"), ("mean", "mean"), ("variance", "variance")):
             self._look("batch_norm", l, f"{tensor}{l}", given[name], examples=name == "X")
-        self._look("batch_norm", l, f"A{l}", given["A"], examples=True)
+        self._look("batch_norm", l, f"{'U' if self._net.parametric[l] else 'A'}{l}", given["A"], examples=True)
 
     def _before_output_delta(self, given: Mapping[str, Any]) -> None:
         for name in ("Y", "weights"):
@@ -226,6 +238,9 @@ class _Watched:
         l = self._layer(given["W"]) - 1
         if l == 0:
             self._look("dense_vjp_input", 0, "dH0", given["dZ_prev"], examples=True)
+            return
+        if self._net.parametric[l]:
+            self._look("dense_vjp_input", l, f"dA{l}", given["dZ_prev"], examples=True)
             return
         name = "dU" if self._net.batch_norm[l] else "dZ"
         self._look("dense_vjp_input", l, f"{name}{l}", given["dZ_prev"], examples=True)

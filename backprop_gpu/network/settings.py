@@ -56,12 +56,12 @@ def per_layer_dropout(given: float | Sequence[float], L: int) -> list[float]:
     return [0.0, *(float(rate) for rate in hidden), 0.0]
 
 
-def per_layer_batch_norm(given: bool | Sequence[bool], L: int) -> list[bool]:
-    """[False for the input, which hidden layers are normalized, False for the logits]."""
-    hidden = _for_each(given, L, "entries in batch_norm")
+def per_layer_choice(name: str, given: bool | Sequence[bool], L: int) -> list[bool]:
+    """[False for the input, which hidden layers have it (batch_norm, say), False for the logits]."""
+    hidden = _for_each(given, L, f"entries in {name}")
     for choice in hidden:
         if not isinstance(choice, bool | np.bool_):
-            raise ConfigError(f"batch_norm must be true or false for each hidden layer, got {choice!r}")
+            raise ConfigError(f"{name} must be true or false for each hidden layer, got {choice!r}")
     return [False, *(bool(choice) for choice in hidden), False]
 
 

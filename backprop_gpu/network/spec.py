@@ -39,6 +39,7 @@ def step_spec(step: TrainingStep, m: int = 1, micro_batch: int | None = None, we
         learning_rate_factors=tuple(step.groups.factors.items()),
         parametrization=step.groups.parametrization,
         input_scaling=net.inputs.scaling,
+        parametric=tuple(net.parametric) if any(net.parametric) else (),
         members=net.members,
         adapters=net.ensemble.adapters,
         periodic_embedding=tuple(net.inputs.settings().get("periodic_embedding", {}).items()),
@@ -79,6 +80,7 @@ def _chosen(spec: StepSpec) -> dict[str, Any]:
         "parametrization": spec.parametrization,
         "input_scaling": spec.input_scaling,
         "periodic_embedding": dict(spec.periodic_embedding),
+        "parametric": list(spec.parametric[1:-1]),
     }
     later |= {"members": spec.members, "adapters": spec.adapters} if spec.members > 1 else {}
     return {name: value for name, value in later.items() if value and value != DEFAULTS.get(name)}

@@ -111,6 +111,7 @@ def _layout(step: TrainingStep) -> State:
     net = step.net
     layout = {"sizes": list(net.sizes), "dtype": net.dtype, "batch_norm": plain(net.batch_norm[1:-1])}
     layout |= plain({**net.inputs.settings(), **net.ensemble.settings()})
+    layout |= {"parametric_activation": plain(net.parametric[1:-1])} if any(net.parametric) else {}
     return layout | {"optimizer": {"name": step.optimizer.name, "state": list(step.optimizer.state)}}
 
 

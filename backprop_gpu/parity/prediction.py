@@ -39,7 +39,7 @@ def compare_prediction(step: TrainingStep, X: np.ndarray, claim: str) -> Replaye
     for rows in (X, X[:1]):
         before = net.parameters()
         calls, AL = _recorded(net, rows)
-        each = net.L + sum(net.batch_norm) + len(net.ensemble.adapted)
+        each = net.L + sum(net.batch_norm) + sum(net.parametric) + len(net.ensemble.adapted)
         length, at = net.members * each + net.inputs.calls, 0
         while layers_there := [call for call in calls if call.name == "dense"]:
             end = at + layers_there[0].wrote["A"].shape[1]
@@ -114,7 +114,7 @@ class _Prediction(StepReplay):
                 if comparison is not None:
                     comparator.comparisons[name] = comparison
 
-    def _normalize(
+    def normalize(
         self, l: int, before: Layer, w: np.ndarray | None
     ) -> tuple[Callable[[slice], Bounded], list[str], Call]:
         """gamma (Z - mean)/sqrt(variance + eps) + beta, in any arrangement, after Z was checked."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import input_replay, member_replay
+from . import input_replay, member_replay, parametric_replay
 from .claims import bounds_of, exact_bounds
 from .comparator import Comparator, Comparison
 from .findings import Finding
@@ -63,6 +63,7 @@ class Layer:
     entering: Callable[[slice], Bounded] | None = None
     norm: Call | None = None
     weights: np.ndarray | None = None
+    parametric: Call | None = None
 
 
 def compare_step(trace: StepTrace, claim: str, *, keep: Sequence[str] = ()) -> Replayed:
@@ -137,7 +138,8 @@ class StepReplay:
         return self._part(self.gradient, name)
 
     def _activation(self, l: int) -> tuple[str, dict[str, float]]:
-        return self.spec.activations[l - 1] if 0 < l < self.L else ("identity", {})
+        linear = not 0 < l < self.L or parametric_replay.there(self, l)  # as far as the layer's other operations see
+        return ("identity", {}) if linear else self.spec.activations[l - 1]
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -165,9 +167,13 @@ class StepReplay:
 
     def _forward(self, l: int, before: Layer, mask: np.ndarray | None, rate: float, w: np.ndarray | None) -> Layer:
         B, comparator, entered, (name, parameters) = self.B, self.comparator, [before.name], self._activation(l)
-        if self._normalized(l):
-            z, entered, call = self._normalize(l, before, w)
-            own, k, expected, product, pre = "batch_norm", 1, None, None, "U"
+        norm: Call | None = None
+        if parametric_replay.there(self, l):
+            z, call, norm = parametric_replay.mixed(self, l, before, w)
+            entered, own, k, expected, product, pre = [f"D{l}"], "parametric", 1, None, None, "mixed"
+        elif self.normalized(l):
+            z, entered, call = self.normalize(l, before, w)
+            norm, own, k, expected, product, pre = call, "batch_norm", 1, None, None, "U"
         else:
             call, affine = self.calls.next("dense"), Product(B, self.member.W(l), before.A, plus=self._b(l))
             z, own, k, expected, product, pre = (
@@ -180,8 +186,7 @@ class StepReplay:
             )
         Z, G = (None if x is None else Recorded(x) for x in map(call.revealed.get, ("Z", "G")))
         layer = Layer(f"A{l}", Recorded(call.wrote["A"]), mask, Z, G)
-        if own == "batch_norm":
-            layer.norm, layer.weights = call, w
+        layer.norm, layer.weights, layer.parametric = norm, w, call if own == "parametric" else None
         if Z is not None:  # kept apart, checked apart
             comparator.compare(own, f"{pre}{l}", Z.x, z, k=k, inputs=entered, expected=expected, product=product)
             entered = [f"{pre}{l}"]
@@ -222,10 +227,10 @@ class StepReplay:
         """Of a product's difference, where the claim asks for it."""
         return product.expected_rms() if self.rms else None
 
-    def _normalized(self, l: int) -> bool:
+    def normalized(self, l: int) -> bool:
         return 0 < l < self.L and bool(self.spec.batch_norm) and self.spec.batch_norm[l - 1]
 
-    def _normalize(
+    def normalize(
         self, l: int, before: Layer, w: np.ndarray | None
     ) -> tuple[Callable[[slice], Bounded], list[str], Call]:
         """gamma X + beta from the recorded X, after Z, its statistics and X were checked; the call that wrote them."""
@@ -284,12 +289,12 @@ class StepReplay:
         comparator.compare("output_delta", "value", call.wrote["value"], value, k=Z.x.size, inputs=inputs)
         self.value = call.wrote["value"]
         dZ = Recorded(call.wrote["dZ"])
-        self._bias(L, "output_delta", dZ, late, call.wrote["db"])
+        self.bias(L, "output_delta", dZ, late, call.wrote["db"])
         return dZ, late
 
     # -- backward -----------------------------------------------------------------------------------------------------
 
-    def _bias(
+    def bias(
         self, l: int, operation: str, dZ: Recorded, late: np.ndarray | None, written: np.ndarray, tensor: str = ""
     ) -> None:
         sums = row_sums(dZ, self.B, plus=self.member.old("b", l), scale=_number(late))
@@ -333,12 +338,15 @@ class StepReplay:
         written = Recorded(call.wrote["dZ_prev"])
         if expected is not None and (name not in LINEAR or mask is not None):
             expected = expected.after(written.x, dA.v)
-        tensor = f"dZ{l - 1}" if before.norm is None else f"dU{l - 1}"
+        tensor = f"dA{l - 1}" if before.parametric else f"dZ{l - 1}" if before.norm is None else f"dU{l - 1}"
         inputs = [f"dZ{l}", before.name]
         self.comparator.compare(
             "dense_vjp_input", tensor, written.x, delta, k=dA.k, inputs=inputs, expected=expected, product=dA
         )
-        self._bias(l - 1, "dense_vjp_input", written, late, call.wrote["db_prev"], tensor)
+        if before.parametric:
+            written = parametric_replay.derivatives(self, l - 1, written, before, late)
+        else:
+            self.bias(l - 1, "dense_vjp_input", written, late, call.wrote["db_prev"], tensor)
         return written if before.norm is None else self._unnormalize(l - 1, written, before, late)
 
     def _unnormalize(self, l: int, dU: Recorded, layer: Layer, late: np.ndarray | None) -> Recorded:

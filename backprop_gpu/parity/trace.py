@@ -30,6 +30,8 @@ WRITTEN: dict[str, tuple[str, ...]] = {
     "dense_vjp_params": ("dW",),
     "batch_norm": ("A", "X", "inverse_std", "mean", "variance"),
     "batch_norm_vjp": ("dZ", "dgamma"),
+    "parametric": ("A", "D", "S"),
+    "parametric_vjp": ("dZ", "dalpha", "db"),
     "scaling": ("H",),
     "scaling_vjp": ("ds", "dX"),
     "periodic": ("E", "P", "Q"),
@@ -47,6 +49,7 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "dense_vjp_params": ("scale",),
     "batch_norm": ("mean", "variance"),
     "scaling_vjp": ("scale",),
+    "parametric_vjp": ("scale",),
     "periodic_vjp": ("scale",),
     "penalty": ("l1", "l2"),
     "update": ("scalars",),
@@ -92,6 +95,7 @@ class TraceSpec:
     parametrization: str = "standard"
     input_scaling: bool = False
     periodic_embedding: dict[str, Any] = field(default_factory=dict)
+    parametric: list[bool] = field(default_factory=list)
     members: int = 1
     adapters: str = "first"
 
@@ -159,10 +163,10 @@ class StepTrace:
 
 
 def layer_calls(calls: Sequence[Call]) -> list[Call]:
-    """The calls that left each layer's A, in order: a normalized layer's second."""
+    """The calls that left each layer's A, in order: the last one of a layer that has several."""
     found: list[Call] = []
     for call in calls:
-        if call.name == "batch_norm":
+        if call.name in ("batch_norm", "parametric"):
             found[-1] = call
         elif call.name == "dense":
             found.append(call)
@@ -189,7 +193,7 @@ class Recorder:
             if name == "penalty" and given["l1"] is None and given["l2"] is None:
                 return  # nothing was asked; whatever it wrote all the same shows in the gradient
             record = Call(name, {key: self.copy(given[key]) for key in WRITTEN[name]}, numbers)
-            if name in ("dense", "batch_norm"):
+            if name in ("dense", "batch_norm", "parametric"):
                 found = self.kernels.debug_tensors(given["saved"])
                 # A buffer that is A itself is not copied twice.
                 record.revealed = {

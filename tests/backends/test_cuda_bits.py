@@ -110,6 +110,24 @@ def test_weights_of_members(pair: tuple[Bench, Bench]) -> None:
         agree(results)
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+@pytest.mark.parametrize("name", ["elu", "silu"])
+def test_parametric_activations(pair: tuple[Bench, Bench], name: str, rate: float) -> None:
+    for n, m in NORM_SHAPES:
+        results = []
+        for bench in pair:
+            rng, g, dropout = np.random.default_rng([n, m]), get_activation(name), bench.dropout(rate, n, m)
+            given = {"Z": bench.normal(rng, n, m), "alpha": bench.normal(rng, n, 1)}
+            saved = bench.kernels.saved(n, n, m, bench.dtype, get_activation("identity"), dropout)
+            start = {"A": bench.blank(n, m), "D": bench.blank(n, m), "S": bench.blank(n, m)}
+            found = bench.run("parametric", given, start, activation=g, dropout=dropout, saved=saved)
+            known = {"dA": bench.normal(rng, n, m), "D": found["D"], "S": found["S"], "alpha": given["alpha"]}
+            start = {"dZ": bench.blank(n, m), "dalpha": bench.normal(rng, n, 1), "db": bench.blank(n, 1)}
+            how = {"accumulate": True, "accumulate_b": False}
+            results.append(found | bench.run("parametric_vjp", known | {"scale": np.array([0.3])}, start, **how))
+        agree(results)
+
+
 def test_input_stage(pair: tuple[Bench, Bench]) -> None:
     for n, m in NORM_SHAPES:
         results = []

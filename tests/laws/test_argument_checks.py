@@ -56,6 +56,12 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("r", "dr"), (K,)),
         **dict.fromkeys(("s", "ds"), (N,)),
     },
+    "parametric": {"alpha": (N, 1), **dict.fromkeys(("Z", "A", "D", "S"), (N, M))},
+    "parametric_vjp": {
+        **dict.fromkeys(("dA", "D", "S", "dZ"), (N, M)),
+        **dict.fromkeys(("alpha", "dalpha", "db"), (N, 1)),
+        "scale": (1,),
+    },
     "scaling": {"X": (K, M), "s": (K, 1), "H": (K, M)},
     "scaling_vjp": {
         **dict.fromkeys(("dH", "X", "dX"), (K, M)),
@@ -132,7 +138,7 @@ class Calls:
     def run(self, operation: str, buffers: dict[str, Any], **replaced: Any) -> None:
         """Call; ``replaced``: in the place of what is no array."""
         given, other = dict(buffers), dict[str, Any]()
-        if operation in ("dense", "batch_norm"):
+        if operation in ("dense", "batch_norm", "parametric"):
             other = self.layer("", N, K)
         elif operation == "dense_vjp_input":
             other = {**self.layer("_prev", K, 3), "accumulate": False}
@@ -141,6 +147,8 @@ class Calls:
             self.kernels.dense(**forward, activation=other["activation_prev"], dropout=None, saved=other["saved_prev"])
         elif operation in ("dense_vjp_params", "batch_norm_vjp", "scaling_vjp", "periodic_vjp"):
             other = {"accumulate": False}
+        elif operation == "parametric_vjp":
+            other = {"accumulate": False, "accumulate_b": False}
         elif operation == "member_weights_vjp":
             other = {"accumulate": False, "accumulate_own": False}
         elif operation == "output_delta":

@@ -36,6 +36,7 @@ from .calls import (
 )
 from .input_stage import InputStageKernels
 from .members import MemberKernels
+from .parametric import ParametricKernels
 
 
 @dataclass
@@ -48,7 +49,7 @@ class NativeSaved:
     scale: np.ndarray | None = None
 
 
-class NativeKernels(MemberKernels, InputStageKernels):
+class NativeKernels(MemberKernels, InputStageKernels, ParametricKernels):
     """See ``protocol.Kernels`` for each operation's equation."""
 
     def dispatch_report(self, spec: StepSpec) -> list[KernelChoice]:

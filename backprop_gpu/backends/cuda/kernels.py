@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..._typing import Array
-from ...maths.activations import Activation
+from ...maths.activations import Activation, get_activation
 from ...maths.losses import Loss
 from ...maths.optimizers import Optimizer
 from .. import formula_ids
@@ -24,6 +24,7 @@ from .grids import BLOCKS, WARP, blocks, line, parameter_blocks, sum_tiles, tile
 from .input_stage import InputStageKernels
 from .launch import Call
 from .members import MemberKernels
+from .parametric import ParametricKernels
 from .plan import CUDA
 from .recording import dtype_name
 
@@ -37,7 +38,7 @@ class CudaSaved:
     mask: Array = None
 
 
-class CudaKernels(MemberKernels, InputStageKernels):
+class CudaKernels(MemberKernels, InputStageKernels, ParametricKernels):
     """See ``protocol.Kernels`` for each operation's equation."""
 
     examples_contiguous = True
@@ -94,6 +95,13 @@ class CudaKernels(MemberKernels, InputStageKernels):
     def _before_activation(self, A: Array, saved: CudaSaved) -> Array:
         """The buffer that the product is written to: Z if it is saved, else G or A."""
         return next(x for x in (saved.Z, saved.G, A) if x is not None)
+
+    def _undropped(self, A: Array, saved: CudaSaved) -> Array:
+        return A if saved.G is None else saved.G
+
+    def _drop_linear(self, raw: Array, A: Array, saved: CudaSaved, dropout: Dropout | None) -> None:
+        if dropout is not None:
+            self._pass_activation(raw, None, get_activation("identity"), dropout, A, saved)
 
     def _pass_activation(
         self, raw: Array, b: Array | None, activation: Activation, dropout: Dropout | None, A: Array, saved: CudaSaved

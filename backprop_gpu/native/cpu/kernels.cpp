@@ -10,6 +10,7 @@
 #include "members.h"
 #include "normalization.h"
 #include "outputs.h"
+#include "parametric.h"
 #include "periodic.h"
 
 namespace {
@@ -24,7 +25,8 @@ static_assert(GEMM_WORKSPACE_BYTES <= WORKSPACE_BYTES);
 // Where the output gives the derivative, it is saved for dropout alone; else always.
 #define FROM_INPUT(name, G) \
     BOTH_OF("dense_" #name, dense, activations::G, false), BOTH_OF("dense_" #name "_saves", dense, activations::G, true), \
-    BOTH_OF("activate_" #name, activate, activations::G, false), BOTH_OF("activate_" #name "_saves", activate, activations::G, true),
+    BOTH_OF("activate_" #name, activate, activations::G, false), BOTH_OF("activate_" #name "_saves", activate, activations::G, true), \
+    BOTH_OF("parametric_" #name, parametric_forward, activations::G),
 #define FROM_OUTPUT(name, G) FROM_INPUT(name, G) BOTH_OF("dense_vjp_input_" #name, dense_vjp_input, activations::G),
 #define LOSS(name, L) BOTH_OF("output_delta_" #name, output_delta, Separate<losses::L>),
 #define OPTIMIZER(name, O) BOTH_OF("update_" #name, update, optimizers::O),
@@ -39,7 +41,7 @@ const Kernel kernels[] = {
     BOTH("batch_norm", batch_norm), BOTH("batch_norm_inference", batch_norm_inference), BOTH("batch_norm_vjp", batch_norm_vjp),
     BOTH("member_weights", member_weights), BOTH("member_weights_vjp", member_weights_vjp),
     BOTH("member_outputs_vjp", member_outputs_vjp),
-    BOTH("scaling_vjp", scaling_vjp), BOTH("scaling", scaling_forward),
+    BOTH("parametric_vjp", parametric_vjp), BOTH("scaling_vjp", scaling_vjp), BOTH("scaling", scaling_forward),
     BOTH("periodic_vjp", periodic_vjp), BOTH("periodic", periodic_forward),
     BOTH_OF("output_delta_categorical_cross_entropy", output_delta, Softmaxes<false>),
     BOTH_OF("output_delta_categorical_cross_entropy_labels", output_delta, Softmaxes<true>),

@@ -145,6 +145,12 @@ template <class T> bool arguments_of(const char* name, Arrays& x, const Shape& s
         r = row(in(n * m), in(n * m), in(m), out(n), coin, n, m);
     } else if (begins(name, "member_weights")) {
         r = row(in(n * m), in(m), perhaps(coin, n), out(n * m), n, m);
+    } else if (begins(name, "parametric_vjp")) {
+        T *dA = in(n * m), *D = in(n * m), *S = in(n * m), *alpha = in(n), *scale = perhaps(coin, 1);
+        r = row(dA, D, S, alpha, scale, out(n * m), out(n), out(n), x.random.below(2), other, n, m);
+    } else if (begins(name, "parametric")) {
+        T *Z = in(n * m), *alpha = in(n), *p = in(1), *A = out(n * m), *D = out(n * m), *S = out(n * m);
+        r = row(Z, alpha, p, A, coin ? D : nullptr, coin ? S : nullptr, n, m);
     } else if (begins(name, "scaling_vjp")) {
         T *dH = in(n * m), *X = in(n * m), *dX = out(other ? n * m : 0);
         r = row(dH, X, in(n), perhaps(coin, 1), other ? dX : nullptr, out(n), x.random.below(2), n, m, coin ? m : 1, coin ? 1 : n);
