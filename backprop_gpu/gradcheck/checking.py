@@ -207,7 +207,7 @@ class _Check:
         self.own = not (is_builtin(net.loss) and all(map(is_builtin, net.activations[1:-1])))
         self.penalized = bool(settings.get("l1") or settings.get("l2"))
         mean = settings.get("reduction", "mean") == "mean"
-        self.batch = Batch(rows.X.shape[0], net.sizes[-1], mean, rows.weights_sum)
+        self.batch = Batch(rows.X.shape[0], net.sizes[-1], mean, rows.weights_sum, net.members)
         self.gradient = _gradients(net, rows, settings, [None])[0]
         self.whole = sum(float(np.sum(np.abs(g))) for g in self.gradient.values())
         # A weight's derivative has the size of a bias's times that of the rows.

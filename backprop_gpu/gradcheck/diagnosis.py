@@ -23,6 +23,7 @@ class Batch:
     n_out: int
     mean: bool
     weights_sum: float | None = None
+    members: int = 1
 
 
 def denominators(batch: Batch) -> Iterator[tuple[str, float]]:
@@ -38,6 +39,9 @@ def denominators(batch: Batch) -> Iterator[tuple[str, float]]:
     if m > 1:
         yield "divided by m - 1", m / (m - 1)
         yield "one example of m is lost", (m - 1) / m
+    if batch.members > 1:
+        yield f"summed over the {batch.members} members, not averaged: the 1/k is missing", float(batch.members)
+        yield f"the 1/k of the {batch.members} members is applied twice", 1.0 / batch.members
     if batch.n_out > 1:
         yield f"summed over the {batch.n_out} outputs, not averaged", float(batch.n_out)
         yield f"averaged over the {batch.n_out} outputs, not summed", 1.0 / batch.n_out

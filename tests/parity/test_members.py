@@ -119,6 +119,7 @@ def test_a_step_that_forgets_the_1_over_k_is_found(monkeypatch: pytest.MonkeyPat
     report = check(net_of("numpy"), X, Y)
     assert report.first is not None
     assert report.first.tensor == "1/D", report.summary()
+    assert "summed over the 3 members, not averaged: the 1/k is missing" in report.summary()
 
 
 def test_a_head_of_another_member_is_found() -> None:

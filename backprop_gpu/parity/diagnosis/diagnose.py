@@ -42,7 +42,8 @@ def _not_finite(finding: Finding, comparison: Comparison, trace: StepTrace) -> s
 def _denominators(trace: StepTrace) -> Iterator[tuple[str, float]]:
     """Factors by which a denominator, or a count, may be wrong."""
     m, weights_sum = trace.X.shape[1], None if trace.weights is None else float(trace.weights.sum(dtype=np.float64))
-    yield from denominators(Batch(m, trace.spec.sizes[-1], trace.spec.reduction == "mean", weights_sum))
+    r = trace.spec
+    yield from denominators(Batch(m, r.sizes[-1], r.reduction == "mean", weights_sum, r.members))
     parts = [part.stop - part.start for part in trace.spec.parts(m)]
     if len(parts) > 1:
         for part in set(parts):
