@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..maths.activations import Activation
     from ..maths.losses import Loss
     from ..maths.optimizers import Optimizer
+    from .collective import Collective
 
 
 class Device(Protocol):
@@ -307,6 +308,9 @@ class Kernels(Protocol):
 
     def gather(self, source: Array, order: Array, counters: Array, stride: int, *, out: Array) -> None:
         """out[i] <- source[order[stride k + i]], k = counters[0]: batch k from example-contiguous storage."""
+
+    def all_reduce(self, ranks: Collective, grad: Array, *, value: Array, empty: bool) -> None:
+        """grad, value <- their sums over the ranks, in the order of the examples; ``empty``: this rank has none."""
 
     def advance(self, counters: Array, table: Array, values: Array, *, step_scalars: Array, value: Array) -> None:
         """Move on to the next batch: values[k] <- value if k = counters[0] >= 0;  counters += 1;  value <- 0;

@@ -17,6 +17,7 @@ from ..maths import dense as affine
 from ..maths.activations import Activation, get_activation
 from ..maths.losses import Loss, one_hot
 from ..maths.optimizers import Optimizer
+from .collective import Collective
 from .input_stage import InputStageReference, write
 from .plan import KernelChoice, StepSpec
 from .protocol import Device, Dropout
@@ -293,6 +294,10 @@ class ReferenceKernels(InputStageReference):
         """out[i] <- source[order[stride k + i]], k = counters[0]."""
         rows = counters[0:1] * stride + self._range(out.shape[0])
         out[...] = self.xp.take(source, self.xp.take(order, rows, axis=0), axis=0)
+
+    def all_reduce(self, ranks: Collective, grad: Array, *, value: Array, empty: bool) -> None:
+        """grad, value <- their sums over the ranks."""
+        ranks.all_reduce(self.backend, grad, value, empty)
 
     def advance(self, counters: Array, table: Array, values: Array, *, step_scalars: Array, value: Array) -> None:
         """values[k] <- value;  counters += 1;  value <- 0;  step_scalars <- table[counters[0]]."""

@@ -33,6 +33,7 @@ class AllRows:
     Y: Array
     weights: Array | None
     m: int
+    first: int = 0
 
     def gather(self, counters: Array) -> None:
         """They are there."""

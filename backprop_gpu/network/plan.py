@@ -83,7 +83,7 @@ class _Rows:
     """A data set without values, and buffers for batches of m of its rows."""
 
     def __init__(self, net: DenseNet, rows: int, m: int, weighted: bool) -> None:
-        self.net, self.m = net, m
+        self.net, self.m, self.first = net, m, 0
         self._sources, self.buffers = self._made(rows, weighted), self._made(m, weighted)
         self._order = net.backend.zeros((rows,), "int64")
         self.X, self.Y, self.weights = (None if x is None else x.T for x in self.buffers)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._typing import Array, Program
+from ..backends.collective import SINGLE, Collective
 from ..backends.locks import locked
 from ..errors import ConfigError, DataError
 from ..maths.ledger import REDUCTIONS, Denominator, split_scale
@@ -81,6 +82,7 @@ class TrainingStep:
         clip_norm: float | None = None,
         learning_rate_factors: Mapping[str, float] | None = None,
         parametrization: str = "standard",
+        ranks: Collective = SINGLE,
     ) -> None:
         check_choice("delta", delta, FORMS)
         check_choice("penalty_over", penalty_over, ("examples", "none"))
@@ -89,6 +91,12 @@ class TrainingStep:
         split_scale(one_over_m, None)  # rejects an unknown convention
         if delta == "literal" and type(net.loss).literal_dAL is Loss.literal_dAL:
             raise ConfigError(f"loss {net.loss.name!r} has no literal_dAL; use delta='fused'")
+        if ranks.size > 1 and net.kernels_kind.startswith("cuda"):
+            raise ConfigError("kernels: cuda trains on one rank; several take kernels: reference, which is plain CuPy")
+        if ranks.size > 1 and any(net.batch_norm):
+            problem = "batch_norm would take the statistics of each rank's own examples"
+            raise ConfigError(f"{problem}: leave it out, or train on one rank")
+        self.ranks = ranks
         self.net, self.optimizer, self.schedule = net, get_optimizer(optimizer), get_schedule(schedule)
         check_custom_rule(net.backend, net.dtype, self.optimizer, self.schedule)
         epsilon = getattr(self.optimizer, "epsilon", None)
@@ -241,21 +249,24 @@ class TrainingStep:
 
         def step() -> None:
             self.net.kernels.advance(self._counters, table, values, step_scalars=self._step_scalars, value=self.value)
-            batch.gather(self._counters)
-            self._passes(batch.X, batch.Y, batch.weights, micro_batch or batch.m)
+            if batch.m:  # else the batch has fewer examples than there are ranks
+                batch.gather(self._counters)
+                self._passes(batch.X, batch.Y, batch.weights, micro_batch or batch.m, batch.first)
+            if self.ranks.size > 1:
+                self.net.kernels.all_reduce(self.ranks, self.net.params.grad, value=self.value, empty=not batch.m)
             self.penalty()
             if update:
                 self._apply()
 
         return step
 
-    def _passes(self, X: Array, Y: Array, weights: Array | None, size: int) -> None:
-        """Forward and backward over the micro-batches of a batch; their gradients add up."""
+    def _passes(self, X: Array, Y: Array, weights: Array | None, size: int, first: int = 0) -> None:
+        """Forward and backward over the micro-batches of a batch, or of its examples from ``first`` on; they add up."""
         end = 0
         for m in self._part_sizes(X.shape[1], size):
             part, end = slice(end, end + m), end + m
             w = None if weights is None else weights[:, part]
-            self._micro_batch(X[:, part], Y[:, part], w, part.start)
+            self._micro_batch(X[:, part], Y[:, part], w, part.start, first)
 
     def _part_sizes(self, m: int, size: int) -> list[int]:
         """Examples of each micro-batch; with a normalized layer as even as they can be, and never 1."""
@@ -294,10 +305,10 @@ class TrainingStep:
         if scratch and hasattr(kernels, "release"):  # a set with scratch buffers
             kernels.release()
 
-    def _micro_batch(self, X: Array, Y: Array, weights: Array | None, start: int) -> None:
+    def _micro_batch(self, X: Array, Y: Array, weights: Array | None, start: int, first: int) -> None:
         net, m = self.net, X.shape[1]
         ws = self._workspace(m)
-        ws.set_offset(start)
+        ws.set_offset(first + start)
         ws.A[0], ws.weights = X, weights
         how: dict[str, Any] = {"form": self.delta, "one_over_m": self.one_over_m, "accumulate": start > 0}
         layer_loop.gradient(net, ws, Y, **how, inverse=self._inverse, value=self.value)

@@ -25,6 +25,7 @@ class BatchSource(Protocol):
     Y: Array
     weights: Array | None
     m: int
+    first: int  # the place of its first example in the batch of all ranks
 
     def gather(self, counters: Array) -> None:
         """Fill the buffers."""

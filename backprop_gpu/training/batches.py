@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .._typing import Array, Before
+from ..backends.collective import SINGLE, Collective, spans
 from ..errors import CheckpointError, ConfigError, DataError, DeviceError, ShapeError
 from ..maths.normalization import part_sizes
 from ..maths.random import host_generator
@@ -45,16 +46,17 @@ class Sampler(Protocol):
 class BatchBuffers:
     """Buffers for batches of m examples, filled on the device with the batch that the counters name.
 
-    ``X`` (n_0, m); ``Y`` (n_L, m) or (1, m) labels; ``weights`` (1, m) or None: columns, as the network takes them.
+    ``X`` (n_0, m); ``Y`` (n_L, m) or (1, m) labels; ``weights`` (1, m) or None: columns, as the network takes them. Of
+    several ranks each has its own examples of a batch, from ``first`` on.
     """
 
     def __init__(self, batches: Batches, m: int) -> None:
-        self.batches, self.m = batches, m
+        at = batches.sizes.index(m)
+        self.batches, (self.first, self.m) = batches, batches.spans[at]
         # Batch k of these is at m k of the order from here on: those before it are larger, or there are none.
-        first = batches.sizes.index(m)
-        self._from = sum(batches.sizes[:first]) - m * first
+        self._from = sum(size for _, size in batches.spans[:at]) - self.m * at
         self._rows = [
-            None if rows is None else batches.net.backend.zeros((m, rows.shape[1]), dtype)
+            None if rows is None else batches.net.backend.zeros((self.m, rows.shape[1]), dtype)
             for rows, dtype in zip(batches.rows, batches.dtypes, strict=True)
         ]
         self.X, self.Y, self.weights = (None if rows is None else rows.T for rows in self._rows)
@@ -129,6 +131,8 @@ class Batches:
         False: rows that are on the device already, in its dtype, are read where they lie and must not change meanwhile.
     sampler : Sampler, optional
         Gives the orders in place of ``shuffle`` and ``seed``.
+    ranks, exact
+        Who shares each batch, and how it is cut (``backends.collective.spans``).
 
     Attributes
     ----------
@@ -158,6 +162,8 @@ class Batches:
         share_with: Batches | None = None,
         copy: bool = True,
         sampler: Sampler | None = None,
+        ranks: Collective = SINGLE,
+        exact: bool = False,
     ) -> None:
         _check_table((X, Y, weights), share_with)
         if chosen is not None:
@@ -171,7 +177,9 @@ class Batches:
         self.dtypes = [
             "int64" if rows is not None and rows.dtype == np.int64 else net.dtype for rows in (X, Y, weights)
         ]
-        self._starts = np.cumsum([0, *self.sizes])
+        self._cut = ranks.size > 1
+        self.spans = [spans(m, ranks.size, exact)[ranks.rank] for m in self.sizes]
+        self._starts = np.cumsum([0, *(size for _, size in self.spans)])
         with net.backend.activate():
             self._place()
 
@@ -185,7 +193,7 @@ class Batches:
             ]
         else:
             self.sources = self.share_with.sources
-        self.order = backend.zeros((self.n,), "int64")
+        self.order = backend.zeros((int(self._starts[-1]),), "int64")
 
     def refill(self, X: Any, Y: np.ndarray, weights: np.ndarray | None) -> None:
         """Take other rows of the same shapes into the buffers that a captured epoch reads, for a fit that begins."""
@@ -255,12 +263,16 @@ class Batches:
     def start_epoch(self, epoch: int) -> list[float | None]:
         """Take the epoch's order; returns each batch's sum of weights (None without weights)."""
         order = self.permutation(epoch)
-        self._order = order if self.chosen is None else self.chosen[order]
-        self._upload(self._order)
-        weights = self.rows[2]
-        if weights is None:
-            return [None] * len(self)
-        return [float(weights[self.order_of(k)].sum()) for k in range(len(self))]
+        order = order if self.chosen is None else self.chosen[order]
+        weights, ends = self.rows[2], np.cumsum(self.sizes)
+        wanted = self._cut or weights is not None
+        whole = [order[end - m : end] for m, end in zip(self.sizes, ends, strict=True)] if wanted else []
+        if self._cut:  # each rank has a part of every batch
+            parts = zip(whole, self.spans, strict=True)
+            order = np.concatenate([batch[first : first + size] for batch, (first, size) in parts])
+        self._order = order
+        self._upload(order)
+        return [None] * len(self) if weights is None else [float(weights[batch].sum()) for batch in whole]
 
     def _upload(self, order: np.ndarray) -> None:
         self.net.backend.upload(order, self.order, "int64")

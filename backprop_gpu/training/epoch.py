@@ -48,7 +48,7 @@ class EpochProgram:
             for m, times in ((batches.batch_size, full), (batches.sizes[-1], len(batches) - full)):
                 if times:
                     buffers = batches.buffers(m)
-                    step.reserve(m, micro_batch)
+                    step.reserve(buffers.m, micro_batch)
                     self.parts.append((step.program(self.table, self.values, buffers, micro_batch), buffers, times))
 
     def begin(self, epoch: int, like: EpochProgram | None = None, costs: Sequence[float] | np.ndarray = ()) -> None:
@@ -150,6 +150,7 @@ class JointEpoch:
         if any(p.batches.sizes != self._sizes for p in programs):
             raise DataError("steps in one program need batches of the same sizes; give them as many rows each")
         self._slice = 1  # steps of a tenth of a second
+        self._ranks = first.step.ranks
         self._streamed = any(p.batches.on == "host" for p in programs)
         self.replays: list[tuple[Replay, int]] = []
         self._buffers: list[list[BatchBuffers]] = []
@@ -222,6 +223,8 @@ class JointEpoch:
             replay(times, fillers(buffers, first, times))
         else:
             replay(times)
+        if self._ranks.size > 1:  # all ranks stop between the same two steps, whatever time they took
+            return
         seconds = (time.perf_counter() - start) / times
         self._slice = max(1, int(SLICE_SECONDS / max(seconds, 1e-7)))
 

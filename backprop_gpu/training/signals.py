@@ -8,6 +8,7 @@ import threading
 from types import FrameType
 from typing import Any
 
+from ..backends.collective import SINGLE, Collective
 from ..errors import Stopped
 from .callbacks import Callback, Epoch
 from .checkpoint import Checkpoint
@@ -25,14 +26,20 @@ class Signals(Callback):
     """
 
     def __init__(self) -> None:
-        self._stop: int | None = None
+        self._given: int | None = None  # to this process
+        self._stop: int | None = None  # that the fit is to end by
         self._asked = False
         self._before: dict[int, Any] = {}
 
     @property
     def stops(self) -> bool:  # type: ignore[override]
         """Whether the fit is to end."""
-        return self._stop is not None
+        return self._stop is not None or (self._given is not None and self._ranks.size == 1)
+
+    @property
+    def _ranks(self) -> Collective:
+        fit = self.trainer and self.trainer.current
+        return fit.step.ranks if fit else SINGLE
 
     def on_start(self, epochs: int) -> None:
         """Take the signals over."""
@@ -46,10 +53,15 @@ class Signals(Callback):
 
     def on_steps(self, step: int) -> None:
         """Do what was asked for."""
+        fit = self.trainer and self.trainer.current  # of a trainer, or of an estimator
+        ranks = self._ranks
+        if ranks.size > 1:  # they end after the same step, which the next reduction settles
+            ranks.stop, self._stop = self._given or 0, ranks.stopped or None
+        else:
+            self._stop = self._given
         if self._stop is None and not self._asked:
             return
         self._asked = False
-        fit = self.trainer and self.trainer.current  # of a trainer, or of an estimator
         for checkpoint in (c for c in fit.callbacks if isinstance(c, Checkpoint)) if fit else ():
             checkpoint.save()
             if self._stop is not None:
@@ -63,7 +75,7 @@ class Signals(Callback):
 
     def on_end(self) -> None:
         """Give the signals back, unless the process is to end: then a second one ends it at once."""
-        if self._stop is None:
+        if self._given is None:
             self.restore()
 
     def restore(self) -> None:
@@ -72,9 +84,9 @@ class Signals(Callback):
             signal.signal(*self._before.popitem())
 
     def _end(self, number: int, frame: FrameType | None) -> None:
-        if self._stop is not None:
+        if self._given is not None:
             os._exit(128 + number)
-        self._stop = number
+        self._given = number
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = True

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.collective import SINGLE, Collective
 from ..backends.locks import locked
 from ..errors import CheckpointError, ConfigError, DataError, DivergedError, NonFiniteError, did_you_mean
 from ..maths.optimizers import Optimizer
@@ -71,6 +72,11 @@ class Trainer:
     callbacks : sequence of Callback, default ()
     progress : bool, default True
         A bar on standard error where that is a terminal, a line every few seconds elsewhere.
+    ranks : Collective, default a single process
+        ``backends.collective.launched()`` are the ranks that an MPI launcher started: they share each batch, and each
+        has to call ``fit`` with the same arguments.
+    exact_ranks : bool, default False
+        Cut batches where ``native`` kernels give the bits of one process (``backends.collective.spans``).
     **settings
         Of :class:`~backprop_gpu.network.step.TrainingStep`: ``l1``, ``l2``, ``penalty_over``, ``clip_norm``, ``delta``,
         ``one_over_m``, ``reduction``.
@@ -108,6 +114,8 @@ class Trainer:
         class_weight: ClassWeight = None,
         callbacks: Sequence[Callback] = (),
         progress: bool = True,
+        ranks: Collective = SINGLE,
+        exact_ranks: bool = False,
         **settings: Any,
     ) -> None:
         for name, number in (("epochs", epochs), ("batch_size", batch_size), ("micro_batch", micro_batch)):
@@ -141,7 +149,8 @@ class Trainer:
             raise ConfigError(f"callbacks must be a list of backprop_gpu.Callback objects, got {callbacks!r}")
         self.callbacks = [*callbacks, *([Progress()] if progress else [])]
         self.lock = net.lock
-        self.step = TrainingStep(net, optimizer, schedule=schedule, **settings)
+        self.exact_ranks = exact_ranks
+        self.step = TrainingStep(net, optimizer, schedule=schedule, ranks=ranks, **settings)
         self.history = History()
         self.current: FitState | None = None  # the fit under way
         self._between = False  # whether it is between two steps
@@ -238,7 +247,8 @@ class Trainer:
         """A fit to these rows that has not begun."""
         notes, step = self.history.notes, self.step
         step.release(scratch=False)  # the buffers of another fit's batches
-        order = {"batch_size": self.batch_size, "shuffle": self.shuffle, "seed": self.seed}
+        order: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "seed": self.seed}
+        order |= {"ranks": step.ranks, "exact": self.exact_ranks}
         batches = place_data(self.net, rows, self.data_on, notes, **order)
         if self.batch_size > batches.n:
             notes.append(f"batch_size {self.batch_size} is larger than the {batches.n} examples: one batch each epoch")
