@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .atomic_file import remove_temporaries, write_file
+from .backends.collective import SINGLE, Collective
 from .backends.select import Selection, select
 from .config import Config
 from .config_reading import load_config
@@ -140,13 +141,18 @@ def design(config: Config, parts: Parts | None = None) -> Design:
     return Design(config, preprocessor, sizes, runs, train, validation, test, why_task)
 
 
-def prepare(config: Config, *, progress: bool = True, parts: Parts | None = None) -> Experiment:
-    """Read and encode the data, build network and trainer; raises the package's errors and writes nothing."""
+def prepare(
+    config: Config, *, progress: bool = True, parts: Parts | None = None, ranks: Collective = SINGLE
+) -> Experiment:
+    """Read and encode the data, build network and trainer; raises the package's errors and writes nothing.
+
+    ``ranks``: the processes that share each batch, each of which prepares the same.
+    """
     check_installed(config.track)
     d = design(config, parts)
     net = DenseNet(d.sizes, dtype=config.dtype, device=d.runs.backend, kernels=d.runs.kernels, **d.network())
     model = Model(net, d.preprocessor, None if d.test is None else fingerprint(d.config, d.test))
-    trainer = _trainer(d.config, net, progress, d.preprocessor, d.validation is not None)
+    trainer = _trainer(d.config, net, progress, d.preprocessor, d.validation is not None, ranks)
     return Experiment(d.config, model, trainer, d.train, d.validation, d.test, d.why_task)
 
 
@@ -173,13 +179,25 @@ def check_settings(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _trainer(config: Config, net: DenseNet, progress: bool, preprocessor: Preprocessor, validated: bool) -> Trainer:
+def _trainer(
+    config: Config, net: DenseNet, progress: bool, preprocessor: Preprocessor, validated: bool, ranks: Collective
+) -> Trainer:
     t, codec = config.training, preprocessor.target
     stopping = None if t.early_stopping is None else EarlyStopping(**t.early_stopping.model_dump())
     usual = default_metrics(config.data.task)[:1] if validated else ()
-    same = ("epochs", "batch_size", "micro_batch", "data_on", "restore_best", "skip_non_finite", "shuffle")
+    same = (
+        "epochs",
+        "batch_size",
+        "exact_ranks",
+        "micro_batch",
+        "data_on",
+        "restore_best",
+        "skip_non_finite",
+        "shuffle",
+    )
     return Trainer(
         net,
+        ranks=ranks,
         **{name: getattr(t, name) for name in same},
         schedule=config.schedule.model_dump(),
         early_stopping=stopping,
@@ -226,6 +244,8 @@ def run(
     model, config, trainer = experiment.model, experiment.config, experiment.trainer
     train, held_out = encoded(experiment)
     X = train[0]
+    if trainer.step.ranks.rank:
+        return _follow(experiment, Path(run_dir or ""), callbacks, resume, allow_change)
     if config.data.folds is not None:
         check_folds(config, _fold)
     verified = [] if not config.verify else [_verified(experiment, train)]
@@ -250,6 +270,17 @@ def run(
             metrics["cross_validation"] = cross_validate(config, _fold, say)
             _write_metrics(folder, metrics)
     return Outcome(model, history, metrics, folder)
+
+
+def _follow(e: Experiment, folder: Path, callbacks: Sequence[Callback], resume: bool, allow_change: bool) -> Outcome:
+    """A rank beside rank 0: it trains on its part of each batch, and writes nothing."""
+    (train, held_out), state = encoded(e), None
+    if resume:
+        state = state_of(_checkpoint(e, folder / CHECKPOINTS), e.train.n_samples, allow_change, lambda line: None)
+    e.trainer.callbacks = [*callbacks, *e.trainer.callbacks]
+    with np.errstate(over="ignore", invalid="ignore"):
+        history = fit(e, train, held_out, resume=state, allow_change=allow_change)
+    return Outcome(e.model, history, {}, folder)
 
 
 def _fold(config: Config, parts: Parts) -> Experiment:

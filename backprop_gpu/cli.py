@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "--debug" in words:
             raise
         print(f"backprop-gpu: {_one_line(error)}{_how_here(error, words)}", file=sys.stderr)
+        if started := sys.modules.get("backprop_gpu.backends.collective"):  # an error of one leaves the others waiting
+            started.end_ranks(2)
         return 2
 
 
@@ -207,6 +209,7 @@ def _load_config(options: argparse.Namespace) -> Any:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from .backends.collective import launched
     from .build import prepare, run
     from .run_folder import config_of, find_run
     from .training.signals import Signals
@@ -217,10 +220,14 @@ def _train(options: argparse.Namespace) -> int:
         options.set.append(f"data.folds={options.folds}")
     if options.allow_change and options.resume is None:
         raise ConfigError("--allow-change is about a run that goes on; name it: --resume RUN")
+    ranks = launched()
+    options.quiet |= ranks.rank > 0
+    options.device = ranks.device(options.device)
     found = find_run(options.resume, options.run_dir)
+    ranks.agree("run folder", str(found))  # and none makes one before all have looked
     options.config = config_of(found, options.resume, options.config)
     config = _load_config(options)
-    experiment = prepare(config, progress=not options.quiet)
+    experiment = prepare(config, progress=not options.quiet, ranks=ranks)
     if not options.quiet:
         net = experiment.model.net
         print(f"{config.name}: {' - '.join(map(str, net.sizes))}, {net.n_parameters:,} parameters, {net.dtype}")
@@ -239,6 +246,8 @@ def _train(options: argparse.Namespace) -> int:
         )
     finally:
         signals.restore()
+    if ranks.rank:
+        return 0
     drawn = _draw(experiment, outcome)
     if options.quiet:
         print(outcome.run_dir)

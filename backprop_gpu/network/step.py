@@ -12,8 +12,7 @@ from .._typing import Array, Program
 from ..backends.collective import SINGLE, Collective
 from ..backends.locks import locked
 from ..errors import ConfigError, DataError
-from ..maths.ledger import REDUCTIONS, Denominator, split_scale
-from ..maths.losses import Loss
+from ..maths.ledger import Denominator, split_scale
 from ..maths.normalization import part_sizes
 from ..maths.optimizers import Optimizer, get_optimizer
 from ..maths.schedules import Schedule, get_schedule
@@ -22,11 +21,9 @@ from .custom import check_custom_rule
 from .dense_net import DenseNet
 from .memory import Snapshot, Workspace, Workspaces, allocate_or_raise, state_of
 from .parameter_groups import ParameterGroups
-from .settings import check_choice, check_penalties
+from .settings import check_epsilon, check_penalties, check_ranks, check_step_choices
 from .state import State, load_step_state, step_state
 from .targets import BatchSource, check_batch, columns_on_device
-
-FORMS = ("fused", "literal")
 
 
 class TrainingStep:
@@ -84,24 +81,13 @@ class TrainingStep:
         parametrization: str = "standard",
         ranks: Collective = SINGLE,
     ) -> None:
-        check_choice("delta", delta, FORMS)
-        check_choice("penalty_over", penalty_over, ("examples", "none"))
-        check_choice("reduction", reduction, REDUCTIONS)
+        check_step_choices(net.loss, delta, one_over_m, penalty_over, reduction)
         check_penalties(l1, l2, clip_norm)
-        split_scale(one_over_m, None)  # rejects an unknown convention
-        if delta == "literal" and type(net.loss).literal_dAL is Loss.literal_dAL:
-            raise ConfigError(f"loss {net.loss.name!r} has no literal_dAL; use delta='fused'")
-        if ranks.size > 1 and net.kernels_kind.startswith("cuda"):
-            raise ConfigError("kernels: cuda trains on one rank; several take kernels: reference, which is plain CuPy")
-        if ranks.size > 1 and any(net.batch_norm):
-            problem = "batch_norm would take the statistics of each rank's own examples"
-            raise ConfigError(f"{problem}: leave it out, or train on one rank")
+        check_ranks(ranks, net.kernels_kind, net.batch_norm)
         self.ranks = ranks
         self.net, self.optimizer, self.schedule = net, get_optimizer(optimizer), get_schedule(schedule)
         check_custom_rule(net.backend, net.dtype, self.optimizer, self.schedule)
-        epsilon = getattr(self.optimizer, "epsilon", None)
-        if epsilon is not None and not np.dtype(net.dtype).type(epsilon):
-            raise ConfigError(f"optimizer {self.optimizer.name}: epsilon {epsilon} is 0 in {net.dtype}; raise it")
+        check_epsilon(self.optimizer, net.dtype)
         self.total_steps, self.delta, self.one_over_m, self.reduction = total_steps, delta, one_over_m, reduction
         self.l1, self.l2, self.penalty_over, self.clip_norm = l1, l2, penalty_over, clip_norm
         self.groups = ParameterGroups(net.params, self.optimizer, learning_rate_factors or {}, parametrization)

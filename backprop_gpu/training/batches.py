@@ -53,8 +53,7 @@ class BatchBuffers:
     def __init__(self, batches: Batches, m: int) -> None:
         at = batches.sizes.index(m)
         self.batches, (self.first, self.m) = batches, batches.spans[at]
-        # Batch k of these is at m k of the order from here on: those before it are larger, or there are none.
-        self._from = sum(size for _, size in batches.spans[:at]) - self.m * at
+        self._from = batches.starts[at] - self.m * at  # batch k of these is at m k of the order from here on
         self._rows = [
             None if rows is None else batches.net.backend.zeros((self.m, rows.shape[1]), dtype)
             for rows, dtype in zip(batches.rows, batches.dtypes, strict=True)
@@ -179,7 +178,10 @@ class Batches:
         ]
         self._cut = ranks.size > 1
         self.spans = [spans(m, ranks.size, exact)[ranks.rank] for m in self.sizes]
-        self._starts = np.cumsum([0, *(size for _, size in self.spans)])
+        # Where each batch begins in the order on the device. The ragged tail may be more for a rank than a full batch.
+        local = np.cumsum([0, *(size for _, size in self.spans)])
+        tail = len(self.sizes) - 1
+        self.starts = local + max(0, self.spans[tail][1] * tail - int(local[tail]))
         with net.backend.activate():
             self._place()
 
@@ -193,7 +195,7 @@ class Batches:
             ]
         else:
             self.sources = self.share_with.sources
-        self.order = backend.zeros((int(self._starts[-1]),), "int64")
+        self.order = backend.zeros((int(self.starts[-1]),), "int64")
 
     def refill(self, X: Any, Y: np.ndarray, weights: np.ndarray | None) -> None:
         """Take other rows of the same shapes into the buffers that a captured epoch reads, for a fit that begins."""
@@ -275,7 +277,7 @@ class Batches:
         return [None] * len(self) if weights is None else [float(weights[batch].sum()) for batch in whole]
 
     def _upload(self, order: np.ndarray) -> None:
-        self.net.backend.upload(order, self.order, "int64")
+        self.net.backend.upload(order, self.order[int(self.starts[0]) :], "int64")
 
     def first_rows(self, n: int) -> np.ndarray:
         """At most n rows (., n_0) of those that take part, on the host."""
@@ -285,7 +287,7 @@ class Batches:
 
     def order_of(self, k: int) -> np.ndarray:
         """The rows of batch k of the epoch."""
-        return self._order[self._starts[k] : self._starts[k + 1]]
+        return self._order[self.starts[k] - self.starts[0] : self.starts[k + 1] - self.starts[0]]
 
 
 def batch_sizes(net: DenseNet, n: int, batch_size: int) -> list[int]:
