@@ -22,6 +22,7 @@ def entry() -> NoReturn:
     (``training.signals``).
     """
     _take_signals(_exit)
+    _share_cores()
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # nothing to be written yet; by default it would end the process
     from .cli import main
@@ -47,6 +48,14 @@ def entry() -> NoReturn:
     if received and code != 0:
         code = 128 + received[0]
     sys.exit(code)
+
+
+def _share_cores() -> None:
+    """Ranks of an MPI job on one machine share its cores; NumPy and our kernels read the number as they are loaded."""
+    here = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") or os.environ.get("MPI_LOCALNRANKS") or 1)
+    if here > 1:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, cores // here)))
 
 
 def _take_signals(handler: object) -> None:

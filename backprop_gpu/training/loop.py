@@ -26,6 +26,7 @@ from .history import History
 from .micro_batch import CONFIGURATION, AutoMicroBatch, SettingNames
 from .non_finite import OnNonFinite
 from .pauses import Pauses, pauses_of
+from .ranks import agree_at_the_start, agree_on_weights
 from .spikes import note_of_spike
 
 ROWS_CHECKED = 32  # whose outputs show that the weights of the last step are of use
@@ -148,6 +149,8 @@ class FitState:
         self.step.total_steps = self.first_step + self.epochs * len(self.batches)
         resumed = self.history.epochs
         self._start = time.perf_counter() - (resumed[-1].seconds if resumed else 0.0)
+        if self.step.ranks.size > 1:
+            agree_at_the_start(self)
         if resumed:
             self.call(self.callbacks, lambda c: c.on_resume(resumed))
 
@@ -163,6 +166,8 @@ class FitState:
         """An epoch has ended with J of each batch, and with these scores; tells the stopping rule."""
         if len(self.costs):
             self.costs = self.costs[:0]
+        if self.step.ranks.size > 1:
+            agree_on_weights(self.step)
         if self._reported:
             note_of_spike(self.history, costs, self.batches.epoch, self.step.t - len(costs))
         cost = float(costs.dot(self._sizes)) / (self.batches.n * self.step.report_divisor)

@@ -26,6 +26,7 @@ OPEN_MPI = {
     "OMPI_MCA_btl": "self,sm,tcp",
     "OPENBLAS_NUM_THREADS": "1",
 }
+LONG_TESTS = bool(os.environ.get("BACKPROP_GPU_LONG_TESTS"))
 LONG = ["train", "moons", "--set", "training.epochs=20000", "--set", "training.batch_size=512", "--set"]
 LONG += ["training.exact_ranks=true", "--set", "checkpoint.every_steps=5", "--quiet"]
 
@@ -68,7 +69,7 @@ def one() -> dict[str, Any]:
     return dict(fits())
 
 
-@pytest.mark.parametrize("n", [2, 3, 7])
+@pytest.mark.parametrize("n", [2, 3, 4, 7] if LONG_TESTS else [3])
 def test_ranks_give_the_weights_of_one_process(n: int, one: dict[str, Any]) -> None:
     command = ranks(n, str(ROOT / "tests" / "support" / "rank_fits.py"))
     done = subprocess.run(command, env=environment(**OPEN_MPI), capture_output=True, text=True, timeout=120, check=True)

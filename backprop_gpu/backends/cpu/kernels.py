@@ -16,7 +16,6 @@ from ...maths.activations import Activation
 from ...maths.losses import Loss
 from ...maths.optimizers import Optimizer
 from .. import formula_ids
-from ..collective import Collective
 from ..plan import KernelChoice, StepSpec
 from ..protocol import Dropout
 from . import supports
@@ -376,10 +375,6 @@ class NativeKernels(MemberKernels, InputStageKernels, ParametricKernels):
         part = ArgumentSlice(order, order.itemsize)
         arguments = (source, part, counters, stride, rows(out, written=True), Columns(m), width)
         self._run(f"gather_{source.dtype.name}", *arguments, nanoseconds=pass_time(out), examples=m)
-
-    def all_reduce(self, ranks: Collective, grad: np.ndarray, *, value: np.ndarray, empty: bool) -> None:
-        """grad, value <- their sums over the ranks, a call from Python between two native programs."""
-        self._python(super().all_reduce, ranks, grad, value=value, empty=empty)
 
     def advance(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..._typing import Before, Program, Replay
+from ..collective import Collective
 from ..protocol import Device
 from ..reference import ReferenceKernels
 from .calls import Argument, Call
@@ -57,6 +58,10 @@ class RecordingKernels(ReferenceKernels):
             function(*arguments, **named)
         else:
             self._recording.calls.append(functools.partial(function, *arguments, **named))
+
+    def all_reduce(self, ranks: Collective, grad: np.ndarray, *, value: np.ndarray, empty: bool) -> None:
+        """grad, value <- their sums over the ranks, a call of Python between two native programs."""
+        self._python(super().all_reduce, ranks, grad, value=value, empty=empty)
 
     def _contiguous(self, x: np.ndarray) -> np.ndarray:
         """A copy in C order, updated each time the operation runs."""
