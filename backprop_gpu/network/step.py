@@ -12,7 +12,7 @@ from .._typing import Array, Program
 from ..backends.collective import SINGLE, Collective
 from ..backends.locks import locked
 from ..errors import ConfigError, DataError
-from ..maths.ledger import Denominator, split_scale
+from ..maths.ledger import Denominator
 from ..maths.normalization import part_sizes
 from ..maths.optimizers import Optimizer, get_optimizer
 from ..maths.schedules import Schedule, get_schedule
