@@ -98,7 +98,8 @@ class MemberReplay:
 
     def _so_far(self, kind: str, l: int) -> np.ndarray | None:
         name, rows = f"{kind}{l}", self._rows(kind, l)
-        return self.run.part_of_gradient(name)[rows] if (name, rows.start) in self.run.begun else None
+        # A copy, since a comparison is looked at again for its cause, when more has been added.
+        return self.run.part_of_gradient(name)[rows].copy() if (name, rows.start) in self.run.begun else None
 
     def keep(self, kind: str, l: int, written: np.ndarray) -> None:
         """Note the derivative as recorded."""
