@@ -170,10 +170,12 @@ class Model:
         Raises
         ------
         ConfigError
-            For a metric that does not go with the task, or repeats below 1.
+            For a metric that does not go with the task, repeats below 1, or a random_state that is no seed.
         """
         if repeats < 1:
             raise ConfigError(f"repeats must be at least 1, got {repeats}")
+        if not 0 <= random_state < 2**32:
+            raise ConfigError(f"the seed must be at least 0 and below {2**32}, got {random_state}")
         values = self._codec.task in ("regression", "count")
         name = metric or ("r2" if values else "log_loss")
         check_metrics([name], self._codec.task)

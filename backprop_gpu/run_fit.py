@@ -32,6 +32,8 @@ def encoded(experiment: Experiment) -> tuple[Rows, Rows | None]:
 
     train, validation, _ = map(rows, (experiment.train, experiment.validation, experiment.test))
     assert train is not None, "there are training rows"
+    if validation is None and not isinstance(experiment.config.training.threshold, float):
+        raise DataError("training.threshold is chosen on validation rows, and there are none; give a number")
     return train, validation
 
 
@@ -56,15 +58,13 @@ def rows_to_score(train: Rows, n_validation: int) -> Rows:
 
 def fit(experiment: Experiment, train: Rows, held_out: Rows | None, **resume: Any) -> History:
     """Train, and choose the threshold that the configuration asks for on the validation rows."""
+    asked, model = experiment.config.training.threshold, experiment.model
     X, y, *weights = train
     history = experiment.trainer.fit(X, y, sample_weight=weights[0] if weights else None, validation=held_out, **resume)
-    asked = experiment.config.training.threshold
-    model = experiment.model
     if isinstance(asked, float):
         chosen = asked
     else:
-        if held_out is None:
-            raise DataError("training.threshold is chosen on validation rows, and there are none; give a number")
+        assert held_out is not None, "checked where rows are encoded"
         by = asked if isinstance(asked, str) else (asked.false_positive, asked.false_negative)
         X, y, *weights = held_out
         chosen = best_threshold(y, model.net.predict_proba(X), by, weights[0] if weights else None)

@@ -125,6 +125,12 @@ def test_what_does_not_fit_is_told() -> None:
     ]:
         with pytest.raises(DataError, match=words):
             run("r" + words[:2].strip(), quick(data=DATA | given))
+    rows = [[*row[:4], "train" if i % 4 else "test", "ab"[i % 2]] for i, row in enumerate(visits())]
+    write_csv(Path("visits.csv"), rows, ["x", "ward", "patient", "day", "part", "y"])
+    data = {"source": "visits.csv", "target": "y", "split_column": "part", "ignore": ["patient", "day"]}
+    with pytest.raises(DataError, match="chosen on validation rows, and there are none"):
+        run("none", quick(data=data, training={"threshold": "f1"}))
+    assert not Path("none").exists()
     rows = visits()
     rows[5][1] = "rare"
     write_csv(Path("visits.csv"), rows, ["x", "ward", "patient", "day", "part", "y"])

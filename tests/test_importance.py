@@ -84,7 +84,11 @@ def test_the_inputs_of_a_column_are_shuffled_together(capsys: pytest.CaptureFixt
     assert (printed["columns"], printed["score"], printed["rows"]) == (ranked, found.score, 120)
     assert main(["importance", "r"]) == 0  # the run's own test rows
     assert "log_loss" in capsys.readouterr().out
-    for words, error in ((["--metric", "rmse"], "does not go with"), (["--repeats", "0"], "at least 1")):
+    for words, error in (
+        (["--metric", "rmse"], "does not go with"),
+        (["--repeats", "0"], "at least 1"),
+        (["--seed", "-1"], "at least 0"),
+    ):
         assert main(["importance", "r", *words]) == 2
         assert error in capsys.readouterr().err
 

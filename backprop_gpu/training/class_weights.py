@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,9 @@ def check_class_weight(given: Any, task: str) -> ClassWeight:
                 f"class_weight: {given!r}{did_you_mean(given, ['balanced'])}; it is balanced or a mapping"
             )
         return given
-    if not isinstance(given, Mapping) or not all(isinstance(k, int) and isinstance(w, Real) for k, w in given.items()):
+    if not isinstance(given, Mapping) or not all(
+        isinstance(k, Integral) and isinstance(w, Real) for k, w in given.items()
+    ):
         raise ConfigError(f"class_weight must be balanced or a mapping of class numbers to weights, got {given!r}")
     if not all(0.0 <= float(w) < np.inf for w in given.values()):
         raise ConfigError(f"class_weight must hold numbers from 0, got {dict(given)}")
