@@ -32,8 +32,9 @@ def names_of(runs: Sequence[Run]) -> list[str]:
 
 
 def shared_part(runs: Sequence[Run]) -> str | None:
-    """The rows that all runs have scores of: those for testing if there are any."""
-    return next((part for part in PARTS if all(part in run.scores for run in runs)), None)
+    """The rows that all runs with scores have scores of: those for testing if there are any."""
+    scored = [run.scores for run in runs if run.scores]
+    return next((part for part in PARTS if scored and all(part in scores for scores in scored)), None)
 
 
 def _scores(runs: Sequence[Run]) -> tuple[str | None, list[str], list[list[Any]]]:
@@ -41,7 +42,7 @@ def _scores(runs: Sequence[Run]) -> tuple[str | None, list[str], list[list[Any]]
     part = shared_part(runs)
     if part is None:
         return None, [], [[] for _ in runs]
-    each = [run.scores[part] for run in runs]
+    each = [run.scores.get(part, {}) for run in runs]
     keys = list(dict.fromkeys(key for scores in each for key in scores if key not in (*NOT_SCORES, "rows")))
     return part, keys, [[scores.get(key) for key in keys] for scores in each]
 

@@ -301,6 +301,13 @@ def test_runs_are_compared_in_the_terminal_and_in_one_page(
     assert re.search(rf'<th scope="row">{best}</th>.*?<td class=best>{shown[best]}</td>', page)
     assert table_under(page, "setting") == [["model.hidden", "[16, 16]", "[4]"]]
     assert set(charts(page)["validation mean loss"]) == {"two", "wide"}
+    shutil.copytree("two", "ended")
+    (runs / "ended" / "model.safetensors").unlink()
+    (runs / "ended" / "metrics.json").unlink()
+    assert main(["report", "two", "ended", "--html", "other.html"]) == 0
+    said = capsys.readouterr().out
+    assert f"{scores['two']['cost']:.4f}" in said  # the other has no scores, which costs this one none
+    assert "note: ended: there is no model.safetensors" in said
     assert main(["report", "two", "shop", "--html", "other.html"]) == 0
     assert "different tasks or test rows" in capsys.readouterr().out
     assert "class=best" not in (runs / "other.html").read_text(encoding="utf-8")
