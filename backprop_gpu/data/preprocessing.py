@@ -156,9 +156,14 @@ class Preprocessor:
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """The column of the table that each column of the output of :meth:`transform` is made of."""
+        """The column of the table that each column of the output of :meth:`transform` is made of.
+
+        A number that is no column is a part of the one that it is named after, as ``when (hour)`` is of ``when``.
+        """
+        own = set(self.columns)
+        numbers = (name if name in own else name.rpartition(" (")[0] for name in (*self.numeric, *self.indicators))
         one_hot = (name for name, found in self.categories.items() for _ in found)
-        return (*self.numeric, *self.indicators, *one_hot)
+        return (*numbers, *one_hot)
 
     @property
     def schema(self) -> Schema:

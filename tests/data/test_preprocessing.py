@@ -246,6 +246,13 @@ def test_further_columns_are_left_out_or_refused(tmp_path: Path) -> None:
     assert strict.transform(rows).tolist() == [[1, 2], [3, 4]]
 
 
+def test_each_input_has_a_column_that_it_comes_from(trained: Preprocessor) -> None:
+    assert trained.origins == ("age", "size", *["colour"] * 4)
+    assert len(trained.origins) == len(trained.feature_names)
+    parts = replace(trained, columns=("age", "size (cm)", "colour"), numeric=("age", "size (cm)", "size (cm) (log)"))
+    assert parts.origins[:3] == ("age", "size (cm)", "size (cm)")
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
