@@ -12,7 +12,7 @@ import numpy as np
 
 from ..atomic_file import replace_file
 from ..errors import ConfigError
-from .portable import Portable, portable
+from .portable import Layer, Portable, portable
 
 _PLACE = 'MODEL: Any = json.loads("{}")  # backprop_gpu puts the model here\n'
 
@@ -45,15 +45,10 @@ def _saved(plain: Portable) -> dict[str, Any]:
     if any(not isinstance(label, str | int | float) for label in plain.labels):
         raise ConfigError(f"labels must be texts or numbers to be written, got {plain.labels}")
     return {
-        "layers": [
-            {
-                "W": _array(layer.W),
-                "b": _array(layer.b),
-                "activation": layer.activation,
-                "parameters": layer.parameters,
-            }
-            for layer in plain.layers
-        ],
+        "members": [[_layer(layer) for layer in layers] for layers in plain.members],
+        "waves": None
+        if plain.waves is None
+        else {"columns": plain.waves.columns.tolist(), **{key: _array(getattr(plain.waves, key)) for key in "wbVc"}},
         "task": plain.task,
         "labels": list(plain.labels),
         "threshold": plain.threshold,
@@ -72,6 +67,16 @@ def _saved(plain: Portable) -> dict[str, Any]:
             "categories": [[name, list(known)] for name, known in p.categories.items()],
             "unknown": p.unknown,
         },
+    }
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    return {
+        "W": _array(layer.W),
+        "b": _array(layer.b),
+        "activation": layer.activation,
+        "parameters": layer.parameters,
+        "alpha": None if layer.alpha is None else _array(layer.alpha),
     }
 
 

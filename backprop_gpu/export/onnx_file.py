@@ -45,7 +45,7 @@ def to_onnx(model: Any, path: str | os.PathLike[str]) -> None:
     """
     graph = _Graph()
     plain = portable(model)
-    outputs = _outputs(graph, plain, _network(graph, plain.layers, _inputs(graph, plain)))
+    outputs = _outputs(graph, plain, _predictions(graph, plain, _inputs(graph, plain)))
     text = graph.model(outputs).SerializeToString()
     with replace_file(path) as file:
         file.write(text)
@@ -129,6 +129,17 @@ def _inputs(g: _Graph, plain: Portable) -> str:
     return parts[0] if len(parts) == 1 else g.add("Concat", *parts, axis=1)
 
 
+def _predictions(g: _Graph, plain: Portable, X: str) -> str:
+    """What the network gives: the mean of its members."""
+    if plain.waves is not None:
+        waves = plain.waves
+        z = g.add("Mul", g.add("Gather", X, g.constant(waves.columns, np.int64), axis=1), g.constant(waves.w))
+        cosines = g.add("Cos", g.add("Add", z, g.constant(waves.b)))
+        X = g.add("Concat", X, g.add("Gemm", cosines, g.constant(waves.V), g.constant(waves.c), transB=1), axis=1)
+    found = [_network(g, layers, X) for layers in plain.members]
+    return found[0] if len(found) == 1 else g.add("Mean", *found)
+
+
 def _network(g: _Graph, layers: tuple[Layer, ...], X: str) -> str:
     for layer in layers:
         X = g.add("Gemm", X, g.constant(layer.W), g.constant(layer.b), transB=1)
@@ -136,7 +147,10 @@ def _network(g: _Graph, layers: tuple[Layer, ...], X: str) -> str:
             # onnxruntime's Sigmoid is exact to 1e-7 only, which is much for a small probability.
             one = g.constant([1.0])
             return g.add("Div", one, g.add("Add", one, g.add("Exp", g.add("Neg", X))))
-        X = _activation(g, layer, X)
+        A = _activation(g, layer, X)
+        if layer.alpha is not None:
+            A = g.add("Add", X, g.add("Mul", g.constant(layer.alpha), g.add("Sub", A, X)))
+        X = A
     return X
 
 

@@ -12,21 +12,44 @@ from ..data.targets import TargetCodec
 from ..errors import ConfigError
 from ..maths.activations import ACTIVATIONS
 from ..maths.normalization import EPSILON
+from ..maths.periodic import TWO_PI
 from ..model import Model
 from ..network.dense_net import DenseNet
 
 # What DenseNet.settings() has that a forward pass needs, or can do without.
-_KNOWN_SETTINGS = {"sizes", "activation", "loss", "initializer", "dropout", "batch_norm", "dtype", "seed"}
+_KNOWN_SETTINGS = {
+    *("sizes", "activation", "loss", "initializer", "dropout", "batch_norm", "dtype", "seed"),
+    *("input_scaling", "periodic_embedding", "parametric_activation", "members", "adapters"),
+}
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A = g(X W^T + b): rows are examples. W (n_out, n_in) and b (n_out,) are float64."""
+    """A = g(Z), Z = X W^T + b: rows are examples. W (n_out, n_in) and b (n_out,) are float64.
+
+    With ``alpha`` (n_out,) it is a parametric activation, A = Z + alpha (g(Z) - Z).
+    """
 
     W: np.ndarray
     b: np.ndarray
     activation: str
     parameters: dict[str, float]
+    alpha: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Waves:
+    """Periodic embeddings of the first J inputs, which stand after all inputs (``maths.periodic``).
+
+    E = cos(X[:, columns] * w + b) V^T + c: w and b (J h,), where ``columns`` (J h,) repeats each input for its waves; V
+    (J o, J h) is block diagonal, c (J o,).
+    """
+
+    columns: np.ndarray
+    w: np.ndarray
+    b: np.ndarray
+    V: np.ndarray
+    c: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -35,8 +58,9 @@ class Portable:
 
     Parameters
     ----------
-    layers : tuple of Layer
-        From the inputs to the predictions; the last one's activation is the loss's link.
+    members : tuple of tuple of Layer
+        The layers of each member of an ensemble, whose predictions are averaged; of an ordinary network, of one. From
+        the inputs to the predictions: the last one's activation is the loss's link.
     task : str
         binary, multiclass, multilabel, regression or count.
     labels : tuple
@@ -49,9 +73,15 @@ class Portable:
         The names of the targets.
     inputs : Preprocessor or None
         How raw columns become inputs; None: the inputs are given.
+    n_inputs : int
+        Inputs of the network.
+    waves : Waves or None
+        What is put beside the inputs before the first layer.
     """
 
-    layers: tuple[Layer, ...]
+    members: tuple[tuple[Layer, ...], ...]
+    n_inputs: int
+    waves: Waves | None
     task: str
     labels: tuple[Any, ...] = ()
     threshold: float = 0.5
@@ -61,14 +91,9 @@ class Portable:
     inputs: Preprocessor | None = None
 
     @property
-    def n_inputs(self) -> int:
-        """Inputs of the network."""
-        return self.layers[0].W.shape[1]
-
-    @property
     def n_outputs(self) -> int:
         """Outputs of the network."""
-        return len(self.layers[-1].b)
+        return len(self.members[0][-1].b)
 
 
 def portable(model: Any) -> Portable:
@@ -82,14 +107,14 @@ def portable(model: Any) -> Portable:
     if isinstance(model, Model):
         codec = model.preprocessor.target
         assert codec is not None, "a model is always trained with a task"
-        return _of_codec(layers_of(model.net), codec, model.preprocessor)
+        return _of_codec(model.net, codec, model.preprocessor)
     if isinstance(model, DenseNet):
-        return Portable(layers_of(model), _task_of(model), labels=_class_numbers(model))
+        return _portable(model, _task_of(model), labels=_class_numbers(model))
     if hasattr(model, "network") and hasattr(model, "get_params"):
         net = model.network()
-        layers, classes = layers_of(net), getattr(model, "classes_", None)
+        classes = getattr(model, "classes_", None)
         if classes is None:
-            return Portable(layers, "count" if net.loss.name == "poisson" else "regression")
+            return _portable(net, "count" if net.loss.name == "poisson" else "regression")
         if net.loss.labels == "groups":
             raise ConfigError("labels of several classes each cannot be exported; fit one estimator for each label")
         if isinstance(classes, np.ndarray) and classes.ndim == 1 and model.out_activation_ in ("logistic", "softmax"):
@@ -97,36 +122,73 @@ def portable(model: Any) -> Portable:
                 model._label_binarizer.y_type_ == "multilabel-indicator"
             )
             if several:
-                return Portable(layers, "multilabel")
+                return _portable(net, "multilabel")
             task = "binary" if len(classes) == 2 and net.sizes[-1] == 1 else "multiclass"
-            return Portable(layers, task, labels=tuple(classes.tolist()))
+            return _portable(net, task, labels=tuple(classes.tolist()))
     raise ConfigError(f"a Model, a DenseNet or a fitted estimator can be exported, got {type(model).__name__}")
 
 
 def layers_of(net: DenseNet) -> tuple[Layer, ...]:
-    """The layers of a network, batch normalization multiplied in; ConfigError for a formula of the user's own."""
+    """The layers of an ordinary network, batch normalization multiplied in; ConfigError for one with other parts."""
+    members, waves = network_of(net)
+    if len(members) > 1 or waves is not None or any(layer.alpha is not None for layer in members[0]):
+        raise ConfigError("members, periodic_embedding and parametric_activation are no stack of Linear layers")
+    return members[0]
+
+
+def network_of(net: DenseNet) -> tuple[tuple[tuple[Layer, ...], ...], Waves | None]:
+    """The layers of each member, and what comes before them; ConfigError for a formula of the user's own."""
     settings = net.settings()
     if unknown := settings.keys() - _KNOWN_SETTINGS:
         raise ConfigError(f"a network with {', '.join(sorted(unknown))} cannot be exported")
     held = {name: np.asarray(value, np.float64) for name, value in net.parameters().items()}
-    made = []
-    for l in range(1, net.L + 1):
-        W, b = held[f"W{l}"], held[f"b{l}"]
-        if net.batch_norm[l]:  # gamma (W x - mean) r + beta = (gamma r W) x + (beta - gamma r mean)
-            factor = held[f"gamma{l}"] / np.sqrt(held[f"variance{l}"] + EPSILON)
-            W, b = factor * W, b - factor * held[f"mean{l}"]
-        activation = net.loss.link if l == net.L else net.activations[l]
-        known = ACTIVATIONS.get(activation.name)
-        if known is None or known.forward_function is not activation.forward_function:
-            raise ConfigError(f"{activation.name!r} is a formula of your own, which no other format knows")
-        made.append(Layer(W, b[:, 0], activation.name, dict(activation.parameters)))
-    return tuple(made)
+    members = range(settings.get("members", 1))
+    return tuple(tuple(_layer(net, held, l, j) for l in range(1, net.L + 1)) for j in members), _waves(held)
 
 
-def _of_codec(layers: tuple[Layer, ...], codec: TargetCodec, inputs: Preprocessor) -> Portable:
+def _layer(net: DenseNet, held: dict[str, np.ndarray], l: int, member: int) -> Layer:
+    """Layer l of a member, with all that is a factor of its weights multiplied in."""
+    n, (W, b) = net.sizes[l], (held[f"W{l}"], held[f"b{l}"])
+    W = W[member * n : (member + 1) * n] if len(W) > n else W
+    b = b[member * n : (member + 1) * n] if len(b) > n else b
+    if f"R{l}" in held:
+        W = W * held[f"R{l}"][member]
+    if f"S{l}" in held:
+        W = held[f"S{l}"][member][:, None] * W
+    if l == 1 and "scale0" in held:
+        W = W * held["scale0"].T
+    if net.batch_norm[l]:  # gamma (W x - mean) r + beta = (gamma r W) x + (beta - gamma r mean)
+        factor = held[f"gamma{l}"] / np.sqrt(held[f"variance{l}"] + EPSILON)
+        W, b = factor * W, b - factor * held[f"mean{l}"]
+    activation = net.loss.link if l == net.L else net.activations[l]
+    known = ACTIVATIONS.get(activation.name)
+    if known is None or known.forward_function is not activation.forward_function:
+        raise ConfigError(f"{activation.name!r} is a formula of your own, which no other format knows")
+    alpha = held[f"alpha{l}"][:, 0] if f"alpha{l}" in held else None
+    return Layer(W, b[:, 0], activation.name, dict(activation.parameters), alpha)
+
+
+def _waves(held: dict[str, np.ndarray]) -> Waves | None:
+    if "frequency0" not in held:
+        return None
+    w, V = held["frequency0"], held["mixing0"]
+    (J, h), o = w.shape, len(V) // len(w)
+    blocks = np.zeros((J * o, J * h))
+    for j in range(J):
+        blocks[j * o : (j + 1) * o, j * h : (j + 1) * h] = V[j * o : (j + 1) * o]
+    columns = np.repeat(np.arange(J), h)
+    return Waves(columns, TWO_PI * w.ravel(), held["phase0"].ravel(), blocks, held["offset0"][:, 0])
+
+
+def _portable(net: DenseNet, task: str, **more: Any) -> Portable:
+    members, waves = network_of(net)
+    return Portable(members, net.sizes[0], waves, task, **more)
+
+
+def _of_codec(net: DenseNet, codec: TargetCodec, inputs: Preprocessor) -> Portable:
     labels: tuple[Any, ...] = tuple(int(label) for label in codec.labels) if codec.integers else codec.labels
-    return Portable(
-        layers,
+    return _portable(
+        net,
         codec.task,
         labels=labels,
         threshold=codec.threshold,

@@ -97,9 +97,20 @@ def _activation(name: str, z: Any, slope: float = 0.01, alpha: float = 1.0) -> A
 
 def outputs(rows: Any) -> Any:
     """What the network gives, (n_rows, n_outputs)."""
-    x = transform(rows)
-    for layer in MODEL["layers"]:
-        x = _activation(layer["activation"], x @ _array(layer["W"]).T + _array(layer["b"]), **layer["parameters"])
+    x, waves, members = transform(rows), MODEL["waves"], MODEL["members"]
+    if waves is not None:
+        cosines = np.cos(x[:, waves["columns"]] * _array(waves["w"]) + _array(waves["b"]))
+        x = np.concatenate([x, cosines @ _array(waves["V"]).T + _array(waves["c"])], axis=1)
+    return sum(_network(layers, x) for layers in members) / np.float32(len(members))
+
+
+def _network(layers: Any, x: Any) -> Any:
+    """What a member gives."""
+    for layer in layers:
+        z = x @ _array(layer["W"]).T + _array(layer["b"])
+        x = _activation(layer["activation"], z, **layer["parameters"])
+        if layer["alpha"] is not None:
+            x = z + _array(layer["alpha"]) * (x - z)
     return x
 
 

@@ -52,7 +52,7 @@ def bound_of(plain: Portable, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The predictions of float32 rows in float64, and how far float32 may be from them."""
     xp = BoundedNamespace(FLOAT32)
     A: Any = received(FLOAT32, X.T)
-    for layer in plain.layers:
+    for layer in plain.members[0]:
         W, b = (received(FLOAT32, x.astype(np.float32)) for x in (layer.W, layer.b[:, None]))
         g = get_activation({"name": layer.activation, **layer.parameters} if layer.parameters else layer.activation)
         A = g.forward(xp, W @ A + b)
@@ -86,6 +86,30 @@ def test_parameters_and_normalized_layers_travel_along(activation: dict[str, Any
     want = net.predict_proba(X)
     np.testing.assert_allclose(run_onnx(tmp_path / "net.onnx", {"X": X})["value"], want, rtol=2e-6, atol=2e-6)
     np.testing.assert_allclose(imported(tmp_path / "net.py").outputs(X), want, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"input_scaling": True},
+        {"parametric_activation": True},
+        {"periodic_embedding": {"columns": 2, "sigma": 1.0}, "input_scaling": True},
+        {"members": 3},
+        {"members": 3, "adapters": "all", "input_scaling": True, "parametric_activation": [True, False]},
+    ],
+    ids=str,
+)
+def test_the_parts_of_networks_for_tables(parts: dict[str, Any], tmp_path: Path) -> None:
+    net = DenseNet([3, 6, 4, 2], activation="silu", loss="categorical_cross_entropy", device="cpu", **parts)
+    rng = np.random.default_rng(3)
+    net.set_parameters({name: rng.uniform(-1.5, 1.5, x.shape) for name, x in net.parameters().items()})
+    X = rng.standard_normal((20, 3)).astype("f4")
+    to_onnx(net, tmp_path / "net.onnx")
+    to_numpy_file(net, tmp_path / "net.py")
+    want = net.predict_proba(X)
+    got = run_onnx(tmp_path / "net.onnx", {"X": X})["probabilities"]
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6)
+    np.testing.assert_allclose(imported(tmp_path / "net.py").outputs(X), want, rtol=1e-5, atol=2e-6)
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
