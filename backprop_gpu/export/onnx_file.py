@@ -166,6 +166,10 @@ def _activation(g: _Graph, layer: Layer, Z: str) -> str:
         return g.add("LeakyRelu", Z, alpha=given["slope"])
     if name == "elu":
         return g.add("Elu", Z, alpha=given["alpha"])
+    if name == "selu":
+        return g.add("Selu", Z, alpha=1.6732632423543772, gamma=1.0507009873554805)
+    if name == "mish":
+        return g.add("Mul", Z, g.add("Tanh", g.add("Softplus", Z)))
     if name == "silu":
         return g.add("Mul", Z, g.add("Sigmoid", Z))
     half, one = g.constant([0.5]), g.constant([1.0])

@@ -79,8 +79,11 @@ def _activation(name: str, z: Any, slope: float = 0.01, alpha: float = 1.0) -> A
         return np.where(z > 0.0, z, slope * z)
     if name == "elu":
         return np.where(z > 0.0, z, alpha * np.expm1(np.minimum(z, 0.0)))
-    if name == "softplus":
-        return np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(z)))
+    if name == "selu":
+        return np.where(z > 0.0, 1.0507009873554805 * z, 1.7580993408473766 * np.expm1(np.minimum(z, 0.0)))
+    if name in ("softplus", "mish"):
+        softplus = np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(z)))
+        return softplus if name == "softplus" else z * np.tanh(softplus)
     if name == "exponential":
         return np.exp(z)
     if name == "gelu":

@@ -130,6 +130,31 @@ def softplus_vjp(xp: Namespace, dA: Array, Z: Array, A: Array) -> Array:
     return dA * sigmoid(xp, Z)
 
 
+_SELU = 1.0507009873554805  # lambda of the paper, for which mean 0 and variance 1 are a fixed point
+_SELU_ALPHA = 1.7580993408473766  # lambda alpha
+
+
+def selu(xp: Namespace, Z: Array) -> Array:
+    """A = lambda Z where Z > 0, else lambda alpha (e^Z - 1) (Klambauer, Unterthiner, Mayr & Hochreiter 2017)."""
+    return xp.where(xp.greater(Z, 0.0), _SELU * Z, _SELU_ALPHA * xp.expm1(xp.minimum(Z, 0.0)))
+
+
+def selu_vjp(xp: Namespace, dA: Array, Z: Array, A: Array) -> Array:
+    """dZ = lambda dA where Z > 0, else dA * (A + lambda alpha)."""
+    return xp.where(xp.greater(Z, 0.0), _SELU * dA, dA * (A + _SELU_ALPHA))
+
+
+def mish(xp: Namespace, Z: Array) -> Array:
+    """A = Z tanh(log(1 + e^Z)) (Misra 2020)."""
+    return Z * xp.tanh(softplus(xp, Z))
+
+
+def mish_vjp(xp: Namespace, dA: Array, Z: Array, A: Array) -> Array:
+    """dZ = dA * (t + Z s (1 - t^2)), t = tanh(softplus(Z)), s = sigmoid(Z)."""
+    t = xp.tanh(softplus(xp, Z))
+    return dA * (t + Z * (sigmoid(xp, Z) * (1.0 - t * t)))
+
+
 def softmax(xp: Namespace, Z: Array) -> Array:
     """A[k] = e^Z[k] / sum_j e^Z[j] down each column, shifted by the column's maximum (course 2, week 3)."""
     e = xp.exp(Z - xp.max(Z, axis=0, keepdims=True))
@@ -203,6 +228,8 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("gelu_tanh", gelu_tanh, gelu_tanh_vjp, rectifier=True),
         Activation("silu", silu, silu_vjp, rectifier=True),
         Activation("softplus", softplus, softplus_vjp, rectifier=True),
+        Activation("selu", selu, selu_vjp),
+        Activation("mish", mish, mish_vjp, rectifier=True),
         Activation("softmax", softmax, softmax_vjp, output_only=True),
         Activation("exponential", exponential, exponential_vjp, output_only=True),
     )

@@ -60,6 +60,7 @@ def test_softmax_vjp_is_the_gradient_of_the_weighted_sum() -> None:
         ({"name": "leaky_relu", "slope": 0.2}, 0.2),
         ("elu", 1.0),
         ({"name": "elu", "alpha": 0.5}, 0.5),
+        ("selu", 1.7580993408473766),
     ],
     ids=str,
 )
@@ -80,6 +81,8 @@ CLOSED = {
     "relu": (2.5, 2.5, 1.0),
     "leaky_relu": (-2.0, -0.02, 0.01),
     "elu": (-LOG3, -2.0 / 3.0, 1.0 / 3.0),
+    "selu": (-LOG3, -2.0 / 3.0 * 1.7580993408473766, 1.7580993408473766 / 3.0),
+    "mish": (math.log(2.0), 0.8 * math.log(2.0), 0.8 + 0.24 * math.log(2.0)),
     "gelu": (1.0, 0.8413447460685429, 1.0833154705876864),  # Phi(1), Phi(1) + phi(1)
     "gelu_tanh": (0.0, 0.0, 0.5),
     "silu": (LOG3, 0.75 * LOG3, 0.75 + 3.0 / 16.0 * LOG3),
@@ -116,6 +119,14 @@ EXACT = {
     "sigmoid": (lambda z: 1 / (1 + mp.exp(-z)), lambda z, a: 18.0 * a),
     "tanh": (mp.tanh, lambda z, a: 8.0 * abs(a)),
     "elu": (lambda z: z if z > 0 else mp.expm1(z), lambda z, a: 9.0 * abs(a)),
+    "selu": (
+        lambda z: (
+            mp.mpf("1.0507009873554804934193349852946")
+            * (z if z > 0 else mp.mpf("1.6732632423543772848170429916717") * mp.expm1(z))
+        ),
+        lambda z, a: 10.0 * abs(a),
+    ),
+    "mish": (lambda z: z * mp.tanh(mp.log1p(mp.exp(z))), lambda z, a: 28.0 * abs(a)),
     # 1 + erf cancels for Z < 0: Phi carries an absolute error, here 4 ulp (erf, its argument, the sum).
     "gelu": (lambda z: z * mp.ncdf(z), lambda z, a: 4.0 * abs(z) + abs(a)),
     "gelu_tanh": (
@@ -223,6 +234,8 @@ LIMITS = {
     "relu": RECTIFIED,
     "leaky_relu": (-1000.0, -7.0, 700.0, 1e5),
     "elu": (-1.0, -1.0, 700.0, 1e5),
+    "selu": (-1.7580993408473766, -1.7580993408473766, 700 * 1.0507009873554805, 1e5 * 1.0507009873554805),
+    "mish": RECTIFIED,
     "gelu": RECTIFIED,
     "gelu_tanh": RECTIFIED,
     "silu": RECTIFIED,

@@ -45,6 +45,8 @@ ACTIVATIONS: dict[str, tuple[dict[str, float], Callable[[Any], Any]]] = {
     "relu": ({}, lambda z: max(z, mp.mpf(0))),
     "leaky_relu": ({"slope": 0.125}, lambda z: z if z > 0 else z / 8),
     "elu": ({"alpha": 0.5}, lambda z: z if z > 0 else (mp.exp(z) - 1) / 2),
+    "selu": ({}, lambda z: 1.0507009873554805 * (z if z > 0 else mp.mpf(1.6732632423543772) * (mp.exp(z) - 1))),
+    "mish": ({}, lambda z: z * mp.tanh(mp.log(1 + mp.exp(z)))),
     "gelu": ({}, lambda z: z * mp.ncdf(z)),
     "gelu_tanh": ({}, lambda z: z / 2 * (1 + mp.tanh(mp.sqrt(2 / mp.pi) * (z + mp.mpf("0.044715") * z**3)))),
     "silu": ({}, lambda z: z / (1 + mp.exp(-z))),

@@ -36,6 +36,8 @@ ACTIVATIONS: tuple[Any, ...] = (
     "gelu_tanh",
     "silu",
     "softplus",
+    "selu",
+    "mish",
 )
 PLAIN: tuple[Any, ...] = (
     "binary_cross_entropy",

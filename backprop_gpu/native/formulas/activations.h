@@ -34,6 +34,15 @@ struct Elu {
     template <class T> static FORMULA T vjp(T dA, T a, T alpha) { return a > T(0) ? dA : dA * (a + alpha); }
 };
 
+struct Selu {
+    static constexpr bool DERIVATIVE_FROM_OUTPUT = true;
+    static constexpr double LAMBDA = 1.0507009873554805, LAMBDA_ALPHA = 1.7580993408473766;
+    template <class T> static FORMULA T forward(T z, T) {
+        return z > T(0) ? T(LAMBDA) * z : T(LAMBDA_ALPHA) * elementary::expm1(minimum(z, T(0)));
+    }
+    template <class T> static FORMULA T vjp(T dA, T a, T) { return a > T(0) ? T(LAMBDA) * dA : dA * (a + T(LAMBDA_ALPHA)); }
+};
+
 struct Tanh {
     static constexpr bool DERIVATIVE_FROM_OUTPUT = true;
     template <class T> static FORMULA T forward(T z, T) { return elementary::tanh(z); }
@@ -90,6 +99,26 @@ struct Softplus {
         return maximum(z, T(0)) + elementary::log1p_unit(elementary::exp_not_positive(-magnitude(z)));
     }
     template <class T> static FORMULA T vjp(T dA, T z, T) { return dA * elementary::sigmoid(z); }
+};
+
+// With e = e^-|z|, t = tanh(log(1 + e^z)) is (1 + 2 e) / (1 + 2 e + 2 e^2) for z > 0, else (e^2 + 2 e) / (e^2 + 2 e + 2).
+struct Mish {
+    static constexpr bool DERIVATIVE_FROM_OUTPUT = false;
+    template <class T> static FORMULA T parts(T z, T& e, T& rest) {
+        e = elementary::exp_not_positive(-magnitude(z));
+        const T p = z > T(0) ? fma(T(2), e, T(1)) : e * (e + T(2)), q = z > T(0) ? T(2) * (e * e) : T(2);
+        rest = q / (p + q);  // 1 - t
+        return p / (p + q);
+    }
+    template <class T> static FORMULA T forward(T z, T) {
+        T e, rest;
+        return z * parts(z, e, rest);
+    }
+    template <class T> static FORMULA T vjp(T dA, T z, T) {
+        T e, rest;
+        const T t = parts(z, e, rest), s = (z > T(0) ? T(1) : e) / (T(1) + e);
+        return dA * fma(z, s * (rest * (T(1) + t)), t);
+    }
 };
 
 }  // namespace

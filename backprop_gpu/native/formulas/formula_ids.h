@@ -3,10 +3,10 @@
 #pragma once
 
 #define ACTIVATIONS_FROM_OUTPUT(X) \
-    X(identity, Identity) X(relu, Relu) X(leaky_relu, LeakyRelu) X(elu, Elu) X(tanh, Tanh) X(sigmoid, Sigmoid) \
+    X(identity, Identity) X(relu, Relu) X(leaky_relu, LeakyRelu) X(elu, Elu) X(selu, Selu) X(tanh, Tanh) X(sigmoid, Sigmoid) \
     X(exponential, Exponential)
 
-#define ACTIVATIONS_FROM_INPUT(X) X(gelu, Gelu) X(gelu_tanh, GeluTanh) X(silu, Silu) X(softplus, Softplus)
+#define ACTIVATIONS_FROM_INPUT(X) X(gelu, Gelu) X(gelu_tanh, GeluTanh) X(silu, Silu) X(softplus, Softplus) X(mish, Mish)
 
 #define LOSSES(X) \
     X(binary_cross_entropy, BinaryCrossEntropy) X(squared_error, SquaredError) X(absolute_error, AbsoluteError) \

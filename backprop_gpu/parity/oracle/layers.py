@@ -21,7 +21,7 @@ Parameters = Mapping[str, Any]
 
 # -- activations ------------------------------------------------------------------------------------------------------
 
-NEEDS_Z = ("gelu", "gelu_tanh", "silu", "softplus")
+NEEDS_Z = ("gelu", "gelu_tanh", "silu", "softplus", "mish")
 """Activations whose derivative a = g(z) alone does not give."""
 
 
@@ -31,6 +31,13 @@ def _gelu_tanh_parts(B: Bounds, z: Bounded) -> tuple[Bounded, Bounded]:
     u = c * (z + cubic * (z * z * z))
     near = minimum(maximum(z, -100.0), 100.0)  # beyond 100, 1 - tanh^2 is 0 in every precision
     return tanh(u), c * (1.0 + B.constant(3.0 * 0.044715) * (near * near))
+
+
+SELU, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # lambda and alpha
+
+
+def _softplus(z: Bounded) -> Bounded:
+    return maximum(z, 0.0) + log1p(exp(-abs(z)))
 
 
 def _phi(B: Bounds, z: Bounded) -> Bounded:
@@ -51,6 +58,11 @@ def activation(B: Bounds, name: str, parameters: Parameters, z: Bounded) -> Boun
         return where(z > 0.0, z, parameters["slope"] * z, B)
     if name == "elu":
         return where(z > 0.0, z, parameters["alpha"] * expm1(minimum(z, 0.0)), B)
+    if name == "selu":
+        below = B.constant(SELU * SELU_ALPHA) * expm1(minimum(z, 0.0))
+        return where(z > 0.0, B.constant(SELU) * z, below, B)
+    if name == "mish":
+        return z * tanh(_softplus(z))
     if name == "gelu":
         return z * _phi(B, z)
     if name == "gelu_tanh":
@@ -58,7 +70,7 @@ def activation(B: Bounds, name: str, parameters: Parameters, z: Bounded) -> Boun
     if name == "silu":
         return z * sigmoid(z)
     if name == "softplus":
-        return maximum(z, 0.0) + log1p(exp(-abs(z)))
+        return _softplus(z)
     if name == "softmax":
         e = exp(z - largest(z, axis=0))
         return e / sum_over(e, axis=0)
@@ -94,7 +106,12 @@ def activation_vjp(B: Bounds, name: str, parameters: Parameters, dA: Bounded, z:
         return where(side > 0.0, dA, parameters["slope"] * dA, B)
     if name == "elu":
         return where(side > 0.0, dA, dA * (a + parameters["alpha"]), B)
+    if name == "selu":
+        return where(side > 0.0, B.constant(SELU) * dA, dA * (a + B.constant(SELU * SELU_ALPHA)), B)
     assert z is not None, name
+    if name == "mish":
+        t = tanh(_softplus(z))
+        return dA * (t + z * (sigmoid(z) * (1.0 - t * t)))
     if name == "gelu":
         density = exp(-0.5 * (z * z)) * B.constant(1.0 / math.sqrt(2.0 * math.pi))
         return dA * (_phi(B, z) + z * density)
