@@ -32,6 +32,11 @@ def _he(n: int, k: int) -> float:
     return 2.0 / k
 
 
+def _pytorch(n: int, k: int) -> float:
+    """1 / (3 inputs): U(-1/sqrt(k), 1/sqrt(k)), the start of PyTorch's Linear, where TabM begins too."""
+    return 1.0 / (3.0 * k)
+
+
 def _glorot(n: int, k: int) -> float:
     """2 / (inputs + units) (Glorot & Bengio 2010, equation 16)."""
     return 2.0 / (n + k)
@@ -63,6 +68,7 @@ INITIALIZERS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] =
     "glorot_uniform": _uniform(_glorot),
     "lecun_normal": _normal(_lecun),
     "lecun_uniform": _uniform(_lecun),
+    "pytorch_uniform": _uniform(_pytorch),
     "orthogonal": orthogonal,
     "course_0.01": course_small,
     "course_1/sqrt_n": _normal(_lecun),

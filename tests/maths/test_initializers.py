@@ -21,6 +21,7 @@ VARIANCE: dict[str, Callable[[int, int], float]] = {
     "glorot_uniform": lambda n, k: 2.0 / (n + k),
     "lecun_normal": lambda n, k: 1.0 / k,
     "lecun_uniform": lambda n, k: 1.0 / k,
+    "pytorch_uniform": lambda n, k: 1.0 / (3.0 * k),
     "course_0.01": lambda n, k: 1e-4,
     "course_1/sqrt_n": lambda n, k: 1.0 / k,
 }
@@ -29,6 +30,7 @@ RANGE: dict[str, Callable[[int, int], float]] = {
     "he_uniform": lambda n, k: math.sqrt(6.0 / k),
     "glorot_uniform": lambda n, k: math.sqrt(6.0) / math.sqrt(n + k),
     "lecun_uniform": lambda n, k: math.sqrt(3.0 / k),
+    "pytorch_uniform": lambda n, k: math.sqrt(1.0 / k),
 }
 
 
