@@ -132,6 +132,7 @@ def design(config: Config, parts: Parts | None = None) -> Design:
         extra_columns=d.extra_columns,
         positive=d.positive,
         weight_column=d.weight_column,
+        max_categories=d.max_categories,
         standardize_target=bool(d.standardize_target),
     )
     assert preprocessor.target is not None, "fitted with a task"

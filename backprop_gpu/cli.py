@@ -20,8 +20,9 @@ from .cli_completion import add_completion, complete
 from .cli_examples import add_examples
 from .cli_explain import add_diagnose, add_explain
 from .cli_export import add_export
-from .cli_models import TAB, add_device, add_evaluate, add_importance, add_predict, set_output
+from .cli_models import add_device, add_evaluate, add_importance, add_predict, set_output
 from .cli_parity import add_parity
+from .cli_reading import TAB, add_reading, as_overrides
 from .cli_report import add_report
 from .errors import BackpropError, CheckpointError, ConfigError, Stopped
 
@@ -97,7 +98,7 @@ def _how_here(error: Exception, words: Sequence[str]) -> str:
     command = next((word for word in words if not word.startswith("-")), "")
     if command not in ("predict", "evaluate", "importance"):
         return f"; here: --set {shlex.quote(f'data.{key}={json.dumps(value, ensure_ascii=False)}')}"
-    if key in ("delimiter", "unknown", "missing_columns", "extra_columns"):
+    if key in ("delimiter", "decimal", "unknown", "missing_columns", "extra_columns"):
         return f"; here: --{key.replace('_', '-')} {'tab' if value == TAB else shlex.quote(value)}"
     return ""
 
@@ -196,13 +197,16 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. optimizer.learning_rate=1e-3"
     )
+    parser.add_argument("--target", help="the column to predict, for --set data.target=...")
+    add_reading(parser)
     add_device(parser)
 
 
 def _load_config(options: argparse.Namespace) -> Any:
     from .config_reading import load_config
 
-    return load_config(options.config, options.set, device=options.device)
+    of_target = [] if options.target is None else [f"data.target={json.dumps(options.target, ensure_ascii=False)}"]
+    return load_config(options.config, [*options.set, *of_target, *as_overrides(options)], device=options.device)
 
 
 # -- commands --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .atomic_file import replace_file
+from .cli_reading import NAMES as READING
+from .cli_reading import add_reading, settings_of
 from .errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
 
     from .data.table import Table
     from .model import Model
-
-TAB = "\t"
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -70,10 +70,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
-    text = "CSV: one character, or tab (default: that of the training data)"
-    parser.add_argument(
-        "--delimiter", metavar="CHARACTER", type=lambda word: TAB if word in ("tab", "\\t") else word, help=text
-    )
+    add_reading(parser)
     text = "a category that training did not see: an error, encoded as zeros, or as a gap (default: as trained)"
     parser.add_argument("--unknown", choices=("error", "ignore", "missing"), help=text)
     text = "a column that the rows lack: an error, or each of its cells is a gap (default: as trained)"
@@ -111,15 +108,16 @@ def _labelled_rows(options: argparse.Namespace, model: Model) -> Table:
     from .data.roles import weighted_if_there
     from .rows import read_test_rows
 
-    for option in ("target", "delimiter"):
+    for option in ("target", *READING):
         if options.data is None and getattr(options, option) is not None:
+            option = option.replace("_", "-")
             name_it = f"name the file: backprop-gpu evaluate RUN DATA --{option} ..."
             raise ConfigError(f"--{option} belongs to a file; {name_it}")
     if options.data is None:
         return read_test_rows(options.run, model.test_rows)
-    table = model.read(options.data, labelled=True, target=options.target, delimiter=options.delimiter)
+    table = model.read(options.data, labelled=True, target=options.target, **settings_of(options))
     if model.preprocessor.weight_column is not None:
-        table = weighted_if_there(table, options.data, model.preprocessor.weight_column, options.delimiter)
+        table = weighted_if_there(table, options.data, model.preprocessor.weight_column, table.settings)
     return table
 
 
@@ -170,11 +168,10 @@ def _predict(options: argparse.Namespace) -> int:
     if there and os.path.samefile(options.out, options.data):
         raise ConfigError(f"--out {options.out} would overwrite the rows that are predicted; give another file")
     model = _load_model(options)
-    table = model.read(options.data, delimiter=options.delimiter, keep=options.keep)
+    table = model.read(options.data, keep=options.keep, **settings_of(options))
     header, columns = _prediction_columns(model, table, options.proba, options.class_numbers)
     if options.keep:
-        delimiter = options.delimiter or model.preprocessor.delimiter
-        kept = read_texts(options.data, options.keep, delimiter)
+        kept = read_texts(options.data, options.keep, model.reading(**settings_of(options)))
         header = [*options.keep, *(f"predicted {name}" if name in options.keep else name for name in header)]
         rows = zip(*kept, *(column.tolist() for column in columns), strict=True)
     else:

@@ -169,6 +169,7 @@ def _check_together(config: Config) -> None:
         for spec in specs if isinstance(specs, list) else [specs]:
             get_activation(spec)
         parse_device(config.device)
+        config.data.reading()
         stopping = config.training.early_stopping
         names = [*(config.training.metrics or []), *([stopping.metric] if stopping else [])]
         if config.data.task != "auto":

@@ -15,6 +15,9 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from .config_errors import CHOICES
+from .data.column_types import TYPES
+from .data.number_forms import THOUSANDS
+from .data.read_settings import ReadSettings
 from .maths.activations import ACTIVATIONS
 from .maths.initializers import INITIALIZERS
 from .maths.optimizers import OPTIMIZERS
@@ -95,7 +98,7 @@ _ActivationChoice: Any = create_model(
 class DataConfig(Section):
     """Where rows come from, how they are encoded and how they are divided."""
 
-    source: str = Field("breast_cancer", description="a built-in set, or a .npz, .npy, .csv or .tsv file")
+    source: str = Field("breast_cancer", description="a built-in set, a file by its suffix, or - for standard input")
     task: Literal["auto", "binary", "multiclass", "multilabel", "regression", "count"] = Field(
         "auto", description="auto: as the target suggests, which is said when it is read"
     )
@@ -104,10 +107,26 @@ class DataConfig(Section):
     )
     columns: list[str] | None = Field(None, description="CSV: feature columns; default all but the target")
     ignore: list[str] = Field([], description="CSV: columns to leave out")
-    categorical: Literal["auto"] | list[str] = Field("auto", description="CSV: columns that hold categories")
+    categorical: Literal["auto"] | list[str] = Field(
+        "auto", description="CSV: columns that hold categories; a list: the others must be numbers or dates"
+    )
+    types: dict[str, Literal[TYPES]] = Field(  # type: ignore[valid-type]
+        {}, description="CSV: what columns are read as; others as their cells suggest"
+    )
+    max_categories: int = Field(100, ge=1, description="a column with more different texts is an error")
     delimiter: str | None = Field(
         None, min_length=1, max_length=1, description="CSV: what separates cells; default: as the file suggests"
     )
+    quote: str | None = Field(None, max_length=1, description='CSV: default: as the file suggests; "": none')
+    encoding: str | None = Field(None, description="CSV: default: UTF-8, or as the file suggests")
+    decimal: Literal[".", ","] | None = Field(None, description="CSV: the mark, where a cell may mean two numbers")
+    thousands: Literal[THOUSANDS] | None = Field(  # type: ignore[valid-type]
+        None, description="CSV: the mark between thousands, where a cell may mean two numbers"
+    )
+    comment: str | None = Field(None, min_length=1, max_length=1, description="CSV: lines that begin so are left out")
+    day_first: bool | None = Field(None, description="CSV: whether 03/04/2024 is in April")
+    header: bool | None = Field(None, description="CSV: false: there is none")
+    na_values: list[str] = Field([], description="CSV: cells that stand for no value, beside NA, null, -, ...")
     options: dict[str, int | float] = Field({}, description="parameters of the generated sets moons and regression")
     missing: Literal["mean", "median", "indicator"] | None = Field(
         None, description="how gaps are filled; none: an error"
@@ -141,6 +160,10 @@ class DataConfig(Section):
     )
     validation: float = Field(0.15, ge=0.0, lt=1.0, description="share of rows to choose the best epoch by")
     test: float = Field(0.15, ge=0.0, lt=1.0, description="share of rows that only the last score sees")
+
+    def reading(self) -> ReadSettings:
+        """How a file of text is read."""
+        return ReadSettings(**{field.name: getattr(self, field.name) for field in fields(ReadSettings)})
 
 
 class PeriodicConfig(Section):

@@ -15,6 +15,7 @@ from .backends.base import Backend
 from .data.frames import table_of
 from .data.policies import check_choice
 from .data.preprocessing import Preprocessor
+from .data.read_settings import ReadSettings
 from .data.roles import weighted_if_there, with_weights
 from .data.saved import check_fit
 from .data.sources import read_table
@@ -54,16 +55,20 @@ class Model:
         *,
         labelled: bool = False,
         target: Any = None,
-        delimiter: str | None = None,
         keep: Sequence[str] = (),
+        **settings: Any,
     ) -> Table:
-        """Read a file, or a built-in set, as the training table was read, or with another delimiter.
+        """Read a file, or a built-in set, as the training table was read, but for ``settings`` (``ReadSettings``).
 
         ``keep``: further columns that the file may have where ``extra_columns`` is ``error``.
         """
         like = self.preprocessor.schema
         like = replace(like, others=(*like.others, *keep))
-        return read_table(str(source), like=like, labelled=labelled, target=target, delimiter=delimiter)
+        return read_table(str(source), like=like, labelled=labelled, target=target, **settings)
+
+    def reading(self, **settings: Any) -> ReadSettings:
+        """How files are read: as the training table was, but for these ``settings``."""
+        return replace(self.preprocessor.settings, **settings)
 
     def __repr__(self) -> str:
         codec, columns = self.preprocessor.target, len(self.preprocessor.columns)
@@ -258,7 +263,7 @@ class Model:
         if p.weight_column is None or table.weights is not None:
             return table
         if isinstance(rows, str | os.PathLike):
-            return weighted_if_there(table, str(rows), p.weight_column, table.delimiter)
+            return weighted_if_there(table, str(rows), p.weight_column, table.settings)
         if isinstance(rows, list | tuple) and any(p.weight_column in row for row in rows):
             return with_weights(table, [row.get(p.weight_column) for row in rows], p.weight_column)
         if not isinstance(rows, Table | list | tuple) and p.weight_column in getattr(rows, "columns", rows):

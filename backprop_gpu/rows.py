@@ -60,8 +60,8 @@ def _read(config: Config) -> tuple[Config, str, Table, Division]:
         columns=d.columns,
         ignore=_left_out(d),
         categorical=d.categorical,
-        delimiter=d.delimiter,
         options=d.options,
+        **d.reading().given(),
     )
     if d.weight_column is not None:
         table = with_weights(table, _role(d, "weight_column", table), d.weight_column)
@@ -93,7 +93,7 @@ def _left_out(d: DataConfig) -> list[str]:
 
 def _role(d: DataConfig, setting: str, table: Table) -> np.ndarray:
     name = getattr(d, setting)
-    cells = read_role(d.source, name, f"data.{setting}", d.delimiter)
+    cells = read_role(d.source, name, f"data.{setting}", d.reading())
     if len(cells) != table.n_samples:
         raise DataError(f"{d.source}: {name!r} holds {len(cells)} values for {table.n_samples} rows")
     return cells

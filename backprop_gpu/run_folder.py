@@ -219,7 +219,7 @@ def _lines(path: Path) -> int | None:
 def anchored(config: Config) -> Config:
     """With absolute paths to the data, so that the run's configuration means the same in every folder."""
     d = config.data
-    if d.source in BUILTIN:
+    if d.source in BUILTIN or d.source == "-":
         return config
     paths = {"source": os.path.abspath(d.source)}
     if d.source.lower().endswith(".npy") and isinstance(d.target, str):

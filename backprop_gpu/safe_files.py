@@ -17,6 +17,8 @@ from .errors import BackpropError, shown
 
 MEMORY_PER_BYTE = 4
 MEMORY_AT_LEAST = 64 << 20
+MOST_EXPANSION = 100
+"""Bytes that one byte of a compressed table (.gz, .parquet, .xlsx) may unpack to; tables reach 3 to 50."""
 MAX_COLUMNS = 500_000
 """Columns of a table: each has a name, which takes more memory than a small number in the file does."""
 LONGEST_NAME = 500
@@ -36,6 +38,11 @@ _KINDS = (
 def memory_limit(size: int) -> int:
     """The most memory, in bytes, that a file of ``size`` bytes may take once it is read."""
     return MEMORY_PER_BYTE * size + MEMORY_AT_LEAST
+
+
+def expanded_limit(size: int) -> int:
+    """The most bytes that a compressed table of ``size`` bytes may unpack to."""
+    return MOST_EXPANSION * size + MEMORY_AT_LEAST
 
 
 def is_absent(path: str | os.PathLike[str]) -> bool:

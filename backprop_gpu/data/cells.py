@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from ..errors import shown
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
+MISSING = frozenset(
+    {"", "na", "n/a", "#n/a", "#na", "<na>", "n.a.", "nan", "nat", "null", "none", "nil", "?", "-", "--"}
+    | {"#value!", "#ref!", "#div/0!", "#num!", "#name?", "#null!"}  # Excel's errors
+)
 """Cells that count as missing, after stripping blanks and in any case."""
 
 
 def is_missing(cell: str) -> bool:
-    """Whether a cell says that there is no value: empty, NA, NaN, null or ?."""
+    """Whether a cell says that there is no value: empty, NA, #N/A, NaN, null, None, a dash or ?."""
     return cell.lower() in MISSING
 
 

@@ -1,4 +1,4 @@
-"""The targets of a CSV file: integers, floats or text, and which of them its cells are."""
+"""The targets of a table of text: integers, floats or text, and which of them its cells are."""
 
 from __future__ import annotations
 
@@ -8,36 +8,101 @@ import numpy as np
 
 from ..errors import DataError, shown
 from ..safe_files import memory_limit
+from . import dates
 from .cells import is_number
-from .column_checks import PLAIN_NUMBER, formatted_number, mostly
-from .csv_columns import TEXT, Column, as_read
+from .column_checks import PLAIN_NUMBER
+from .column_types import MOST_NUMBERS, Found, StrayError
+from .csv_columns import TEXT, Column, Where
+from .forms import FALSE, TRUE, BooleanForm, Form
+from .number_forms import is_shaped
+from .read_settings import ReadSettings
+from .readings import Reading
+from .text_files import size_of
 
 _BLOCK = 8192  # cells that are Python texts at the same time
+_FEW_STRAYS = 0.1
+AS_TEXT = Found(None, "category", "")
 
 
-def target_values(path: Path, answers: list[Column], lines: np.ndarray) -> tuple[np.ndarray | None, str]:
-    """The targets, (n,) for one column, and warnings about them.
+def target_values(
+    path: Path, answers: list[Column], where: Where, settings: ReadSettings
+) -> tuple[np.ndarray | None, str, list[Reading]]:
+    """The targets, (n,) for one column, a warning about them, and how each was read.
 
-    Integers if all cells are, else floats, else text; as text, too, what is listed as categorical, and whole numbers
+    Integers if all cells are, else floats, else text; as text, too, what is to be read as a category, and whole numbers
     that are written as codes are (007, +1), which may be the names of classes. Text that holds numbers is a target of
     a regression all the same.
     """
     if not answers:
-        return None, ""
-    cells = np.stack([column.joined() for column in answers], axis=1)
+        return None, "", []
+    found = [_found(column, where, settings) for column in answers]
+    cells = np.stack([_cells(column, f.form, where) for column, f in zip(answers, found, strict=True)], axis=1)
     if not np.all(present := cells != ""):
         row, j = np.argwhere(~present)[0]
-        raise DataError(
-            f"{path}, line {lines[row]}: the target {shown(answers[j].name)} is missing; fill it in or delete the row"
-        )
-    if any(column.name in column.listed for column in answers):
-        values, note = cells, ""
+        raise DataError(f"{where(row)}: the target {shown(answers[j].name)} is missing; fill it in or delete the row")
+    note = ""
+    if any(column.wanted == "category" for column in answers):
+        values = cells
     else:
         values = _as_numbers(cells)
-        note = _target_note(path, answers, lines, cells, values)
+        note = _merged_labels(answers, cells, values)
+    readings = [
+        Reading(column.name, "target", "category" if values.dtype == TEXT else "number", f.how, "", f.form)
+        for column, f in zip(answers, found, strict=True)
+    ]
     if values.dtype == TEXT:
-        values = _of_one_width(path, values, lines)
-    return (values[:, 0] if len(answers) == 1 else values), note
+        values = _of_one_width(path, values, where)
+    return (values[:, 0] if len(answers) == 1 else values), note, readings
+
+
+def _found(column: Column, where: Where, settings: ReadSettings) -> Found:
+    """In which form a target is written; a form of None leaves its cells as they are."""
+    if column.trained or column.wanted == "category":
+        return Found(column.form, "", "")
+    words, counts = column.distinct()
+    if column.wanted is not None:
+        return column.inferred(words, counts, where)
+    lower = {word.lower() for word in words}
+    if len(words) > 2 and lower <= TRUE | FALSE and lower & TRUE and lower & FALSE and not all(map(is_number, words)):
+        return Found(BooleanForm(), "boolean", "spellings of yes and no")
+    shaped = [is_shaped(word) for word in words]
+    if words and all(shaped):
+        unsure = column.hints.decimal == "," and any("." in word for word in words)
+        if not unsure and all(map(is_number, words)):
+            return AS_TEXT
+        return column.inferred(words, counts, where, "number")
+    strays = int(counts.sum()) - int(counts[shaped].sum())
+    if sum(shaped) > MOST_NUMBERS and strays < _FEW_STRAYS * counts.sum():
+        raise column.advice(StrayError(words[shaped.index(False)], "number", int(counts[shaped].sum())), words, where)
+    if len(words) > MOST_NUMBERS and all(map(dates.is_date, words)):
+        raise column.as_category(
+            DataError(
+                f"{where(0)}, target {shown(column.name)}: {shown(words[0])} is a date, which is not predicted as such;"
+                " name another target, or write a number in its place, such as days since a day"
+            )
+        )
+    return AS_TEXT
+
+
+def _cells(column: Column, form: Form | None, where: Where) -> np.ndarray:
+    """The cells of a target; those of a form as plain numbers, or as yes and no."""
+    if form is None:
+        return column.joined()
+    parts = []
+    for words, codes in column.blocks:
+        plain = [_plain(column, form, word, where) if word else "" for word in words.tolist()]
+        parts.append(np.array(plain, dtype=TEXT)[codes])
+    return np.concatenate(parts)
+
+
+def _plain(column: Column, form: Form, word: str, where: Where) -> str:
+    try:
+        value = form.parse(word)
+    except ValueError:
+        column.refuse_trained(word, where, form)
+    if isinstance(form, BooleanForm):
+        return "yes" if value else "no"
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
 
 
 def _as_numbers(cells: np.ndarray) -> np.ndarray:
@@ -68,36 +133,28 @@ def _as_numbers(cells: np.ndarray) -> np.ndarray:
     return whole.reshape(cells.shape)
 
 
-def _of_one_width(path: Path, cells: np.ndarray, lines: np.ndarray) -> np.ndarray:
+def _of_one_width(path: Path, cells: np.ndarray, where: Where) -> np.ndarray:
     """Texts as an array of texts of one width, which takes as much for each row as for the longest."""
     lengths = np.strings.str_len(cells)
     longest = int(lengths.max())
-    if 4 * longest * cells.size > memory_limit(path.stat().st_size):
+    if 4 * longest * cells.size > memory_limit(size_of(path)):
         row = int(np.argmax(lengths)) // cells.shape[1]
         raise DataError(
-            f"{path}, line {lines[row]}: a target of {longest} letters is too long for the name of a class; shorten it,"
+            f"{where(row)}: a target of {longest} letters is too long for the name of a class; shorten it,"
             " or is another column the target?"
         )
     return cells.astype(f"U{max(1, longest)}")
 
 
-def _target_note(path: Path, answers: list[Column], lines: np.ndarray, cells: np.ndarray, values: np.ndarray) -> str:
-    """Refuse a target whose numbers are written in a way that is not read; say which labels became one number."""
+def _merged_labels(answers: list[Column], cells: np.ndarray, values: np.ndarray) -> str:
+    """Which labels became one number."""
     for j, column in enumerate(answers):
-        if values.dtype == TEXT:
-            texts = [text for text in column.distinct() if not is_number(text)]
-            if mostly("numbers", texts):
-                row = next(i for i, text in enumerate(cells[:, j]) if formatted_number(text))
-                raise DataError(
-                    f"{path}, line {lines[row]}, target {shown(column.name)}: {shown(cells[row, j])} is not read as a"
-                    f" number; {as_read(str(cells[row, j]))}; if it names a class, list the column under categorical"
-                ).with_option("categorical", [*dict.fromkeys([*column.listed, column.name])])
-        elif values.dtype.kind == "f" and np.all(values[:, j] == np.rint(values[:, j])):
+        if values.dtype.kind == "f" and np.all(values[:, j] == np.rint(values[:, j])):
             first: dict[float, str] = {}
             for text, value in zip(cells[:, j].tolist(), values[:, j].tolist(), strict=True):
                 if first.setdefault(value, text) != text:
                     return (
                         f"the target {column.name!r} holds {first[value]!r} and {text!r}, which are one number;"
-                        " list the column under categorical if they are two classes"
+                        f" set types: {{{column.name}: category}} if they are two classes"
                     )
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from .cells import listed
+from .cells import is_missing, listed
+from .dates import DateForm, days_of, days_of_value
+from .forms import BooleanForm, Form
 from .policies import columns_to_read
+from .readings import Reading
 from .table import Schema, Table, table_from_arrays
 
 _SOURCE = "X"  # the name of the rows in errors
@@ -40,7 +44,8 @@ def table_of(rows: Any, like: Schema, *, named: bool, labelled: bool = False) ->
     if isinstance(rows, list | tuple) and rows and all(isinstance(row, Mapping) for row in rows):
         rows = {name: [row.get(name) for row in rows] for name in dict.fromkeys(itertools.chain(*rows))}
     names = _names(rows)
-    if names is None and not like.categorical and not labelled and getattr(rows, "dtype", None) != np.dtype(object):
+    plain = names is None and not like.categorical and not like.forms
+    if plain and not labelled and getattr(rows, "dtype", None) != np.dtype(object):
         return table_from_arrays(_matrix(rows, len(like.columns)), source=_SOURCE)
     columns = _by_name(rows, names, like, named) if names is not None else _by_position(rows, like)
     present = tuple(columns)
@@ -50,12 +55,14 @@ def table_of(rows: Any, like: Schema, *, named: bool, labelled: bool = False) ->
     n = lengths.pop()
     if n == 0:
         raise DataError(f"{_SOURCE} has no rows")
-    numeric = [_numbers(columns[name], name) for name in present if name not in like.categorical]
+    forms = like.forms
+    numeric = [_numbers(columns[name], name, forms.get(name)) for name in present if name not in like.categorical]
     texts = {name: _texts(columns[name]) for name in like.categorical if name in columns}
     stored = np.stack(numeric, axis=1) if numeric else np.empty((n, 0))
     target = _target(rows, names, like) if labelled else None
     target_names = like.target_names if labelled else ()
-    return Table(_SOURCE, present, stored, texts, target, target_names, named=named)
+    readings = tuple(Reading(name, "feature", form.kind, form=form) for name, form in forms.items() if name in present)
+    return Table(_SOURCE, present, stored, texts, target, target_names, named=named, readings=readings)
 
 
 def _names(rows: Any) -> list[Any] | None:
@@ -100,8 +107,17 @@ def _target(rows: Any, names: Sequence[Any] | None, like: Schema) -> np.ndarray:
         if name not in found:
             raise DataError(f"{_SOURCE} has no column {name!r}, the target; give a data frame that has it")
     given = {name: _column(rows[found[name]], name) for name in like.target_names}
-    columns = [_texts(x) if like.text_target else _numbers(x, name) for name, x in given.items()]
+    columns = [_labels(x, name, like) for name, x in given.items()]
     return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
+
+
+def _labels(column: np.ndarray, name: str, like: Schema) -> np.ndarray:
+    form = like.forms.get(name)
+    if not like.text_target:
+        return _numbers(column, name, form)
+    if isinstance(form, BooleanForm):  # of several spellings, which the training labels were not
+        return np.where(_numbers(column, name, form) == 1.0, "yes", "no")
+    return _texts(column)
 
 
 def _column(values: Any, name: str) -> np.ndarray:
@@ -131,13 +147,28 @@ def _texts(column: np.ndarray) -> np.ndarray:
     return np.array([text(value) for value in column], dtype=str)
 
 
-def _numbers(column: np.ndarray, name: str) -> np.ndarray:
+def _numbers(column: np.ndarray, name: str, form: Form | None = None) -> np.ndarray:
+    """Numbers; texts, dates and words for yes and no as the training file would have them."""
     if column.dtype.kind in "biuf":
         return column.astype(np.float64)
+    if column.dtype.kind == "M" and isinstance(form, DateForm):
+        return days_of(column)
     values = np.empty(len(column))
     for i, value in enumerate(column):
         try:
-            values[i] = np.nan if _missing(value) else float(value)
+            values[i] = _number(value, form)
         except (TypeError, ValueError):
-            raise DataError(f"{_SOURCE}, row {i}, column {name!r}: {value!r} is not a number; correct it") from None
+            kind = "number" if form is None else form.kind
+            problem = f"{_SOURCE}, row {i}, column {name!r}: {value!r} is not a {kind}"
+            raise DataError(f"{problem}{f' ({form.said()})' if form else ''}; correct it") from None
     return values
+
+
+def _number(value: Any, form: Form | None) -> float:
+    if _missing(value):
+        return float("nan")
+    if isinstance(value, str) and form is not None:
+        return float("nan") if is_missing(value.strip()) else form.parse(value.strip())
+    if isinstance(value, datetime.date | datetime.time | np.datetime64) and isinstance(form, DateForm):
+        return days_of_value(value)
+    return float(value)

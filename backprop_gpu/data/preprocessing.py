@@ -10,17 +10,20 @@ import numpy as np
 
 from ..errors import CheckpointError, ConfigError, DataError, shown
 from .cells import listed
-from .column_checks import leave_out, mostly
+from .column_checks import leave_out, mostly_dates
 from .policies import CHOICES, check_choice, columns_to_read
+from .read_settings import AS_FOUND, ReadSettings
+from .readings import Reading
 from .saved import check_preprocessor
 from .statistics import mean_and_scale, medians, survey
 from .table import Schema, Table
 from .targets import TargetCodec
 
-_MOST_CATEGORIES = 1000  # one-hot columns beyond this are names or identifiers, and would fill the memory
+MAX_CATEGORIES = 100
+"""Categories of a column, unless more are asked for; columns of more are usually names or identifiers."""
 _BLOCK_TEXTS = 1 << 16  # cells that are Python texts at the same time
 _MANY_CATEGORIES = 50  # more are likely to be names, of which new rows hold others
-_FORMAT = 2
+_FORMAT = 3
 _PREFIX = "preprocessor."  # of the tensors' names: they travel beside the weights
 
 
@@ -58,8 +61,10 @@ class Preprocessor:
         The columns of the training file that are neither features nor targets: they are not further ones.
     target : TargetCodec or None
         How targets are encoded.
-    delimiter : str or None
-        That of the training table, if one was asked for.
+    settings : ReadSettings
+        How the training file was to be read.
+    readings : tuple of Reading
+        How its columns were read; a date among them gives several numeric columns.
     """
 
     columns: tuple[str, ...]
@@ -72,11 +77,12 @@ class Preprocessor:
     named: bool
     unknown: str = "error"
     target: TargetCodec | None = None
-    delimiter: str | None = None
+    settings: ReadSettings = AS_FOUND
     missing_columns: str = "error"
     extra_columns: str = "ignore"
     others: tuple[str, ...] = ()
     weight_column: str | None = None
+    readings: tuple[Reading, ...] = ()
 
     @classmethod
     def fit(
@@ -92,6 +98,7 @@ class Preprocessor:
         extra_columns: str = "ignore",
         positive: str | int | None = None,
         weight_column: str | None = None,
+        max_categories: int = MAX_CATEGORIES,
     ) -> Preprocessor:
         """Learn from the training rows.
 
@@ -110,6 +117,8 @@ class Preprocessor:
             See the class.
         positive : str or int, optional
             binary: the class that is predicted by its probability; None: the second one.
+        max_categories : int
+            A column with more different texts is an error: names and identifiers make inputs that mean nothing.
         standardize_target : bool
             regression: the network learns the standardized target; :meth:`decode` undoes it.
 
@@ -131,12 +140,12 @@ class Preprocessor:
             mean, scale = mean_and_scale(table, found, fill)
         else:
             mean, scale = np.zeros_like(fill), np.ones_like(fill)
-        gaps = zip(table.numeric_names, found.gaps, strict=True)
+        gaps, stored = zip(table.numeric_names, found.gaps, strict=True), {*table.stored_names}
         return cls(
             columns=table.columns,
             numeric=table.numeric_names,
-            categories={name: _find_categories(table, name, missing) for name in table.categorical},
-            indicators=tuple(name for name, gap in gaps if gap and missing == "indicator"),
+            categories={name: _find_categories(table, name, missing, max_categories) for name in table.categorical},
+            indicators=tuple(name for name, gap in gaps if gap and missing == "indicator" and name in stored),
             fill=None if missing is None else fill,
             mean=mean,
             scale=scale,
@@ -145,7 +154,8 @@ class Preprocessor:
             others=table.others,
             target=None if task is None else TargetCodec.fit(table, task, standardize_target, positive),
             weight_column=weight_column,
-            delimiter=table.delimiter,
+            settings=table.settings,
+            readings=table.readings,
         )
 
     @property
@@ -172,7 +182,8 @@ class Preprocessor:
         text_target = codec is not None and bool(codec.labels) and not codec.integers
         names = codec.names if codec is not None else ()
         policies = (self.others, self.missing_columns, self.extra_columns)
-        return Schema(self.columns, tuple(self.categories), names, self.delimiter, text_target, *policies)
+        forms = {reading.name: reading.form for reading in self.readings if reading.form is not None}
+        return Schema(self.columns, tuple(self.categories), names, self.settings, text_target, *policies, forms)
 
     def transform(self, table: Table, dtype: Any = "float32") -> np.ndarray:
         """Return the inputs (n_samples, n_features) in ``dtype``; computed in float64, block by block.
@@ -289,7 +300,8 @@ class Preprocessor:
             "extra_columns": self.extra_columns,
             "others": list(self.others),
             "weight_column": self.weight_column,
-            "delimiter": self.delimiter,
+            "settings": self.settings.given(),
+            "readings": [reading.state() for reading in self.readings],
             "target": None,
         }
         if self.target is not None:
@@ -317,7 +329,8 @@ class Preprocessor:
                 named=meta["named"],
                 unknown=meta["unknown"],
                 target=None if meta["target"] is None else TargetCodec.from_state(of_target, meta["target"]),
-                delimiter=meta["delimiter"],
+                settings=ReadSettings(**meta["settings"]),
+                readings=tuple(map(Reading.from_state, meta["readings"])),
                 missing_columns=meta["missing_columns"],
                 extra_columns=meta["extra_columns"],
                 others=tuple(meta["others"]),
@@ -339,15 +352,16 @@ def _in_order(block: np.ndarray, order: list[int]) -> np.ndarray:
     return np.stack([block[:, j] if j >= 0 else np.full(len(block), np.nan) for j in order], axis=1)
 
 
-def _find_categories(table: Table, name: str, missing: str | None) -> tuple[str, ...]:
+def _find_categories(table: Table, name: str, missing: str | None, most: int) -> tuple[str, ...]:
     values = table.categorical[name]
     if missing is None and np.any(gap := values == ""):
         _refuse_cell(table, int(np.argmax(gap)), name)
     found = np.unique(values)
-    if len(found) > _MOST_CATEGORIES:
+    if len(found) > most:
+        left_out = ", ".join([*table.ignored, name])
         raise DataError(
-            f"{table.source}: column {shown(name)} holds {len(found)} different texts, at most {_MOST_CATEGORIES} can"
-            f" be categories; leave it out with ignore: [{', '.join([*table.ignored, name])}]"
+            f"{table.source}: column {shown(name)} holds {len(found)} different texts, each of which would be an input;"
+            f" leave it out with ignore: [{left_out}], or if they are categories, set max_categories: {len(found)}"
         ).with_option("ignore", [*table.ignored, name])
     return tuple(found.tolist())
 
@@ -369,7 +383,7 @@ def _refuse_cell(table: Table, sample: int, name: str) -> NoReturn:
 
 
 def _unknown_category(problem: str, name: str, known: list[str], ignored: Sequence[str]) -> DataError:
-    if mostly("dates", known) or len(known) > _MANY_CATEGORIES:  # zeros in place of every later date would be a trap
+    if mostly_dates(known) or len(known) > _MANY_CATEGORIES:  # zeros in place of every later date would be a trap
         error = DataError(f"{problem}; from so many little can be learnt: {leave_out(name, ignored)} when you train")
         return error.with_option("ignore", [*ignored, name])
     error = DataError(f"{problem}; correct it, or set unknown: ignore to encode such cells as zeros")

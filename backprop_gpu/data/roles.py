@@ -11,11 +11,12 @@ import numpy as np
 from ..errors import ConfigError, DataError, shown
 from .array_files import read_archive
 from .cells import is_number
-from .sources import SUFFIXES, names_of, read_texts
+from .read_settings import AS_FOUND, ReadSettings
+from .sources import is_columns, names_of, read_texts
 from .table import Table
 
 
-def read_role(source: str, name: str, setting: str, delimiter: str | None = None) -> np.ndarray:
+def read_role(source: str, name: str, setting: str, settings: ReadSettings = AS_FOUND) -> np.ndarray:
     """The cells of a column of a CSV as text, or the array of that name of a .npz, (n_samples,).
 
     Raises
@@ -33,9 +34,9 @@ def read_role(source: str, name: str, setting: str, delimiter: str | None = None
         if arrays[name].ndim != 1:
             raise DataError(f"{source}: {shown(name)} has shape {arrays[name].shape}; it must be (n_samples,)")
         return arrays[name]
-    if suffix == ".npy" or suffix not in SUFFIXES:
+    if not is_columns(source):
         raise ConfigError(f"{setting} names a column of a CSV, or an array of a .npz; {source!r} has none: take it out")
-    return np.array(read_texts(source, [name], delimiter)[0], dtype=np.dtypes.StringDType())
+    return np.array(read_texts(source, [name], settings)[0], dtype=np.dtypes.StringDType())
 
 
 def with_weights(table: Table, found: Any, name: str) -> Table:
@@ -64,8 +65,8 @@ def with_weights(table: Table, found: Any, name: str) -> Table:
     return replace(table, weights=weights)
 
 
-def weighted_if_there(table: Table, source: str, name: str, delimiter: str | None) -> Table:
+def weighted_if_there(table: Table, source: str, name: str, settings: ReadSettings = AS_FOUND) -> Table:
     """The table with the weights of its source, if that has such a column."""
-    if name not in names_of(source, delimiter):
+    if name not in names_of(source, settings):
         return table
-    return with_weights(table, read_role(source, name, "weight_column", delimiter), name)
+    return with_weights(table, read_role(source, name, "weight_column", settings), name)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CheckpointError, shown
+from .read_settings import ReadSettings
+from .readings import with_parts
 
 if TYPE_CHECKING:
     from .preprocessing import Preprocessor
@@ -29,7 +31,9 @@ def check_preprocessor(p: Preprocessor, choices: Mapping[str, Sequence[str]]) ->
     _names("numeric", p.numeric)
     _names("indicators", p.indicators, may_be_empty=True)
     _require(set(p.numeric).isdisjoint(p.categories), "a column is numeric and has categories")
-    _require({*p.numeric, *p.categories} == set(p.columns), "its columns are not those that are encoded")
+    stored = [name for name in p.columns if name not in p.categories]
+    of_stored = with_parts(stored, p.readings) == p.numeric and set(p.categories) <= set(p.columns)
+    _require(of_stored, "its columns are not those that are encoded")
     _require(set(p.indicators) <= set(p.numeric), "an indicator is not of a numeric column")
     _require(not p.indicators or p.fill is not None, "there are indicators and nothing fills their gaps")
     for name, found in p.categories.items():
@@ -44,7 +48,16 @@ def check_preprocessor(p: Preprocessor, choices: Mapping[str, Sequence[str]]) ->
         _require(isinstance(value, str) and value in choices[policy], f"{policy} is {shown(value)}")
     _names("others", p.others, may_be_empty=True)
     _require(isinstance(p.weight_column, str | None), "the weight column has no name")
-    _require(p.delimiter is None or (isinstance(p.delimiter, str) and len(p.delimiter) == 1), "its delimiter is none")
+    _check_settings(p.settings)
+
+
+def _check_settings(settings: ReadSettings) -> None:
+    texts = (settings.delimiter, settings.quote, settings.encoding, settings.comment)
+    _require(all(isinstance(value, str | None) for value in texts), "a setting of the file is no text")
+    for value in (settings.day_first, settings.header):
+        _require(isinstance(value, bool | None), "a setting of the file is not true or false")
+    words = [*settings.na_values, *settings.types, *settings.types.values()]
+    _require(all(isinstance(word, str) for word in words), "a setting of the file is no text")
 
 
 def check_codec(c: TargetCodec, tasks: Sequence[str]) -> None:

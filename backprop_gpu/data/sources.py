@@ -1,11 +1,11 @@
-"""Where tables come from: a built-in name, .npz, .npy (memory-mapped) or CSV."""
+"""Where tables come from: a built-in name, .npz, .npy (memory-mapped), CSV, Parquet, Arrow or Excel."""
 
 from __future__ import annotations
 
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,10 @@ from .cells import listed
 from .csv_files import column_names, read_cells, read_csv
 from .generated import friedman1, moons
 from .policies import columns_to_read
+from .read_settings import AS_FOUND, ReadSettings
 from .table import Schema, Table, table_from_arrays
+from .text_files import STANDARD_INPUT, said
+from .text_table import Request
 
 _LOG = logging.getLogger("backprop_gpu.data")
 _SHIPPED = {"breast_cancer": "breast_cancer.npz", "digits": "digits.npz"}
@@ -25,8 +28,8 @@ TASK_OF_BUILTIN = {"breast_cancer": "binary", "digits": "multiclass", "moons": "
 BUILTIN = (*_SHIPPED, *_GENERATED)
 """The names that :func:`load_builtin` knows."""
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-SUFFIXES = (".npz", ".npy", *_DELIMITERS)
+_TEXT = (".csv", ".tsv", ".tab", ".txt")
+SUFFIXES = (".npz", ".npy", *_TEXT, ".gz")
 """The suffixes of files that :func:`read_table` reads."""
 _PANDAS_READS = {".parquet": "parquet", ".feather": "feather", ".orc": "orc", ".xlsx": "excel", ".xls": "excel"}
 
@@ -49,6 +52,13 @@ def check_readable(source: str) -> None:
         raise ConfigError(f"{source} cannot be read here; make it a CSV with pandas: {command}")
 
 
+def is_columns(source: str | Path) -> bool:
+    """Whether a source is a file of named columns, one of which is the target, such as a CSV."""
+    path = Path(source)
+    name = path.stem if path.suffix.lower() == ".gz" else path.name
+    return path == STANDARD_INPUT or Path(name).suffix.lower() in _TEXT
+
+
 def read_table(
     source: str | Path,
     *,
@@ -56,10 +66,10 @@ def read_table(
     columns: Sequence[str] | None = None,
     ignore: Sequence[str] = (),
     categorical: Sequence[str] | Literal["auto"] = "auto",
-    delimiter: str | None = None,
     options: Mapping[str, Any] | None = None,
     like: Schema | None = None,
     labelled: bool = True,
+    **settings: Any,
 ) -> Table:
     """Read a table from a built-in name or from a file, by its suffix.
 
@@ -67,30 +77,34 @@ def read_table(
     ----------
     source : str or Path
         One of ``BUILTIN``; a ``.npz`` with arrays X and y (optionally feature_names and classes); a ``.npy`` with X,
-        which stays memory-mapped; a ``.csv`` or ``.tsv`` with a header, UTF-8.
+        which stays memory-mapped; a file of text with a header (``.csv``, ``.tsv``, ``.tab``, ``.txt``, each also as
+        ``.gz``), or ``-`` for such text on standard input.
     target : str, int or a sequence of them
-        CSV: the target column(s), by name or position (0 is the first, -1 the last). ``.npy``: the file that holds y.
-        A ``.npz`` holds its own.
+        Columns: the target column(s), by name or position (0 is the first, -1 the last). ``.npy``: the file that holds
+        y. A ``.npz`` holds its own.
     columns, ignore : sequence of str
-        CSV: the feature columns (default: all but the target), and columns to leave out.
+        Columns: the features (default: all but the target), and columns to leave out.
     categorical : "auto" or sequence of str
-        CSV: the columns that hold categories. ``auto`` takes each column with a cell that is neither a number nor
-        missing, but is an error where most cells were meant as numbers: fewer than a tenth are something else, or they
-        are written with a decimal comma, thousands marks, % or a currency. The target, if it is listed, is text.
-    delimiter : str
-        CSV: one character; default a comma, or a tab for ``.tsv``.
+        Columns that hold categories; the others must be numbers or dates. ``auto``: each is what all of its cells are:
+        numbers (with a decimal comma, thousands marks, % or a currency, too), dates, words for yes and no, codes with
+        leading zeros (which stay text), else categories; but it is an error where most cells are numbers or dates and a
+        few are something else, or where they may mean two things. The target, if it is listed, is text.
     options : mapping
         Built-in moons and regression: parameters of :func:`moons` and :func:`friedman1`.
     like : Schema
-        Read a CSV as the training table was read (``preprocessor.schema``): its delimiter, its columns in any order
-        (others, and columns that are missing, by its policies), and its target unless ``target`` names another column.
+        Read columns as the training table was read (``preprocessor.schema``): with its settings and the forms of its
+        columns, in any order (others, and columns that are missing, by its policies), and its target unless ``target``
+        names another column.
     labelled : bool
         False: leave the target out; the file need not have one.
+    **settings
+        Text: delimiter, quote, encoding, decimal, thousands, comment, day_first, header, na_values, types, as
+        :class:`ReadSettings` has them; what is not given is found out from the file.
 
     Notes
     -----
-    For each column of a CSV that may have been misread, such as dates and identifiers that become categories, and codes
-    that become numbers, the logger ``backprop_gpu.data`` gets a line (on standard error, unless logging is set up
+    ``Table.readings`` says how each column was read. For each that may have been misread, such as identifiers that
+    become categories, the logger ``backprop_gpu.data`` gets a line (on standard error, unless logging is set up
     otherwise); not with ``like``. The lines are in the table's ``notes``, too.
 
     Raises
@@ -100,54 +114,60 @@ def read_table(
     ConfigError
         For an unknown built-in name or option, or a setting that this kind of source does not take.
     """
-    suffix = Path(source).suffix.lower()
-    of_csv = {"columns": columns, "ignore": ignore, "categorical": categorical != "auto", "delimiter": delimiter}
-    given = [name for name, value in of_csv.items() if value]
-    if suffix in SUFFIXES and options:
+    path = Path(source)
+    suffix = path.suffix.lower()
+    asked = read_settings(settings)
+    of_columns = {"columns": columns, "ignore": ignore, "categorical": categorical != "auto", **asked.given()}
+    given = [name for name, value in of_columns.items() if value not in (None, (), [], False)]
+    if is_columns(path):
+        given = ["options"] if options else []
+    elif suffix in SUFFIXES and options:
         given = ["options"]
-    elif suffix in _DELIMITERS:
-        given = []
     elif suffix != ".npy" and target is not None:
         given.append("target")
     if given:
         raise ConfigError(f"{given[0]} does not apply to {str(source)!r}; take it out")
-    if suffix in _DELIMITERS:
-        return _read_csv(Path(source), target, columns, ignore, categorical, delimiter, like, labelled)
+    if is_columns(path):
+        return _read_columns(path, target, Request((), columns, ignore, categorical, asked, like), labelled)
     if suffix == ".npy":
-        return _read_npy(Path(source), target, labelled)
+        return _read_npy(path, target, labelled)
     if suffix == ".npz":
-        return _read_npz(Path(source), str(source), labelled)
+        return _read_npz(path, str(source), labelled)
     return load_builtin(str(source), **(options or {}))
 
 
-def _read_csv(
-    path: Path,
-    target: str | int | Sequence[str | int] | None,
-    columns: Sequence[str] | None,
-    ignore: Sequence[str],
-    categorical: Sequence[str] | Literal["auto"],
-    delimiter: str | None,
-    like: Schema | None,
-    labelled: bool,
+def read_settings(settings: Mapping[str, Any]) -> ReadSettings:
+    """Settings by their names; ConfigError for one that is unknown."""
+    known = [f.name for f in fields(ReadSettings)]
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"there is no setting {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}")
+    return ReadSettings(**settings)
+
+
+def _read_columns(
+    path: Path, target: str | int | Sequence[str | int] | None, request: Request, labelled: bool
 ) -> Table:
+    like, settings = request.like, request.settings
     if like is not None:
         target = like.target_names if target is None else target
-        delimiter = delimiter or like.delimiter
-    mark = _DELIMITERS[path.suffix.lower()] if delimiter is None else delimiter
-    wanted = _target_columns(path, target, mark) if labelled else ()
+        settings = replace(like.settings, **settings.given())
+    wanted = _target_columns(path, target, settings) if labelled else ()
+    request = replace(request, target=wanted, settings=settings)
     if like is not None:
-        names = column_names(path, mark, labelled=labelled)
-        columns = columns_to_read(names, like, str(path), [str(name) for name in wanted])
+        names = column_names(path, settings, labelled=labelled)
+        columns = columns_to_read(names, like, said(path), [str(name) for name in wanted])
         categorical = [name for name in like.categorical if name in columns]
         categorical += map(str, wanted) if like.text_target else ()
-    table = read_csv(path, wanted, columns, ignore, categorical, mark, trained=like is not None)
+        request = replace(request, columns=columns, categorical=categorical)
+    table = read_csv(path, request)
     for note in table.notes:
         _LOG.warning("note: %s", note)
-    return replace(table, delimiter=delimiter)
+    return table
 
 
-def read_texts(path: str | Path, names: Sequence[str], delimiter: str | None = None) -> list[list[str]]:
-    """The cells of some columns of a CSV as they are written, for output beside what is computed from the others.
+def read_texts(path: str | Path, names: Sequence[str], settings: ReadSettings = AS_FOUND) -> list[list[str]]:
+    """The cells of some columns as they are written, for output beside what is computed from the others.
 
     Raises
     ------
@@ -157,16 +177,16 @@ def read_texts(path: str | Path, names: Sequence[str], delimiter: str | None = N
         For another kind of file.
     """
     path = Path(path)
-    if path.suffix.lower() not in _DELIMITERS:
+    if not is_columns(path):
         raise ConfigError(f"columns can be kept of a CSV, not of {str(path)!r}; take that out")
-    return read_cells(path, names, delimiter or _DELIMITERS[path.suffix.lower()])
+    return read_cells(path, names, settings)
 
 
-def names_of(source: str | Path, delimiter: str | None = None) -> list[str]:
+def names_of(source: str | Path, settings: ReadSettings = AS_FOUND) -> list[str]:
     """The columns of a CSV, or the arrays of a .npz; none for another source."""
     path = Path(source)
-    if path.suffix.lower() in _DELIMITERS:
-        return column_names(path, delimiter or _DELIMITERS[path.suffix.lower()], labelled=False)
+    if is_columns(path):
+        return column_names(path, settings, labelled=False)
     return read_archive(path, [], str(source))[1] if path.suffix.lower() == ".npz" else []
 
 
@@ -184,7 +204,7 @@ def load_builtin(name: str, **options: Any) -> Table:
         check_readable(name)
         raise ConfigError(
             f"no data set is called {name!r}{did_you_mean(name, BUILTIN)};"
-            f" give {', '.join(BUILTIN)} or a file that ends in .npz, .npy, .csv or .tsv"
+            f" give {', '.join(BUILTIN)} or a file that ends in {', '.join(SUFFIXES)}"
         )
     known = inspect.signature(_GENERATED[name]).parameters
     for option in options:
@@ -195,11 +215,13 @@ def load_builtin(name: str, **options: Any) -> Table:
     return table_from_arrays(X, y, source=name, feature_names=[f"x{j}" for j in range(X.shape[1])])
 
 
-def _target_columns(path: Path, target: str | int | Sequence[str | int] | None, delimiter: str) -> Sequence[str | int]:
+def _target_columns(
+    path: Path, target: str | int | Sequence[str | int] | None, settings: ReadSettings
+) -> Sequence[str | int]:
     if target is None:
-        names = column_names(path, delimiter)
+        names = column_names(path, settings)
         raise ConfigError(
-            f"{path}: name the target column, the one to predict, with target; its columns: {listed(names)}"
+            f"{said(path)}: name the target column, the one to predict, with target; its columns: {listed(names)}"
         ).with_option("target", names[-1])
     return [target] if isinstance(target, str | int) else list(target)
 

@@ -6,12 +6,14 @@ sample variance", The American Statistician 37(3), 1983), so that 1e9 plus noise
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import DataError
 from .column_checks import leave_out
+from .dates import expand
 from .table import Table
 
 
@@ -25,7 +27,7 @@ class Survey(NamedTuple):
 
 def survey(table: Table) -> Survey:
     """First pass. Raises DataError at an infinite value and for a column without any value."""
-    n_numeric = table.stored.shape[1]
+    n_numeric = len(table.numeric_names)
     first = np.full(n_numeric, np.nan)
     count = np.zeros(n_numeric, dtype=np.int64)
     total, span = np.zeros(n_numeric), np.zeros(n_numeric)
@@ -51,9 +53,19 @@ def survey(table: Table) -> Survey:
 
 def medians(table: Table) -> np.ndarray:
     """The median of each numeric column, missing values left out, (n_numeric,); holds one column at a time."""
-    columns = (table.stored[:, j] for j in range(table.stored.shape[1]))
-    taken = (column if table.rows is None else column[table.rows] for column in columns)
-    return np.array([np.nanmedian(column.astype(np.float64)) for column in taken])
+    return np.array([np.nanmedian(column) for column in _columns(table)])
+
+
+def _columns(table: Table) -> Iterator[np.ndarray]:
+    """The columns of ``Table.blocks``, (n_samples,) each."""
+
+    def stored(j: int) -> np.ndarray:
+        column = table.stored[:, j]
+        return (column if table.rows is None else column[table.rows]).astype(np.float64)
+
+    yield from map(stored, range(table.stored.shape[1]))
+    for j, form in table.dates.items():
+        yield from expand(stored(j), form.parts).T
 
 
 def mean_and_scale(table: Table, found: Survey, fill: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,10 @@ import numpy as np
 
 from ..errors import DataError
 from ..safe_files import LONGEST_NAME, MAX_COLUMNS
+from .dates import DateForm, expand
+from .forms import Form
+from .read_settings import AS_FOUND, ReadSettings
+from .readings import Reading, dates_of, with_parts
 
 _BLOCK_VALUES = 1 << 20  # 8 MiB of float64: large enough to amortise a call, small beside any table worth blocking
 
@@ -22,11 +26,12 @@ class Schema:
     columns: tuple[str, ...]
     categorical: tuple[str, ...]
     target_names: tuple[str, ...]
-    delimiter: str | None = None
+    settings: ReadSettings = AS_FOUND
     text_target: bool = False  # whether the target is read as text, whatever it looks like
     others: tuple[str, ...] = ()  # columns that the training file had beside features and target
     missing_columns: str = "error"  # what to do with a file that lacks columns, and with one that has more
     extra_columns: str = "ignore"
+    forms: Mapping[str, Form] = field(default_factory=dict)  # how numbers that are not plain, and dates, are written
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,9 @@ class Table:
         File or data set name, for error messages.
     columns : tuple of str
         Names of all feature columns, in the source's order.
-    stored : ndarray, shape (n_stored, n_numeric)
-        The numeric columns in ``columns`` order, NaN where missing; any real dtype, possibly memory-mapped.
+    stored : ndarray, shape (n_stored, n_stored_columns)
+        The numeric columns in ``columns`` order, NaN where missing, dates as days since 1970; any real dtype, possibly
+        memory-mapped.
     categorical : mapping of str to ndarray of str or StringDType, shape (n_samples,)
         The other columns; an empty string where missing.
     target : ndarray, shape (n_samples,) or (n_samples, n_outputs), or None
@@ -55,14 +61,16 @@ class Table:
         Which of the stored rows this table holds (None: all), so that taking rows copies nothing.
     weights : ndarray of float64, shape (n_samples,), or None
         How much each row counts.
-    delimiter : str or None
-        CSV: the delimiter that was asked for (None: that of the file's suffix).
+    settings : ReadSettings
+        CSV: what was asked for.
     ignored : tuple of str
         CSV: the columns that were left out by ``ignore``.
     others : tuple of str
         CSV: all columns of the file that are neither features nor targets.
     notes : tuple of str
         Columns that were read in a way that may not be meant, a line for each.
+    readings : tuple of Reading
+        How each column, then each target was read; empty where the source says so itself.
     """
 
     source: str
@@ -76,10 +84,11 @@ class Table:
     lines: np.ndarray | None = None
     rows: np.ndarray | None = None
     weights: np.ndarray | None = None
-    delimiter: str | None = None
+    settings: ReadSettings = AS_FOUND
     ignored: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    readings: tuple[Reading, ...] = ()
 
     @property
     def n_samples(self) -> int:
@@ -91,22 +100,37 @@ class Table:
         return 0 if self.target is None else 1 if self.target.ndim == 1 else self.target.shape[1]
 
     @property
-    def numeric_names(self) -> tuple[str, ...]:
+    def stored_names(self) -> tuple[str, ...]:
         """The names that go with the columns of ``stored``."""
         return tuple(name for name in self.columns if name not in self.categorical)
 
     @property
+    def dates(self) -> dict[int, DateForm]:
+        """Which columns of ``stored`` are dates."""
+        forms = dates_of(self.readings)
+        return {j: forms[name] for j, name in enumerate(self.stored_names) if name in forms} if forms else {}
+
+    @property
+    def numeric_names(self) -> tuple[str, ...]:
+        """The names of the columns of :meth:`blocks`: those of ``stored``, then what each date is besides its day."""
+        return with_parts(self.stored_names, self.readings)
+
+    @property
     def numeric(self) -> np.ndarray:
-        """The numeric columns, (n_samples, n_numeric), in the dtype of the source; copied if rows were taken."""
+        """The stored columns, (n_samples, n_stored_columns), in the dtype of the source; copied if rows were taken."""
         return self.stored if self.rows is None else self.stored[self.rows]
 
     def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield (slice of samples, float64 copy of their numeric columns), so that no pass copies the whole table."""
+        dates = self.dates
         step = max(1, _BLOCK_VALUES // max(1, self.stored.shape[1]))
         for start in range(0, self.n_samples, step):
             part = slice(start, min(start + step, self.n_samples))
             raw = self.stored[part] if self.rows is None else self.stored[self.rows[part]]
-            yield part, raw.astype(np.float64)
+            block = raw.astype(np.float64)
+            if dates:
+                block = np.concatenate([block, *(expand(block[:, j], f.parts) for j, f in dates.items())], axis=1)
+            yield part, block
 
     def take(self, rows: np.ndarray) -> Table:
         """The table of the given samples, in that order; the numeric columns are not copied."""
