@@ -12,6 +12,7 @@ from .column_types import MOST_NUMBERS
 from .dates import is_date
 
 _MANY = 50  # one-hot columns of one text column that are worth a line
+_TOO_MANY = 100
 _FEW = 10  # texts below this are categories even if each row has its own
 _LOOKED_AT = 10_000  # rows that show most columns to be no codes
 _SHOWN = 2000  # different texts that are looked at
@@ -57,7 +58,7 @@ def text_note(name: str, distinct: Sequence[str], counts: np.ndarray, ignored: S
             f"column {name!r} looks like names or identifiers: {k} different texts in {n_cells} rows"
             f" ({distinct[0]!r}, ...) become {k} inputs, which new rows will not share; {out}"
         )
-    if k > _MANY:
+    if _MANY < k <= _TOO_MANY:  # of more, training says what to do
         return f"column {name!r} is read as {k} categories ({distinct[0]!r}, ...), one input each; {out}"
     numbers = sum(map(is_number, distinct))
     if numbers:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import re
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backprop_gpu.data import Schema, Table, csv_files, read_table
+from backprop_gpu import safe_files
+from backprop_gpu.data import Schema, Table, read_table, text_files, text_table
 from backprop_gpu.data.cells import is_missing, is_number
 from backprop_gpu.errors import ConfigError, DataError
 
@@ -133,7 +136,7 @@ def test_another_file_is_read_like_the_first(tmp_path: Path) -> None:
 
 
 def test_text_that_turns_up_late_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_files, "_BLOCK_ROWS", 4)
+    monkeypatch.setattr(text_table, "_BLOCK_ROWS", 4)
     codes = ["01", "2.50"] * 5 + ["B7", "C"] * 2
     path = write(tmp_path, "a,code,y\n" + "".join(f"{i},{code},{i % 2}\n" for i, code in enumerate(codes)))
     table = read_table(path, target="y")
@@ -149,10 +152,10 @@ def test_one_text_among_numbers_is_taken_for_a_typing_error(tmp_path: Path, monk
     rows = [f"{i},{'1O' if i == 17 else i},0" for i in range(30)]
     path = write(tmp_path, "a,b,y\n" + "\n".join(rows))
     for size in (5, 1000):  # found in a later block and in the first
-        monkeypatch.setattr(csv_files, "_BLOCK_ROWS", size)
+        monkeypatch.setattr(text_table, "_BLOCK_ROWS", size)
         message = refusal(path)
         assert "line 19, column 'b': '1O' is not a number, but 29 other cells" in message
-        assert "categorical" in message
+        assert "set types: {b: category}" in message or "set na_values" in message
     table = read_table(path, target="y", categorical=["b"])
     assert table.categorical["b"][17] == "1O"
 
@@ -163,11 +166,11 @@ def test_one_text_among_numbers_is_taken_for_a_typing_error(tmp_path: Path, monk
         ("", {}, ["FILE is empty"]),
         ("\n\n", {}, ["FILE is empty"]),
         ("a,b,y\n", {}, ["no rows"]),
-        ("a,b,a,y\n1,2,3,4\n", {}, ["names column 'a' twice"]),
-        ("a,,y\n1,2,3\n", {}, ["column 2 has no name"]),
         ("1.5,2,0\n2.5,3,1\n", {}, ["line 1 holds numbers only", "add a header"]),
         ("0,0,1\n1,3,1\n", {}, ["line 1 holds numbers only", "add a header"]),
-        ("a;b;y\n1;2;3\n", {}, ["one column only", "delimiter: ';'"]),
+        ("a\n1\n", {}, ["one column only", "set delimiter"]),
+        ("a,b,y\n1,2,0\n# done\n", {}, ["line 3: 1 cells", "set comment: '#'"]),
+        (b"a,b\0,y\n1,2,0\n", {}, ["is not text, it holds NULs"]),
         ("a,b,y\n1,2,0\n1,2\n", {}, ["line 3: 2 cells where the header has 3"]),
         ("a,b,y\n1,2,0\n1,2,3,4\n", {}, ["line 3: 4 cells where the header has 3"]),
         ('a,b,y\n1,2,0\n1,"2,0\n1,2,1\n', {}, ["line 3: ", "quotes"]),
@@ -183,7 +186,7 @@ def test_one_text_among_numbers_is_taken_for_a_typing_error(tmp_path: Path, monk
         (MIXED, {"ignore": ["age", "colour", "size"]}, ["no feature columns are left"]),
         (MIXED, {"categorical": ["colours"]}, ["'colours' is not a feature (did you mean 'colour'?)"]),
         (MIXED, {"categorical": ["age"]}, ["line 2, column 'colour': 'red' is not a number", "categorical"]),
-        (b"a,b,y\n\xff\xfe,2,0\n", {}, ["not UTF-8", "save it as UTF-8"]),
+        (b"a,b,y\n\xff\xfe,2,0\n", {"encoding": "utf-8"}, ["is not text in utf-8", "set encoding"]),
     ],
 )
 def test_each_fault_is_named(tmp_path: Path, text: str | bytes, settings: dict, parts: list[str]) -> None:
@@ -198,7 +201,7 @@ def test_faults_of_the_call(tmp_path: Path) -> None:
     assert "options does not apply" in refusal(path, ConfigError, options={"n": 3})
     assert "there is no such file; check the path" in refusal(tmp_path / "absent.csv")
     assert "names a column twice" in refusal(path, ConfigError, target=["label", -1])
-    for delimiter in ("::", "", "\n", '"'):
+    for delimiter in ("::", "\n", '"'):
         with pytest.raises(ConfigError, match="one character"):
             read_table(path, target=-1, delimiter=delimiter)
 
@@ -207,6 +210,74 @@ def test_the_header_pandas_makes_for_plain_arrays_is_a_header(tmp_path: Path) ->
     table = read_table(write(tmp_path, "0,1,2\n5,6,7\n"), target=-1)
     assert table.columns == ("0", "1")
     assert table.numeric.tolist() == [[5.0, 6.0]]
+
+
+# --- as they come ----------------------------------------------------------------------------------------------------
+
+ROWS = [["31", "red", "1.5", "yes"], ["42", "blue", "2.5", "no"], ["27", "grün", "0.5", "yes"]] * 4
+
+
+def _text(mark: str = ",", head: str = "age,colour,size,label", end: str = "") -> str:
+    return "".join(mark.join(row) + end + "\n" for row in [head.split(","), *ROWS])
+
+
+@pytest.mark.parametrize(
+    ("content", "settings"),
+    [
+        (_text().encode("utf-8-sig"), {}),
+        (_text().encode("utf-16"), {}),
+        (_text().encode("utf-16-le"), {}),
+        (_text().encode("cp1252"), {}),
+        (_text().encode("latin-1"), {"encoding": "latin-1"}),
+        (_text(";").encode(), {}),
+        (_text("\t").encode(), {}),
+        (_text("|").encode(), {}),
+        (_text("~").encode(), {"delimiter": "~"}),
+        (("sep=;\n" + _text(";")).encode(), {}),
+        (("# made by hand\n# in May\n" + _text()).encode(), {}),
+        (_text(end=",").encode(), {}),
+        (_text().replace("label\n", "label,\n").replace("yes\n", "yes,\n").replace("no\n", "no,\n").encode(), {}),
+        (_text().replace("no\n", "no\n\n,,,\n").encode(), {}),
+        (_text().replace("\n", "\r\n").encode(), {}),
+        (_text(";").replace(".", ",").encode(), {}),
+        (re.sub(r"(\w[\w.]*)", r"'\1'", _text()).encode(), {}),
+        (_text().split("\n", 1)[1].encode(), {"header": False}),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_as_they_come(content: bytes, settings: dict, packed: bool, tmp_path: Path) -> None:
+    path = tmp_path / ("data.csv.gz" if packed else "data.csv")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    table = read_table(path, target=-1, **settings)
+    assert table.numeric.tolist() == [[float(row[0]), float(row[2])] for row in ROWS]
+    assert table.categorical[table.columns[1]].tolist() == [row[1] for row in ROWS]
+    assert table.target is not None
+    assert table.target.tolist() == [row[3] for row in ROWS]
+
+
+def test_columns_without_a_name_of_their_own(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, ",a,a,b,y\n" + "1,2,3,4,0\n5,6,7,8,1\n" * 9), target="y")
+    assert table.columns == ("column 1", "a", "a.1", "b")
+    assert "column 1: has no name in the header; it is called 'column 1'" in table.notes[0]
+    assert "column 3: the header names 'a' again; it is called 'a.1'" in table.notes[1]
+
+
+def test_a_table_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_files, "_input", None)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(_text().encode())))
+    assert read_table("-", target="label").columns == ("age", "colour", "size")
+    assert read_table("-", target="label").n_samples == len(ROWS)  # read once, there as often as asked for
+    monkeypatch.setattr(text_files, "_input", None)
+
+
+def test_a_file_that_unpacks_to_far_more_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safe_files, "MEMORY_AT_LEAST", 1 << 16)  # else the bomb takes seconds to make
+    path = tmp_path / "bomb.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b,y\n" + b"1,2,0\n" * (1 << 17)))
+    assert path.stat().st_size * safe_files.MOST_EXPANSION < 6 << 17
+    assert "unpacks to more than the" in refusal(path)
+    path.write_bytes(gzip.compress(_text().encode())[:40])
+    assert "is not a whole gzip file" in refusal(path)
 
 
 # --- round trip ------------------------------------------------------------------------------------------------------
@@ -233,11 +304,11 @@ def test_what_is_written_is_read(tmp_path: Path, data: st.DataObject, n: int, bl
         writer = csv.writer(file, delimiter=delimiter)
         writer.writerow(names)
         writer.writerows(zip(*columns, strict=True))
-    kept, csv_files._BLOCK_ROWS = csv_files._BLOCK_ROWS, block
+    kept, text_table._BLOCK_ROWS = text_table._BLOCK_ROWS, block
     try:
         table: Table = read_table(path, target=names[3], delimiter=delimiter)
     finally:
-        csv_files._BLOCK_ROWS = kept
+        text_table._BLOCK_ROWS = kept
     assert table.columns == tuple(names[:3])
     np.testing.assert_array_equal(table.numeric, np.array([columns[0], columns[2]]).T)
     assert table.categorical[names[1]].tolist() == columns[1]

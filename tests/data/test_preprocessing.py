@@ -387,7 +387,7 @@ def test_a_damaged_state_is_refused() -> None:
     for key in tensors:
         with pytest.raises(CheckpointError, match="damaged"):
             Preprocessor.from_state({name: value for name, value in tensors.items() if name != key}, meta)
-    with pytest.raises(CheckpointError, match="format 3, this version reads 2"):
-        Preprocessor.from_state(tensors, meta | {"format": 3})
+    with pytest.raises(CheckpointError, match="format 4, this version reads 3"):
+        Preprocessor.from_state(tensors, meta | {"format": 4})
     with pytest.raises(CheckpointError, match="damaged"):
         Preprocessor.from_state(tensors, meta | {"target": {"colour": 1}})

@@ -176,7 +176,7 @@ def test_one_kind_of_file_under_the_name_of_another(tmp_path: Path) -> None:
 
 def test_unknown_sources_and_settings_that_do_not_apply() -> None:
     assert "did you mean 'digits'?" in refusal("digts", error=ConfigError)
-    assert ".npz, .npy, .csv or .tsv" in refusal("table.dat", error=ConfigError)
+    assert ".npz, .npy, .csv, .tsv" in refusal("table.dat", error=ConfigError)
     for setting in ({"target": -1}, {"columns": ["a"]}, {"ignore": ["a"]}, {"categorical": ["a"]}, {"delimiter": ";"}):
         assert f"{next(iter(setting))} does not apply to 'digits'" in refusal("digits", error=ConfigError, **setting)
     assert "options does not apply" in refusal("d.npz", options={"n": 1}, error=ConfigError)
