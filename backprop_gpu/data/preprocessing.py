@@ -118,7 +118,7 @@ class Preprocessor:
         positive : str or int, optional
             binary: the class that is predicted by its probability; None: the second one.
         max_categories : int
-            A column with more different texts is an error: names and identifiers make inputs that mean nothing.
+            A column with more different texts is an error: they are names.
         standardize_target : bool
             regression: the network learns the standardized target; :meth:`decode` undoes it.
 
@@ -136,10 +136,8 @@ class Preprocessor:
         if missing is None and np.any(found.gaps):
             _refuse_gap(table)
         fill = medians(table) if missing == "median" else found.mean
-        if standardize:
-            mean, scale = mean_and_scale(table, found, fill)
-        else:
-            mean, scale = np.zeros_like(fill), np.ones_like(fill)
+        plain = np.zeros_like(fill), np.ones_like(fill)
+        mean, scale = mean_and_scale(table, found, fill) if standardize else plain
         gaps, stored = zip(table.numeric_names, found.gaps, strict=True), {*table.stored_names}
         return cls(
             columns=table.columns,

@@ -85,10 +85,9 @@ def read_table(
     columns, ignore : sequence of str
         Columns: the features (default: all but the target), and columns to leave out.
     categorical : "auto" or sequence of str
-        Columns that hold categories; the others must be numbers or dates. ``auto``: each is what all of its cells are:
-        numbers (with a decimal comma, thousands marks, % or a currency, too), dates, words for yes and no, codes with
-        leading zeros (which stay text), else categories; but it is an error where most cells are numbers or dates and a
-        few are something else, or where they may mean two things. The target, if it is listed, is text.
+        Columns that hold categories; the others must be numbers or dates. ``auto``: each is what all of its cells are
+        (docs/tables.md); an error where a few are something else, or they may mean two things. The target, if it is
+        listed, is text.
     options : mapping
         Built-in moons and regression: parameters of :func:`moons` and :func:`friedman1`.
     like : Schema
@@ -114,15 +113,11 @@ def read_table(
     ConfigError
         For an unknown built-in name or option, or a setting that this kind of source does not take.
     """
-    path = Path(source)
-    suffix = path.suffix.lower()
-    asked = read_settings(settings)
+    path, suffix, asked = Path(source), Path(source).suffix.lower(), read_settings(settings)
     of_columns = {"columns": columns, "ignore": ignore, "categorical": categorical != "auto", **asked.given()}
     given = [name for name, value in of_columns.items() if value not in (None, (), [], False)]
-    if is_columns(path):
+    if is_columns(path) or (suffix in SUFFIXES and options):
         given = ["options"] if options else []
-    elif suffix in SUFFIXES and options:
-        given = ["options"]
     elif suffix != ".npy" and target is not None:
         given.append("target")
     if given:
