@@ -57,6 +57,7 @@ def test_every_setting_reaches_its_place() -> None:
             "batch_size": 16,
             "micro_batch": 5,
             "data_on": "host",
+            "exact_ranks": True,
             "shuffle": False,
             "restore_best": False,
             "skip_non_finite": 3,
@@ -97,7 +98,16 @@ def test_every_setting_reaches_its_place() -> None:
     rule = trainer.early_stopping
     assert rule is not None
     assert (rule.metric, rule.patience, rule.min_delta) == ("roc_auc", 9, 0.5)
-    for key in ("epochs", "batch_size", "micro_batch", "data_on", "shuffle", "restore_best", "skip_non_finite"):
+    for key in (
+        "epochs",
+        "batch_size",
+        "micro_batch",
+        "exact_ranks",
+        "data_on",
+        "shuffle",
+        "restore_best",
+        "skip_non_finite",
+    ):
         assert getattr(trainer, key) == data["training"][key]
     assert set(trainer.metrics) == {"log_loss", "roc_auc"}
     assert trainer.class_weight == {2: 3.0}
