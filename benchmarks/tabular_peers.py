@@ -89,7 +89,7 @@ def _preset(classes: bool, **epochs: Any) -> Any:
     from backprop_gpu import estimators
 
     kind = estimators.MLPClassifier if classes else estimators.MLPRegressor
-    return _plain(lambda: kind(preset="tabular", random_state=0, **epochs))
+    return kind(preset="tabular", random_state=0, **epochs)
 
 
 def _ours(classes: bool, **epochs: Any) -> Any:

@@ -43,7 +43,7 @@ def table_of(rows: Any, like: Schema, *, named: bool, labelled: bool = False) ->
     """
     if isinstance(rows, list | tuple) and rows and all(isinstance(row, Mapping) for row in rows):
         rows = {name: [row.get(name) for row in rows] for name in dict.fromkeys(itertools.chain(*rows))}
-    names = _names(rows)
+    names = names_of(rows)
     plain = names is None and not like.categorical and not like.forms
     if plain and not labelled and getattr(rows, "dtype", None) != np.dtype(object):
         return table_from_arrays(_matrix(rows, len(like.columns)), source=_SOURCE)
@@ -56,8 +56,8 @@ def table_of(rows: Any, like: Schema, *, named: bool, labelled: bool = False) ->
     if n == 0:
         raise DataError(f"{_SOURCE} has no rows")
     forms = like.forms
-    numeric = [_numbers(columns[name], name, forms.get(name)) for name in present if name not in like.categorical]
-    texts = {name: _texts(columns[name]) for name in like.categorical if name in columns}
+    numeric = [numbers_of(columns[name], name, forms.get(name)) for name in present if name not in like.categorical]
+    texts = {name: texts_of(columns[name]) for name in like.categorical if name in columns}
     stored = np.stack(numeric, axis=1) if numeric else np.empty((n, 0))
     target = _target(rows, names, like) if labelled else None
     target_names = like.target_names if labelled else ()
@@ -65,7 +65,7 @@ def table_of(rows: Any, like: Schema, *, named: bool, labelled: bool = False) ->
     return Table(_SOURCE, present, stored, texts, target, target_names, named=named, readings=readings)
 
 
-def _names(rows: Any) -> list[Any] | None:
+def names_of(rows: Any) -> list[Any] | None:
     """The names of the columns; None for an array, and for a data frame whose columns are only numbered."""
     if isinstance(rows, Mapping):
         return list(rows)
@@ -86,9 +86,9 @@ def _by_name(rows: Any, names: Sequence[Any], like: Schema, named: bool) -> dict
     if not named:  # the names were made up
         if len(names) != len(like.columns):
             raise DataError(f"{_SOURCE} has {len(names)} columns, the training data had {len(like.columns)} features")
-        return {wanted: _column(rows[name], wanted) for wanted, name in zip(like.columns, names, strict=True)}
+        return {wanted: column_of(rows[name], wanted) for wanted, name in zip(like.columns, names, strict=True)}
     found = {str(name): name for name in names}
-    return {name: _column(rows[found[name]], name) for name in columns_to_read(found, like, _SOURCE)}
+    return {name: column_of(rows[found[name]], name) for name in columns_to_read(found, like, _SOURCE)}
 
 
 def _by_position(rows: Any, like: Schema) -> dict[str, np.ndarray]:
@@ -106,7 +106,7 @@ def _target(rows: Any, names: Sequence[Any] | None, like: Schema) -> np.ndarray:
     for name in like.target_names:
         if name not in found:
             raise DataError(f"{_SOURCE} has no column {name!r}, the target; give a data frame that has it")
-    given = {name: _column(rows[found[name]], name) for name in like.target_names}
+    given = {name: column_of(rows[found[name]], name) for name in like.target_names}
     columns = [_labels(x, name, like) for name, x in given.items()]
     return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
 
@@ -114,13 +114,14 @@ def _target(rows: Any, names: Sequence[Any] | None, like: Schema) -> np.ndarray:
 def _labels(column: np.ndarray, name: str, like: Schema) -> np.ndarray:
     form = like.forms.get(name)
     if not like.text_target:
-        return _numbers(column, name, form)
+        return numbers_of(column, name, form)
     if isinstance(form, BooleanForm):  # of several spellings, which the training labels were not
-        return np.where(_numbers(column, name, form) == 1.0, "yes", "no")
-    return _texts(column)
+        return np.where(numbers_of(column, name, form) == 1.0, "yes", "no")
+    return texts_of(column)
 
 
-def _column(values: Any, name: str) -> np.ndarray:
+def column_of(values: Any, name: str) -> np.ndarray:
+    """One column (n_samples,) of rows in memory."""
     # as objects, else NumPy makes texts of the numbers and the NaN that stand beside a text
     column = np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
     if column.ndim == 2:
@@ -130,16 +131,18 @@ def _column(values: Any, name: str) -> np.ndarray:
     return column
 
 
-def _missing(value: Any) -> bool:
+def is_gap(value: Any) -> bool:
+    """Whether a value is None, NaN or pandas' NA."""
     nan = isinstance(value, float | np.floating) and np.isnan(value)
     return value is None or bool(nan) or type(value).__name__ in _MISSING
 
 
-def _texts(column: np.ndarray) -> np.ndarray:
+def texts_of(column: np.ndarray) -> np.ndarray:
+    """As a CSV would have them: an empty text where missing, 7 for 7.0."""
     """As a CSV would have them: an empty text where missing, 7 for 7.0."""
 
     def text(value: Any) -> str:
-        if _missing(value):
+        if is_gap(value):
             return ""
         whole = isinstance(value, float | np.floating) and float(value).is_integer()
         return str(int(value)) if whole else str(value)
@@ -147,7 +150,7 @@ def _texts(column: np.ndarray) -> np.ndarray:
     return np.array([text(value) for value in column], dtype=str)
 
 
-def _numbers(column: np.ndarray, name: str, form: Form | None = None) -> np.ndarray:
+def numbers_of(column: np.ndarray, name: str, form: Form | None = None) -> np.ndarray:
     """Numbers; texts, dates and words for yes and no as the training file would have them."""
     if column.dtype.kind in "biuf":
         return column.astype(np.float64)
@@ -165,7 +168,7 @@ def _numbers(column: np.ndarray, name: str, form: Form | None = None) -> np.ndar
 
 
 def _number(value: Any, form: Form | None) -> float:
-    if _missing(value):
+    if is_gap(value):
         return float("nan")
     if isinstance(value, str) and form is not None:
         return float("nan") if is_missing(value.strip()) else form.parse(value.strip())

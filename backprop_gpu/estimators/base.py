@@ -94,9 +94,18 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
             )
         return True
 
+    def _finite(self) -> bool | str:
+        """What scikit-learn checks of X: gaps are for the preset, which has a place for them."""
+        return True if self.preset is None else "allow-nan"
+
     def _solver(self) -> Any:
         """What a fit trains with."""
         return self.solver if self.preset is None else tabular.settings_for(self, 1)["solver"]
+
+    def _read_columns(self, X: Any, held_out: tuple[Any, Any, Any]) -> tuple[Any, tuple[Any, Any, Any]]:
+        """Data frames as ``preset`` reads them, numbers for texts and dates; anything else as it is."""
+        vars(self).pop("columns_", None)
+        return (X, held_out) if self.preset is None else tabular.read_columns(self, X, held_out)
 
     def _fit_preset(
         self, rows: Rows, loss: Loss, validation: ValidationSet | None, resume: Any, allow_change: bool
@@ -162,7 +171,9 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
         """AL (n_samples, n_outputs) on the host."""
         check_is_fitted(self)
         check_origin(origin_of(X), getattr(self, "_fitted_on", "numpy"), f"{type(self).__name__}.{method}")
-        X = validate_data(self, on_host(X), accept_sparse=["csr", "csc"], reset=False)
+        if "columns_" in vars(self):
+            return self._forward(self.columns_.codes(X))
+        X = validate_data(self, on_host(X), accept_sparse=["csr", "csc"], ensure_all_finite=self._finite(), reset=False)
         return self._forward(X)
 
     def _forward(self, X: Any) -> np.ndarray:
@@ -258,5 +269,6 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self.preset is not None
         tags.array_api_support = True
         return tags

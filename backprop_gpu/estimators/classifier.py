@@ -88,8 +88,9 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         ``R1``, a factor for each member and input. Members' output layers are side by side in ``coefs_[-1]``.
     validation_loss_curve_, validation_metric_curves_
         With a validation set: its loss without penalty, and {metric: list}, one for each epoch.
-    members_, scaler_
-        With the preset, in place of ``coefs_`` and the curves: fitted estimators, each of one net.
+    members_, inputs_, columns_
+        With the preset, in place of ``coefs_`` and the curves: fitted estimators, each of one net; what encodes rows;
+        and of a data frame with texts or dates, what each column holds.
 
     Raises
     ------
@@ -218,6 +219,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             accept_sparse=["csr", "csc"],
             multi_output=True,
             dtype=self.dtype or FLOATS,
+            ensure_all_finite=self._finite(),
             reset=first,
         )
         if y.ndim == 2 and y.shape[1] == 1:

@@ -74,6 +74,7 @@ def fit(
     """
     resume = None if resume is None else state_to_resume(resume)
     first = not hasattr(e, "coefs_") or (not e.warm_start and not incremental)
+    X, held_out = e._read_columns(X, held_out)
     rows, by_class = checked_rows(e, X, y, sample_weight, first, incremental)
     loss, n_outputs = e._loss_of(rows.Y)
     sizes = (rows.X.shape[1], *hidden_sizes(e), n_outputs)

@@ -158,6 +158,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
             multi_output=True,
             y_numeric=True,
             dtype=self.dtype or FLOATS,
+            ensure_all_finite=self._finite(),
             reset=first,
         )
         return X, self._codes(y, "y")

@@ -61,6 +61,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     if "members_" in vars(estimator):
         net, tensors = estimator.members_[0], tensors | tabular.to_tensors(estimator)
         fitted["members"] = [numbers_of(member) for member in estimator.members_]
+        fitted["tabular"] = tabular.to_meta(estimator)
     params = _kept(estimator.get_params(deep=False))
     meta = {"estimator": type(estimator).__name__, "params": params, "fitted": fitted}
     save_model(path, net.network(), Extras(tensors, meta))
@@ -143,7 +144,7 @@ def _restored(
     """The estimator that a file describes."""
     fitted, tensors = dict(extras.meta["fitted"]), extras.tensors
     for numbers in (fitted, *fitted.get("members", ())):
-        _check_numbers(numbers, net)
+        _check_numbers(numbers, net, "members" in fitted)
     _check_tensors(tensors, net)
     params = _given(extras.meta["params"])
     for key, kind in FORMULAS.items():
@@ -162,13 +163,13 @@ def _restored(
             setattr(made, key, fitted[key])
     if "feature_names_in_" in fitted:
         names = fitted["feature_names_in_"]
-        if len(names) != net.sizes[0] or not all(isinstance(name, str) for name in names):
-            raise CheckpointError(f"{path} does not name the {net.sizes[0]} features of its network")
+        if len(names) != made.n_features_in_ or not all(isinstance(name, str) for name in names):
+            raise CheckpointError(f"{path} does not name the {made.n_features_in_} features of its network")
         made.feature_names_in_ = np.array(fitted["feature_names_in_"], dtype=object)
     if "labels" in fitted:
         made._take_labels(_labels(**fitted["labels"]))
-    if "scaler/centre" in tensors:
-        tabular.from_tensors(made, tensors)
+    if "members" in fitted:
+        tabular.from_tensors(made, tensors, fitted["tabular"])
         for member, numbers in zip(made.members_, fitted["members"], strict=True):
             vars(member).update(numbers)
     elif made._fitted_loss()[1] != net.sizes[-1]:
@@ -187,8 +188,11 @@ def _restored(
     return made
 
 
-def _check_numbers(numbers: dict[str, Any], net: DenseNet) -> None:
-    """That fitted attributes have their types, and sizes are the network's; else a TypeError or ValueError."""
+def _check_numbers(numbers: dict[str, Any], net: DenseNet, of_preset: bool) -> None:
+    """That fitted attributes have their types, and sizes are the network's; else a TypeError or ValueError.
+
+    ``of_preset``: the network has other inputs than the table has columns.
+    """
     kinds = {
         list: ("loss_curve_", "validation_scores_", "validation_loss_curve_"),
         dict: ("validation_metric_curves_",),
@@ -201,7 +205,7 @@ def _check_numbers(numbers: dict[str, Any], net: DenseNet) -> None:
             raise TypeError(f"{name} is {type(value).__name__}")
     if numbers.get("n_features_in_") is None:
         raise KeyError("n_features_in_")
-    here = {"n_layers_": len(net.sizes), "n_features_in_": net.sizes[0]}
+    here = {"n_layers_": len(net.sizes)} | ({} if of_preset else {"n_features_in_": net.sizes[0]})
     for name, wanted in here.items():
         if numbers.get(name, wanted) != wanted:
             raise ValueError(f"{name} is {numbers[name]}, and the network says {wanted}")

@@ -73,6 +73,7 @@ def given_validation_set(e: Any, by_class: Any, X_val: Any, y_val: Any, sample_w
             raise ValueError("sample_weight_val goes with X_val and y_val: pass all three, or leave it out.")
         return None
     options = {"accept_sparse": ["csr", "csc"], "multi_output": True, "dtype": e.dtype or FLOATS}
+    options |= {"ensure_all_finite": e._finite()}
     weights, name = sample_weight_val, "X_val, y_val"
     try:
         X, y = validate_data(e, on_host(X_val), on_host(y_val), **options, reset=False)

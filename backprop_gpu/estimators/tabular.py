@@ -1,7 +1,8 @@
 """``preset="tabular"``: settings that suit tables, a scaler within the estimator, and the mean of several nets.
 
 The recipe follows RealMLP (Holzmueller, Grinsztajn & Steinwart 2024, "Better by default"): robust scaling with smooth
-clipping, standardized targets, decoupled weight decay, a schedule that ends near 0, the best epoch restored.
+clipping, standardized targets, decoupled weight decay, its schedule of the learning rate, the best epoch restored; and
+a piecewise-linear encoding of numbers beside them (:mod:`~backprop_gpu.data.tabular_inputs`).
 
 The nets are fitted at once: a step of the ensemble is one recorded program. Each keeps its own initial weights, order
 of rows and dropout, so that it gets the bits that it gets alone. The rows are stored on the device once; which of them
@@ -11,6 +12,7 @@ a net trains on is an order of their numbers.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +22,8 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import is_classifier
 
+from ..data.frame_columns import FrameColumns, holds_more_than_numbers
+from ..data.tabular_inputs import TabularInputs
 from ..errors import CheckpointError, ConfigError
 from ..maths.losses import Loss
 from ..network.dense_net import BLOCK_ROWS, DenseNet
@@ -46,37 +50,46 @@ from .resume import load_fit_state
 from .sklearn_rules import SklearnCallbacks, SklearnRule
 from .splitting import Rows, batches_over, split_apart
 
-CLIP = 3.0
+BINS = 8  # of the piecewise-linear encoding of a number
+MOST_COMPONENTS = 1024  # of all numbers together: a wider table has fewer bins, or none
 LEAST_ROWS = 20  # of fewer, none are held out
 SCALED_ROWS = 16 * BLOCK_ROWS  # at a time for predictions, so that memory does not grow with the table
 _ENCODING = ("classes_", "_label_binarizer", "n_outputs_", "n_features_in_", "_fitted_on")
 
 
-@dataclass
-class SmoothClip:
-    """x -> z / sqrt(1 + (z/3)^2), z = (x - centre) / spread, column by column: within +-3, nearly z around 0.
+# -- inputs ----------------------------------------------------------------------------------------------------------
 
-    Attributes
-    ----------
-    centre, spread : ndarray of shape (n_features,)
-        Median, and distance of the quartiles; where that is 0 half the range, and 1 for a constant column.
-    """
 
-    centre: np.ndarray
-    spread: np.ndarray
+def read_columns(e: Any, X: Any, held_out: tuple[Any, Any, Any]) -> tuple[Any, tuple[Any, Any, Any]]:
+    """A data frame with more than plain numbers, and a validation set like it, as numbers; ``columns_`` says which."""
+    if not holds_more_than_numbers(X):
+        return X, held_out
+    e.columns_ = FrameColumns.fit(X)
+    for note in e.columns_.notes:
+        warnings.warn(note, stacklevel=6)
+    X_val, *others = held_out
+    return e.columns_.codes(X), (None if X_val is None else e.columns_.codes(X_val), *others)
 
-    @classmethod
-    def of(cls, X: np.ndarray) -> SmoothClip:
-        """Learn from rows X (n, n_features)."""
-        low, centre, high = np.quantile(X, [0.25, 0.5, 0.75], axis=0)
-        half_range = (X.max(axis=0) - X.min(axis=0)) / 2.0
-        spread = np.where(high > low, high - low, half_range)
-        return cls(centre, np.where(spread > 0.0, spread, 1.0))
 
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        """Scaled rows."""
-        z = (X - self.centre) / self.spread
-        return z / np.sqrt(1.0 + np.square(z / CLIP))
+def _learn_inputs(e: Any, X: np.ndarray) -> TabularInputs:
+    """What turns rows into inputs, learnt on those that are trained on; names of the frame's columns are settled."""
+    bins = min(BINS, MOST_COMPONENTS // X.shape[1])
+    if "columns_" not in vars(e):
+        return TabularInputs.fit(X, bins if bins > 1 else 0)
+    e.feature_names_in_ = np.array(e.columns_.names, dtype=object)
+    return TabularInputs.fit(X, bins if bins > 1 else 0, e.columns_.kinds, e.columns_.sizes)
+
+
+def _encoded(inputs: TabularInputs, X: np.ndarray) -> np.ndarray:
+    """Inputs in the floats of the rows, block by block."""
+    out = np.empty((len(X), inputs.width), X.dtype if X.dtype.kind == "f" else np.float64)
+    for start in range(0, len(X), SCALED_ROWS):
+        part = slice(start, start + SCALED_ROWS)
+        out[part] = inputs(X[part])
+    return out
+
+
+# -- settings --------------------------------------------------------------------------------------------------------
 
 
 def settings_for(estimator: Any, n: int) -> dict[str, Any]:
@@ -87,10 +100,10 @@ def settings_for(estimator: Any, n: int) -> dict[str, Any]:
     preset: dict[str, Any] = {
         "hidden_layer_sizes": (128, 64),
         "activation": "silu",
-        "solver": {"name": "adamw", "weight_decay": 0.02},
+        "solver": {"name": "adamw", "weight_decay": 1.0},
         "alpha": 0.0,
-        "learning_rate": {"name": "one_cycle", "rise": 0.1},
-        "learning_rate_init": 3e-3,
+        "learning_rate": "coslog",
+        "learning_rate_init": 1e-2,
         "batch_size": 2 ** int(np.clip(np.log2(max(n, 1) / 16.0), 5.0, 8.0)),
         "max_iter": int(np.clip(2_000_000 // max(n, 1), 20, 200)),
         "n_iter_no_change": 40,
@@ -173,12 +186,12 @@ def fit_members(
         raise ValueError("preset='tabular' fits several nets anew; use warm_start=False, or preset=None")
     rows = rows.weighted()
     X = dense(rows.X)
-    e.scaler_ = SmoothClip.of(X)
+    e.inputs_ = inputs = _learn_inputs(e, X)
     e.target_centre_, e.target_spread_ = _target_scale(e, rows.Y, loss)
-    scaled = Rows(e.scaler_(X), _scaled(e, rows.Y), rows.weights)
+    scaled = Rows(_encoded(inputs, X), _scaled(e, rows.Y), rows.weights)
     if validation is not None:
         units = partial(_in_units, e)
-        validation = ValidationSet(e.scaler_(validation.X), _scaled(e, validation.Y), validation.weights, units)
+        validation = ValidationSet(_encoded(inputs, validation.X), _scaled(e, validation.Y), validation.weights, units)
     for name in ("coefs_", "intercepts_", "norms_", "_optimizer", "members_", *blank_record(e)):  # of an earlier fit
         vars(e).pop(name, None)
     drawn_from = random_state_of(e, resume)
@@ -255,7 +268,7 @@ def _member(e: Any, seed: int, rows: Rows, validation: ValidationSet | None, los
     """A member with its start and its rows, everything drawn from its own seed."""
     member = new_member(e, len(rows.Y), seed)
     device_state(member).lock = device_state(e).lock
-    member._random_state = np.random.RandomState(seed)
+    member._random_state, member.n_features_in_ = np.random.RandomState(seed), rows.X.shape[1]
     chosen = None
     if validation is None and len(rows.Y) >= LEAST_ROWS:
         chosen, validation = split_apart(member, rows)
@@ -307,7 +320,7 @@ def average(e: Any, X: Any) -> np.ndarray:
     X, nets = X.tocsr() if issparse(X) else X, [member._loaded() for member in e.members_]
     blocks = []
     for start in range(0, X.shape[0], SCALED_ROWS):
-        scaled = e.scaler_(dense(X[start : start + SCALED_ROWS])).astype(nets[0].dtype)
+        scaled = e.inputs_(np.asarray(dense(X[start : start + SCALED_ROWS]), np.float64)).astype(nets[0].dtype)
         blocks.append(np.mean([net.predict_proba(scaled) for net in nets], axis=0))
     AL = np.concatenate(blocks)
     return _in_units(e, AL)
@@ -329,19 +342,32 @@ def refuse(e: Any, what: str) -> None:
 
 
 def to_tensors(e: Any) -> dict[str, np.ndarray]:
-    """Scalers and the members' parameters by name."""
-    found = {"scaler/centre": e.scaler_.centre, "scaler/spread": e.scaler_.spread}
+    """What encodes inputs and targets, and the members' parameters, by name."""
+    found = {f"inputs/{name}": x for name, x in e.inputs_.state()[0].items()}
     found |= {"target/centre": e.target_centre_, "target/spread": e.target_spread_}
     for i, member in enumerate(e.members_):
         found |= {f"member/{i}/{k}": x for k, x in named_of(member._held()).items()}
     return found
 
 
-def from_tensors(e: Any, tensors: dict[str, np.ndarray]) -> None:
-    """The inverse of :func:`to_tensors`, for an estimator with its parameters and encoding."""
+def to_meta(e: Any) -> dict[str, Any]:
+    """What goes with :func:`to_tensors`, as JSON has it."""
+    columns = {"columns": e.columns_.state()} if "columns_" in vars(e) else {}
+    return {"inputs": e.inputs_.state()[1], **columns}
+
+
+def from_tensors(e: Any, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+    """The inverse of :func:`to_tensors` and :func:`to_meta`, for an estimator with its parameters and encoding."""
     for name in ("coefs_", "intercepts_", "norms_"):  # of the one network that a file has in any case
         vars(e).pop(name, None)
-    e.scaler_ = SmoothClip(tensors["scaler/centre"], tensors["scaler/spread"])
+    own = {name.removeprefix("inputs/"): x for name, x in tensors.items() if name.startswith("inputs/")}
+    e.inputs_ = TabularInputs.from_state(own, meta["inputs"])
+    if "columns" in meta:
+        e.columns_ = FrameColumns.from_state(meta["columns"])
+    if len(e.inputs_.kinds) != e.n_features_in_:
+        raise CheckpointError(f"inputs of {len(e.inputs_.kinds)} columns do not fit a table of {e.n_features_in_}")
+    if "columns" in meta and (e.columns_.kinds, e.columns_.sizes) != (e.inputs_.kinds, e.inputs_.sizes):
+        raise CheckpointError("the columns of the data frame are not those of the inputs; make the file again")
     e.target_centre_, e.target_spread_ = tensors["target/centre"], tensors["target/spread"]
     named: dict[int, dict[str, np.ndarray]] = {}
     for key, tensor in tensors.items():
@@ -350,9 +376,8 @@ def from_tensors(e: Any, tensors: dict[str, np.ndarray]) -> None:
             named.setdefault(int(i), {})[parameter] = tensor
     e.members_ = [_loaded(e, i, fitted_of(named[i])) for i in sorted(named)]
     for first, outputs in ((member.coefs_[0], sizes_of(member)[-1]) for member in e.members_):
-        for x, n in ((e.scaler_.centre, len(first)), (e.scaler_.spread, len(first))):
-            if x.shape != (n,):
-                raise CheckpointError(f"a scaler of {x.shape} does not fit a network of {n} inputs")
+        if e.inputs_.width != len(first):
+            raise CheckpointError(f"{e.inputs_.width} inputs do not fit a network of {len(first)}")
         if not is_classifier(e) and {e.target_centre_.shape, e.target_spread_.shape} != {(outputs,)}:
             raise CheckpointError(f"a scaler of {e.target_centre_.shape} does not fit {outputs} outputs")
 
@@ -360,5 +385,6 @@ def from_tensors(e: Any, tensors: dict[str, np.ndarray]) -> None:
 def _loaded(e: Any, seed: int, fitted: dict[str, Any]) -> Any:
     member = new_member(e, 1, seed)
     vars(member).update(fitted)
+    member.n_features_in_ = len(fitted["coefs_"][0])
     member.n_layers_, member.out_activation_ = e.n_layers_, e.out_activation_
     return member

@@ -152,8 +152,48 @@ class OneCycle(Schedule):
         return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * part))
 
 
+@dataclass(frozen=True)
+class CosLog(Schedule):
+    """``cycles`` cosine waves from 0 to 1 and back, each twice as long as the one before: RealMLP's ``coslog4``.
+
+    The rate falls to 0 at 1/15, 3/15, 7/15 of a run of four cycles and at its end.
+    Source: Holzmueller, Grinsztajn & Steinwart 2024, section 3.
+    """
+
+    name = "coslog"
+    cycles: int = 4
+
+    def __post_init__(self) -> None:
+        self._check(cycles=(1, 50))
+
+    def factor(self, t: int, total: int) -> float:
+        """(1 - cos(2 pi log2(1 + (2^cycles - 1) (t + 1/2) / total)))/2, in the middle of a step, so that none is 0."""
+        part = min((t + 0.5) / max(total, 1), 1.0)
+        return 0.5 * (1.0 - math.cos(2.0 * math.pi * math.log2(1.0 + (2.0**self.cycles - 1.0) * part)))
+
+
+@dataclass(frozen=True)
+class FlatCosine(Schedule):
+    """1 for the part ``flat`` of the run, then along half a cosine to 0: RealMLP's ``flat_cos``, which it gives its
+    weight decay.
+
+    Source: Holzmueller, Grinsztajn & Steinwart 2024, section 3.
+    """
+
+    name = "flat_cosine"
+    flat: float = 0.5
+
+    def __post_init__(self) -> None:
+        self._check(flat=(0.0, 1.0))
+
+    def factor(self, t: int, total: int) -> float:
+        """1 up to flat total, then (1 + cos(pi (t - flat total) / ((1 - flat) total)))/2."""
+        start = self.flat * total
+        return 1.0 if t < start else 0.5 * (1.0 + math.cos(math.pi * min((t - start) / max(total - start, 1e-12), 1.0)))
+
+
 SCHEDULES: dict[str, type[Schedule]] = {
-    c.name: c for c in (Constant, Step, Exponential, InverseScaling, Cosine, LinearWarmup, OneCycle)
+    c.name: c for c in (Constant, Step, Exponential, InverseScaling, Cosine, LinearWarmup, OneCycle, CosLog, FlatCosine)
 }
 
 

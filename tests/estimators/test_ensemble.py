@@ -199,7 +199,7 @@ def test_the_best_epoch_is_kept_as_it_was_judged() -> None:
         for member in net.members_:
             curve = member.validation_loss_curve_
             assert min(curve) < curve[-1]
-            found = np.mean((member.predict(net.scaler_(X[300:])) - truth) ** 2) / 2.0
+            found = np.mean((member.predict(net.inputs_(X[300:])) - truth) ** 2) / 2.0
             assert found == pytest.approx(min(curve), rel=1e-5)
 
 
@@ -208,7 +208,7 @@ def test_predictions_of_many_rows_are_means_of_the_nets(monkeypatch: pytest.Monk
     net = MLPRegressor(**{**SHORT, "max_iter": 2}).fit(X, y)
     monkeypatch.setattr(tabular, "SCALED_ROWS", 2 * BLOCK_ROWS)
     many = np.tile(X, (3 * BLOCK_ROWS // len(X) + 1, 1))
-    each = [member.predict(net.scaler_(many)) for member in net.members_]
+    each = [member.predict(net.inputs_(many)) for member in net.members_]
     wanted = np.mean(each, axis=0) * net.target_spread_ + net.target_centre_
     np.testing.assert_allclose(net.predict(many), wanted, rtol=1e-6)
     with warnings.catch_warnings():

@@ -1,10 +1,11 @@
-"""preset="tabular": the scaler, whose parameters win, members that differ, what is averaged, copies, refusals."""
+"""preset="tabular": whose parameters win, members that differ, what is averaged, copies, refusals."""
 
 from __future__ import annotations
 
 import copy
 import pickle
 import warnings
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import cross_val_score
 
 from backprop_gpu import MLPClassifier, MLPRegressor
-from backprop_gpu.errors import ConfigError
-from backprop_gpu.estimators.tabular import SmoothClip, settings_for
+from backprop_gpu.errors import ConfigError, DataError
+from backprop_gpu.estimators.tabular import settings_for
 
 SHORT: dict[str, Any] = {"preset": "tabular", "n_members": 2, "max_iter": 12, "random_state": 0, "device": "cpu"}
 
@@ -25,17 +26,6 @@ SHORT: dict[str, Any] = {"preset": "tabular", "n_members": 2, "max_iter": 12, "r
 def moved(X: np.ndarray) -> np.ndarray:
     """Columns of very different sizes."""
     return X * 10.0 ** np.arange(-3, X.shape[1] - 3) + 7.0
-
-
-def test_the_scaler_is_its_formula_and_bounded() -> None:
-    X = np.array([[0.0, 5.0, 1.0], [1.0, 5.0, 1.0], [2.0, 5.0, 1.0], [3.0, 5.0, 1.0], [1e9, 5.0, 3.0]])
-    scaler = SmoothClip.of(X)
-    np.testing.assert_array_equal(scaler.centre, [2.0, 5.0, 1.0])
-    np.testing.assert_array_equal(scaler.spread, [2.0, 1.0, 1.0])  # quartiles 1 and 3; constant; half the range
-    z = (X[:, 0] - 2.0) / 2.0
-    np.testing.assert_allclose(scaler(X)[:, 0], z / np.sqrt(1.0 + z**2 / 9.0), rtol=1e-15)
-    assert abs(scaler(X)).max() <= 3.0
-    np.testing.assert_array_equal(scaler(X)[:, 1], 0.0)
 
 
 @pytest.mark.parametrize("power", [-6, 0, 6])
@@ -61,7 +51,7 @@ def test_given_parameters_win_and_the_others_are_the_preset_s() -> None:
     assert taken["activation"] == plain["activation"] != "relu"
     X, y = load_iris(return_X_y=True)
     net = MLPClassifier(**SHORT, hidden_layer_sizes=(7, 5), dtype="float64").fit(X, y)
-    assert [c.shape for c in net.members_[0].coefs_] == [(4, 7), (7, 5), (5, 3)]
+    assert [c.shape for c in net.members_[0].coefs_] == [(4 + 4 * 8, 7), (7, 5), (5, 3)]  # the columns and their bins
     assert net.members_[0].coefs_[0].dtype == np.float64
     assert len(net.members_) == 2
     assert net.get_params()["hidden_layer_sizes"] == (7, 5)
@@ -72,7 +62,7 @@ def test_members_differ_and_their_probabilities_are_averaged() -> None:
     X, y = load_iris(return_X_y=True)
     names = np.array(["a", "b", "c"])[y]
     net = MLPClassifier(**SHORT).fit(moved(X), names)
-    one, two = (m.predict_proba(net.scaler_(moved(X))) for m in net.members_)
+    one, two = (m.predict_proba(net.inputs_(moved(X))) for m in net.members_)
     assert not np.allclose(one, two)
     np.testing.assert_allclose(net.predict_proba(moved(X)), (one + two) / 2.0, rtol=1e-6)
     np.testing.assert_allclose(net.predict_proba(moved(X)).sum(axis=1), 1.0, rtol=1e-6)
@@ -91,7 +81,7 @@ def test_each_member_has_the_parameters_of_its_best_epoch() -> None:
     scaled = (y[300:] - net.target_centre_) / net.target_spread_
     for member in net.members_:
         curve = member.validation_loss_curve_
-        found = np.mean((member.predict(net.scaler_(X[300:])) - scaled) ** 2) / 2.0
+        found = np.mean((member.predict(net.inputs_(X[300:])) - scaled) ** 2) / 2.0
         assert found == pytest.approx(min(curve), rel=1e-4)
         assert found < curve[-1]
         assert len(curve) == int(np.argmin(curve)) + 1 + 5 or len(curve) == 40
@@ -160,7 +150,7 @@ def test_several_labels_several_outputs_counts_weights_and_few_rows() -> None:
     spoiled[:5] = 1e12
     weights = (np.arange(60) >= 5).astype(float)
     net = MLPRegressor(**SHORT).fit(spoiled, X[:, 0], sample_weight=weights)
-    np.testing.assert_allclose(net.scaler_.centre, np.median(X[5:], axis=0))
+    np.testing.assert_allclose(net.inputs_.scale.centre, np.median(X[5:], axis=0))
 
 
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
@@ -200,3 +190,56 @@ def test_it_beats_the_plain_net_on_columns_of_very_different_sizes() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         assert cross_val_score(net, moved(X), y, cv=2).mean() > 0.3 > cross_val_score(plain, moved(X), y, cv=2).mean()
+
+
+def frame(n: int) -> dict[str, list[Any]]:
+    """Columns with a number with gaps, a text with gaps, and a date."""
+    rng = np.random.default_rng(0)
+    x = [None if i % 7 == 3 else float(v) for i, v in enumerate(rng.standard_normal(n))]
+    city = [None if i % 11 == 0 else ["Bonn", "Ulm", "Aachen"][i % 3] for i in range(n)]
+    return {"x": x, "city": city, "day": [date(2024, 1, 1) + timedelta(days=i) for i in range(n)]}
+
+
+def test_data_frames_with_texts_dates_and_gaps_need_no_pipeline(tmp_path: Path) -> None:
+    import pandas as pd
+    import polars as pl
+
+    columns = frame(120)
+    y = np.array([{"Bonn": 1.0, "Ulm": -1.0}.get(city, 0.0) for city in columns["city"]])
+    table = pd.DataFrame(columns).astype({"day": "datetime64[us]"})
+    held_out = {"X_val": table[100:], "y_val": y[100:]}
+    net = MLPRegressor(**SHORT | {"max_iter": 60}).fit(table[:100], y[:100], **held_out)
+    assert net.n_features_in_ == 3
+    assert list(net.feature_names_in_) == ["x", "city", "day"]
+    assert net.columns_.kinds == ("number", "category", "date")
+    assert net.columns_.categories[1] == ("", "Aachen", "Bonn", "Ulm")
+    # x with bins and a gap, the day with bins and its five parts, four categories
+    assert net.inputs_.width == (1 + 8 + 1) + (1 + 8 + 5) + 4
+    found = net.predict(table)
+    assert net.score(table, y) > 0.7
+    of_polars = MLPRegressor(**SHORT | {"max_iter": 60})
+    of_polars.fit(pl.DataFrame(columns)[:100], y[:100], X_val=pl.DataFrame(columns)[100:], y_val=y[100:])
+    np.testing.assert_array_equal(of_polars.predict(table), found)
+    np.testing.assert_array_equal(net.predict(table[["day", "city", "x"]].assign(more=1)), found)  # by name
+    net.to_safetensors(tmp_path / "net.safetensors")
+    for copied in (pickle.loads(pickle.dumps(net)), MLPRegressor.from_safetensors(tmp_path / "net.safetensors")):
+        np.testing.assert_array_equal(copied.predict(table), found)
+    assert np.isfinite(net.predict(table.assign(city="Kiel"))).all()  # which training did not see
+    with pytest.raises(DataError, match=r"lacks the column 'city'"):
+        net.predict(table.drop(columns="city"))
+    with pytest.raises(DataError, match=r"row 0, column 'x': 'much' is not a number"):
+        net.predict(table.assign(x="much"))
+
+
+def test_arrays_may_have_gaps_and_texts_of_many_kinds_are_cut() -> None:
+    import pandas as pd
+
+    X, y = load_diabetes(return_X_y=True)
+    X[::5, 2] = np.nan
+    assert MLPRegressor(**SHORT).fit(X, y).score(X, y) > 0.3
+    with pytest.raises(ValueError, match="NaN"):
+        MLPRegressor(max_iter=2).fit(X, y)
+    names = pd.DataFrame({"name": [f"n{i}" for i in range(150)], "x": np.arange(150.0)})
+    with pytest.warns(UserWarning, match="column 'name' holds 150 different texts: the 100 most frequent are inputs"):
+        net = MLPRegressor(**SHORT | {"max_iter": 2}).fit(names, np.arange(150.0))
+    assert net.columns_.sizes == (100, 0)

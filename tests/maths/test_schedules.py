@@ -51,6 +51,18 @@ POINTS: list[tuple[Any, int, int, float]] = [
             (99, 0.01),
         )
     ),
+    # Of 15 steps: (1 - cos(2 pi log2 x))/2 at x = t + 3/2, by mpmath; 1 is where all ends.
+    *(
+        ("coslog", 15, t, f)
+        for t, f in ((0, 0.930430970431204992), (1, 0.71835468846206082), (13, 0.186200800125676788), (99, 0.0))
+    ),
+    ({"name": "coslog", "cycles": 1}, 1, 0, 0.930430970431204992),
+    *(
+        ("flat_cosine", 8, t, f)
+        for t, f in ((0, 1.0), (3, 1.0), (4, 1.0), (5, (1 + HALF) / 2), (6, 0.5), (8, 0.0), (9, 0.0))
+    ),
+    *(({"name": "flat_cosine", "flat": 0.0}, 8, t, f) for t, f in ((2, (1 + HALF) / 2), (4, 0.5))),
+    ({"name": "flat_cosine", "flat": 1.0}, 8, 7, 1.0),
 ]
 
 
@@ -100,8 +112,8 @@ def test_a_run_shorter_than_its_warmup_never_falls_back() -> None:
 
 def invalid_values() -> Iterator[tuple[str, str, float]]:
     """Out-of-range values of every parameter of every schedule, read off its fields."""
-    below = {"every": 0, "warmup": 0, "initial_div": 0.5, "final_div": 0.5}
-    above = {"every": 2**54, "warmup": 2**54, "power": 10.5, "initial_div": 1e13, "final_div": 1e13}
+    below = {"every": 0, "warmup": 0, "cycles": 0, "initial_div": 0.5, "final_div": 0.5}
+    above = {"every": 2**54, "warmup": 2**54, "cycles": 51, "power": 10.5, "initial_div": 1e13, "final_div": 1e13}
     for name, cls in SCHEDULES.items():
         for f in fields(cls):
             for value in (below.get(f.name, -0.5), above.get(f.name, 1.5), math.nan, math.inf, -math.inf):
@@ -121,6 +133,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "power": (0.0, 10.0),
     "floor": (0.0, 1.0),
     "warmup": (1, 2**53),
+    "cycles": (1, 50),
+    "flat": (0.0, 1.0),
     "rise": (0.0, 1.0),
     "initial_div": (1.0, 1e12),
     "final_div": (1.0, 1e12),
@@ -150,6 +164,8 @@ def test_defaults() -> None:
         "cosine": {"floor": 0.0},
         "linear_warmup": {"warmup": 100, "floor": 1.0},
         "one_cycle": {"rise": 0.3, "initial_div": 25.0, "final_div": 1e4},
+        "coslog": {"cycles": 4},
+        "flat_cosine": {"flat": 0.5},
     }
 
 
