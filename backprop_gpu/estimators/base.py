@@ -104,7 +104,7 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
 
     def _read_columns(self, X: Any, held_out: tuple[Any, Any, Any]) -> tuple[Any, tuple[Any, Any, Any]]:
         """Data frames as ``preset`` reads them, numbers for texts and dates; anything else as it is."""
-        vars(self).pop("columns_", None)
+        self.__dict__.pop("columns_", None)
         return (X, held_out) if self.preset is None else tabular.read_columns(self, X, held_out)
 
     def _fit_preset(
