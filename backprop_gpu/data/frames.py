@@ -139,7 +139,6 @@ def is_gap(value: Any) -> bool:
 
 def texts_of(column: np.ndarray) -> np.ndarray:
     """As a CSV would have them: an empty text where missing, 7 for 7.0."""
-    """As a CSV would have them: an empty text where missing, 7 for 7.0."""
 
     def text(value: Any) -> str:
         if is_gap(value):

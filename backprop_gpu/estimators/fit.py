@@ -41,13 +41,7 @@ from .fitted_network import (
 from .lbfgs import fit_lbfgs
 from .params import SKLEARN_START, hidden_sizes, invalid, is_logistic, per_layer
 from .resume import load_fit_state, state_to_resume
-from .sklearn_rules import (
-    SklearnCallbacks,
-    SklearnRule,
-    initial_parameters,
-    load_random_state,
-    random_state_dict,
-)
+from .sklearn_rules import SklearnCallbacks, SklearnRule, initial_parameters, load_random_state, random_state_dict
 from .splitting import Rows, batches_over, checked_rows, divided, given_validation_set
 
 NAMES = SettingNames("batch_size", "hidden_layer_sizes", "")
