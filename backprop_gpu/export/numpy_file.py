@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..atomic_file import replace_file
+from ..data.dates import DateForm
+from ..data.forms import FALSE, TRUE, to_state
 from ..errors import ConfigError
 from .portable import Layer, Portable, portable
 
@@ -44,7 +46,13 @@ def _saved(plain: Portable) -> dict[str, Any]:
     p = plain.inputs
     if any(not isinstance(label, str | int | float) for label in plain.labels):
         raise ConfigError(f"labels must be texts or numbers to be written, got {plain.labels}")
+    forms = {} if p is None else p.schema.forms
+    for name, form in forms.items():
+        if isinstance(form, DateForm) and name in p.numeric:  # type: ignore[union-attr]
+            raise ConfigError(f"column {name!r} holds dates, which that file cannot read; leave it out, or write ONNX")
     return {
+        "true": sorted(TRUE),
+        "false": sorted(FALSE),
         "members": [[_layer(layer) for layer in layers] for layers in plain.members],
         "waves": None
         if plain.waves is None
@@ -66,6 +74,7 @@ def _saved(plain: Portable) -> dict[str, Any]:
             "scale": p.scale.tolist(),
             "categories": [[name, list(known)] for name, known in p.categories.items()],
             "unknown": p.unknown,
+            "forms": {name: to_state(form) for name, form in forms.items() if name in p.numeric},
         },
     }
 

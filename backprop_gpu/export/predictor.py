@@ -30,6 +30,22 @@ def _column(columns: Any, name: str) -> Any:
     return columns[name]
 
 
+def _number(cell: Any, form: Any) -> float:
+    """A cell as a number, as the training file wrote them: NaN if missing, 1 for yes."""
+    if cell is None or cell == "":
+        return math.nan
+    if not isinstance(cell, str) or form is None:
+        return float(cell)
+    if form["kind"] == "boolean":
+        word = cell.strip().lower()
+        if word not in (*MODEL["true"], *MODEL["false"]):
+            raise ValueError(f"{cell!r} is neither yes nor no")
+        return float(word in MODEL["true"])
+    for mark in (form["unit"], form["thousands"], " "):
+        cell = cell.replace(mark, "") if mark else cell
+    return float(cell.replace(form["decimal"], "."))
+
+
 def transform(columns: Any) -> Any:
     """Inputs (n_rows, n_inputs), float32, of a mapping of columns: filled, standardized, gaps marked, one-hot."""
     how = MODEL["inputs"]
@@ -39,8 +55,7 @@ def transform(columns: Any) -> Any:
     gaps: list[Any] = []
     one_hot: list[Any] = []
     for j, name in enumerate(how["numeric"]):
-        cells = [math.nan if cell is None or cell == "" else float(cell) for cell in _column(columns, name)]
-        values = np.array(cells, np.float64)
+        values = np.array([_number(cell, how["forms"].get(name)) for cell in _column(columns, name)], np.float64)
         missing = np.isnan(values)
         if name in how["indicators"]:
             gaps.append(missing.astype(np.float32))

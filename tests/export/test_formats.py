@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import subprocess
 import sys
 from importlib import util
@@ -27,6 +28,7 @@ from backprop_gpu.parity.claims import arithmetic_of
 from backprop_gpu.parity.namespace import BoundedNamespace
 
 HIDDEN = [name for name, a in ACTIVATIONS.items() if not a.output_only]
+WORDS = {"yes": 1.0, "no": 0.0, "": math.nan}
 FLOAT32 = arithmetic_of("numpy", "fp32")
 LINKS = {"binary_cross_entropy": 1, "categorical_cross_entropy": 3, "squared_error": 2, "poisson": 1}
 
@@ -157,7 +159,7 @@ def raw_columns(model: Model) -> dict[str, np.ndarray]:
         cells = [row[name] for row in rows]
         numbers = name in p.numeric
         columns[name] = (
-            np.array([[float(cell or "nan")] for cell in cells])
+            np.array([[WORDS[cell] if cell in WORDS else float(cell)] for cell in cells])
             if numbers
             else np.array([[cell] for cell in cells], object)
         )

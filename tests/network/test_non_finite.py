@@ -57,6 +57,8 @@ WITH_EXAMPLES = {"A1", "Z2", "Z3", "X2", "A2", "dZ3", "dU2", "dZ1", "dZ2"}
 class Batch:
     """Rows that are there already."""
 
+    first = 0
+
     def __init__(self, net: DenseNet, X: np.ndarray, Y: np.ndarray, weights: Any = None) -> None:
         put = net.backend.asarray
         self.X, self.Y, self.m = put(X.T, net.dtype), put(Y.T, net.dtype), len(X)

@@ -69,8 +69,8 @@ template <class T> void periodic_vjp(const Word* row) {
             const auto dz = [=](Word e, int count) {
                 Vector<T> d{};
                 for (Word k = 0; k < o; ++k) {
-                    const T* row = dE + k * m + e;
-                    d = fma(broadcast(V[k * h + i]), lanes_apart(row, 1, count), d);
+                    const T* from = dE + k * m + e;
+                    d = fma(broadcast(V[k * h + i]), lanes_apart(from, 1, count), d);
                 }
                 return d * lanes_apart(Q + e, 1, count);
             };
