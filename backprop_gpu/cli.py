@@ -20,6 +20,7 @@ from .cli_completion import add_completion, complete
 from .cli_examples import add_examples
 from .cli_explain import add_diagnose, add_explain
 from .cli_export import add_export
+from .cli_init import add_init
 from .cli_models import add_device, add_evaluate, add_importance, add_predict, set_output
 from .cli_parity import add_parity
 from .cli_reading import TAB, add_reading, as_overrides
@@ -169,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
 
     config = commands.add_parser("config", help="validate, show, list configurations; print their schema")
     verbs = config.add_subparsers(title="verbs", required=True, metavar="VERB")
+    add_init(verbs.add_parser("init", help="write a first configuration of a table, with what was seen in it"))
     for verb, text in (("validate", "check a configuration"), ("show", "print it with every default filled in")):
         sub = verbs.add_parser(verb, help=text)
         _add_config(sub)

@@ -17,6 +17,7 @@ MAY_PRINT = (
     ("cli_completion",),
     ("cli_explain",),
     ("cli_export",),
+    ("cli_init",),
     ("cli_models",),
     ("cli_parity",),
     ("cli_report",),

@@ -13,6 +13,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from ..backends.device_report import Section
+    from ..data.inspection import Inspection
     from ..gradcheck import GradientReport
     from ..importance import Importance
 
@@ -74,6 +75,17 @@ def importance(found: Importance) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for name, mean, deviation in found.ranked():
         table.add_row(Text(name), text(mean), text(deviation))
+    return table
+
+
+def inspection(found: Inspection) -> Table:
+    """A row for each column of a table that was looked at."""
+    table = Table(title=f"{found.source}: {found.rows} rows", title_justify="left")
+    for header in ("column", "read as", "different", "missing", "remark"):
+        table.add_column(header, justify="right" if header in ("different", "missing") else "left")
+    for column in found.columns:
+        remark = f"left out: {column.leave_out}" if column.leave_out else column.warning or column.how
+        table.add_row(Text(column.name), column.kind, str(column.different), str(column.gaps or ""), Text(remark))
     return table
 
 

@@ -1,0 +1,109 @@
+"""``backprop-gpu config init``: a first configuration of a table, with what was seen in it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from .cli_reading import add_reading, settings_of
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from .data.inspection import Inspection
+
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_WORDS = {"y", "n", "yes", "no", "true", "false", "on", "off", "null"}
+_BATCHES = ((2_000, 32, 200), (20_000, 128, 100), (200_000, 256, 30))  # up to so many rows: batch size, epochs
+_LARGEST = (1024, 10)
+_RARE = 0.2  # a class of a smaller share is worth a word
+_EXAMPLES = """\
+examples:
+  backprop-gpu config init flats.csv --target rent                     to the screen
+  backprop-gpu config init flats.csv --target rent --out flats.yaml    then: backprop-gpu train flats.yaml
+"""
+
+
+def add_init(parser: argparse.ArgumentParser) -> None:
+    """Give the parser its options."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EXAMPLES
+    parser.add_argument("data", help="a table: .csv, .tsv, .txt, each also .gz")
+    parser.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
+    parser.add_argument("--out", metavar="FILE", help="the file to write (default: standard output)")
+    add_reading(parser)
+    parser.set_defaults(command=_init)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from .data.inspection import inspect
+    from .data.sources import read_table
+    from .report import terminal
+
+    if options.out is not None and os.path.exists(options.out):
+        raise ConfigError(f"{options.out} is there already; give another file, or remove it")
+    settings = settings_of(options)
+    found = inspect(read_table(options.data, target=options.target, **settings))
+    text = configuration(found, options.data, settings)
+    if options.out is None:
+        print(text, end="")
+        return 0
+    with open(options.out, "x", encoding="utf-8") as file:
+        file.write(text)
+    terminal.console().print(terminal.inspection(found))
+    print(f"task: {found.task}, since {found.why_task}")
+    print(f"{options.out}: backprop-gpu train {options.out}")
+    return 0
+
+
+def configuration(found: Inspection, source: str, settings: dict[str, Any]) -> str:
+    """The YAML, with comments, of a table that was looked at."""
+    batch, epochs = next((size for most, *size in _BATCHES if found.rows <= most), _LARGEST)
+    used = sum(not column.leave_out for column in found.columns)
+    targets = ", ".join(map(_name, found.targets))
+    lines = [
+        f"# {found.rows} rows, {used} columns of {len(found.columns)}. backprop-gpu config show FILE has every key.",
+        "data:",
+        f"  source: {_name(source)}",
+        f"  target: {targets if len(found.targets) == 1 else f'[{targets}]'}",
+        f"  task: {found.task}  # {found.why_task}",
+        *(f"  {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()),
+    ]
+    if out := [column for column in found.columns if column.leave_out]:
+        lines += ["  ignore:", *(f"    - {_name(column.name)}  # {column.leave_out}" for column in out)]
+    if found.gaps:
+        lines.append(f"  missing: indicator  # gaps in {', '.join(found.gaps)}; also: mean, median")
+    lines.append("  # the columns as they were read:")
+    for column in found.columns:
+        if not column.leave_out:
+            how = f" ({column.how})" if column.how else ""
+            gaps = f", {column.gaps} missing" if column.gaps else ""
+            doubt = f"; {column.warning}" if column.warning else ""
+            lines.append(f"  #   {column.name}: {column.kind}{how}, {column.different} different{gaps}{doubt}")
+    lines += [
+        "model:",
+        "  hidden: [128, 128]",
+        "  activation: silu",
+        "  dropout: 0.15",
+        "optimizer: {name: adamw, learning_rate: 3e-3, weight_decay: 0.1, average: 0.99}",
+        "schedule: cosine",
+        f"training: {{epochs: {epochs}, batch_size: {batch}{_balance(found)}}}",
+    ]
+    if found.classes:
+        shares = ", ".join(f"{name} {count / found.rows:.1%}" for name, count in found.classes.items())
+        lines.append(f"# classes: {shares}")
+    return "\n".join(lines) + "\n"
+
+
+def _balance(found: Inspection) -> str:
+    """A threshold that suits a rare class of two."""
+    rare = found.task == "binary" and min(found.classes.values()) < _RARE * found.rows
+    return ", threshold: balanced_accuracy" if rare else ""
+
+
+def _name(text: str) -> str:
+    """A text as YAML takes it."""
+    plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
+    return text if plain else json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,82 @@
+"""What is seen in a table before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from backprop_gpu import cli, read_table
+from backprop_gpu.config_reading import load_config
+from backprop_gpu.data.inspection import Inspection, inspect
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # notes about columns are said here in another form
+
+
+def written(folder: Path, task: str) -> Path:
+    """60 rows with an identifier, a constant, gaps, a date, a copy of the target, a column of nothing."""
+    rng = np.random.default_rng(0)
+    lines = ["id,area,town,when,same,nothing,price,copy"]
+    for i in range(60):
+        area, town, noise = rng.integers(20, 200), ["Bern", "Basel", "Chur"][i % 3], rng.integers(0, 300)
+        price = f"{1000 + 13 * area + noise}" if task == "values" else ["low", "high"][int(area > 170)]
+        copy = f"{2 * (1000 + 13 * area + noise)}" if task == "values" else f"grade {int(area > 170)}"
+        when = f"2024-{1 + i % 12:02}-{1 + i % 28:02}"
+        lines.append(f"K{i:03},{area},{town if i % 10 else ''},{when},7,,{price},{copy}")
+    path = folder / f"{task}.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def found(path: Path) -> Inspection:
+    return inspect(read_table(path, target="price"))
+
+
+def test_columns_of_values(tmp_path: Path) -> None:
+    seen = found(written(tmp_path, "values"))
+    assert (seen.rows, seen.task, seen.classes) == (60, "regression", {})
+    by_name = {column.name: column for column in seen.columns}
+    assert [name for name, column in by_name.items() if column.leave_out] == ["id", "same", "nothing"]
+    assert by_name["id"].leave_out == "an identifier: 60 different values in 60 rows"
+    assert [name for name, column in by_name.items() if column.warning] == ["copy"]
+    assert (by_name["town"].kind, by_name["town"].gaps, by_name["town"].different) == ("category", 6, 3)
+    assert by_name["when"].kind == "date"
+    assert seen.gaps == ["town"]
+
+
+def test_columns_of_classes(tmp_path: Path) -> None:
+    seen = found(written(tmp_path, "classes"))
+    assert seen.task == "binary"
+    assert sum(seen.classes.values()) == 60
+    assert set(seen.classes) == {"high", "low"}
+    assert [column.name for column in seen.columns if column.warning] == ["copy"]
+
+
+@pytest.mark.parametrize("task", ["values", "classes"])
+def test_what_is_written_is_read_and_trains(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, task)
+    assert cli.main(["config", "init", f"{task}.csv", "--target", "price", "--out", "my.yaml"]) == 0
+    config = load_config("my.yaml")
+    assert (config.data.missing, config.data.ignore) == ("indicator", ["id", "same", "nothing"])
+    assert config.training.threshold == ("balanced_accuracy" if task == "classes" else 0.5)
+    assert cli.main(["train", "my.yaml", "--set", "training.epochs=2", "--run-dir", "run", "--quiet"]) == 0
+
+
+def test_without_a_file_the_yaml_is_all_of_the_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, "values")
+    assert cli.main(["config", "init", str(path), "--target", "price"]) == 0
+    text = capsys.readouterr().out
+    assert yaml.safe_load(text)["data"]["target"] == "price"
+    assert "copy: number, " in text
+    assert "is it known before the target is?" in text
+
+
+def test_a_file_that_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = written(tmp_path, "values"), tmp_path / "my.yaml"
+    out.write_text("mine", encoding="utf-8")
+    assert cli.main(["config", "init", str(path), "--target", "price", "--out", str(out)]) == 2
+    assert "is there already; give another file, or remove it" in capsys.readouterr().err
+    assert out.read_text(encoding="utf-8") == "mine"
