@@ -59,6 +59,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "cli_examples",
         "cli_explain",
         "cli_export",
+        "cli_init",
         "cli_models",
         "cli_parity",
         "cli_reading",
