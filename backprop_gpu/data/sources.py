@@ -1,4 +1,4 @@
-"""Where tables come from: a built-in name, .npz, .npy (memory-mapped), CSV, Parquet, Arrow or Excel."""
+"""Reads tables: by the name of a data set that comes along, or from a file of arrays or of text with a header."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,9 @@ LONG = ["train", "moons", "--set", "training.epochs=20000", "--set", "training.b
 LONG += ["training.exact_ranks=true", "--set", "checkpoint.every_steps=5", "--quiet"]
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
 def ranks(n: int, *command: str) -> list[str]:
     """The command line that starts so many ranks of a Python program."""
     assert MPIRUN is not None
@@ -38,10 +43,23 @@ def ranks(n: int, *command: str) -> list[str]:
 
 
 def start(n: int, *command: str, cwd: Path, **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    job = subprocess.Popen(
         ranks(n, *command), cwd=cwd, env=environment(**OPEN_MPI, **variables), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
+    STARTED.append(job)
+    return job
+
+
+@pytest.fixture(autouse=True)
+def _no_job_is_left() -> Iterator[None]:
+    yield
+    while STARTED:
+        job = STARTED.pop()
+        if job.poll() is None:
+            os.killpg(job.pid, signal.SIGKILL)
+        if job.stdout is not None and not job.stdout.closed:
+            job.communicate()
 
 
 def pids(folder: str) -> list[int]:
@@ -146,7 +164,8 @@ def test_a_rank_that_hangs_is_noticed(tmp_path: Path) -> None:
     try:
         time.sleep(3.5)
     finally:
-        os.kill(stopped, signal.SIGCONT)  # a stopped process cannot be ended by its launcher
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(stopped, signal.SIGCONT)  # a stopped process may not be ended by its launcher
     out, _ = job.communicate(timeout=30)
     assert job.returncode != 0
-    assert re.search(r"rank [01] of 2 waited 2 s for the sum of the gradients: another rank hangs", out), out
+    assert re.search(r"rank [01] of 2 waited \d+ s for the sum of the gradients: another rank hangs", out), out

@@ -261,7 +261,7 @@ def test_a_recorded_gradient_has_the_bits_of_one_that_is_called(case: Case, weig
     X, Y, w = batch(case, 11)
     given = (X, Y, w if weighted else None)
     total = float(case.backend.to_host(w).sum()) if weighted else None
-    source = SimpleNamespace(X=X, Y=Y, weights=given[2], m=11, gather=lambda counters: None)
+    source = SimpleNamespace(X=X, Y=Y, weights=given[2], m=11, first=0, gather=lambda counters: None)
     with case.backend.activate():
         table, values = case.backend.zeros((1, recorded.n_step_scalars), "float32"), case.backend.zeros((1,), "float32")
         recorded.load(table, [Denominator.of("mean", 11, total)])

@@ -23,7 +23,7 @@ LONG = bool(os.environ.get("BACKPROP_GPU_LONG_TESTS"))
 SCRIPT = Path(__file__).resolve().parents[1] / "support" / "memory_faults.py"
 
 CLEAR = (
-    r"DeviceError: the (parameters and gradients|\w+ state vectors) of [\d -]+ do not fit on .*; make model\.hidden",
+    r"DeviceError: the (parameters and gradients|\w+ state vectors) of [\d -]+ do not fit on .*; make model\.hidden.*",
     r"DeviceError: the data set \(.*\) does not fit on .*; set training\.data_on: host",
     r"DeviceError: out of memory on .* (even with one example at a time: .*|in the middle of training; lower .*)",
     r"MemoryError: (Unable to allocate .* for an array with shape .*|\d+ bytes)?",  # beside a fit, or Python's own
