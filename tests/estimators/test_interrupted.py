@@ -83,7 +83,13 @@ class Interrupt(Callback):
 
 def test_signals_among_the_callbacks_have_the_checkpoint_written(tmp_path: Path) -> None:
     X, y = rows("multiclass")
-    settings: dict[str, Any] = {"hidden_layer_sizes": (5,), "batch_size": 50, "random_state": 0, "max_iter": 4}
+    settings: dict[str, Any] = {
+        "hidden_layer_sizes": (5,),
+        "batch_size": 50,
+        "random_state": 0,
+        "max_iter": 60,
+        "tol": 0.0,
+    }
     signals = Signals()
     stopped = MLPClassifier(**settings, callbacks=[Checkpoint(tmp_path, every_epochs=100), Interrupt(), signals])
     try:
