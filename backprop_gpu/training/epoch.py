@@ -187,7 +187,9 @@ class JointEpoch:
             try:
                 while first < all_batches:
                     part, end = (0, full) if first < full else (1, all_batches)
-                    now = min(self._slice, end - first, pauses.until(self.programs[0].step.t))
+                    now = end - first
+                    if now > 1:
+                        now = min(self._slice, now, pauses.until(self.programs[0].step.t))
                     self._run(part, first, now)
                     first = self._look(first + now, pauses.call is not None, seen)
                     if first == all_batches:
@@ -218,15 +220,14 @@ class JointEpoch:
     def _run(self, part: int, first: int, times: int) -> None:
         """So many steps, of full batches or of the ragged tail, from batch ``first`` on."""
         replay, buffers = self.replays[part][0], self._buffers[part]
-        start = time.perf_counter()
+        start = time.perf_counter() if self.replays[part][1] > 1 else None
         if self._streamed:
             replay(times, fillers(buffers, first, times))
         else:
             replay(times)
-        if self._ranks.size > 1:  # all ranks stop between the same two steps, whatever time they took
-            return
-        seconds = (time.perf_counter() - start) / times
-        self._slice = max(1, int(SLICE_SECONDS / max(seconds, 1e-7)))
+        if start is not None and self._ranks.size == 1:  # several stop between the same steps, whatever time they took
+            seconds = (time.perf_counter() - start) / times
+            self._slice = max(1, int(SLICE_SECONDS / max(seconds, 1e-7)))
 
     def _look(self, first: int, everything: bool, seen: bool = True) -> int:
         """Count the batches before ``first``; how many of them stay, when it has been looked whether all is finite.

@@ -173,7 +173,6 @@ class FitState:
         cost = float(costs.dot(self._sizes)) / (self.batches.n * self.step.report_divisor)
         epoch = Epoch(self.batches.epoch, self.step.t, cost, 0.0, validation, training=training)
         self.rule.end_epoch(epoch, self)  # which may change the rate
-        epoch.learning_rate = self.step.learning_rate
         return epoch
 
     def end_epoch(self, epoch: Epoch) -> None:
@@ -184,8 +183,8 @@ class FitState:
             if self.checks_outputs and self.rule.parameters is None:
                 self.release()  # so that looking at outputs takes no more memory than training did
                 self._check_outputs()
-        epoch.seconds = time.perf_counter() - self._start
         if self._reported or self.callbacks:
+            epoch.learning_rate, epoch.seconds = self.step.learning_rate, time.perf_counter() - self._start
             self.history.epochs.append(epoch)
         if self.callbacks:
             self.call(self.callbacks, lambda c: c.on_epoch(epoch))
@@ -352,19 +351,21 @@ def run_epochs(
         for fit in fits:
             started.enter_context(StartedCallbacks(fit.callbacks, fit.epochs))
             fit.begin()
-        pauses, active = pauses_of(fits), [fit for fit in fits if not fit.over]
+        pauses, seen, active = pauses_of(fits), _is_seen(fits, evaluate), [fit for fit in fits if not fit.over]
         try:
             while active:
                 for fit in active:
                     fit.rule.begin_epoch()
-                captured, costs = _train(active, captured, pauses, seen=_is_seen(active, evaluate))
-                scores = scores_of(active, evaluate)
+                captured, costs = _train(active, captured, pauses, seen)
+                scores = scores_of(active, evaluate) if seen else [({}, {}) for _ in active]
                 epochs = [fit.evaluated(J, *found) for fit, J, found in zip(active, costs, scores, strict=True)]
-                if any(fit.over and (fit.checks_outputs or len(active) > 1) for fit in active):
+                over = [fit for fit in active if fit.over]
+                if over and (over[0].checks_outputs or len(active) > 1):
                     captured = None  # those that go on are captured without the others
                 for fit, epoch in zip(active, epochs, strict=True):
                     fit.end_epoch(epoch)
-                active = [fit for fit in active if not fit.over]
+                if over:
+                    active = [fit for fit in active if not fit.over]
         except KeyboardInterrupt:
             for fit in active:
                 fit.abort()

@@ -175,9 +175,9 @@ class FiniteState:
 
     def costs(self) -> np.ndarray:
         """J of the epoch's batches, with the mean of the others for those that were skipped."""
-        left_out = sorted(self._left_out)
         costs = self._costs if len(self._costs) == self._n else self.program.costs(self._n)
-        if left_out and len(left_out) < len(costs):
+        if self._left_out and len(self._left_out) < self._n:
+            left_out = sorted(self._left_out)
             costs[left_out] = np.delete(costs, left_out).mean()
         return costs
 
