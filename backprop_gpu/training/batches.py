@@ -266,9 +266,9 @@ class Batches:
         """Take the epoch's order; returns each batch's sum of weights (None without weights)."""
         order = self.permutation(epoch)
         order = order if self.chosen is None else self.chosen[order]
-        weights, ends = self.rows[2], np.cumsum(self.sizes)
-        wanted = self._cut or weights is not None
-        whole = [order[end - m : end] for m, end in zip(self.sizes, ends, strict=True)] if wanted else []
+        weights, whole = self.rows[2], list[np.ndarray]()
+        if self._cut or weights is not None:
+            whole = [order[end - m : end] for m, end in zip(self.sizes, np.cumsum(self.sizes), strict=True)]
         if self._cut:  # each rank has a part of every batch
             parts = zip(whole, self.spans, strict=True)
             order = np.concatenate([batch[first : first + size] for batch, (first, size) in parts])
