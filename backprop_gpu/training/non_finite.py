@@ -159,7 +159,9 @@ class FiniteState:
         """
         if self._unseen:
             with self.step.lock.held(), self.step.net.backend.activate():
-                self.look(self._n, everything=True)
+                self._unseen = False
+                if not self._are_finite(self._buffers):  # the costs are
+                    self._leave_out(self._n)
 
     def abort(self) -> None:
         """The fit is interrupted: nothing is left that is not finite."""

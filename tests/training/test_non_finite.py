@@ -222,6 +222,18 @@ def trainer_of(poisoned: tuple[Any, ...] = (), **settings: Any) -> Trainer:
     return trainer
 
 
+@pytest.mark.parametrize("last", [7, 9])
+def test_what_nobody_sees_is_undone_when_the_fit_ends(last: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An infinite second moment, of which no cost tells, in the last epoch: in its middle, or in its last step."""
+    monkeypatch.setattr(non_finite, "SHARE", math.inf)
+    poison = ("update", "slots", 0, last, (7,), math.inf)
+    trainer = trainer_of(poison, epochs=2, optimizer="rmsprop")
+    with pytest.raises(DivergedError, match=rf"inf in s of W3\[1, 1\] .* at step {last + 1} \(batch {last - 4}\)"):
+        trainer.fit(X, Y)
+    assert trainer.step.t == last
+    assert all(np.isfinite(x).all() for x in trainer.step.state_buffers)
+
+
 def test_a_trainer_skips_and_its_history_says_so() -> None:
     trainer = trainer_of(("dense", "A", 1, {3, 12}), epochs=4, skip_non_finite=2)
     history = trainer.fit(X, Y)
