@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .dates import ORDERS, PARTS, DateForm
+from .date_text import PARTS
+from .dates import ORDERS, DateForm
 from .number_forms import THOUSANDS, NumberForm
 
 TRUE = frozenset({"yes", "y", "true", "t", "on", "1", "1.0", "ja", "oui", "wahr", "vrai"})

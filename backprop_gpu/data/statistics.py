@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DataError
 from .column_checks import leave_out
-from .dates import expand
+from .date_text import expand
 from .table import Table
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import DataError
 from ..safe_files import LONGEST_NAME, MAX_COLUMNS
-from .dates import DateForm, expand
+from .date_text import expand
+from .dates import DateForm
 from .forms import Form
 from .read_settings import AS_FOUND, ReadSettings
 from .readings import Reading, dates_of, with_parts

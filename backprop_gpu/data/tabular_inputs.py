@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CheckpointError
-from .dates import PARTS, expand
+from .date_text import PARTS, expand
 from .piecewise_linear import PiecewiseLinear
 
 CLIP = 3.0
