@@ -132,7 +132,7 @@ class MPIRanks:
         while not request.Test():
             waited = time.perf_counter() - start
             if waited > self.timeout:
-                problem = f"rank {self.rank} of {self.size} waited {waited:.0f} s for {what}"
+                problem = f"rank {self.rank} of {self.size} waited {self.timeout:g} s for {what}"
                 raise DeviceError(f"{problem}: another rank hangs, or the network is cut; {TIMEOUT} sets the limit")
             if waited > _SPIN_SECONDS:
                 time.sleep(1e-4)
