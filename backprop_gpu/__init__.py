@@ -33,6 +33,7 @@ _HOMES = {
     "MLflow": "training.trackers",
     "WandB": "training.trackers",
     "Preprocessor": "data.preprocessing",
+    "open_rows": "data.row_files",
     "read_table": "data.sources",
     "MLPClassifier": "estimators.classifier",
     "MLPRegressor": "estimators.regressor",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from .build import train as train
     from .config_reading import load_config as load_config
     from .data.preprocessing import Preprocessor as Preprocessor
+    from .data.row_files import open_rows as open_rows
     from .data.sources import read_table as read_table
     from .errors import BackpropError as BackpropError
     from .estimators.classifier import MLPClassifier as MLPClassifier

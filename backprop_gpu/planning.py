@@ -14,7 +14,7 @@ from .build import Design, design, step_settings
 from .config import Config
 from .network.plan import MemoryPlan, amount, predict_memory, shape_step
 from .network.spec import step_spec
-from .training.batches import on_device
+from .training.placing import on_device
 
 
 @dataclass(frozen=True)

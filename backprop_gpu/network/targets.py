@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from .._typing import Array
 from ..backends import require_owned
 from ..errors import ConfigError, DataError, ShapeError
 from ..maths.losses import Loss
+from .row_source import CheckedRows, RowSource
 
 if TYPE_CHECKING:
     from .dense_net import DenseNet
@@ -39,6 +40,8 @@ def check_rows(X: Any, n_features: int, name: str = "X", dtype: str = "float64")
     ShapeError, DataError
         For another shape, an empty array, text, NaN, infinity or a number beyond ``dtype`` (naming the cell).
     """
+    if isinstance(X, RowSource):
+        return _checked(X, name, lambda rows: check_rows(rows, n_features, name, dtype))
     X = _numbers(X, name)
     if X.ndim == 1 and n_features == 1:
         X = X[:, None]
@@ -69,6 +72,10 @@ def check_targets(y: Any, loss: Loss, n_outputs: int, n_samples: int) -> np.ndar
     ShapeError, DataError
         For another shape, labels or values out of range, NaN or infinity.
     """
+    if isinstance(y, RowSource):
+        if len(y) != n_samples:
+            raise ShapeError(f"y must have a row for each of the {n_samples} of X, got {len(y)}")
+        return _checked(y, "y", lambda rows: check_targets(rows, loss, n_outputs, len(rows)))
     y = _numbers(y, "y")
     y = y[:, None] if y.ndim == 1 else y
     classes = loss.labels == "classes"
@@ -89,6 +96,11 @@ def check_targets(y: Any, loss: Loss, n_outputs: int, n_samples: int) -> np.ndar
     if not classes and y.shape[1] < n_outputs:
         y = np.repeat(y, loss.per_target, axis=1)
     return _as_floats(y)
+
+
+def _checked(source: RowSource, name: str, check: Callable[[np.ndarray], np.ndarray]) -> Any:
+    """Rows that are checked when they are read; they are used like an array of which a part at a time is asked for."""
+    return CheckedRows(source, check, name)
 
 
 def check_weights(weights: Any, n_samples: int) -> np.ndarray:

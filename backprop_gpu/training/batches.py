@@ -9,16 +9,14 @@ import numpy as np
 
 from .._typing import Array, Before
 from ..backends.collective import SINGLE, Collective, spans
-from ..errors import CheckpointError, ConfigError, DataError, DeviceError, ShapeError
+from ..errors import CheckpointError, ConfigError, DataError, ShapeError
 from ..maths.normalization import part_sizes
-from ..maths.random import host_generator
+from ..maths.permutation import permutation
 from ..network.dense_net import DenseNet
-from ..network.plan import amount
 from ..network.state import State, check_same, take
 
 SHUFFLE_STREAM = 2  # the part of the seed's randomness that shuffles use; initial weights have their own
 DATA_ON = ("auto", "device", "host")
-SHARE = 0.5  # of the memory that is available, which `auto` gives to the data set
 
 
 class Sampler(Protocol):
@@ -224,7 +222,7 @@ class Batches:
             return self.sampler.current_order() if resumed else self.sampler.next_order()
         if not self.shuffle:
             return np.arange(self.n)
-        return host_generator(self.seed, SHUFFLE_STREAM, epoch).permutation(self.n)
+        return permutation(self.n, self.seed, SHUFFLE_STREAM, epoch)[:]
 
     def state_dict(self) -> State:
         """The place of the next batch as plain values: rows and sizes of batches, the seed of the orders, an index.
@@ -349,38 +347,3 @@ class StreamedBatches(Batches):
 
     def _upload(self, order: np.ndarray) -> None:
         """The host alone reads it."""
-
-
-def place_data(
-    net: DenseNet,
-    rows: tuple[np.ndarray, np.ndarray, np.ndarray | None],
-    data_on: str,
-    notes: list[str],
-    **settings: Any,
-) -> Batches:
-    """Batches of a data set on the device, or on the host if ``data_on`` says so or, for ``auto``, if it does not fit.
-
-    Raises
-    ------
-    DeviceError
-        If it has to be on the device and does not fit.
-    """
-    backend, itemsize = net.backend, np.dtype(net.dtype).itemsize
-    needed = sum(x.size * (8 if x.dtype == np.int64 else itemsize) for x in rows if x is not None) + 8 * len(rows[0])
-    if on_device(data_on, needed, backend.available()):
-        try:
-            return Batches(net, *rows, **settings)
-        except MemoryError:
-            if data_on == "device":
-                raise DeviceError(
-                    f"the data set ({amount(needed)}) does not fit on {backend.name}; set training.data_on: host"
-                ) from None
-        backend.free()
-    if data_on == "auto":
-        notes.append(f"the data set ({amount(needed)}) stays on the host; each batch is copied to {backend.name}")
-    return StreamedBatches(net, *rows, **settings)
-
-
-def on_device(data_on: str, needed: int, available: int | None) -> bool:
-    """Whether a data set of ``needed`` bytes is to be uploaded."""
-    return data_on == "device" or (data_on == "auto" and (available is None or needed <= SHARE * available))

@@ -12,6 +12,7 @@ from ..backends.locks import locked
 from ..network import layer_loop
 from ..network.dense_net import DenseNet
 from ..network.memory import Snapshot
+from ..network.row_source import RowSource
 from ..network.targets import check_rows, check_targets
 from .callbacks import Callback, Epoch
 
@@ -44,7 +45,7 @@ class LayerStatistics(Callback):
         self.n = len(X)
         k = min(self.n, max(FEWEST, min(self.n // SHARE, MOST)))
         rows = np.linspace(0, self.n - 1, k).astype(np.int64)
-        self.X, self.y = np.asarray(X)[rows], np.asarray(y)[rows]
+        self.X, self.y = (x[rows] if isinstance(x, RowSource) else np.asarray(x)[rows] for x in (X, y))
         self.epochs_between = math.ceil(SHARE * k / self.n)
         self._last = 0
         self._pass: _SamplePass | None = None

@@ -19,7 +19,7 @@ from ..network.dense_net import DenseNet
 from ..network.state import State
 from ..network.step import TrainingStep
 from ..network.targets import check_rows, check_targets, check_weights
-from .batches import DATA_ON, place_data
+from .batches import DATA_ON
 from .callbacks import Callback, Progress
 from .checkpoint_file import state_in
 from .class_weights import ClassWeight, check_class_weight, weights_by_class
@@ -28,6 +28,8 @@ from .history import History
 from .keywords import check_settings
 from .loop import FitState, run_epochs
 from .metrics import check_metrics, evaluate
+from .placing import place_data
+from .source_batches import is_source
 
 
 class Trainer:
@@ -174,6 +176,7 @@ class Trainer:
         Parameters
         ----------
         X : (n_samples, n_features)
+            This and y may be a ``RowSource``, such as ``open_rows("X.npy")``, of which batches are read ahead.
         y : (n_samples,) or (n_samples, n_outputs)
         sample_weight : (n_samples,), optional
         validation : (X, y) or (X, y, sample_weight), optional
@@ -221,12 +224,16 @@ class Trainer:
         X = check_rows(X, net.sizes[0], dtype=net.dtype)
         Y = check_targets(y, net.loss, net.sizes[-1], X.shape[0])
         weights = None if sample_weight is None else check_weights(sample_weight, X.shape[0])
+        if self.class_weight is not None and is_source((X, Y)):
+            raise DataError("class_weight needs X and y in memory; give sample_weight, a number for each row")
         if self.class_weight is not None:
             given = None if weights is None else weights[:, 0]
             k = max(2, net.sizes[-1])
             self._by_class = weights_by_class(self.class_weight, class_indices(Y).astype(np.int64), k, given)
             weights = check_weights(self._cost_weights(Y, given), X.shape[0])
-        if weights is not None and not weights.all():  # a row of weight 0 is no row: it must not fill up batches
+        if (
+            weights is not None and not weights.all() and not is_source((X, Y))
+        ):  # a row of weight 0 is no row: it must not fill up batches
             kept = weights[:, 0] > 0.0
             X, Y, weights = X[kept], Y[kept], weights[kept]
         return X, Y, weights
