@@ -16,9 +16,9 @@ from ..maths.losses import Loss
 from ..network.custom import Custom
 from ..network.dense_net import BLOCK_ROWS, DenseNet
 from ..network.state import State
+from ..training.lbfgs import Objective, get_theta
 from ..training.validation import ValidationSet
-from . import conversion, serialization, tabular
-from .conversion import check_origin, dense, on_host, origin_of
+from . import conversion, tabular
 from .fitted_network import (
     FittedNetwork,
     Parameters,
@@ -30,8 +30,7 @@ from .fitted_network import (
     plan_for,
     sizes_of,
 )
-from .lbfgs import Objective
-from .splitting import Rows
+from .inputs import Rows, check_origin, dense, on_host, origin_of
 
 
 class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
@@ -224,9 +223,9 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
         network = FittedNetwork(plan, build_net(plan, 0))
         network.load((self.coefs_, self.intercepts_), vars(self).get("norms_", {}))
         w = None if weights is None else weights.reshape(-1, 1)
-        function = Objective(network, dense(X), Y, w)
-        J, grad = function(network.net.backend.to_host(network.net.params.theta))
-        return J, as_parameters(network.net.params.named(grad))
+        net = network.net
+        J, grad = Objective(network.step, dense(X), Y, w)(get_theta(net, net.params.theta))
+        return J, as_parameters(net.params.named(grad))
 
     # -- other forms -------------------------------------------------------------------------------------------------
 
@@ -247,7 +246,7 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
     @exclusive
     def to_safetensors(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to one safetensors file."""
-        serialization.save(self, path)
+        conversion.to_safetensors(self, path)
 
     @classmethod
     def from_safetensors(cls, path: str | os.PathLike[str], *, custom: Custom = (), **changes: Any) -> Any:
@@ -255,7 +254,7 @@ class MultilayerPerceptron(CallbackSupportMixin, BaseEstimator):
 
         ``custom``: the formulas of your own that it was made with, such as ``custom=[snake, MyOptimizer]``.
         """
-        return serialization.load(cls, path, changes, custom)
+        return conversion.from_safetensors(cls, path, changes, custom)
 
     # -- copies ------------------------------------------------------------------------------------------------------
 

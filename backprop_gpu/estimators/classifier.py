@@ -16,9 +16,9 @@ from sklearn.utils.validation import validate_data
 
 from ..maths.losses import Loss
 from .base import MultilayerPerceptron
-from .conversion import in_kind, on_host, origin_of
 from .fit import fit
 from .fitted_network import exclusive, one_fit
+from .inputs import FLOATS, in_kind, on_host, origin_of
 from .labels import (
     MultiOutputLabels,
     class_weights,
@@ -31,7 +31,6 @@ from .labels import (
     targets_of,
 )
 from .params import CLASSIFIER_CONSTRAINTS, store
-from .splitting import FLOATS
 
 
 class MLPClassifier(ClassifierMixin, MultilayerPerceptron):

@@ -6,9 +6,10 @@ The epochs are those of ``training.loop``; what is scikit-learn's about them is 
 from __future__ import annotations
 
 import contextlib
-import math
+import os
+import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,33 +17,34 @@ from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
+from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
+from sklearn.utils.optimize import _check_optimize_result
 
-from ..errors import BackpropError, ConfigError, DivergedError, NonFiniteError
+from ..errors import CheckpointError, ConfigError, DivergedError, NonFiniteError, shown
 from ..maths.losses import Loss
 from ..network.dense_net import DenseNet
-from ..network.state import State, take
+from ..network.state import State, check_same, take
 from ..training.batches import Batches
+from ..training.callbacks import Epoch, StartedCallbacks
+from ..training.checkpoint_file import state_in
 from ..training.epoch import JointEpoch
+from ..training.lbfgs import Objective, minimize_cost
 from ..training.loop import FitState, run_epochs
 from ..training.micro_batch import SettingNames
+from ..training.reshuffling import batches_over, load_random_state, random_state_dict
 from ..training.validation import Evaluation, Evaluator, ValidationSet
-from .conversion import dense, on_host
 from .fitted_network import (
     RAW_WEIGHTS,
     FittedNetwork,
     OptimizerState,
     Plan,
-    build_net,
     device_state,
     fitted_of,
     plan_for,
-    sizes_of,
 )
-from .lbfgs import fit_lbfgs
-from .params import SKLEARN_START, hidden_sizes, invalid, is_logistic, per_layer
-from .resume import load_fit_state, state_to_resume
-from .sklearn_rules import SklearnCallbacks, SklearnRule, initial_parameters, load_random_state, random_state_dict
-from .splitting import Rows, batches_over, checked_rows, divided, given_validation_set
+from .inputs import Rows, checked_rows, dense, divided, given_validation_set, on_host
+from .params import hidden_sizes, invalid
+from .sklearn_rules import SklearnCallbacks, SklearnRule, blank_record, check_sizes, initialize
 
 NAMES = SettingNames("batch_size", "hidden_layer_sizes", "")
 FREE = ("verbose", "warm_start", "callbacks", "device", "kernels", "random_state")  # what a state may differ in
@@ -87,7 +89,7 @@ def fit(
     if e.solver == "lbfgs":
         network = network_for_lbfgs(e, sizes, loss, len(rows.Y), held_out, resume)
         with diverging("scale the features and the target"), training(e, network), followed(e, None, no_state):
-            fit_lbfgs(e, network, dense(rows.X), rows.Y, rows.weights, callbacks)
+            fit_lbfgs(e, network, rows, callbacks)
     else:
         drawn_from = random_state_of(e, resume)
         rows, validation = divided(e, rows, given_validation_set(e, by_class, *held_out), incremental)
@@ -109,69 +111,37 @@ def fit(
         device_state(e).kept = None
 
 
-# -- initial weights and attributes ----------------------------------------------------------------------------------
+# -- where it begins -------------------------------------------------------------------------------------------------
 
 
-def initialize(e: Any, sizes: tuple[int, ...], loss: Loss, dtype: str) -> None:
-    """Fitted attributes of a first fit, and initial weights in scikit-learn's order of draws."""
-    e.n_iter_, e.t_, e.n_layers_ = 0, 0, len(sizes)
-    e.out_activation_ = {"sigmoid": "logistic", "exponential": "exp"}.get(loss.link_name, loss.link_name)
-    n_hidden = len(sizes) - 2
-    try:
-        hidden = [is_logistic(a) for a in per_layer(e.activation, n_hidden)]
-    except BackpropError as error:
-        raise invalid(e, "activation", error) from error
-    output = hidden[-1] if hidden else e.activation == "logistic"
-    e.coefs_, e.intercepts_ = initial_parameters(e._random_state, sizes, [*hidden, output], dtype)
-    vars(e).pop("norms_", None)
-    if e.initializer != SKLEARN_START or np.any(e.batch_norm) or e.batch_ensemble > 1:
-        named = (
-            e.initializer != SKLEARN_START or e.batch_ensemble > 1
-        )  # scikit-learn draws no output layer for each member
-        plan, seed = plan_for(e, sizes, loss, dtype, 1), draw_seed(e) if named else 0
-        start = fitted_of(build_net(plan, seed, start_of(e) if named else "zeros").parameters())
-        vars(e).update(start if named else {"norms_": start["norms_"]})
-    e._seed = draw_seed(e) if np.any(e.dropout) else 0
-    record = blank_record(e)
-    for name in record:  # of an earlier fit
-        vars(e).pop(name, None)
-    if e.solver != "lbfgs":
-        vars(e).update(record)
+def state_to_resume(resume: Any) -> State:
+    """The state of an estimator's fit, or that in a checkpoint or in the newest of a folder.
+
+    Raises
+    ------
+    CheckpointError
+        If it is something else; says what.
+    """
+    state = state_in(resume) if isinstance(resume, str | os.PathLike) else resume
+    if not isinstance(state, Mapping):
+        raise CheckpointError(
+            f"resume must be a checkpoint's path or a state (a mapping), got {shown(resume)}; give what a Checkpoint "
+            "among the estimator's callbacks wrote"
+        )
+    if "step" in state and "random_state" not in state:
+        raise CheckpointError(
+            "resume is a checkpoint of a Trainer, as backprop-gpu train writes it, and not of an estimator; go on with "
+            "backprop-gpu train --resume RUN or Trainer.fit(resume=...), or fit anew, without resume"
+        )
+    return dict(state)
 
 
-def start_of(e: Any) -> str:
-    """The name of the initializer."""
-    return "auto" if e.initializer == SKLEARN_START else e.initializer
-
-
-def blank_record(e: Any) -> dict[str, Any]:
-    """The attributes that a stochastic solver writes epoch by epoch, as they are before the first."""
-    stopping = bool(e.early_stopping)
-    return {
-        "loss_curve_": [],
-        "_no_improvement_count": 0,
-        "validation_scores_": [] if stopping else None,
-        "best_validation_score_": -math.inf if stopping else None,
-        "best_loss_": None if stopping else math.inf,
-        "_best": e._held(),
-        "validation_loss_curve_": [],
-        "validation_metric_curves_": {name: [] for name in e.validation_metrics},
-    }
-
-
-def check_sizes(e: Any, sizes: tuple[int, ...]) -> None:
-    """That fitted weights are those of a network of these sizes."""
-    fitted = sizes_of(e)[1:]
-    if fitted[:-1] != sizes[1:-1]:
-        reason = f"weights of {fitted[:-1]} were fitted, which warm_start and partial_fit continue; got {sizes[1:-1]}"
-        raise invalid(e, "hidden_layer_sizes", reason)
-    if fitted[-1] != sizes[-1]:
-        raise ValueError(f"y must have {fitted[-1]} outputs, as in the fit that is continued; got {sizes[-1]}.")
-
-
-def draw_seed(e: Any) -> int:
-    """A seed of dropout's masks or of a named initializer."""
-    return int(e._random_state.randint(0, 2**31 - 1))
+def load_fit_state(fit: FitState, state: State, allow_change: bool) -> None:
+    """Go on from a state of the fit; hidden layers of another width are called what the estimator calls them."""
+    layout = take(take(state, "fit.step", dict), "step.layout", dict)
+    there, here = take(layout, "step.layout.sizes", list), list(fit.step.net.sizes)
+    check_same(there[1:-1], here[1:-1], "hidden_layer_sizes")
+    fit.load_state_dict(state, allow_change)
 
 
 def random_state_of(e: Any, resume: Any = None) -> State:
@@ -218,6 +188,40 @@ def network_for_lbfgs(
     return device_state(e).network_to_fit(e, plan, 0)
 
 
+def fit_lbfgs(e: Any, network: FittedNetwork, rows: Rows, callbacks: SklearnCallbacks) -> None:
+    """Minimize J from the network's parameters, and leave the minimum there; ``n_iter_`` and ``loss_`` are written.
+
+    Raises
+    ------
+    NonFiniteError
+        If it ends where the cost or a parameter is not finite.
+    """
+    options = {"maxfun": e.max_fun, "maxiter": e.max_iter, "gtol": e.tol}
+    options |= _get_additional_lbfgs_options_dict("iprint", 1 if e.verbose is True or e.verbose >= 1 else -1)
+    begun = time.perf_counter()
+
+    def on_iteration(k: int, cost: float) -> bool:
+        with device_state(e).pause(None):
+            for callback in e.callbacks:
+                callback.on_epoch(Epoch(k, k, cost, 1.0, {}, time.perf_counter() - begun))
+        stops = callbacks.end_epoch()
+        if not stops:
+            callbacks.begin_epoch()
+        return stops
+
+    with StartedCallbacks(list(e.callbacks), e.max_iter):
+        callbacks.begin_epoch()
+        objective = Objective(network.step, dense(rows.X), rows.Y, rows.weights)
+        found = minimize_cost(objective, options, on_iteration if e.callbacks or callbacks.root is not None else None)
+        e.loss_, e.n_iter_ = found.cost, found.iterations
+        if found.interrupted:
+            warnings.warn("Training interrupted by user.", stacklevel=5)
+        elif found.result is not None:
+            e.n_iter_ = _check_optimize_result("lbfgs", found.result, e.max_iter)
+    if not found.finite:
+        raise NonFiniteError(f"the cost became {found.cost} after iteration {found.iterations}")
+
+
 def load_weights(e: Any, network: FittedNetwork) -> None:
     """Give the network the estimator's weights."""
     network.load((e.coefs_, e.intercepts_), vars(e).get("norms_", {}))
@@ -253,7 +257,7 @@ def batches_of(e: Any, network: FittedNetwork, rows: Rows, incremental: bool) ->
     if not (incremental and network.key == key):
         network.forget(key)
         how = {"batch_size": network.plan.batch_size, "shuffle": e.shuffle}
-        return batches_over(network.net, rows, **how, copy=incremental), None
+        return batches_over(network.net, (rows.X, rows.Y, rows.weights), **how, copy=incremental), None
     assert network.captured is not None, "it has a key"
     batches = network.captured.programs[0].batches
     X = rows.X.toarray() if issparse(rows.X) and batches.on == "device" else rows.X

@@ -10,6 +10,7 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from ..maths.losses import Loss, get_loss
+from ..training.class_weights import weights_by_class
 
 SEVERAL = "multiclass-multioutput"
 
@@ -139,7 +140,7 @@ def class_weights(given: Any, labels: Any, Y: np.ndarray) -> list[np.ndarray]:
     """The weight of each class, (n_classes,) for each label, from ``class_weight`` and the rows' targets Y.
 
     A dict is about all classes of the fit, whether or not these rows have them; what it leaves out counts 1.
-    "balanced": n / (number of classes that these rows have * n of the class).
+    "balanced": see ``training.class_weights``.
 
     Raises
     ------
@@ -158,8 +159,7 @@ def class_weights(given: Any, labels: Any, Y: np.ndarray) -> list[np.ndarray]:
 def _weights_of(given: Any, classes: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Those of one label's classes."""
     if given == "balanced":
-        counts = np.bincount(codes, minlength=len(classes))
-        return len(codes) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        return weights_by_class("balanced", codes, len(classes))
     names, given = classes.tolist(), given or {}
     unknown = [name for name in given if name not in names]
     if unknown and any(name not in given for name in names):  # most likely a class in two spellings

@@ -14,11 +14,10 @@ from sklearn.utils.validation import validate_data
 
 from ..maths.losses import Loss, get_loss
 from .base import MultilayerPerceptron
-from .conversion import in_kind, on_host, origin_of
 from .fit import fit
 from .fitted_network import exclusive, one_fit
+from .inputs import FLOATS, in_kind, on_host, origin_of
 from .params import REGRESSOR_CONSTRAINTS, invalid, read, store
-from .splitting import FLOATS
 
 
 class MLPRegressor(RegressorMixin, MultilayerPerceptron):

@@ -1,4 +1,4 @@
-"""What makes a fit scikit-learn's: its initial weights, its order of the rows, its stopping rules, its callbacks."""
+"""What makes a fit scikit-learn's: its initial weights, its stopping rules and learning rates, its callbacks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,22 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from ..errors import CheckpointError, NonFiniteError
+from ..errors import BackpropError, NonFiniteError
+from ..maths.losses import Loss
 from ..network.state import State, take, take_tensor, take_tensors
 from ..training.callbacks import Epoch
 from ..training.loop import FitState
-from .fitted_network import FittedNetwork, OptimizerState, Parameters, device_state
+from .fitted_network import (
+    FittedNetwork,
+    OptimizerState,
+    Parameters,
+    build_net,
+    device_state,
+    fitted_of,
+    plan_for,
+    sizes_of,
+)
+from .params import SKLEARN_START, invalid, is_logistic, per_layer
 
 SMALLEST_RATE = 1e-6  # "adaptive" does not divide a rate any further
 
@@ -39,105 +50,64 @@ def initial_parameters(
     return coefs, intercepts
 
 
-# -- the order of the rows -------------------------------------------------------------------------------------------
+def initialize(e: Any, sizes: tuple[int, ...], loss: Loss, dtype: str) -> None:
+    """Fitted attributes of a first fit, and initial weights in scikit-learn's order of draws."""
+    e.n_iter_, e.t_, e.n_layers_ = 0, 0, len(sizes)
+    e.out_activation_ = {"sigmoid": "logistic", "exponential": "exp"}.get(loss.link_name, loss.link_name)
+    n_hidden = len(sizes) - 2
+    try:
+        hidden = [is_logistic(a) for a in per_layer(e.activation, n_hidden)]
+    except BackpropError as error:
+        raise invalid(e, "activation", error) from error
+    output = hidden[-1] if hidden else e.activation == "logistic"
+    e.coefs_, e.intercepts_ = initial_parameters(e._random_state, sizes, [*hidden, output], dtype)
+    vars(e).pop("norms_", None)
+    named = e.initializer != SKLEARN_START or e.batch_ensemble > 1  # scikit-learn draws no output layer for each member
+    if named or np.any(e.batch_norm):
+        plan, seed = plan_for(e, sizes, loss, dtype, 1), draw_seed(e) if named else 0
+        start = fitted_of(build_net(plan, seed, start_of(e) if named else "zeros").parameters())
+        vars(e).update(start if named else {"norms_": start["norms_"]})
+    e._seed = draw_seed(e) if np.any(e.dropout) else 0
+    record = blank_record(e)
+    for name in record:  # of an earlier fit
+        vars(e).pop(name, None)
+    if e.solver != "lbfgs":
+        vars(e).update(record)
 
 
-class ReshufflingSampler:
-    """The rows' order, shuffled again each epoch from where it was: ``sklearn.utils.shuffle`` of the indices.
-
-    Where all rows of a batch have weight 0, at which scikit-learn stops with ZeroDivisionError, one of them is swapped
-    for a row of the batch that has the most rows with a weight.
-
-    Parameters
-    ----------
-    n : int
-        Rows.
-    sizes : sequence of int
-        Of the batches.
-    shuffle : bool
-        False: the rows as they come.
-    """
-
-    def __init__(self, n: int, sizes: Sequence[int], shuffle: bool) -> None:
-        self.n, self.sizes, self.shuffle = n, sizes, shuffle
-        self.random_state: np.random.RandomState | None = None
-        self.order = np.arange(n)
-        self.counts: np.ndarray | None = None
-
-    def set_weights(self, weights: np.ndarray | None) -> None:
-        """Take the weights (n, 1) of the rows."""
-        counts = None if weights is None else (weights[:, 0] != 0.0).astype(np.intp)
-        self.counts = None if counts is None or counts.all() else counts
-
-    def restart(self, random_state: np.random.RandomState) -> None:
-        """A fit begins: rows as they come, shuffles from ``random_state``."""
-        self.random_state, self.order = random_state, np.arange(self.n)
-
-    def next_order(self) -> np.ndarray:
-        """The order of the next epoch, int64, which the one after it overwrites."""
-        if self.shuffle and self.random_state is not None:
-            self.random_state.shuffle(self.order)  # swaps what it would swap in a range of numbers that selects from it
-        if self.counts is not None:
-            self._share(self.counts)
-        return self.order
-
-    def current_order(self) -> np.ndarray:
-        """The order that was given last."""
-        return self.order
-
-    def _share(self, counts: np.ndarray) -> None:
-        """Swap rows such that every batch has one that counts, if there are as many of them as batches."""
-        starts = np.cumsum([0, *self.sizes[:-1]])
-        held = np.add.reduceat(counts[self.order], starts)
-        for empty in np.flatnonzero(held == 0):
-            rich = held.argmax()
-            here = starts[empty]
-            there = starts[rich] + counts[self.order[starts[rich] :]].argmax()
-            self.order[[here, there]] = self.order[[there, here]]
-            held[rich], held[empty] = held[rich] - 1, 1
-
-    def state_dict(self) -> State:
-        """The order of the epoch, (n,) int64, and where its generator stands; both are copies."""
-        assert self.random_state is not None, "a fit has begun"
-        return {"order": self.order.copy(), "random_state": random_state_dict(self.random_state)}
-
-    def load_state_dict(self, state: Any) -> None:
-        """Go on from what :meth:`state_dict` gave.
-
-        Raises
-        ------
-        CheckpointError
-            Names what is missing in the state, or is not what it should be.
-        """
-        assert self.random_state is not None, "a fit has begun"
-        order = take_tensor(state, "sampler.order", (self.n,), "int64")
-        if not np.array_equal(np.sort(order), np.arange(self.n)):
-            raise CheckpointError(f"sampler.order of the state is no order of {self.n} rows")
-        load_random_state(self.random_state, take(state, "sampler.random_state", dict))
-        self.order = order.copy()
+def start_of(e: Any) -> str:
+    """The name of the initializer."""
+    return "auto" if e.initializer == SKLEARN_START else e.initializer
 
 
-def random_state_dict(random_state: np.random.RandomState) -> State:
-    """Where a generator stands, as plain values."""
-    where: Any = random_state.get_state(legacy=False)
-    inner = where["state"]
+def blank_record(e: Any) -> dict[str, Any]:
+    """The attributes that a stochastic solver writes epoch by epoch, as they are before the first."""
+    stopping = bool(e.early_stopping)
     return {
-        "generator": where["bit_generator"],
-        "key": inner["key"].copy(),
-        "position": int(inner["pos"]),
-        "has_gauss": int(where["has_gauss"]),
-        "gauss": float(where["gauss"]),
+        "loss_curve_": [],
+        "_no_improvement_count": 0,
+        "validation_scores_": [] if stopping else None,
+        "best_validation_score_": -math.inf if stopping else None,
+        "best_loss_": None if stopping else math.inf,
+        "_best": e._held(),
+        "validation_loss_curve_": [],
+        "validation_metric_curves_": {name: [] for name in e.validation_metrics},
     }
 
 
-def load_random_state(random_state: np.random.RandomState, state: Any) -> None:
-    """Put a generator where :func:`random_state_dict` found one."""
-    key = take_tensor(state, "random_state.key", (624,), "uint32")
-    name, position = take(state, "random_state.generator", str), take(state, "random_state.position", int)
-    has_gauss, gauss = take(state, "random_state.has_gauss", int), take(state, "random_state.gauss", float)
-    if name != "MT19937" or position > len(key) or has_gauss > 1:
-        raise CheckpointError("random_state of the state is none of NumPy's RandomState")
-    random_state.set_state((name, key, position, has_gauss, gauss))
+def check_sizes(e: Any, sizes: tuple[int, ...]) -> None:
+    """That fitted weights are those of a network of these sizes."""
+    fitted = sizes_of(e)[1:]
+    if fitted[:-1] != sizes[1:-1]:
+        reason = f"weights of {fitted[:-1]} were fitted, which warm_start and partial_fit continue; got {sizes[1:-1]}"
+        raise invalid(e, "hidden_layer_sizes", reason)
+    if fitted[-1] != sizes[-1]:
+        raise ValueError(f"y must have {fitted[-1]} outputs, as in the fit that is continued; got {sizes[-1]}.")
+
+
+def draw_seed(e: Any) -> int:
+    """A seed of dropout's masks or of a named initializer."""
+    return int(e._random_state.randint(0, 2**31 - 1))
 
 
 # -- stopping rules and learning rates -------------------------------------------------------------------------------

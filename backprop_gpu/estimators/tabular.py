@@ -31,13 +31,12 @@ from ..network.state import State, take
 from ..training.batches import Batches
 from ..training.callbacks import Epoch
 from ..training.loop import FitState, run_epochs
+from ..training.reshuffling import batches_over
 from ..training.validation import Evaluation, Evaluator, ValidationSet
-from .conversion import dense
 from .fit import (
-    blank_record,
     evaluation_of,
     fit_state,
-    initialize,
+    load_fit_state,
     network_of,
     random_state_of,
     training,
@@ -45,10 +44,9 @@ from .fit import (
     warn_of_notes,
 )
 from .fitted_network import device_state, fitted_of, named_of, plan_for, sizes_of
+from .inputs import Rows, dense, split_apart
 from .params import hidden_sizes, is_given
-from .resume import load_fit_state
-from .sklearn_rules import SklearnCallbacks, SklearnRule
-from .splitting import Rows, batches_over, split_apart
+from .sklearn_rules import SklearnCallbacks, SklearnRule, blank_record, initialize
 
 BINS = 8  # of the piecewise-linear encoding of a number
 MOST_COMPONENTS = 1024  # of all numbers together: a wider table has fewer bins, or none
@@ -246,7 +244,7 @@ def _fit_group(
             net = network.net
             stack.enter_context(training(own, network))
             how = {"batch_size": plan.batch_size, "shuffle": own.shuffle, "chosen": member.chosen}
-            batches = batches_over(net, rows, share_with=batches, **how)
+            batches = batches_over(net, (rows.X, rows.Y, rows.weights), share_with=batches, **how)
             kind = SklearnRule if validation is None else ValidationLossRule
             callbacks = SklearnCallbacks(own, None, None, None, 0)
             rule = kind(own, network, own._optimizer, callbacks, title=title)

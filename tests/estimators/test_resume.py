@@ -16,7 +16,7 @@ from support.estimators import rows
 from backprop_gpu import Callback, Checkpoint, DenseNet, MLPClassifier, MLPRegressor, Trainer
 from backprop_gpu.build import train
 from backprop_gpu.errors import CheckpointError, ConfigError
-from backprop_gpu.estimators import splitting
+from backprop_gpu.training import reshuffling
 
 VALUES = ("regression", "counts", "outputs")
 
@@ -149,7 +149,7 @@ def test_a_sparse_table_goes_on(large: bool, monkeypatch: pytest.MonkeyPatch) ->
     X, y = rows("regression")
     X = sparse.csr_matrix(X)
     if large:
-        monkeypatch.setattr(splitting, "DENSE_BYTES", 0)
+        monkeypatch.setattr(reshuffling, "DENSE_BYTES", 0)
     settings: dict[str, Any] = {"hidden_layer_sizes": (5,), "batch_size": 50, "random_state": 0, "max_iter": 3}
     whole = MLPRegressor(**settings, callbacks=[Keep()])
     end = left(fit(whole, X, y))

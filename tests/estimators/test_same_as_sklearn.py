@@ -19,7 +19,8 @@ from support.estimators import SETS, distance, fitted, rows
 
 import backprop_gpu
 from backprop_gpu.estimators.labels import binarizer_of
-from backprop_gpu.estimators.sklearn_rules import ReshufflingSampler, initial_parameters
+from backprop_gpu.estimators.sklearn_rules import initial_parameters
+from backprop_gpu.training.reshuffling import ReshufflingSampler
 
 SLACK = 10.0  # the few perturbed runs are a sample of what rounding can do
 
@@ -179,7 +180,7 @@ def test_sparse_rows_give_the_bits_of_dense_rows(container: Any, monkeypatch: py
     settings: dict[str, Any] = {"max_iter": 6, "batch_size": 16, "random_state": 1, "early_stopping": True}
     dense = fitted(backprop_gpu.MLPClassifier(**settings), X, y)
     small = fitted(backprop_gpu.MLPClassifier(**settings), container(X), y)
-    monkeypatch.setattr("backprop_gpu.estimators.splitting.DENSE_BYTES", 0)
+    monkeypatch.setattr("backprop_gpu.training.reshuffling.DENSE_BYTES", 0)
     large = fitted(backprop_gpu.MLPClassifier(**settings), container(X), y)
     for other in (small, large):
         assert distance(dense, other) == 0.0

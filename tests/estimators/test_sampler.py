@@ -13,9 +13,9 @@ from support.estimators import SETS, distance, fitted, rows, same_bits
 
 import backprop_gpu
 from backprop_gpu import MLPClassifier, MLPRegressor
-from backprop_gpu.estimators import splitting
-from backprop_gpu.estimators.sklearn_rules import ReshufflingSampler
+from backprop_gpu.training import reshuffling
 from backprop_gpu.training.batches import Batches
+from backprop_gpu.training.reshuffling import ReshufflingSampler
 
 VALUES = ("regression", "counts", "outputs")
 
@@ -83,7 +83,7 @@ def test_lent_rows_are_not_replaced() -> None:
     X, y = rows("regression")
     model = fitted(model_for("regression"), X, y)
     net = model.network()
-    batches = splitting.batches_over(net, splitting.Rows(X, y[:, None], None), batch_size=50, shuffle=True, copy=False)
+    batches = reshuffling.batches_over(net, (X, y[:, None], None), batch_size=50, shuffle=True, copy=False)
     before = X.copy()
     with pytest.raises(AssertionError, match="not ours"):
         batches.refill(X + 1.0, y[:, None], None)
@@ -113,14 +113,14 @@ def test_other_rows_come_with_their_own_weights() -> None:
 def test_a_sparse_table_has_the_even_batches_of_a_dense_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a normalized layer 117 rows, 20 at a time, are 3 batches of 20 and 3 of 19."""
     X, y = (a[:117] for a in rows("regression"))
-    monkeypatch.setattr(splitting, "DENSE_BYTES", 0)
+    monkeypatch.setattr(reshuffling, "DENSE_BYTES", 0)
     a, b = (fitted(model_for("regression", batch_norm=True, batch_size=20), x, y) for x in (X, sparse.csr_matrix(X)))
     assert a._optimizer.t == b._optimizer.t == 3 * 6
     assert same_bits(a, b)
 
 
 def test_every_batch_of_a_large_sparse_table_has_its_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splitting, "DENSE_BYTES", 0)
+    monkeypatch.setattr(reshuffling, "DENSE_BYTES", 0)
     X, y = rows("multiclass")
     weights = np.linspace(0.5, 9.0, len(X))
     given: dict[str, Any] = {"hidden_layer_sizes": (5,), "batch_size": 20, "max_iter": 3, "random_state": 0}

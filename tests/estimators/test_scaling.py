@@ -11,21 +11,21 @@ from support.estimators import distance, fitted, rows
 
 from backprop_gpu import MLPClassifier, MLPRegressor, parity
 from backprop_gpu.estimators.fitted_network import FittedNetwork, build_net, plan_for
-from backprop_gpu.estimators.lbfgs import Objective
 from backprop_gpu.maths.losses import get_loss
+from backprop_gpu.training.lbfgs import Objective
 
 ALPHA = 0.3
+WEIGHTS = np.random.default_rng(1).uniform(0.5, 2.0, (len(rows("outputs")[0]), 1))
 
 
 def objective(**settings: Any) -> tuple[Objective, np.ndarray]:
     """The function that lbfgs minimizes over the rows with three outputs, and a start."""
     X, y = rows("outputs")
     y = np.abs(y) if settings.get("loss") == "poisson" else y
-    weights = np.random.default_rng(1).uniform(0.5, 2.0, (len(X), 1))
     model = MLPRegressor(hidden_layer_sizes=(4,), activation="tanh", alpha=ALPHA, **settings)
     plan = plan_for(model, (6, 4, 3), get_loss(model.loss), "float64", len(X))
-    engine = FittedNetwork(plan, build_net(plan, 0, "glorot_uniform"))
-    return Objective(engine, X, y, weights), engine.net.backend.to_host(engine.net.params.theta)
+    network = FittedNetwork(plan, build_net(plan, 0, "glorot_uniform"))
+    return Objective(network.step, X, y, WEIGHTS), network.net.backend.to_host(network.net.params.theta)
 
 
 def slopes(function: Objective, theta: np.ndarray, h: float = 1e-5) -> np.ndarray:
@@ -54,9 +54,9 @@ def test_scikit_learns_gradient_is_three_times_that_of_the_data_and_once_that_of
     plain, _ = objective()
     value, grad = function(theta)
     assert value == pytest.approx(plain(theta)[0], rel=1e-14)
-    n = function.network.net.params.n_weights
+    n = function.net.params.n_weights
     where = np.flatnonzero(theta)
-    penalty = np.concatenate([theta[:n], np.zeros(len(theta) - n)]) * ALPHA / function.total
+    penalty = np.concatenate([theta[:n], np.zeros(len(theta) - n)]) * ALPHA / WEIGHTS.sum()
     expected = 3.0 * (slopes(function, theta) - penalty) + penalty
     np.testing.assert_allclose(grad[where], expected[where], rtol=1e-6, atol=1e-8)
 

@@ -122,6 +122,14 @@ def test_exp_runs_out_gracefully(library: ctypes.CDLL) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "theirs"), [("maximum", np.maximum), ("minimum", np.minimum)])
+def test_nan_comes_through_maximum_and_minimum(name: str, theirs: np.ufunc, dtype: str, library: ctypes.CDLL) -> None:
+    """Either operand's, as through NumPy's."""
+    x = np.array([1.0, np.nan, -2.0, 3.0, np.inf, np.nan, np.nan, -np.inf, 0.5], dtype)
+    np.testing.assert_array_equal(applied(library, name, dtype)(x)[:-1], theirs(x[:-1], x[1:]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_odd_functions_are_odd(dtype: str, library: ctypes.CDLL) -> None:
     x = spread(dtype, 0.0, 9.0)
     for name in ("tanh", "erf"):

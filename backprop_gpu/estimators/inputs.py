@@ -1,4 +1,4 @@
-"""Rows: checked and weighted, divided into those to train on and a validation set, and cut into batches."""
+"""What a fit is given: arrays of any namespace, checked and weighted rows, and the validation set beside them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,78 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn import get_config
 from sklearn.base import is_classifier
 from sklearn.model_selection import train_test_split
+from sklearn.utils._array_api import _convert_to_numpy, get_namespace_and_device
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from ..network.dense_net import DenseNet
-from ..training.batches import Batches, StreamedBatches, batch_sizes
 from ..training.validation import ValidationSet
-from .conversion import dense, on_host, origin_of
 from .fitted_network import batch_rows
 from .params import check_given, invalid
-from .sklearn_rules import ReshufflingSampler
 
 FLOATS = (np.float64, np.float32)
-DENSE_BYTES = 2**26  # the largest sparse table that is made dense at once
+
+
+# -- arrays of any namespace -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an input lives: its namespace and device; ``xp`` is None for NumPy, lists, tables and sparse matrices."""
+
+    xp: Any
+    device: Any
+
+    @property
+    def name(self) -> str:
+        """The namespace with its device, for comparison and messages."""
+        return "numpy" if self.xp is None else f"{self.xp.__name__} on {self.device}"
+
+
+def origin_of(X: Any) -> Origin:
+    """Where X lives; NumPy unless array_api_dispatch is on."""
+    if not get_config()["array_api_dispatch"] or isinstance(X, np.ndarray):
+        return Origin(None, None)
+    xp, is_array_api, device = get_namespace_and_device(X)
+    plain = not is_array_api or xp.__name__.rpartition(".")[2] == "numpy"
+    return Origin(None, None) if plain else Origin(xp, device)
+
+
+def dense(X: Any) -> np.ndarray:
+    """Rows as the network takes them, of a sparse table too."""
+    return X.toarray() if issparse(X) else X
+
+
+def on_host(x: Any) -> Any:
+    """An array as a NumPy array; anything else as it is."""
+    origin = origin_of(x)
+    return x if origin.xp is None else _convert_to_numpy(x, origin.xp)
+
+
+def in_kind(result: np.ndarray, origin: Origin) -> Any:
+    """A result in the namespace and on the device of an input; text, which no other namespace holds, stays NumPy's."""
+    if origin.xp is None or result.dtype.kind not in "biuf":
+        return result
+    return origin.xp.asarray(result, device=origin.device)
+
+
+def check_origin(origin: Origin, fitted: str, method: str) -> None:
+    """That a method's input lives where ``fit``'s did, under array_api_dispatch, where that is scikit-learn's rule.
+
+    Raises
+    ------
+    ValueError
+        Naming both.
+    """
+    if get_config()["array_api_dispatch"] and origin.name != fitted:
+        raise ValueError(
+            f"Inputs passed to {method}() must use the same namespace and the same device as those passed to fit(): "
+            f"got {origin.name}, fitted on {fitted}; convert the input, or fit again."
+        )
+
+
+# -- rows and validation sets ----------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -146,36 +204,3 @@ def split_apart(e: Any, rows: Rows) -> tuple[np.ndarray, ValidationSet]:
     if len(validation.weighted) < 2:
         raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
     return inside, validation
-
-
-def batches_over(
-    net: DenseNet,
-    rows: Rows,
-    *,
-    batch_size: int,
-    shuffle: bool,
-    chosen: np.ndarray | None = None,
-    share_with: Batches | None = None,
-    copy: bool = False,
-) -> Batches:
-    """Batches in scikit-learn's order. Of a large sparse table, and of one that is too large for the device, each batch
-    is brought there by itself.
-
-    ``chosen``, ``share_with``, ``copy``: see ``Batches``.
-    """
-    X, Y, weights = rows.X, rows.Y, rows.weights
-    streamed = issparse(X) and X.shape[0] * X.shape[1] * np.dtype(net.dtype).itemsize > DENSE_BYTES
-    streamed = streamed or (share_with is not None and share_with.on == "host")
-    if issparse(X):
-        X = X.tocsr() if streamed else X.toarray()
-    n = len(Y) if chosen is None else len(chosen)
-    sampler = ReshufflingSampler(n, batch_sizes(net, n, batch_size), shuffle)
-    sampler.set_weights(weights if weights is None or chosen is None else weights[chosen])
-    how: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffle, "seed": 0, "sampler": sampler}
-    if not streamed:
-        try:
-            return Batches(net, X, Y, weights, chosen=chosen, share_with=share_with, copy=copy, **how)
-        except MemoryError:
-            pass
-        net.backend.free()
-    return StreamedBatches(net, X, Y, weights, chosen=chosen, **how)
