@@ -126,6 +126,7 @@ def design(config: Config, parts: Parts | None = None) -> Design:
         train,
         task=d.task,
         standardize=d.standardize,
+        piecewise_linear=d.piecewise_linear,
         missing=d.missing,
         unknown=d.unknown,
         missing_columns=d.missing_columns,

@@ -200,6 +200,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. optimizer.learning_rate=1e-3"
     )
     parser.add_argument("--target", help="the column to predict, for --set data.target=...")
+    parser.add_argument("--preset", metavar="NAME", help="tabular: settings that suit tables, for --set preset=...")
     add_reading(parser)
     add_device(parser)
 
@@ -208,7 +209,9 @@ def _load_config(options: argparse.Namespace) -> Any:
     from .config_reading import load_config
 
     of_target = [] if options.target is None else [f"data.target={json.dumps(options.target, ensure_ascii=False)}"]
-    return load_config(options.config, [*options.set, *of_target, *as_overrides(options)], device=options.device)
+    preset = [] if options.preset is None else [f"preset={json.dumps(options.preset)}"]
+    overrides = [*options.set, *of_target, *preset, *as_overrides(options)]
+    return load_config(options.config, overrides, device=options.device)
 
 
 # -- commands --------------------------------------------------------------------------------------------------------

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from .cli_reading import add_reading, settings_of
 from .errors import ConfigError
+from .presets import batch_size_for, epochs_for
 
 if TYPE_CHECKING:
     from .data.inspection import Inspection
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _WORDS = {"y", "n", "yes", "no", "true", "false", "on", "off", "null"}
-_BATCHES = ((2_000, 32, 200), (20_000, 128, 100), (200_000, 256, 30))  # up to so many rows: batch size, epochs
-_LARGEST = (1024, 10)
 _RARE = 0.2  # a class of a smaller share is worth a word
 _EXAMPLES = """\
 examples:
@@ -60,7 +59,6 @@ def _init(options: argparse.Namespace) -> int:
 
 def configuration(found: Inspection, source: str, settings: dict[str, Any]) -> str:
     """The YAML, with comments, of a table that was looked at."""
-    batch, epochs = next((size for most, *size in _BATCHES if found.rows <= most), _LARGEST)
     used = sum(not column.leave_out for column in found.columns)
     targets = ", ".join(map(_name, found.targets))
     lines = [
@@ -83,13 +81,9 @@ def configuration(found: Inspection, source: str, settings: dict[str, Any]) -> s
             doubt = f"; {column.warning}" if column.warning else ""
             lines.append(f"  #   {column.name}: {column.kind}{how}, {column.different} different{gaps}{doubt}")
     lines += [
-        "model:",
-        "  hidden: [128, 128]",
-        "  activation: silu",
-        "  dropout: 0.15",
-        "optimizer: {name: adamw, learning_rate: 3e-3, weight_decay: 0.1, average: 0.99}",
-        "schedule: cosine",
-        f"training: {{epochs: {epochs}, batch_size: {batch}{_balance(found)}}}",
+        "# scaling, encoding, network, optimizer, schedule; what you write beside it wins: model: {hidden: [256]}",
+        "preset: tabular",
+        f"training: {{epochs: {epochs_for(found.rows)}, batch_size: {batch_size_for(found.rows)}{_balance(found)}}}",
     ]
     if found.classes:
         shares = ", ".join(f"{name} {count / found.rows:.1%}" for name, count in found.classes.items())

@@ -36,6 +36,7 @@ from .maths.activations import get_activation
 from .maths.losses import LOSSES, get_loss
 from .maths.optimizers import get_optimizer
 from .maths.schedules import get_schedule
+from .presets import PRESETS, batch_size_for, epochs_for, with_preset
 from .safe_yaml import to_yaml
 from .training.metrics import check_metrics
 from .training.trackers import TRACKERS
@@ -66,6 +67,9 @@ class Config(Section):
     )
     verify: bool = Field(
         False, description="check a step of this network, data and device by parity before and after training"
+    )
+    preset: Literal[tuple(PRESETS)] | None = Field(  # type: ignore[valid-type]
+        None, description="settings that suit tables, in the place of the defaults below"
     )
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -106,6 +110,13 @@ class Config(Section):
         data = self.model_dump()
         return check(data | {"data": data["data"] | {"task": task}})
 
+    def for_rows(self, n: int) -> Config:
+        """The same configuration where epochs and batch size were ``auto``, for a table of n rows."""
+        rules = {"epochs": epochs_for, "batch_size": batch_size_for}
+        found = {name: rule(n) for name, rule in rules.items() if getattr(self.training, name) == "auto"}
+        data = self.model_dump()
+        return check(data | {"training": data["training"] | found}) if found else self
+
     def to_yaml(self) -> str:
         """The whole configuration, defaults included."""
         return to_yaml(self.model_dump())
@@ -127,7 +138,7 @@ def validate(data: dict[str, Any], source: str = "configuration") -> Config:
 
 def check(data: dict[str, Any]) -> Config:
     """:func:`validate`, with messages that do not say where the data come from."""
-    data = dict(data)
+    data = with_preset(data)
     given = data.get("data", {})
     section = given if isinstance(given, dict) else {}
     source = section.get("source", DEFAULT)
@@ -214,7 +225,7 @@ def _shape_problem(config: Config) -> str:
 def _data_problem(config: Config) -> str:
     d = config.data
     if config.training.early_stopping is not None and d.validation == 0.0:
-        return "early_stopping needs data.validation above 0"
+        return "early_stopping needs data.validation above 0; or set training.early_stopping: null"
     if config.training.metrics and d.validation == 0.0:
         return "training.metrics are computed on validation rows; set data.validation above 0, or leave them out"
     if config.checkpoint is not None and config.checkpoint.keep_best and d.validation == 0.0:

@@ -63,7 +63,8 @@ def load_config(
         See :func:`find`. A data file stands for a configuration of nothing but its ``data.source``.
     overrides : list of str, optional
         ``section.key=value``, the value in YAML. One of ``data.source`` makes the run's name that of the data, unless
-        another gives a ``name``, and takes the place of the whole default configuration, if no other is named.
+        another gives a ``name``, and takes the place of the whole default configuration, if no other is named; so does
+        one of ``preset``.
     device : str, optional
         In place of the file's. None: that of ``overrides``, else BACKPROP_GPU_DEVICE if it is set, else the file's.
 
@@ -76,9 +77,9 @@ def load_config(
     overrides = overrides or []
     keys = {override.partition("=")[0].strip() for override in overrides}
     stages = [_read(path)]  # the file, and what each override makes of it
+    if name_or_path is None and keys & {"data", "data.source", "preset"}:
+        stages[0] = {}  # the default configuration suits its own data, and would win over a preset
     if keys & {"data", "data.source"}:
-        if name_or_path is None:
-            stages[0] = {}  # the default configuration is for its own data
         stages[0].pop("name", None)  # which was that of the file's own data
     for override in overrides:
         stages.append(_overridden(stages[-1], override))

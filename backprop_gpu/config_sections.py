@@ -144,7 +144,12 @@ class DataConfig(Section):
         None, description="of two classes, the one that f1, thresholds and costs are about; default: the second"
     )
     weight_column: str | None = Field(None, description="CSV: how much each row counts; .npz: an array")
-    standardize: bool = Field(True, description="numeric inputs: mean 0 and deviation 1 on the training rows")
+    standardize: bool | Literal["robust"] = Field(
+        True, description="numeric inputs: mean 0 and deviation 1; robust: median, quartiles, clipped at 3"
+    )
+    piecewise_linear: int = Field(
+        0, ge=0, le=1024, description="bins of each number's piecewise-linear encoding beside it; 0: none"
+    )
     standardize_target: bool | None = Field(None, description="regression only; default there: true")
     group_column: str | None = Field(
         None, description="rows of a group are in one part: train, validation or test (CSV; .npz: an array)"
@@ -198,8 +203,8 @@ class ModelConfig(Section):
     members: int = Field(
         1, ge=1, le=2**15, description="networks of an ensemble that share weights, trained in one step"
     )
-    adapters: Literal["first", "all"] = Field(
-        "first", description="layers in which members have factors of their own: TabM-mini, or BatchEnsemble"
+    adapters: Literal["first", "all", "none"] = Field(
+        "first", description="layers in which members have factors of their own; none: they share no weights at all"
     )
 
     def activation_spec(self) -> Any:
@@ -235,11 +240,14 @@ class CostConfig(Section):
     false_negative: float = Field(1.0, ge=0.0, description="missing the positive class")
 
 
+_ByRows: Any = Annotated[int, Field(ge=1)] | Literal["auto"]
+
+
 class TrainingConfig(Section):
     """The loop."""
 
-    epochs: int = Field(100, ge=1, description="passes over the training rows")
-    batch_size: int = Field(32, ge=1, description="examples per optimizer step")
+    epochs: _ByRows = Field(100, description="passes over the training rows; auto: 200 to 20, fewer the more rows")
+    batch_size: _ByRows = Field(32, description="examples per optimizer step; auto: 32 to 256, more the more rows")
     micro_batch: int | None = Field(
         None, ge=1, description="examples per pass; without batch_norm the gradient does not depend on it"
     )

@@ -129,7 +129,8 @@ def plan(config: Config) -> Plan:
     BackpropError
         As ``build.prepare``.
     """
-    d, t = design(config), config.training
+    d = design(config)
+    config, t = d.config, d.config.training
     settings = step_settings(config)
     optimizer = settings.pop("optimizer")
     backend = d.runs.backend

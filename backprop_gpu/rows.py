@@ -38,6 +38,7 @@ def read_rows(config: Config) -> tuple[Config, str, Parts]:
         parts = Split(rest[parts.train], rest[parts.validation], tested)
     else:
         parts = division.split(table, validation=d.validation, test=d.test, seed=config.seed)
+    config = config.for_rows(len(parts.train) + len(parts.validation))
     train, validation, test = (table.take(rows) if len(rows) else None for rows in parts)
     assert train is not None, "a split leaves training rows"
     return config, why, (train, validation, test)

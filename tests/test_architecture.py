@@ -46,6 +46,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "run_fit",
         "run_folder",
         "resume",
+        "presets",
         "importance",
         "model",
         "build",

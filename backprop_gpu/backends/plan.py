@@ -83,8 +83,8 @@ class StepSpec:
     @property
     def adapted(self) -> range:
         """Layers whose weights the members of an ensemble share through adapters."""
-        last = 0 if self.members == 1 else len(self.sizes) - 2 if self.adapters == "all" else 1
-        return range(1, last + 1)
+        last = {"first": 1, "all": len(self.sizes) - 2, "none": 0}[self.adapters]
+        return range(1, 1 + (last if self.members > 1 else 0))
 
     def operations(self) -> list[tuple[str, int | None]]:
         """The operations of a step in order, each with its layer; of an ensemble, those of one of its members."""

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import DataError, shown
 from .cells import is_number
 from .column_types import MOST_NUMBERS
 from .dates import is_date
+
+if TYPE_CHECKING:
+    from .table import Table
 
 _MANY = 50  # one-hot columns of one text column that are worth a line
 _TOO_MANY = 100
 _FEW = 10  # texts below this are categories even if each row has its own
 _LOOKED_AT = 10_000  # rows that show most columns to be no codes
+_MANY_CATEGORIES = 50  # more are likely to be names, of which new rows hold others
 _SHOWN = 2000  # different texts that are looked at
 
 _SIGN = "[-+−–]?"
@@ -115,3 +121,33 @@ def _compact(whole: np.ndarray) -> bool:
         return False
     month, day = whole // 100 % 100, whole % 100
     return bool(np.all((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)))
+
+
+def missing_cell(where: str) -> DataError:
+    """That a cell of a training row holds no value, where gaps are not filled."""
+    problem = f"{where}: the value is missing; fill it in, or set missing: mean | median | indicator for training"
+    return DataError(problem).with_option("missing", "indicator")
+
+
+def unknown_category(problem: str, name: str, known: list[str], ignored: Sequence[str]) -> DataError:
+    """That a cell holds a category that training did not see, with what to do about it."""
+    if mostly_dates(known) or len(known) > _MANY_CATEGORIES:  # zeros in place of every later date would be a trap
+        error = DataError(f"{problem}; from so many little can be learnt: {leave_out(name, ignored)} when you train")
+        return error.with_option("ignore", [*ignored, name])
+    error = DataError(f"{problem}; correct it, or set unknown: ignore to encode such cells as zeros")
+    return error.with_option("unknown", "ignore")
+
+
+def categories_of(table: Table, name: str, missing: str | None, most: int) -> tuple[str, ...]:
+    """The categories of a training table's column of texts, sorted; at most ``most`` of them, or DataError."""
+    values = table.categorical[name]
+    if missing is None and np.any(gap := values == ""):
+        raise missing_cell(f"{table.where(int(np.argmax(gap)))}, column {shown(name)}")
+    found = np.unique(values)
+    if len(found) > most:
+        left_out = ", ".join([*table.ignored, name])
+        raise DataError(
+            f"{table.source}: column {shown(name)} holds {len(found)} different texts, each of which would be an input;"
+            f" leave it out with ignore: [{left_out}], or if they are categories, set max_categories: {len(found)}"
+        ).with_option("ignore", [*table.ignored, name])
+    return tuple(found.tolist())

@@ -17,6 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+MOST_COMPONENTS = 1024  # of all columns together: a wider table has fewer bins, or none
+
+
+def bins_for(bins: int, columns: int) -> int:
+    """Bins of each of so many columns where ``bins`` are asked for; 0: none, since one says no more than the column."""
+    most = min(bins, MOST_COMPONENTS // max(columns, 1))
+    return most if most > 1 else 0
+
 
 @dataclass(frozen=True)
 class PiecewiseLinear:
@@ -35,9 +43,10 @@ class PiecewiseLinear:
         """Learn from rows X (n, n_columns), in which NaN is a missing value.
 
         The edges are the quantiles 0, 1/bins, ..., 1, equal ones once; a column of at most ``bins`` different values
-        has these as edges. One of two values or fewer has no components: they would repeat the column.
+        has these as edges. One of two values or fewer has no components: they would repeat the column. With ``bins`` 0
+        no column has any.
         """
-        return cls(tuple(_edges(column[~np.isnan(column)], bins) for column in X.T))
+        return cls(tuple(_edges(column[~np.isnan(column)], bins) if bins else np.empty(0) for column in X.T))
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -48,6 +57,21 @@ class PiecewiseLinear:
     def width(self) -> int:
         """Components of all columns together."""
         return sum(self.widths)
+
+    @property
+    def counts(self) -> list[int]:
+        """Edges of each column."""
+        return [len(edges) for edges in self.edges]
+
+    @property
+    def joined(self) -> np.ndarray:
+        """All edges, which :meth:`split` takes apart."""
+        return np.concatenate([np.empty(0), *self.edges])
+
+    @classmethod
+    def split(cls, joined: np.ndarray, counts: Sequence[int]) -> PiecewiseLinear:
+        """The edges of columns that have so many each."""
+        return cls(tuple(np.split(joined, np.cumsum(counts)[:-1])) if len(counts) else ())
 
     def names(self, columns: Sequence[str]) -> list[str]:
         """A name for each component: ``age in 20..30``."""
@@ -67,6 +91,9 @@ class PiecewiseLinear:
                 part[np.isnan(x)] = 0.0
                 start += len(edges) - 1
         return out
+
+
+NO_BINS = PiecewiseLinear(())
 
 
 def _edges(values: np.ndarray, bins: int) -> np.ndarray:

@@ -10,20 +10,21 @@ import numpy as np
 
 from ..errors import CheckpointError, ConfigError, DataError, shown
 from .cells import listed
-from .column_checks import leave_out, mostly_dates
+from .column_checks import categories_of, missing_cell, unknown_category
+from .piecewise_linear import NO_BINS, PiecewiseLinear, bins_for
 from .policies import CHOICES, check_choice, columns_to_read
 from .read_settings import AS_FOUND, ReadSettings
 from .readings import Reading
 from .saved import check_preprocessor
-from .statistics import mean_and_scale, medians, survey
+from .statistics import bins, mean_and_scale, medians, robust_scale, survey
 from .table import Schema, Table
+from .tabular_inputs import smooth_clip
 from .targets import TargetCodec
 
 MAX_CATEGORIES = 100
 """Categories of a column, unless more are asked for; columns of more are usually names or identifiers."""
 _BLOCK_TEXTS = 1 << 16  # cells that are Python texts at the same time
-_MANY_CATEGORIES = 50  # more are likely to be names, of which new rows hold others
-_FORMAT = 3
+_FORMAT, _BEFORE_BINS = 4, 3
 _PREFIX = "preprocessor."  # of the tensors' names: they travel beside the weights
 
 
@@ -31,7 +32,8 @@ _PREFIX = "preprocessor."  # of the tensors' names: they travel beside the weigh
 class Preprocessor:
     """Everything that turns raw rows into inputs and targets; made by :meth:`fit` or :meth:`from_state`.
 
-    Inputs are laid out as: the numeric columns, one 0/1 column for each of ``indicators``, the one-hot columns.
+    Inputs are laid out as: the numeric columns, one 0/1 column for each of ``indicators``, the components of the
+    piecewise-linear encoding, the one-hot columns.
 
     Parameters
     ----------
@@ -44,7 +46,7 @@ class Preprocessor:
     fill : ndarray of float64, shape (n_numeric,), or None
         What stands in for a missing number; None: a missing value is an error.
     mean, scale : ndarray of float64, shape (n_numeric,)
-        input = (value - mean) / scale.
+        input = (value - mean) / scale; with ``robust`` median and distance of the quartiles.
     named : bool
         Whether columns are matched by name (else by position).
     unknown : str
@@ -65,6 +67,10 @@ class Preprocessor:
         How the training file was to be read.
     readings : tuple of Reading
         How its columns were read; a date among them gives several numeric columns.
+    robust : bool
+        Whether inputs are kept within +-3 by the smooth clip of ``tabular_inputs.smooth_clip``.
+    bins : PiecewiseLinear
+        Of the numeric columns that are not parts of a date, which come first.
     """
 
     columns: tuple[str, ...]
@@ -83,6 +89,8 @@ class Preprocessor:
     others: tuple[str, ...] = ()
     weight_column: str | None = None
     readings: tuple[Reading, ...] = ()
+    robust: bool = False
+    bins: PiecewiseLinear = NO_BINS
 
     @classmethod
     def fit(
@@ -90,7 +98,8 @@ class Preprocessor:
         table: Table,
         *,
         task: str | None = None,
-        standardize: bool = True,
+        standardize: bool | str = True,
+        piecewise_linear: int = 0,
         missing: str | None = None,
         unknown: str = "error",
         standardize_target: bool = False,
@@ -108,11 +117,15 @@ class Preprocessor:
             The training rows, and no others.
         task : str, optional
             See :class:`TargetCodec`; None: the target is left alone.
-        standardize : bool
-            Give numeric columns mean 0 and standard deviation 1 (constant ones: 0).
+        standardize : bool or "robust"
+            Give numeric columns mean 0 and standard deviation 1 (constant ones: 0). "robust": median 0 and quartiles at
+            a distance of 1, then a smooth clip at +-3 (``tabular_inputs.RobustScale``).
+        piecewise_linear : int
+            Bins of each number's piecewise-linear encoding, which stands beside it; at most 1024 in all; 0: none.
         missing : None, "mean", "median" or "indicator"
-            What fills missing numbers; indicator: the mean, and a 0/1 column for each column with gaps. With any of
-            them, a missing text is a category of its own. None: a missing value is an error.
+            What fills missing numbers; indicator: the mean (with "robust" the median), and a 0/1 column for each column
+            with gaps. With any of them, a missing text is a category of its own. None: a missing value is an error.
+            Components of the piecewise-linear encoding of a missing number are 0.
         unknown, missing_columns, extra_columns, weight_column : str
             See the class.
         positive : str or int, optional
@@ -136,13 +149,18 @@ class Preprocessor:
         if missing is None and np.any(found.gaps):
             _refuse_gap(table)
         fill = medians(table) if missing == "median" else found.mean
-        plain = np.zeros_like(fill), np.ones_like(fill)
-        mean, scale = mean_and_scale(table, found, fill) if standardize else plain
+        mean, scale = np.zeros_like(fill), np.ones_like(fill)
+        if standardize == "robust":
+            mean, scale = robust_scale(table)
+            fill = fill if missing == "mean" else mean
+        elif standardize:
+            mean, scale = mean_and_scale(table, found, fill)
+        most = bins_for(piecewise_linear, len(table.columns))
         gaps, stored = zip(table.numeric_names, found.gaps, strict=True), {*table.stored_names}
         return cls(
             columns=table.columns,
             numeric=table.numeric_names,
-            categories={name: _find_categories(table, name, missing, max_categories) for name in table.categorical},
+            categories={name: categories_of(table, name, missing, max_categories) for name in table.categorical},
             indicators=tuple(name for name, gap in gaps if gap and missing == "indicator" and name in stored),
             fill=None if missing is None else fill,
             mean=mean,
@@ -154,13 +172,16 @@ class Preprocessor:
             weight_column=weight_column,
             settings=table.settings,
             readings=table.readings,
+            robust=standardize == "robust",
+            bins=bins(table, most),
         )
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """What each column of the output of :meth:`transform` is."""
         one_hot = (f"{name}={category or 'missing'}" for name, found in self.categories.items() for category in found)
-        return (*self.numeric, *(f"{name} is missing" for name in self.indicators), *one_hot)
+        gaps = (f"{name} is missing" for name in self.indicators)
+        return (*self.numeric, *gaps, *self.bins.names(self.numeric[: len(self.bins.edges)]), *one_hot)
 
     @property
     def origins(self) -> tuple[str, ...]:
@@ -169,7 +190,9 @@ class Preprocessor:
         A number that is no column is a part of the one that it is named after, as ``when (hour)`` is of ``when``.
         """
         own = set(self.columns)
-        numbers = (name if name in own else name.rpartition(" (")[0] for name in (*self.numeric, *self.indicators))
+        binned = (name for name, n in zip(self.numeric, self.bins.widths, strict=False) for _ in range(n))
+        names = (*self.numeric, *self.indicators, *binned)
+        numbers = (name if name in own else name.rpartition(" (")[0] for name in names)
         one_hot = (name for name, found in self.categories.items() for _ in found)
         return (*numbers, *one_hot)
 
@@ -192,18 +215,22 @@ class Preprocessor:
             For columns other than in training, a missing, infinite or overflowing value, or an unknown category.
         """
         order = self._order(table)
-        n_numeric, start = len(self.numeric), len(self.numeric) + len(self.indicators)
+        n_numeric, n_binned = len(self.numeric), len(self.bins.edges)
+        n_scaled = n_numeric + len(self.indicators)
+        start = n_scaled + self.bins.width
         with_gaps = set(self.indicators)
         marked = [j for j, name in enumerate(self.numeric) if name in with_gaps]
         out = np.empty((table.n_samples, len(self.feature_names)), dtype=dtype)
         for part, block in table.blocks():
-            values = block if order is None else _in_order(block, order)
+            raw = values = block if order is None else _in_order(block, order)
             gaps = np.isnan(values)
             if np.any(gaps):
                 values = np.where(gaps, self._filling(table, gaps, order), values)
             with np.errstate(over="ignore"):
-                out[part, :n_numeric] = (values - self.mean) / self.scale
-            out[part, n_numeric:start] = gaps[:, marked]
+                scaled = (values - self.mean) / self.scale
+                out[part, :n_numeric] = smooth_clip(scaled) if self.robust else scaled
+            out[part, n_numeric:n_scaled] = gaps[:, marked]
+            out[part, n_scaled:start] = self.bins(raw[:, :n_binned])
             if not np.all(finite := np.isfinite(out[part, :n_numeric])):
                 i, j = np.argwhere(~finite)[0]
                 cell = f"{table.where(part.start + i)}, column {self.numeric[j]!r}"
@@ -278,12 +305,12 @@ class Preprocessor:
             i = int(np.argmin(at >= 0))
             what = shown(str(values[i])) if values[i] else "a missing value"
             problem = f"{table.where(i)}, column {shown(name)}: {what} is not among the training categories"
-            raise _unknown_category(f"{problem} ({listed(known)})", name, list(known), table.ignored)
+            raise unknown_category(f"{problem} ({listed(known)})", name, list(known), table.ignored)
         out[rows, at[rows]] = 1.0
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return (tensors, JSON-able dict) from which :meth:`from_state` makes the same preprocessor, to the bit."""
-        tensors = {"mean": self.mean, "scale": self.scale}
+        tensors = {"mean": self.mean, "scale": self.scale, "edges": self.bins.joined}
         if self.fill is not None:
             tensors["fill"] = self.fill
         meta: dict[str, Any] = {
@@ -301,6 +328,8 @@ class Preprocessor:
             "settings": self.settings.given(),
             "readings": [reading.state() for reading in self.readings],
             "target": None,
+            "robust": self.robust,
+            "edges": self.bins.counts,
         }
         if self.target is not None:
             more, meta["target"] = self.target.state()
@@ -310,10 +339,14 @@ class Preprocessor:
     @classmethod
     def from_state(cls, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Preprocessor:
         """Undo :meth:`state`; other tensors may lie beside its own. Raises CheckpointError if something is missing."""
-        if not isinstance(meta, Mapping) or meta.get("format") != _FORMAT:
+        if not isinstance(meta, Mapping) or meta.get("format") not in (_BEFORE_BINS, _FORMAT):
             found = shown(meta.get("format") if isinstance(meta, Mapping) else meta)
-            raise CheckpointError(f"the preprocessor has format {found}, this version reads {_FORMAT}")
+            raise CheckpointError(
+                f"the preprocessor has format {found}, this version reads {_BEFORE_BINS} and {_FORMAT}"
+            )
         own = {key.removeprefix(_PREFIX): tensor for key, tensor in tensors.items() if key.startswith(_PREFIX)}
+        if meta["format"] == _BEFORE_BINS:
+            meta, own = {"robust": False, "edges": [], **meta}, {"edges": NO_BINS.joined, **own}
         of_target = {key.removeprefix("target."): own.pop(key) for key in list(own) if key.startswith("target.")}
         try:
             made = cls(
@@ -333,6 +366,8 @@ class Preprocessor:
                 extra_columns=meta["extra_columns"],
                 others=tuple(meta["others"]),
                 weight_column=meta["weight_column"],
+                robust=meta["robust"],
+                bins=PiecewiseLinear.split(own["edges"], meta["edges"]),
             )
             check_preprocessor(made, CHOICES)
         except CheckpointError:
@@ -350,39 +385,10 @@ def _in_order(block: np.ndarray, order: list[int]) -> np.ndarray:
     return np.stack([block[:, j] if j >= 0 else np.full(len(block), np.nan) for j in order], axis=1)
 
 
-def _find_categories(table: Table, name: str, missing: str | None, most: int) -> tuple[str, ...]:
-    values = table.categorical[name]
-    if missing is None and np.any(gap := values == ""):
-        _refuse_cell(table, int(np.argmax(gap)), name)
-    found = np.unique(values)
-    if len(found) > most:
-        left_out = ", ".join([*table.ignored, name])
-        raise DataError(
-            f"{table.source}: column {shown(name)} holds {len(found)} different texts, each of which would be an input;"
-            f" leave it out with ignore: [{left_out}], or if they are categories, set max_categories: {len(found)}"
-        ).with_option("ignore", [*table.ignored, name])
-    return tuple(found.tolist())
-
-
 def _refuse_gap(table: Table) -> NoReturn:
     """Raise at the first missing number of a table that has one."""
     for part, block in table.blocks():
         if np.any(gaps := np.isnan(block)):
             i, j = np.argwhere(gaps)[0]
-            _refuse_cell(table, part.start + int(i), table.numeric_names[j])
+            raise missing_cell(f"{table.where(part.start + int(i))}, column {shown(table.numeric_names[j])}")
     raise AssertionError("called for a table without gaps")
-
-
-def _refuse_cell(table: Table, sample: int, name: str) -> NoReturn:
-    raise DataError(
-        f"{table.where(sample)}, column {shown(name)}: the value is missing;"
-        " fill it in, or set missing: mean | median | indicator for training"
-    ).with_option("missing", "indicator")
-
-
-def _unknown_category(problem: str, name: str, known: list[str], ignored: Sequence[str]) -> DataError:
-    if mostly_dates(known) or len(known) > _MANY_CATEGORIES:  # zeros in place of every later date would be a trap
-        error = DataError(f"{problem}; from so many little can be learnt: {leave_out(name, ignored)} when you train")
-        return error.with_option("ignore", [*ignored, name])
-    error = DataError(f"{problem}; correct it, or set unknown: ignore to encode such cells as zeros")
-    return error.with_option("unknown", "ignore")

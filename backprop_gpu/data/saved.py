@@ -46,9 +46,19 @@ def check_preprocessor(p: Preprocessor, choices: Mapping[str, Sequence[str]]) ->
     for policy in ("unknown", "missing_columns", "extra_columns"):
         value = getattr(p, policy)
         _require(isinstance(value, str) and value in choices[policy], f"{policy} is {shown(value)}")
+    _require(isinstance(p.robust, bool), "robust is not true or false")
+    _check_bins(p)
     _names("others", p.others, may_be_empty=True)
     _require(isinstance(p.weight_column, str | None), "the weight column has no name")
     _check_settings(p.settings)
+
+
+def _check_bins(p: Preprocessor) -> None:
+    edges = p.bins.edges
+    _require(len(edges) <= len(p.numeric), "there are bins of more columns than are numeric")
+    for column in edges:
+        _vector("edges of bins", column, len(column))
+        _require(bool(np.all(np.diff(column) > 0.0)), "edges of bins do not increase")
 
 
 def _check_settings(settings: ReadSettings) -> None:

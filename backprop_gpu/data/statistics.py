@@ -6,6 +6,7 @@ sample variance", The American Statistician 37(3), 1983), so that 1e9 plus noise
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,7 +15,9 @@ import numpy as np
 from ..errors import DataError
 from .column_checks import leave_out
 from .date_text import expand
+from .piecewise_linear import PiecewiseLinear
 from .table import Table
+from .tabular_inputs import RobustScale
 
 
 class Survey(NamedTuple):
@@ -56,6 +59,28 @@ def medians(table: Table) -> np.ndarray:
     return np.array([np.nanmedian(column) for column in _columns(table)])
 
 
+def robust_scale(table: Table) -> tuple[np.ndarray, np.ndarray]:
+    """Median and distance of the quartiles of each numeric column (``RobustScale``); holds one column at a time."""
+    with np.errstate(over="ignore"):
+        found = [RobustScale.fit(column[:, None]) for column in _columns(table)]
+    centre, spread = (np.array([getattr(one, name)[0] for one in found]) for name in ("centre", "spread"))
+    _check_usable(table, np.isfinite(centre) & np.isfinite(spread))
+    return centre, spread
+
+
+def bins(table: Table, most: int) -> PiecewiseLinear:
+    """The piecewise-linear encoding of the stored numbers, so not of a date's parts; holds one column at a time."""
+    columns = itertools.islice(_columns(table), table.stored.shape[1])
+    edges = (PiecewiseLinear.fit(column[:, None], most).edges[0] for column in columns)
+    return PiecewiseLinear(tuple(edges))
+
+
+def _check_usable(table: Table, usable: np.ndarray) -> None:
+    if not np.all(usable):
+        name = table.numeric_names[int(np.argmin(usable))]
+        raise DataError(f"{table.source}: column {name!r} is too large or too small to standardize; change its unit")
+
+
 def _columns(table: Table) -> Iterator[np.ndarray]:
     """The columns of ``Table.blocks``, (n_samples,) each."""
 
@@ -85,7 +110,5 @@ def mean_and_scale(table: Table, found: Survey, fill: np.ndarray) -> tuple[np.nd
             s2 += (deviation * deviation).sum(axis=0)
         mean = found.mean + unit * (s1 / n)
         scale = np.where(varies, unit * np.sqrt((s2 - s1 * s1 / n) / n), 1.0)
-    if not np.all(usable := np.isfinite(mean) & np.isfinite(scale) & (scale > 0.0)):
-        name = table.numeric_names[int(np.argmin(usable))]
-        raise DataError(f"{table.source}: column {name!r} is too large or too small to standardize; change its unit")
+    _check_usable(table, np.isfinite(mean) & np.isfinite(scale) & (scale > 0.0))
     return mean, scale

@@ -26,6 +26,11 @@ CLIP = 3.0
 KINDS = ("number", *PARTS, "category")
 
 
+def smooth_clip(z: np.ndarray) -> np.ndarray:
+    """z / sqrt(1 + (z/3)^2)."""
+    return z / np.hypot(1.0, z / CLIP)  # the root, which does not overflow
+
+
 @dataclass(frozen=True)
 class RobustScale:
     """x -> z / sqrt(1 + (z/3)^2), z = (x - centre) / spread, column by column: within +-3, nearly z around 0.
@@ -50,8 +55,7 @@ class RobustScale:
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         """Scaled rows; a missing value becomes 0, as the median does."""
-        z = (X - self.centre) / self.spread
-        z /= np.hypot(1.0, z / CLIP)  # the root, which does not overflow
+        z = smooth_clip((X - self.centre) / self.spread)
         return np.where(np.isnan(z), 0.0, z)
 
 
@@ -99,7 +103,7 @@ class TabularInputs:
             sizes=tuple(sizes) or (0,) * X.shape[1],
             gaps=np.isnan(numeric).any(axis=0),
             scale=RobustScale.fit(_with_parts(X, kinds)),
-            bins=PiecewiseLinear.fit(numeric, bins) if bins else PiecewiseLinear((np.empty(0),) * numeric.shape[1]),
+            bins=PiecewiseLinear.fit(numeric, bins),
         )
 
     @property
@@ -116,10 +120,9 @@ class TabularInputs:
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """(tensors, JSON-able dict) from which :meth:`from_state` makes the same, to the bit."""
-        edges = np.concatenate([np.empty(0), *self.bins.edges])
-        tensors = {"centre": self.scale.centre, "spread": self.scale.spread, "edges": edges}
-        counts = [len(e) for e in self.bins.edges]
-        kept = {"kinds": list(self.kinds), "sizes": list(self.sizes), "gaps": self.gaps.tolist(), "edges": counts}
+        tensors = {"centre": self.scale.centre, "spread": self.scale.spread, "edges": self.bins.joined}
+        kept = {"kinds": list(self.kinds), "sizes": list(self.sizes), "gaps": self.gaps.tolist()}
+        kept["edges"] = self.bins.counts
         return tensors, kept
 
     @classmethod
@@ -142,8 +145,8 @@ class TabularInputs:
             fits = fits and x.shape == (n_scaled,) and bool(np.isfinite(x).all())
         if not fits:
             raise CheckpointError("the inputs of the preset do not fit together; make the file again")
-        bins = tuple(np.split(edges, np.cumsum(counts)[:-1])) if counts else ()
-        return cls(kinds, sizes, gaps, RobustScale(tensors["centre"], tensors["spread"]), PiecewiseLinear(bins))
+        scale = RobustScale(tensors["centre"], tensors["spread"])
+        return cls(kinds, sizes, gaps, scale, PiecewiseLinear.split(edges, counts))
 
 
 def _numeric(kinds: Sequence[str]) -> list[int]:

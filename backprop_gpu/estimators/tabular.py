@@ -22,7 +22,9 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import is_classifier
 
+from .. import presets
 from ..data.frame_columns import FrameColumns, holds_more_than_numbers
+from ..data.piecewise_linear import bins_for
 from ..data.tabular_inputs import TabularInputs
 from ..errors import CheckpointError, ConfigError
 from ..maths.losses import Loss
@@ -48,8 +50,6 @@ from .inputs import Rows, dense, split_apart
 from .params import hidden_sizes, is_given
 from .sklearn_rules import SklearnCallbacks, SklearnRule, blank_record, initialize
 
-BINS = 8  # of the piecewise-linear encoding of a number
-MOST_COMPONENTS = 1024  # of all numbers together: a wider table has fewer bins, or none
 LEAST_ROWS = 20  # of fewer, none are held out
 SCALED_ROWS = 16 * BLOCK_ROWS  # at a time for predictions, so that memory does not grow with the table
 _ENCODING = ("classes_", "_label_binarizer", "n_outputs_", "n_features_in_", "_fitted_on")
@@ -71,11 +71,11 @@ def read_columns(e: Any, X: Any, held_out: tuple[Any, Any, Any]) -> tuple[Any, t
 
 def _learn_inputs(e: Any, X: np.ndarray) -> TabularInputs:
     """What turns rows into inputs, learnt on those that are trained on; names of the frame's columns are settled."""
-    bins = min(BINS, MOST_COMPONENTS // X.shape[1])
+    bins = bins_for(presets.BINS, X.shape[1])
     if "columns_" not in vars(e):
-        return TabularInputs.fit(X, bins if bins > 1 else 0)
+        return TabularInputs.fit(X, bins)
     e.feature_names_in_ = np.array(e.columns_.names, dtype=object)
-    return TabularInputs.fit(X, bins if bins > 1 else 0, e.columns_.kinds, e.columns_.sizes)
+    return TabularInputs.fit(X, bins, e.columns_.kinds, e.columns_.sizes)
 
 
 def _encoded(inputs: TabularInputs, X: np.ndarray) -> np.ndarray:
@@ -91,23 +91,20 @@ def _encoded(inputs: TabularInputs, X: np.ndarray) -> np.ndarray:
 
 
 def settings_for(estimator: Any, n: int) -> dict[str, Any]:
-    """Parameters of a member that is fitted to n rows: the preset's, but for those that are not at their default.
-
-    The batch grows with the rows from 32 to 256, and the epochs fall beyond 10,000 rows from 200 to 20.
-    """
+    """Parameters of a member that is fitted to n rows: the preset's, but for those that are not at their default."""
     preset: dict[str, Any] = {
-        "hidden_layer_sizes": (128, 64),
-        "activation": "silu",
-        "solver": {"name": "adamw", "weight_decay": 1.0},
+        "hidden_layer_sizes": presets.HIDDEN,
+        "activation": presets.ACTIVATION,
+        "solver": {"name": "adamw", "weight_decay": presets.WEIGHT_DECAY},
         "alpha": 0.0,
-        "learning_rate": "coslog",
-        "learning_rate_init": 1e-2,
-        "batch_size": 2 ** int(np.clip(np.log2(max(n, 1) / 16.0), 5.0, 8.0)),
-        "max_iter": int(np.clip(2_000_000 // max(n, 1), 20, 200)),
-        "n_iter_no_change": 40,
-        "validation_fraction": 0.15,
+        "learning_rate": presets.SCHEDULE,
+        "learning_rate_init": presets.LEARNING_RATE,
+        "batch_size": presets.batch_size_for(n),
+        "max_iter": presets.epochs_for(n),
+        "n_iter_no_change": presets.PATIENCE,
+        "validation_fraction": presets.VALIDATION,
         "initializer": "auto",
-        "dropout": 0.1,
+        "dropout": presets.DROPOUT,
         "dtype": "float32",
     }
     taken = estimator.get_params(deep=False)

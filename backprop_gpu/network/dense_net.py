@@ -59,9 +59,9 @@ class DenseNet:
     members : int, default 1
         Networks of an ensemble that share the hidden layers' weights and are trained in one step: J is the mean of
         theirs, predictions are the mean of theirs (``network.members``). Not with ``batch_norm``.
-    adapters : {"first", "all"}, default "first"
+    adapters : {"first", "all", "none"}, default "first"
         What members have of their own beside the output layer: a factor for each input (TabM-mini), or for each input
-        and output of every hidden layer, and its bias (BatchEnsemble, TabM).
+        and output of every hidden layer, and its bias (BatchEnsemble, TabM); none: every weight and bias.
     parametric_activation : bool or list of bool, default False
         Hidden layers whose units each learn how much of the activation they take: A = Z + alpha (g(Z) - Z), alpha 1 at
         first (``maths.parametric``).

@@ -5,7 +5,8 @@ TabM (Gorishniy, Kotelnikov & Babenko, "TabM: advancing tabular deep learning wi
 member j's is diag(s_j) W diag(r_j), where adapters r_j and s_j are its own:
 
 * ``"first"`` (TabM-mini): r_j in the first layer alone, at first random signs;
-* ``"all"`` (TabM): r_j, s_j and a bias of its own in each hidden layer; all but the first r_j are 1 at first.
+* ``"all"`` (TabM): r_j, s_j and a bias of its own in each hidden layer; all but the first r_j are 1 at first;
+* ``"none"``: no adapters, and W and b of every layer are a member's own: k networks that share nothing but the rows.
 
 A member is therefore an ordinary network with weights of its own, computed by the same loop and the same kernels, one
 member after the other: their gradients add up as those of micro-batches do, and the buffers of one serve them all. J is
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ..backends.protocol import Dropout, Kernels
     from .memory import FlatParams, Workspace
 
-ADAPTERS = ("first", "all")
+ADAPTERS = ("first", "all", "none")
 MOST_MEMBERS = 2**15
 SIGN_STREAM = 4  # the part of the seed's randomness that the first layer's signs use
 DROPOUT_LAYERS = 2**16  # between the numbers of a layer in two members, so that their dropout masks differ
@@ -55,7 +56,7 @@ class Members:
 
     def own_W(self, l: int) -> bool:
         """Whether W[l] holds one matrix for each member, on top of each other."""
-        return self.count > 1 and l == len(self.sizes) - 1
+        return self.count > 1 and (self.adapters == "none" or l == len(self.sizes) - 1)
 
     def own_b(self, l: int) -> bool:
         """Whether b[l] holds one bias for each member."""
@@ -72,8 +73,8 @@ class Members:
     @property
     def adapted(self) -> range:
         """Layers whose W the members share through adapters."""
-        last = 0 if self.count == 1 else len(self.sizes) - 2 if self.adapters == "all" else 1
-        return range(1, last + 1)
+        last = {"first": 1, "all": len(self.sizes) - 2, "none": 0}[self.adapters]
+        return range(1, 1 + (last if self.count > 1 else 0))
 
     def adapter_shapes(self) -> dict[str, list[tuple[int, tuple[int, int]]]]:
         """Layers with the shapes of their adapters: ``R`` (k, inputs) and, with "all", ``S`` (k, outputs)."""

@@ -22,15 +22,15 @@ LAYERS_APART = 2**16  # the number of a layer in dropout's counters, from one me
 
 def adapted(spec: TraceSpec) -> range:
     """Layers whose W the members share through adapters."""
-    if spec.members == 1:
+    if spec.members == 1 or spec.adapters == "none":
         return range(0)
     return range(1, 2 if spec.adapters == "first" else len(spec.sizes) - 1)
 
 
 def own(spec: TraceSpec, kind: str, l: int) -> bool:
     """Whether each member has a W (kind "W") or b of its own in a layer."""
-    last = l == len(spec.sizes) - 1
-    return spec.members > 1 and (last or (kind == "b" and spec.adapters == "all"))
+    alone = l == len(spec.sizes) - 1 or spec.adapters == "none"
+    return spec.members > 1 and (alone or (kind == "b" and spec.adapters == "all"))
 
 
 class MemberReplay:

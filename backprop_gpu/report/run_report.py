@@ -188,8 +188,11 @@ def columns(run: Run) -> str:
         j = pre.numeric.index(name)
         scaled = f"(x − {number(pre.mean[j])}) / {number(pre.scale[j])}".replace("− −", "+ ")
         gap = "" if pre.fill is None else f"; a gap is {number(pre.fill[j])}"
-        marked = "1, and 1 that marks gaps" if name in pre.indicators else "1"
-        rows.append([name, "number", scaled + gap, marked])
+        if pre.robust:
+            scaled += ", clipped smoothly at ±3"
+        bins = pre.bins.widths[j] if j < len(pre.bins.widths) else 0
+        inputs = ["1", *([f"{bins} bins"] * (bins > 0)), *(["1 that marks gaps"] * (name in pre.indicators))]
+        rows.append([name, "number", scaled + gap, ", and ".join(inputs)])
     codec = pre.target
     if codec is not None:
         what = f"classes {', '.join(codec.class_names[:12])}" if codec.labels else codec.task

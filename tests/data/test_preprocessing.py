@@ -387,7 +387,9 @@ def test_a_damaged_state_is_refused() -> None:
     for key in tensors:
         with pytest.raises(CheckpointError, match="damaged"):
             Preprocessor.from_state({name: value for name, value in tensors.items() if name != key}, meta)
-    with pytest.raises(CheckpointError, match="format 4, this version reads 3"):
-        Preprocessor.from_state(tensors, meta | {"format": 4})
+    with pytest.raises(CheckpointError, match="format 5, this version reads 3 and 4"):
+        Preprocessor.from_state(tensors, meta | {"format": 5})
+    before = {key: value for key, value in meta.items() if key not in ("robust", "edges")} | {"format": 3}
+    assert Preprocessor.from_state(tensors, before).state()[1] == meta
     with pytest.raises(CheckpointError, match="damaged"):
         Preprocessor.from_state(tensors, meta | {"target": {"colour": 1}})
