@@ -173,7 +173,7 @@ class Preprocessor:
             settings=table.settings,
             readings=table.readings,
             robust=standardize == "robust",
-            bins=bins(table, most),
+            bins=bins(table, most) if most else NO_BINS,
         )
 
     @property
