@@ -210,8 +210,7 @@ def _load_config(options: argparse.Namespace) -> Any:
 
     of_target = [] if options.target is None else [f"data.target={json.dumps(options.target, ensure_ascii=False)}"]
     preset = [] if options.preset is None else [f"preset={json.dumps(options.preset)}"]
-    overrides = [*options.set, *of_target, *preset, *as_overrides(options)]
-    return load_config(options.config, overrides, device=options.device)
+    return load_config(options.config, options.set + of_target + preset + as_overrides(options), device=options.device)
 
 
 # -- commands --------------------------------------------------------------------------------------------------------

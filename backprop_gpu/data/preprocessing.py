@@ -16,7 +16,7 @@ from .policies import CHOICES, check_choice, columns_to_read
 from .read_settings import AS_FOUND, ReadSettings
 from .readings import Reading
 from .saved import check_preprocessor
-from .statistics import bins, mean_and_scale, medians, robust_scale, survey
+from .statistics import Survey, bins, mean_and_scale, medians, robust_scale, survey
 from .table import Schema, Table
 from .tabular_inputs import smooth_clip
 from .targets import TargetCodec
@@ -148,13 +148,7 @@ class Preprocessor:
         found = survey(table)
         if missing is None and np.any(found.gaps):
             _refuse_gap(table)
-        fill = medians(table) if missing == "median" else found.mean
-        mean, scale = np.zeros_like(fill), np.ones_like(fill)
-        if standardize == "robust":
-            mean, scale = robust_scale(table)
-            fill = fill if missing == "mean" else mean
-        elif standardize:
-            mean, scale = mean_and_scale(table, found, fill)
+        fill, mean, scale = _scaling(table, found, missing, standardize)
         most = bins_for(piecewise_linear, len(table.columns))
         gaps, stored = zip(table.numeric_names, found.gaps, strict=True), {*table.stored_names}
         return cls(
@@ -383,6 +377,19 @@ def _in_order(block: np.ndarray, order: list[int]) -> np.ndarray:
     if min(order, default=0) >= 0:
         return block[:, order]
     return np.stack([block[:, j] if j >= 0 else np.full(len(block), np.nan) for j in order], axis=1)
+
+
+def _scaling(
+    table: Table, found: Survey, missing: str | None, standardize: bool | str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What fills gaps, and the mean and the scale of each number."""
+    fill = medians(table) if missing == "median" else found.mean
+    if standardize == "robust":
+        centre, spread = robust_scale(table)
+        return fill if missing == "mean" else centre, centre, spread
+    if standardize:
+        return fill, *mean_and_scale(table, found, fill)
+    return fill, np.zeros_like(fill), np.ones_like(fill)
 
 
 def _refuse_gap(table: Table) -> NoReturn:
