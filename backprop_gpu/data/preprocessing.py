@@ -379,9 +379,7 @@ def _in_order(block: np.ndarray, order: list[int]) -> np.ndarray:
     return np.stack([block[:, j] if j >= 0 else np.full(len(block), np.nan) for j in order], axis=1)
 
 
-def _scaling(
-    table: Table, found: Survey, missing: str | None, standardize: bool | str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _scaling(table: Table, found: Survey, missing: str | None, standardize: bool | str) -> tuple[np.ndarray, ...]:
     """What fills gaps, and the mean and the scale of each number."""
     fill = medians(table) if missing == "median" else found.mean
     if standardize == "robust":
