@@ -149,7 +149,6 @@ class Preprocessor:
         if missing is None and np.any(found.gaps):
             _refuse_gap(table)
         fill, mean, scale = _scaling(table, found, missing, standardize)
-        most = bins_for(piecewise_linear, len(table.columns))
         gaps, stored = zip(table.numeric_names, found.gaps, strict=True), {*table.stored_names}
         return cls(
             columns=table.columns,
@@ -167,7 +166,7 @@ class Preprocessor:
             settings=table.settings,
             readings=table.readings,
             robust=standardize == "robust",
-            bins=bins(table, most) if most else NO_BINS,
+            bins=bins(table, bins_for(piecewise_linear, len(table.columns))),
         )
 
     @property

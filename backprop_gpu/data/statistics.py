@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import DataError
 from .column_checks import leave_out
 from .date_text import expand
-from .piecewise_linear import PiecewiseLinear
+from .piecewise_linear import NO_BINS, PiecewiseLinear
 from .table import Table
 from .tabular_inputs import RobustScale
 
@@ -70,6 +70,8 @@ def robust_scale(table: Table) -> tuple[np.ndarray, np.ndarray]:
 
 def bins(table: Table, most: int) -> PiecewiseLinear:
     """The piecewise-linear encoding of the stored numbers, so not of a date's parts; holds one column at a time."""
+    if not most:
+        return NO_BINS
     columns = itertools.islice(_columns(table), table.stored.shape[1])
     edges = (PiecewiseLinear.fit(column[:, None], most).edges[0] for column in columns)
     return PiecewiseLinear(tuple(edges))
