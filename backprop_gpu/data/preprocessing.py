@@ -16,7 +16,7 @@ from .policies import CHOICES, check_choice, columns_to_read
 from .read_settings import AS_FOUND, ReadSettings
 from .readings import Reading
 from .saved import check_preprocessor
-from .statistics import Survey, bins, mean_and_scale, medians, robust_scale, survey
+from .statistics import Survey, bins, scaling, survey
 from .table import Schema, Table
 from .tabular_inputs import smooth_clip
 from .targets import TargetCodec
@@ -125,7 +125,6 @@ class Preprocessor:
         missing : None, "mean", "median" or "indicator"
             What fills missing numbers; indicator: the mean (with "robust" the median), and a 0/1 column for each column
             with gaps. With any of them, a missing text is a category of its own. None: a missing value is an error.
-            Components of the piecewise-linear encoding of a missing number are 0.
         unknown, missing_columns, extra_columns, weight_column : str
             See the class.
         positive : str or int, optional
@@ -140,15 +139,11 @@ class Preprocessor:
         ConfigError, DataError
             For a wrong setting; for a missing or infinite value and for targets that do not fit the task.
         """
-        if table.n_samples == 0:
-            raise DataError(f"{table.source}: there are no training rows")
         policies = {"unknown": unknown, "missing_columns": missing_columns, "extra_columns": extra_columns}
         for setting, value in (*policies.items(), *([("missing", missing)] if missing is not None else [])):
             check_choice(setting, value)
-        found = survey(table)
-        if missing is None and np.any(found.gaps):
-            _refuse_gap(table)
-        fill, mean, scale = _scaling(table, found, missing, standardize)
+        found = _surveyed(table, missing)
+        fill, mean, scale = scaling(table, found, missing, standardize)
         gaps, stored = zip(table.numeric_names, found.gaps, strict=True), {*table.stored_names}
         return cls(
             columns=table.columns,
@@ -378,15 +373,13 @@ def _in_order(block: np.ndarray, order: list[int]) -> np.ndarray:
     return np.stack([block[:, j] if j >= 0 else np.full(len(block), np.nan) for j in order], axis=1)
 
 
-def _scaling(table: Table, found: Survey, missing: str | None, standardize: bool | str) -> tuple[np.ndarray, ...]:
-    """What fills gaps, and the mean and the scale of each number."""
-    fill = medians(table) if missing == "median" else found.mean
-    if standardize == "robust":
-        centre, spread = robust_scale(table)
-        return fill if missing == "mean" else centre, centre, spread
-    if standardize:
-        return fill, *mean_and_scale(table, found, fill)
-    return fill, np.zeros_like(fill), np.ones_like(fill)
+def _surveyed(table: Table, missing: str | None) -> Survey:
+    if table.n_samples == 0:
+        raise DataError(f"{table.source}: there are no training rows")
+    found = survey(table)
+    if missing is None and np.any(found.gaps):
+        _refuse_gap(table)
+    return found
 
 
 def _refuse_gap(table: Table) -> NoReturn:

@@ -54,6 +54,17 @@ def survey(table: Table) -> Survey:
     return Survey(table.n_samples - count, first + total / count, span)
 
 
+def scaling(table: Table, found: Survey, missing: str | None, standardize: bool | str) -> tuple[np.ndarray, ...]:
+    """What fills gaps, and mean and scale of each number, as ``Preprocessor.fit`` takes ``missing`` and ``standardize``."""
+    fill = medians(table) if missing == "median" else found.mean
+    if standardize == "robust":
+        centre, spread = robust_scale(table)
+        return fill if missing == "mean" else centre, centre, spread
+    if standardize:
+        return fill, *mean_and_scale(table, found, fill)
+    return fill, np.zeros_like(fill), np.ones_like(fill)
+
+
 def medians(table: Table) -> np.ndarray:
     """The median of each numeric column, missing values left out, (n_numeric,); holds one column at a time."""
     return np.array([np.nanmedian(column) for column in _columns(table)])
