@@ -55,7 +55,7 @@ def survey(table: Table) -> Survey:
 
 
 def scaling(table: Table, found: Survey, missing: str | None, standardize: bool | str) -> tuple[np.ndarray, ...]:
-    """What fills gaps, and mean and scale of each number, as ``Preprocessor.fit`` takes ``missing`` and ``standardize``."""
+    """What fills gaps, and mean and scale of each number; see ``Preprocessor.fit``."""
     fill = medians(table) if missing == "median" else found.mean
     if standardize == "robust":
         centre, spread = robust_scale(table)
