@@ -7,23 +7,24 @@ Exit codes: 0 done; 1 a check failed; 2 the input or the device is not usable, i
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 import os
-import shlex
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .cli_completion import add_completion, complete
+from .cli_errors import how_here, one_line
 from .cli_examples import add_examples
 from .cli_explain import add_diagnose, add_explain
 from .cli_export import add_export
 from .cli_init import add_init
 from .cli_models import add_device, add_evaluate, add_importance, add_predict, set_output
 from .cli_parity import add_parity
-from .cli_reading import TAB, add_reading, as_overrides
+from .cli_reading import add_reading, as_overrides
 from .cli_report import add_report
 from .errors import BackpropError, CheckpointError, ConfigError, Stopped
 
@@ -60,9 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _drop_output()
         if "--debug" in words:
             raise
-        print(f"backprop-gpu: {_one_line(error)}{_how_here(error, words)}", file=sys.stderr)
-        if started := sys.modules.get("backprop_gpu.backends.collective"):  # an error of one leaves the others waiting
-            started.end_ranks(2)
+        say = functools.partial(print, f"backprop-gpu: {one_line(error)}{how_here(error, words)}", file=sys.stderr)
+        if started := sys.modules.get("backprop_gpu.backends.collective"):
+            started.end_ranks(2, say)
+        else:
+            say()
         return 2
 
 
@@ -80,28 +83,6 @@ def _parse(words: list[str]) -> argparse.Namespace | int:
 
 def _show_warning(message: Warning | str, *unused: Any) -> None:
     print(f"backprop-gpu: {' '.join(str(message).split())}", file=sys.stderr)
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        cause = f" ({error})" if str(error) else ""
-        return f"out of memory{cause}; lower training.batch_size or set training.micro_batch"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else f"cannot write: {error.strerror}"
-    return " ".join(str(error).split())
-
-
-def _how_here(error: Exception, words: Sequence[str]) -> str:
-    """How the setting that would help is given on this command line."""
-    if not isinstance(error, BackpropError) or error.option is None:
-        return ""
-    key, value = error.option  # a setting of data
-    command = next((word for word in words if not word.startswith("-")), "")
-    if command not in ("predict", "evaluate", "importance"):
-        return f"; here: --set {shlex.quote(f'data.{key}={json.dumps(value, ensure_ascii=False)}')}"
-    if key in ("delimiter", "decimal", "unknown", "missing_columns", "extra_columns"):
-        return f"; here: --{key.replace('_', '-')} {'tab' if value == TAB else shlex.quote(value)}"
-    return ""
 
 
 def _drop_output() -> None:
@@ -252,6 +233,10 @@ def _train(options: argparse.Namespace) -> int:
             allow_change=options.allow_change,
             say=(lambda line: None) if options.quiet else print,
         )
+    except Stopped as stop:  # all ranks stop, rank 0 says so
+        if not ranks.rank:
+            raise
+        return stop.exit_code
     finally:
         signals.restore()
     if ranks.rank:

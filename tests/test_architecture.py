@@ -57,6 +57,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     10: (
         "cli",
         "cli_completion",
+        "cli_errors",
         "cli_examples",
         "cli_explain",
         "cli_export",

