@@ -279,7 +279,8 @@ def _end_by_error(
 
     def say() -> None:
         before(kind, error, trace)
-        print(f"rank {ranks.rank} of {ranks.size} ended all ranks by this error", file=sys.stderr, flush=True)
+        sys.stderr.write(f"rank {ranks.rank} of {ranks.size} ended all ranks by this error\n")
+        sys.stderr.flush()
 
     end_ranks(getattr(error, "exit_code", _INTERRUPTED) if isinstance(error, KeyboardInterrupt) else 1, say)
 
