@@ -23,6 +23,7 @@ class Untraceable(ConfigError, AttributeError):
     """The trace met something whose error it cannot bound; a stated tolerance takes its place."""
 
     def __init__(self, what: str) -> None:
+        self.what = what
         super().__init__(f"the operation trace cannot follow {what}; pass tolerance=, a relative error such as 1e-5")
 
 

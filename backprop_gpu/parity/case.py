@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import BackpropError, CheckpointError, shown
 from ..safe_files import parse_json
 from ..tensor_file import read_tensors, write_tensors
+from .own_formulas import given_again
 from .trace import Call, StepTrace, TraceSpec
 
 FORMAT = "backprop_gpu/parity-case/1"
@@ -32,7 +33,7 @@ def save_case(path: str | os.PathLike[str], trace: StepTrace, about: dict[str, A
     """
     tensors, described = _pack(trace)
     content = {
-        "recipe": asdict(trace.spec),
+        "recipe": _recipe(trace.spec),
         "t": trace.t,
         "calls": described,
         "about": about,
@@ -41,7 +42,7 @@ def save_case(path: str | os.PathLike[str], trace: StepTrace, about: dict[str, A
     write_tensors(Path(path), tensors, json.dumps(content, sort_keys=True), FORMAT)
 
 
-def read_case(path: str | os.PathLike[str]) -> tuple[StepTrace, dict[str, Any]]:
+def read_case(path: str | os.PathLike[str], custom: Any = ()) -> tuple[StepTrace, dict[str, Any]]:
     """The step that :func:`save_case` wrote, and what the report said it was about.
 
     Raises
@@ -52,7 +53,10 @@ def read_case(path: str | os.PathLike[str]) -> tuple[StepTrace, dict[str, Any]]:
     tensors, description = read_tensors(Path(path), FORMAT, "parity case")
     with of_another_version(path):
         content = parse_json(description, path, CheckpointError, os.stat(path).st_size)
-        return _unpack(content, tensors), content["about"]
+        trace = _unpack(content, tensors)
+        names = {l: content["recipe"]["activations"][l - 1][0] for l in content["recipe"].get("own", [])}
+        own = given_again(names, custom, path)
+        return replace(trace, spec=replace(trace.spec, own=own)), content["about"]
 
 
 @contextmanager
@@ -65,6 +69,12 @@ def of_another_version(path: str | os.PathLike[str]) -> Iterator[None]:
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, BackpropError) as error:
         found = shown(error, 300)
         raise CheckpointError(f"{path} was written by another version of backprop_gpu ({found})") from error
+
+
+def _recipe(spec: TraceSpec) -> dict[str, Any]:
+    """What was asked for; of formulas of the user's own the layers."""
+    recipe = asdict(replace(spec, own={})) | {"own": list(spec.own)}
+    return recipe if spec.own else {key: value for key, value in recipe.items() if key != "own"}
 
 
 def _pack(trace: StepTrace) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
@@ -81,7 +91,7 @@ def _pack(trace: StepTrace) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]
 
 
 def _unpack(content: dict[str, Any], tensors: dict[str, np.ndarray]) -> StepTrace:
-    spec = content["recipe"]
+    spec = {key: value for key, value in content["recipe"].items() if key != "own"}
     spec["sizes"] = tuple(spec["sizes"])
     spec["layout"] = {name: (offset, tuple(shape)) for name, (offset, shape) in spec["layout"].items()}
     spec["activations"] = [(name, parameters) for name, parameters in spec["activations"]]

@@ -129,15 +129,17 @@ def _at_least(least: int, **numbers: int | None) -> None:
             raise ConfigError(f"{name} must be at least {least}, got {number}")
 
 
-def replay(path: str | os.PathLike[str]) -> Report:
+def replay(path: str | os.PathLike[str], *, custom: Any = ()) -> Report:
     """Check a case that :meth:`Report.save` wrote, on any machine, without the device.
+
+    ``custom``: the activations of your own that it was recorded with, as for :meth:`DenseNet.load`.
 
     Raises
     ------
     CheckpointError
-        If the file is missing, not a case, damaged or written by another version.
+        If the file is missing, not a case, damaged, written by another version, or lacks an activation of yours.
     """
-    trace, about = read_case(path)
+    trace, about = read_case(path, custom)
     with of_another_version(path):
         found = compare_step(trace, about["claim"])
         return Report([_explained(found, trace)], found.inputs, about, [], trace, found.comparisons)

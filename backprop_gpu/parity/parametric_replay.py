@@ -27,7 +27,7 @@ def mixed(
 ) -> tuple[Callable[[slice], Bounded], Call, Call | None]:
     """Z + alpha D from the recorded Z and D, after these were checked; the call, and that of batch normalization."""
     B, compare, norm = run.B, run.comparator.compare, None
-    name, parameters = run.spec.activations[l - 1]
+    name, parameters = run.spec.activation(l)
     if run.normalized(l):
         z, entered, norm = run.normalize(l, before, w)
         Z, tensor = Recorded(norm.wrote["A"]), f"U{l}"
@@ -53,7 +53,7 @@ def mixed(
 
 
 def _of(function: Callable[..., Bounded], run: StepReplay, l: int, Z: Recorded) -> Callable[[slice], Bounded]:
-    return lambda rows: function(run.B, *run.spec.activations[l - 1], Z.given(run.B, rows))
+    return lambda rows: function(run.B, *run.spec.activation(l), Z.given(run.B, rows))
 
 
 def derivatives(run: StepReplay, l: int, dA: Recorded, layer: Layer, late: np.ndarray | None) -> Recorded:

@@ -137,9 +137,9 @@ class StepReplay:
         """The view of a tensor's derivative."""
         return self._part(self.gradient, name)
 
-    def _activation(self, l: int) -> tuple[str, dict[str, float]]:
+    def _activation(self, l: int) -> tuple[layers.Name, dict[str, float]]:
         linear = not 0 < l < self.L or parametric_replay.there(self, l)  # as far as the layer's other operations see
-        return ("identity", {}) if linear else self.spec.activations[l - 1]
+        return ("identity", {}) if linear else self.spec.activation(l)
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -190,7 +190,7 @@ class StepReplay:
         if Z is not None:  # kept apart, checked apart
             comparator.compare(own, f"{pre}{l}", Z.x, z, k=k, inputs=entered, expected=expected, product=product)
             entered = [f"{pre}{l}"]
-        elif name in layers.NEEDS_Z or min(parameters.values(), default=0.0) < 0.0:
+        elif layers.needs_z(name, parameters):
             layer.entering = z
         if mask is not None and "mask" in call.revealed:
             comparator.same(own, f"mask{l}", call.revealed["mask"], mask)

@@ -21,6 +21,8 @@ from ..network.spec import described, step_spec
 from ..network.step import TrainingStep
 from .claims import kind_of
 from .oracle.groups import Part, parts
+from .oracle.layers import Name
+from .own_formulas import OwnActivation, own_activations
 
 # What an operation writes, and the small inputs that change from step to step. The gradient that ``penalty`` writes and
 # the vectors that ``update`` writes are recorded once, when the step is over.
@@ -63,7 +65,7 @@ class TraceSpec:
 
     ``activations``: [name, parameters] of the hidden layers; ``batch_norm``: which of them are normalized, none if
     empty; ``layout``: name -> [offset, [rows, columns]] in the flat vector; ``kind``: whose functions are called
-    (``claims.ULPS``).
+    (``claims.ULPS``); ``own``: activations that the package does not have, by layer, which no file holds.
     """
 
     sizes: tuple[int, ...]
@@ -98,6 +100,12 @@ class TraceSpec:
     parametric: list[bool] = field(default_factory=list)
     members: int = 1
     adapters: str = "first"
+    own: dict[int, OwnActivation] = field(default_factory=dict, repr=False, compare=False)
+
+    def activation(self, l: int) -> tuple[Name, dict[str, float]]:
+        """The formula of hidden layer l: a name, or one of ``own``, and its parameters."""
+        name, parameters = self.activations[l - 1]
+        return self.own.get(l, name), parameters
 
     @property
     def n_weights(self) -> int:
@@ -216,15 +224,14 @@ def trace_spec(step: TrainingStep, micro_batch: int | None = None) -> TraceSpec:
     Raises
     ------
     ConfigError
-        For a formula of the user's own, which parity has no second version of.
+        For a loss, an optimizer or a schedule of the user's own, which parity has no second version of.
     """
     net = step.net
-    formulas: list[Any] = [*net.activations, net.loss, step.optimizer, step.schedule]
-    for formula in formulas:
+    for formula in (net.loss, step.optimizer, step.schedule):
         if not is_builtin(formula):
             raise ConfigError(
-                f"parity knows the package's own formulas, not {formula.name!r}; gradcheck checks activations and "
-                "losses of your own"
+                f"parity has no bounds for {formula.name!r}: of formulas of your own it takes activations; gradcheck "
+                "checks losses too, and parity.check_step any function"
             )
     return TraceSpec(
         **described(step_spec(step)),
@@ -233,6 +240,7 @@ def trace_spec(step: TrainingStep, micro_batch: int | None = None) -> TraceSpec:
         device=net.backend.name,
         kernels=type(net.kernels).__name__,
         kind=kind_of(net.backend, net.kernels),
+        own=own_activations(net.activations[1:-1]),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,6 +18,19 @@ from .elementary import erf, exp, expm1, log1p, sigmoid, sqrt, tanh
 from .operations import largest, maximum, minimum, sum_over, where
 
 Parameters = Mapping[str, Any]
+
+
+class Own(Protocol):
+    """A formula that this file does not have: it says itself what it gives, with bounds, and needs Z for its vjp."""
+
+    def value(self, B: Bounds, parameters: Parameters, z: Bounded) -> Bounded: ...
+
+    def vjp(self, B: Bounds, parameters: Parameters, dA: Bounded, z: Bounded, a: Bounded) -> Bounded: ...
+
+    def plain(self, z: np.ndarray) -> np.ndarray: ...
+
+
+Name = str | Own
 
 # -- activations ------------------------------------------------------------------------------------------------------
 
@@ -44,8 +57,15 @@ def _phi(B: Bounds, z: Bounded) -> Bounded:
     return 0.5 * (1.0 + erf(z * B.constant(math.sqrt(0.5))))
 
 
-def activation(B: Bounds, name: str, parameters: Parameters, z: Bounded) -> Bounded:
+def needs_z(name: Name, parameters: Parameters) -> bool:
+    """Whether the vjp takes z: a = g(z) alone does not tell it."""
+    return not isinstance(name, str) or name in NEEDS_Z or min(parameters.values(), default=0.0) < 0.0
+
+
+def activation(B: Bounds, name: Name, parameters: Parameters, z: Bounded) -> Bounded:
     """g(z)."""
+    if not isinstance(name, str):
+        return name.value(B, parameters, z)
     if name == "identity":
         return z
     if name == "sigmoid":
@@ -79,16 +99,23 @@ def activation(B: Bounds, name: str, parameters: Parameters, z: Bounded) -> Boun
     raise LookupError(name)
 
 
-def activating(name: str, parameters: Parameters) -> Callable[[np.ndarray], np.ndarray]:
+def activating(name: Name, parameters: Parameters) -> Callable[[np.ndarray], np.ndarray]:
     """g as a function of float64 arrays, for hypotheses."""
+    if not isinstance(name, str):
+        return name.plain
     B = Bounds(
         "float64", u=U64, u_sum=U64, ulps=dict.fromkeys(("exp", "expm1", "log", "log1p", "tanh", "erf", "sqrt"), 4.0)
     )
     return lambda z: np.asarray(activation(B, name, parameters, B.given(z)).v)
 
 
-def activation_vjp(B: Bounds, name: str, parameters: Parameters, dA: Bounded, z: Bounded | None, a: Bounded) -> Bounded:
+def activation_vjp(
+    B: Bounds, name: Name, parameters: Parameters, dA: Bounded, z: Bounded | None, a: Bounded
+) -> Bounded:
     """dA g'(z), from a = g(z) where the formula is in a. A layer that keeps no z is known by the sign of a as well."""
+    if not isinstance(name, str):
+        assert z is not None, "needs_z"
+        return name.vjp(B, parameters, dA, z, a)
     side = a if z is None else z
     if name == "identity":
         return dA

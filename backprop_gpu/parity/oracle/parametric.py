@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from .bounds import Bounded, Bounds
-from .layers import Parameters, activation, activation_vjp
+from .layers import Name, Parameters, activation, activation_vjp
 
 
-def difference(B: Bounds, name: str, parameters: Parameters, z: Bounded) -> Bounded:
+def difference(B: Bounds, name: Name, parameters: Parameters, z: Bounded) -> Bounded:
     """D = g(z) - z."""
     return activation(B, name, parameters, z) - z
 
 
-def slope(B: Bounds, name: str, parameters: Parameters, z: Bounded) -> Bounded:
+def slope(B: Bounds, name: Name, parameters: Parameters, z: Bounded) -> Bounded:
     """S = g'(z)."""
     return activation_vjp(B, name, parameters, B.given(np.ones(z.shape)), z, activation(B, name, parameters, z))
 
