@@ -1,10 +1,15 @@
-"""Products of the sizes that networks have, on one core: the native kernels' own beside NumPy's BLAS."""
+"""Products of the sizes that networks have, on one core: the native kernels' own beside NumPy's BLAS.
+
+Where PyTorch is installed, its MKL and (in float32) its oneDNN are measured too. oneDNN gets its factors in its own
+layout; laying them out is not timed.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,12 +26,12 @@ SIZES = (
     *((10, 200, 64), (10, 64, 200), (64, 64, 256), (512, 128, 784), (512, 784, 128), (1024, 1024, 200)),
     *((1024, 1024, 1024), (2048, 2048, 2048), (256, 8192, 784), (4096, 4096, 3000)),
 )
-MAKERS = ("native", "NumPy")
+MAKERS = ("native", "NumPy", *(("MKL", "oneDNN") if importlib.util.find_spec("torch") else ()))
 FORMS = ("AB", "AB^T", "A^TB")  # forward pass; gradient of the weights, in blocks of 256; of the input
 
 
 class ProductWorker:
-    """Both implementations in one process, with one thread each (the caller sets BLAS's in the environment)."""
+    """All implementations in one process, with one thread each (the caller sets BLAS's in the environment)."""
 
     def prepare(self, dtype: str, size: tuple[int, int, int], form: str) -> None:
         """C <- a product of one of the forms."""
@@ -58,12 +63,33 @@ class ProductWorker:
             if maker == "native":
                 native_library().run(*(ctypes.addressof(word) for word in self._program), 1, times)
             else:
+                product = self._product(maker)
+                start = time.perf_counter()
                 for _ in range(times):
-                    np.matmul(*self._arrays, out=self._C)
+                    product()
             spent = time.perf_counter() - start
             if spent >= min_time or times >= 2**20:
                 return spent / times
             times *= 2
+
+
+    def _product(self, maker: str) -> Callable[[], object]:
+        A, B = self._arrays
+        if maker == "NumPy":
+            return lambda: np.matmul(A, B, out=self._C)
+        import torch
+
+        torch.set_num_threads(1)
+        if maker == "MKL":
+            given, out = (torch.from_numpy(A), torch.from_numpy(B)), torch.from_numpy(self._C)
+            return lambda: torch.mm(*given, out=out)
+        left, right = (torch.from_numpy(np.ascontiguousarray(factor)).to_mkldnn() for factor in (A, B.T))
+        return lambda: torch.nn.functional.linear(left, right)
+
+
+def makers_of(dtype: str) -> Sequence[str]:
+    """oneDNN's products through PyTorch are float32."""
+    return [maker for maker in MAKERS if maker != "oneDNN" or dtype == "float32"]
 
 
 def rows_of(
@@ -72,16 +98,17 @@ def rows_of(
     variables: Mapping[str, str | None],
     sizes: Sequence[tuple[int, int, int]] = SIZES,
 ) -> Iterator[dict[str, Any]]:
-    """Two rows a product, the native kernels' and NumPy's; ratios are to the former."""
+    """A row for each maker of a product; ratios are to the native kernels'."""
     one_thread = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     worker = WorkerProcess(".products:ProductWorker", variables={**variables, **one_thread})
     try:
         for dtype in ("float32", "float64"):
+            makers = makers_of(dtype)
             for n, m, k in sizes:
                 for form in FORMS:
                     worker.call("prepare", dtype, (n, m, k), form)
-                    seconds = interleave(MAKERS, repeats, lambda maker: float(worker.call("measure", maker, min_time)))
-                    for maker in MAKERS:
+                    seconds = interleave(makers, repeats, lambda maker: float(worker.call("measure", maker, min_time)))
+                    for maker in makers:
                         found = summary(seconds[maker], seconds["native"])
                         rate = 2e-9 * n * m * k / found["median"]
                         name = f"{dtype} {form} {n}x{m}x{k}"
