@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 from pathlib import Path
 
@@ -31,10 +33,20 @@ def machine_code(text: str, architecture: int, folder: Path) -> bytes:
     return compile.machine_code(nvrtc.nvrtc(), text, architecture)
 
 
+ARCHITECTURES = (80, 90, 100)
+COMPILED = list(itertools.product(compile.modules(), compile.REALS, ARCHITECTURES))
+if not os.environ.get(
+    "BACKPROP_GPU_LONG_TESTS"
+):  # each module in each type, and on each architecture half of the modules
+    COMPILED = [
+        (module, dtype, ARCHITECTURES[(place + shift) % 3])
+        for place, module in enumerate(compile.modules())
+        for shift, dtype in enumerate(compile.REALS)
+    ]
+
+
 @needs_compiler
-@pytest.mark.parametrize("architecture", [80, 90, 100])
-@pytest.mark.parametrize("dtype", compile.REALS)
-@pytest.mark.parametrize("module", compile.modules())
+@pytest.mark.parametrize(("module", "dtype", "architecture"), COMPILED)
 def test_compiles_without_a_warning(module: str, dtype: str, architecture: int, tmp_path: Path) -> None:
     code = machine_code(compile.source(module, dtype), architecture, tmp_path)
     assert code.startswith(b"\x7fELF")
