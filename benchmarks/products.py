@@ -72,7 +72,6 @@ class ProductWorker:
                 return spent / times
             times *= 2
 
-
     def _product(self, maker: str) -> Callable[[], object]:
         A, B = self._arrays
         if maker == "NumPy":
