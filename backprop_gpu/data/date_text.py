@@ -45,11 +45,13 @@ def days_of_text(text: str, order: str, parts: str, zoned: bool | None = None) -
         For what is no date of this form.
     """
     if order == "compact":
+        if len(text) != 8:
+            raise ValueError(text)
         day = datetime.date(int(text[:4]), int(text[4:6]), int(text[6:]))
         return float(day.toordinal() - EPOCH)
     if order == "time":
         found = CLOCK.fullmatch(text)
-        if found is None:
+        if found is None or zoned not in (None, found["zone"] is not None):
             raise ValueError(text)
         return _part_of_day(found)
     found = DATE.fullmatch(text)

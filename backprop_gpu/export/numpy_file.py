@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..atomic_file import replace_file
-from ..data.dates import DateForm
+from ..data.cells import MISSING
 from ..data.forms import FALSE, TRUE, to_state
 from ..errors import ConfigError
-from .portable import Layer, Portable, portable
+from .portable import Layer, Network, Portable, portable
+from .raw_inputs import RawInputs
 
 _PLACE = 'MODEL: Any = json.loads("{}")  # backprop_gpu puts the model here\n'
+_DATES = "from ..data.date_text import days_of_text, expand\n"  # in whose place is that module's own text
 
 
 def to_numpy_file(model: Any, path: str | os.PathLike[str]) -> None:
@@ -34,48 +36,64 @@ def to_numpy_file(model: Any, path: str | os.PathLike[str]) -> None:
     ConfigError
         For what cannot be exported.
     """
-    source = resources.files(__package__).joinpath("predictor.py").read_text(encoding="utf-8")
-    before, place, after = source.partition(_PLACE)
-    assert place, "predictor.py has the place for the model"
+    package = resources.files(__package__)
+    source = package.joinpath("predictor.py").read_text(encoding="utf-8")
+    dates = package.parent.joinpath("data", "date_text.py").read_text(encoding="utf-8")  # type: ignore[attr-defined]
+    dates = dates.partition("from __future__ import annotations\n")[2].strip()
+    assert _PLACE in source, "predictor.py has the place for the model"
+    assert _DATES in source, "predictor.py has the place for the functions of dates"
     saved = json.dumps(_saved(portable(model)), ensure_ascii=True)
+    source = source.replace(_DATES, "").replace(_PLACE, f"MODEL: Any = json.loads({saved!r})\n\n{dates}\n")
     with replace_file(path) as file:
-        file.write(f"{before}MODEL: Any = json.loads({saved!r})\n{after}".encode())
+        file.write(source.encode())
 
 
 def _saved(plain: Portable) -> dict[str, Any]:
-    p = plain.inputs
     if any(not isinstance(label, str | int | float) for label in plain.labels):
         raise ConfigError(f"labels must be texts or numbers to be written, got {plain.labels}")
-    forms = {} if p is None else p.schema.forms
-    for name, form in forms.items():
-        if isinstance(form, DateForm) and name in p.numeric:  # type: ignore[union-attr]
-            raise ConfigError(f"column {name!r} holds dates, which that file cannot read; leave it out, or write ONNX")
     return {
-        "true": sorted(TRUE),
-        "false": sorted(FALSE),
-        "members": [[_layer(layer) for layer in layers] for layers in plain.members],
-        "waves": None
-        if plain.waves is None
-        else {"columns": plain.waves.columns.tolist(), **{key: _array(getattr(plain.waves, key)) for key in "wbVc"}},
+        "networks": [_network(network) for network in plain.networks],
         "task": plain.task,
         "labels": list(plain.labels),
         "threshold": plain.threshold,
         "mean": None if plain.mean is None else plain.mean.tolist(),
         "scale": None if plain.scale is None else plain.scale.tolist(),
         "target": list(plain.target),
-        "inputs": None
-        if p is None
-        else {
-            "columns": list(p.columns),
-            "numeric": list(p.numeric),
-            "indicators": list(p.indicators),
-            "fill": None if p.fill is None else p.fill.tolist(),
-            "mean": p.mean.tolist(),
-            "scale": p.scale.tolist(),
-            "categories": [[name, list(known)] for name, known in p.categories.items()],
-            "unknown": p.unknown,
-            "forms": {name: to_state(form) for name, form in forms.items() if name in p.numeric},
-        },
+        "inputs": None if plain.inputs is None else _inputs(plain.inputs),
+        "words": {"true": sorted(TRUE), "false": sorted(FALSE), "missing": sorted(MISSING)},
+    }
+
+
+def _inputs(plan: RawInputs) -> dict[str, Any]:
+    return {
+        "columns": [
+            {
+                "name": column.name,
+                "kind": column.kind,
+                "form": None if column.form is None else to_state(column.form),
+                "categories": list(column.categories),
+            }
+            for column in plan.columns
+        ],
+        "named": plan.named,
+        "numbers": [list(number) for number in plan.numbers],
+        "fill": None if plan.fill is None else plan.fill.tolist(),
+        "centre": plan.centre.tolist(),
+        "spread": plan.spread.tolist(),
+        "clip": plan.clip,
+        "marked": list(plan.marked),
+        "edges": [edges.tolist() for edges in plan.edges],
+        "unknown": plan.unknown,
+    }
+
+
+def _network(network: Network) -> dict[str, Any]:
+    waves = network.waves
+    return {
+        "members": [[_layer(layer) for layer in layers] for layers in network.members],
+        "waves": None
+        if waves is None
+        else {"columns": waves.columns.tolist(), **{key: _array(getattr(waves, key)) for key in "wbVc"}},
     }
 
 

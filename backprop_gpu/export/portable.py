@@ -15,6 +15,7 @@ from ..maths.normalization import EPSILON
 from ..maths.periodic import TWO_PI
 from ..model import Model
 from ..network.dense_net import DenseNet
+from .raw_inputs import RawInputs, of_preprocessor, of_preset
 
 # What DenseNet.settings() has that a forward pass needs, or can do without.
 _KNOWN_SETTINGS = {
@@ -53,14 +54,30 @@ class Waves:
 
 
 @dataclass(frozen=True)
+class Network:
+    """One network, from the inputs to the predictions.
+
+    Parameters
+    ----------
+    members : tuple of tuple of Layer
+        The layers of each member of an ensemble, whose predictions are averaged; of an ordinary network, of one. The
+        last one's activation is the loss's link.
+    waves : Waves or None
+        What is put beside the inputs before the first layer.
+    """
+
+    members: tuple[tuple[Layer, ...], ...]
+    waves: Waves | None
+
+
+@dataclass(frozen=True)
 class Portable:
     """A model as plain data.
 
     Parameters
     ----------
-    members : tuple of tuple of Layer
-        The layers of each member of an ensemble, whose predictions are averaged; of an ordinary network, of one. From
-        the inputs to the predictions: the last one's activation is the loss's link.
+    networks : tuple of Network
+        Whose predictions are averaged; one, but for ``preset="tabular"``.
     task : str
         binary, multiclass, multilabel, regression or count.
     labels : tuple
@@ -71,29 +88,26 @@ class Portable:
         regression: value = output * scale + mean.
     target : tuple of str
         The names of the targets.
-    inputs : Preprocessor or None
+    inputs : RawInputs or None
         How raw columns become inputs; None: the inputs are given.
     n_inputs : int
         Inputs of the network.
-    waves : Waves or None
-        What is put beside the inputs before the first layer.
     """
 
-    members: tuple[tuple[Layer, ...], ...]
+    networks: tuple[Network, ...]
     n_inputs: int
-    waves: Waves | None
     task: str
     labels: tuple[Any, ...] = ()
     threshold: float = 0.5
     mean: np.ndarray | None = None
     scale: np.ndarray | None = None
     target: tuple[str, ...] = ("target",)
-    inputs: Preprocessor | None = None
+    inputs: RawInputs | None = None
 
     @property
     def n_outputs(self) -> int:
         """Outputs of the network."""
-        return len(self.members[0][-1].b)
+        return len(self.networks[0].members[0][-1].b)
 
 
 def portable(model: Any) -> Portable:
@@ -111,39 +125,27 @@ def portable(model: Any) -> Portable:
     if isinstance(model, DenseNet):
         return _portable(model, _task_of(model), labels=_class_numbers(model))
     if hasattr(model, "network") and hasattr(model, "get_params"):
-        net = model.network()
-        classes = getattr(model, "classes_", None)
-        if classes is None:
-            return _portable(net, "count" if net.loss.name == "poisson" else "regression")
-        if net.loss.labels == "groups":
-            raise ConfigError("labels of several classes each cannot be exported; fit one estimator for each label")
-        if isinstance(classes, np.ndarray) and classes.ndim == 1 and model.out_activation_ in ("logistic", "softmax"):
-            several = getattr(model, "_label_binarizer", None) is not None and (
-                model._label_binarizer.y_type_ == "multilabel-indicator"
-            )
-            if several:
-                return _portable(net, "multilabel")
-            task = "binary" if len(classes) == 2 and net.sizes[-1] == 1 else "multiclass"
-            return _portable(net, task, labels=tuple(classes.tolist()))
+        return _of_estimator(model)
     raise ConfigError(f"a Model, a DenseNet or a fitted estimator can be exported, got {type(model).__name__}")
 
 
 def layers_of(net: DenseNet) -> tuple[Layer, ...]:
     """The layers of an ordinary network, batch normalization multiplied in; ConfigError for one with other parts."""
-    members, waves = network_of(net)
-    if len(members) > 1 or waves is not None or any(layer.alpha is not None for layer in members[0]):
+    net_ = network_of(net)
+    if len(net_.members) > 1 or net_.waves is not None or any(layer.alpha is not None for layer in net_.members[0]):
         raise ConfigError("members, periodic_embedding and parametric_activation are no stack of Linear layers")
-    return members[0]
+    return net_.members[0]
 
 
-def network_of(net: DenseNet) -> tuple[tuple[tuple[Layer, ...], ...], Waves | None]:
+def network_of(net: DenseNet) -> Network:
     """The layers of each member, and what comes before them; ConfigError for a formula of the user's own."""
     settings = net.settings()
     if unknown := settings.keys() - _KNOWN_SETTINGS:
         raise ConfigError(f"a network with {', '.join(sorted(unknown))} cannot be exported")
     held = {name: np.asarray(value, np.float64) for name, value in net.parameters().items()}
     members = range(settings.get("members", 1))
-    return tuple(tuple(_layer(net, held, l, j) for l in range(1, net.L + 1)) for j in members), _waves(held)
+    layers = tuple(tuple(_layer(net, held, l, j) for l in range(1, net.L + 1)) for j in members)
+    return Network(layers, _waves(held))
 
 
 def _layer(net: DenseNet, held: dict[str, np.ndarray], l: int, member: int) -> Layer:
@@ -181,8 +183,30 @@ def _waves(held: dict[str, np.ndarray]) -> Waves | None:
 
 
 def _portable(net: DenseNet, task: str, **more: Any) -> Portable:
-    members, waves = network_of(net)
-    return Portable(members, net.sizes[0], waves, task, **more)
+    return Portable((network_of(net),), net.sizes[0], task, **more)
+
+
+def _of_estimator(e: Any) -> Portable:
+    preset = "members_" in vars(e)
+    nets = [member.network() for member in e.members_] if preset else [e.network()]
+    more: dict[str, Any] = {}
+    if preset:
+        more = {"inputs": of_preset(e.inputs_, vars(e).get("columns_"))}
+    networks, n_inputs, loss = tuple(map(network_of, nets)), nets[0].sizes[0], nets[0].loss
+    classes = getattr(e, "classes_", None)
+    if classes is None:
+        if preset:
+            more |= {"mean": e.target_centre_, "scale": e.target_spread_}
+        return Portable(networks, n_inputs, "count" if loss.name == "poisson" else "regression", **more)
+    if loss.labels == "groups":
+        raise ConfigError("labels of several classes each cannot be exported; fit one estimator for each label")
+    if isinstance(classes, np.ndarray) and classes.ndim == 1 and e.out_activation_ in ("logistic", "softmax"):
+        binarizer = getattr(e, "_label_binarizer", None)
+        if binarizer is not None and binarizer.y_type_ == "multilabel-indicator":
+            return Portable(networks, n_inputs, "multilabel", **more)
+        task = "binary" if len(classes) == 2 and nets[0].sizes[-1] == 1 else "multiclass"
+        return Portable(networks, n_inputs, task, labels=tuple(classes.tolist()), **more)
+    raise ConfigError("an estimator of several targets of classes cannot be exported; fit one estimator for each")
 
 
 def _of_codec(net: DenseNet, codec: TargetCodec, inputs: Preprocessor) -> Portable:
@@ -197,7 +221,7 @@ def _of_codec(net: DenseNet, codec: TargetCodec, inputs: Preprocessor) -> Portab
         mean=codec.mean,
         scale=codec.scale,
         target=codec.names,
-        inputs=inputs,
+        inputs=of_preprocessor(inputs),
     )
 
 

@@ -7,6 +7,8 @@ From a shell: ``python THIS_FILE rows.csv > predictions.csv`` (UTF-8, a header, 
     predict(X)                                                     # or an array, where the model was trained on one
 """
 
+from __future__ import annotations
+
 import base64
 import csv
 import json
@@ -16,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from ..data.date_text import days_of_text, expand
+
 MODEL: Any = json.loads("{}")  # backprop_gpu puts the model here
 
 
@@ -24,59 +28,110 @@ def _array(saved: Any) -> Any:
     return np.frombuffer(base64.b64decode(saved["data"]), "<f4").reshape(saved["shape"])
 
 
-def _column(columns: Any, name: str) -> Any:
-    if name not in columns:
-        raise ValueError(f"the column {name!r} is missing; the model has {', '.join(MODEL['inputs']['columns'])}")
-    return columns[name]
+def _columns(rows: Any) -> dict[str, Any]:
+    """The columns by name, of a mapping or, in the model's order, of an array (n_rows, n_columns)."""
+    names = [column["name"] for column in MODEL["inputs"]["columns"]]
+    if not hasattr(rows, "keys"):
+        rows = dict(zip(names, np.asarray(rows).T, strict=True))
+    for name in names:
+        if name not in rows:
+            raise ValueError(f"the column {name!r} is missing; the model has {', '.join(names)}")
+    return {name: rows[name] for name in names}
 
 
-def _number(cell: Any, form: Any) -> float:
-    """A cell as a number, as the training file wrote them: NaN if missing, 1 for yes."""
-    if cell is None or cell == "":
+def _missing(cell: Any) -> bool:
+    if isinstance(cell, str):
+        return cell.strip().lower() in MODEL["words"]["missing"]
+    return cell is None or cell != cell or str(cell) in ("NaT", "<NA>")
+
+
+def _number(cell: Any, column: Any) -> float:
+    """A cell as a number, as the training file wrote them: NaN if missing, 1 for yes, days since 1970 for a date."""
+    form = column["form"]
+    if _missing(cell):
         return math.nan
+    if column["kind"] in ("date", "datetime", "time") and not isinstance(cell, int | float | np.number):
+        order = form["order"]
+        if isinstance(cell, str):
+            return days_of_text(cell.strip(), order, form["parts"], form["zoned"])
+        return days_of_text(str(cell), "time" if order == "time" else "ymd", "datetime")  # a date of Python or NumPy
     if not isinstance(cell, str) or form is None:
         return float(cell)
     if form["kind"] == "boolean":
         word = cell.strip().lower()
-        if word not in (*MODEL["true"], *MODEL["false"]):
+        if word not in (*MODEL["words"]["true"], *MODEL["words"]["false"]):
             raise ValueError(f"{cell!r} is neither yes nor no")
-        return float(word in MODEL["true"])
+        return float(word in MODEL["words"]["true"])
     for mark in (form["unit"], form["thousands"], " "):
         cell = cell.replace(mark, "") if mark else cell
     return float(cell.replace(form["decimal"], "."))
 
 
-def transform(columns: Any) -> Any:
-    """Inputs (n_rows, n_inputs), float32, of a mapping of columns: filled, standardized, gaps marked, one-hot."""
+def _numbers(cells: Any, column: Any) -> Any:
+    """The numbers of a column, float64."""
+    if getattr(cells, "dtype", np.dtype(object)).kind in "biuf":
+        return np.asarray(cells, np.float64)
+    values = np.empty(len(cells))
+    for i, cell in enumerate(cells):
+        try:
+            values[i] = _number(cell, column)
+        except (TypeError, ValueError):
+            raise ValueError(f"row {i}, column {column['name']!r}: {cell!r} is no {column['kind']}") from None
+    return values
+
+
+def _one_hot(cells: Any, column: Any) -> Any:
+    known, unknown = column["categories"], MODEL["inputs"]["unknown"]
+    place = {category: k for k, category in enumerate(known)}
+    block = np.zeros((len(cells), len(known)), np.float32)
+    for i, cell in enumerate(cells):
+        whole = isinstance(cell, float | np.floating) and cell == cell and float(cell).is_integer()
+        text = "" if _missing(cell) else str(int(cell)) if whole else str(cell)
+        if text in place:
+            block[i, place[text]] = 1.0
+        elif unknown == "missing" and "" in place:
+            block[i, place[""]] = 1.0
+        elif unknown == "error":
+            raise ValueError(f"column {column['name']!r}: {text!r} is not among the training categories")
+    return block
+
+
+def transform(rows: Any) -> Any:
+    """Inputs (n_rows, n_inputs), float32: numbers filled and scaled, gaps marked, bins, categories one-hot."""
     how = MODEL["inputs"]
     if how is None:
-        return np.asarray(columns, np.float32)
-    numbers: list[Any] = []
-    gaps: list[Any] = []
-    one_hot: list[Any] = []
-    for j, name in enumerate(how["numeric"]):
-        values = np.array([_number(cell, how["forms"].get(name)) for cell in _column(columns, name)], np.float64)
-        missing = np.isnan(values)
-        if name in how["indicators"]:
-            gaps.append(missing.astype(np.float32))
-        if how["fill"] is not None:
-            values = np.where(missing, how["fill"][j], values)
-        elif missing.any():
-            raise ValueError(f"column {name!r}: a value is missing, and the model was trained without gaps")
-        numbers.append(((values - how["mean"][j]) / how["scale"][j]).astype(np.float32))
-    for name, known in how["categories"]:
-        place = {category: k for k, category in enumerate(known)}
-        at = ["" if cell is None or cell != cell else str(cell) for cell in _column(columns, name)]
-        block = np.zeros((len(at), len(known)), np.float32)
-        for i, cell in enumerate(at):
-            if cell in place:
-                block[i, place[cell]] = 1.0
-            elif how["unknown"] == "missing" and "" in place:
-                block[i, place[""]] = 1.0
-            elif how["unknown"] == "error":
-                raise ValueError(f"column {name!r}: {cell!r} is not among the training categories")
-        one_hot.extend(block.T)
-    return np.stack([*numbers, *gaps, *one_hot], axis=1)
+        return np.asarray(rows, np.float32)
+    columns = _columns(rows)
+    values, parts = {}, {}
+    for column in how["columns"]:
+        name = column["name"]
+        if column["kind"] != "category":
+            values[name] = _numbers(columns[name], column)
+        if column["kind"] in ("date", "datetime", "time"):
+            parts[name] = expand(values[name], column["kind"])
+    found = [_one_hot(columns[c["name"]], c) for c in how["columns"] if c["kind"] == "category"]
+    if how["numbers"]:
+        numbers = [values[name] if part < 0 else parts[name][:, part] for name, part in how["numbers"]]
+        found = [*_scaled(np.stack(numbers, axis=1)), *found]
+    return np.concatenate(found, axis=1, dtype=np.float32)
+
+
+def _scaled(numbers: Any) -> list[Any]:
+    """Numbers (n_rows, n_numbers) as inputs: scaled, their gaps, and their bins (piecewise-linear encoding)."""
+    how, missing = MODEL["inputs"], np.isnan(numbers)
+    if how["fill"] is None and missing.any():
+        name, _ = how["numbers"][np.argmax(missing.any(axis=0))]
+        raise ValueError(f"column {name!r}: a value is missing, and the model was trained without gaps")
+    filled = numbers if how["fill"] is None else np.where(missing, how["fill"], numbers)
+    z = (filled - how["centre"]) / how["spread"]
+    if how["clip"] is not None:
+        z = z / np.hypot(1.0, z / how["clip"])
+    found = [z, missing[:, how["marked"]]]
+    for j, edges in enumerate(how["edges"]):
+        if edges:
+            part = (numbers[:, j, None] - edges[:-1]) / np.diff(edges)
+            found.append(np.where(missing[:, j, None], 0.0, np.clip(part, 0.0, 1.0)))
+    return found
 
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
@@ -114,16 +169,21 @@ def _activation(name: str, z: Any, slope: float = 0.01, alpha: float = 1.0) -> A
 
 
 def outputs(rows: Any) -> Any:
-    """What the network gives, (n_rows, n_outputs)."""
-    x, waves, members = transform(rows), MODEL["waves"], MODEL["members"]
+    """What the model gives, (n_rows, n_outputs): the mean of its networks."""
+    x, networks = transform(rows), MODEL["networks"]
+    return sum(_network(network, x) for network in networks) / np.float32(len(networks))
+
+
+def _network(network: Any, x: Any) -> Any:
+    """What a network gives: the mean of its members."""
+    waves, members = network["waves"], network["members"]
     if waves is not None:
         cosines = np.cos(x[:, waves["columns"]] * _array(waves["w"]) + _array(waves["b"]))
         x = np.concatenate([x, cosines @ _array(waves["V"]).T + _array(waves["c"])], axis=1)
-    return sum(_network(layers, x) for layers in members) / np.float32(len(members))
+    return sum(_member(layers, x) for layers in members) / np.float32(len(members))
 
 
-def _network(layers: Any, x: Any) -> Any:
-    """What a member gives."""
+def _member(layers: Any, x: Any) -> Any:
     for layer in layers:
         z = x @ _array(layer["W"]).T + _array(layer["b"])
         x = _activation(layer["activation"], z, **layer["parameters"])

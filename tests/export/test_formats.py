@@ -7,58 +7,25 @@ import io
 import math
 import subprocess
 import sys
-from importlib import util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
+import pandas as pd
 import pytest
 from sklearn.datasets import load_iris, make_multilabel_classification
+from support.exported import bound_of, imported, run_onnx
 
 from backprop_gpu import DenseNet, MLPClassifier, MLPRegressor, Model, Preprocessor, load, read_table, train
 from backprop_gpu.errors import ConfigError
 from backprop_gpu.export import to_numpy_file, to_onnx
-from backprop_gpu.export.portable import Portable, portable
-from backprop_gpu.maths.activations import ACTIVATIONS, Activation, get_activation
-from backprop_gpu.parity.bounded_array import received
-from backprop_gpu.parity.claims import arithmetic_of
-from backprop_gpu.parity.namespace import BoundedNamespace
+from backprop_gpu.export.portable import portable
+from backprop_gpu.maths.activations import ACTIVATIONS, Activation
 
 HIDDEN = [name for name, a in ACTIVATIONS.items() if not a.output_only]
 WORDS = {"yes": 1.0, "no": 0.0, "": math.nan}
-FLOAT32 = arithmetic_of("numpy", "fp32")
 LINKS = {"binary_cross_entropy": 1, "categorical_cross_entropy": 3, "squared_error": 2, "poisson": 1}
-
-
-def run_onnx(path: Path, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The outputs by name, of a file that the checker accepts as a whole."""
-    onnx.checker.check_model(str(path), full_check=True)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return dict(zip([x.name for x in session.get_outputs()], session.run(None, columns), strict=True))
-
-
-def imported(path: Path) -> ModuleType:
-    """The module of a file."""
-    spec = util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def bound_of(plain: Portable, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The predictions of float32 rows in float64, and how far float32 may be from them."""
-    xp = BoundedNamespace(FLOAT32)
-    A: Any = received(FLOAT32, X.T)
-    for layer in plain.members[0]:
-        W, b = (received(FLOAT32, x.astype(np.float32)) for x in (layer.W, layer.b[:, None]))
-        g = get_activation({"name": layer.activation, **layer.parameters} if layer.parameters else layer.activation)
-        A = g.forward(xp, W @ A + b)
-    return A.v.T, A.errors().T
 
 
 @pytest.mark.parametrize("loss", LINKS)
@@ -250,6 +217,80 @@ def test_estimators_of_values_and_of_several_labels(tmp_path: Path) -> None:
     to_onnx(values, tmp_path / "values.onnx")
     got = run_onnx(tmp_path / "values.onnx", {"X": X.astype("f4")})["value"]
     np.testing.assert_allclose(got, values.predict(X), rtol=2e-5, atol=2e-5)
+
+
+def frame_of_flats(n: int) -> pd.DataFrame:
+    """Numbers, texts, truth values, days and times, with gaps in three of the columns."""
+    rng = np.random.default_rng(5)
+    when = pd.Timestamp("1965-03-01") + pd.to_timedelta(rng.uniform(0, 30_000, n), unit="D")
+    frame = pd.DataFrame(
+        {
+            "area": rng.normal(50, 10, n),
+            "town": rng.choice(np.array(["Bern", "Basel", None], object), n),
+            "seen": when.floor("s"),
+            "balcony": rng.random(n) > 0.5,
+            "built": when.normalize(),
+        }
+    )
+    frame.loc[::7, "area"], frame.loc[::11, "seen"] = np.nan, pd.NaT
+    return frame
+
+
+def texts_of_frame(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The frame's columns as onnxruntime takes them."""
+    columns = {name: frame[name].to_numpy(float)[:, None] for name in ("area", "balcony")}
+    columns["town"] = frame["town"].fillna("").to_numpy(object)[:, None]
+    for name, form in (("seen", "%Y-%m-%dT%H:%M:%S"), ("built", "%Y-%m-%d")):
+        columns[name] = frame[name].dt.strftime(form).fillna("").to_numpy(object)[:, None]
+    return columns
+
+
+def test_the_preset_predicts_from_a_data_frame_within_the_derived_bound(tmp_path: Path) -> None:
+    frame = frame_of_flats(120)
+    kind = np.array(["large", "small", "medium"])[np.arange(120) % 3]
+    model = MLPClassifier(preset="tabular", n_members=2, max_iter=2, random_state=0, device="cpu").fit(frame, kind)
+    to_onnx(model, tmp_path / "model.onnx")
+    to_numpy_file(model, tmp_path / "model.py")
+    want, bound = bound_of(portable(model), model.inputs_(model.columns_.codes(frame)))
+    found, own = run_onnx(tmp_path / "model.onnx", texts_of_frame(frame)), imported(tmp_path / "model.py")
+    rows = {name: column[:, 0] for name, column in texts_of_frame(frame).items()}
+    for got in (found["probabilities"], own.outputs(frame), own.outputs(rows), model.predict_proba(frame)):
+        assert np.all(np.abs(got - want) <= np.minimum(bound, 2e-6))  # the worst that could be is much more
+    np.testing.assert_array_equal(found["label"], model.predict(frame))
+    np.testing.assert_array_equal(own.predict(frame), model.predict(frame))
+
+
+def test_the_preset_predicts_values_of_an_array_within_the_derived_bound(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    X = rng.standard_normal((80, 4))
+    X[:, 2], X[::9, 1] = np.round(X[:, 2]), np.nan
+    Y = np.stack([X[:, 0] * 1e5, X[:, 3] + 1e6], axis=1)
+    model = MLPRegressor(preset="tabular", n_members=3, max_iter=2, random_state=0, device="cpu").fit(X, Y)
+    to_onnx(model, tmp_path / "model.onnx")
+    to_numpy_file(model, tmp_path / "model.py")
+    X[0] = [1e200, -1e200, 1e9, 0.0]  # far from all that was seen
+    want, bound = bound_of(portable(model), model.inputs_(X))
+    want, bound = want * model.target_spread_ + model.target_centre_, (bound + 1e-13) * model.target_spread_
+    found = run_onnx(tmp_path / "model.onnx", {"X": X})["value"]
+    for got in (found, imported(tmp_path / "model.py").predict(X), model.predict(X)):
+        assert np.all(np.abs(got - want) <= np.minimum(bound, 1e-5 * model.target_spread_))
+
+
+def test_a_graph_refuses_rows_that_the_model_refuses(tmp_path: Path) -> None:
+    lines = ["label,area,kind", *(f"{'ab'[i % 2]},{i % 7},{i % 2}" for i in range(20))]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    p = Preprocessor.fit(read_table(str(tmp_path / "rows.csv"), target="kind"), task="binary")
+    made = Model(DenseNet([len(p.feature_names), 1], device="cpu"), p)
+    to_onnx(made, tmp_path / "model.onnx")
+    right = {"label": np.array([["a"]], object), "area": np.array([[3.0]])}
+    found = run_onnx(tmp_path / "model.onnx", right)
+    assert found["label_"].tolist() == made.predict({"label": ["a"], "area": [3.0]}).tolist()  # label is a column
+    for column, value, problem in (
+        ("label", "c", "column 'label': a category that training did not see"),
+        ("area", np.nan, "a number is missing"),
+    ):
+        with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException, match=problem):
+            run_onnx(tmp_path / "model.onnx", right | {column: np.array([[value]], right[column].dtype)})
 
 
 def test_what_cannot_be_exported_is_refused_by_name(tmp_path: Path) -> None:
