@@ -219,6 +219,10 @@ def _shape_problem(config: Config) -> str:
     normalized = config.model.batch_norm
     if config.model.members > 1 and (any(normalized) if isinstance(normalized, list) else normalized):
         return "model.members cannot share a normalized layer's statistics; leave it out, or set members to 1"
+    if config.model.initialize_on_data and config.model.members > 1 and config.model.adapters != "none":
+        return "model.initialize_on_data needs members that share no weights; set model.adapters: none, or leave it out"
+    if config.model.initialize_on_data and (any(normalized) if isinstance(normalized, list) else normalized):
+        return "model.initialize_on_data is of no use before batch_norm, which scales by itself; leave one of them out"
     return ""
 
 

@@ -191,6 +191,9 @@ class ModelConfig(Section):
     initializer: Literal[("auto", *INITIALIZERS)] = Field(  # type: ignore[valid-type]
         "auto", description="of the weights; auto: the one that suits the activation"
     )
+    initialize_on_data: bool = Field(
+        False, description="weights and biases from training rows, in the place of initializer (RealMLP)"
+    )
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | list[Annotated[float, Field(ge=0.0, lt=1.0)]] = Field(
         0.0, description="share of each hidden layer's units set to 0 in training; a list has one for each"
     )

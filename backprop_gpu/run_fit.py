@@ -10,6 +10,7 @@ import numpy as np
 from .data.table import Table
 from .data.targets import TargetCodec
 from .errors import DataError
+from .network.data_start import initialize_on_data
 from .training.history import History
 from .training.thresholds import best_threshold
 
@@ -60,6 +61,8 @@ def fit(experiment: Experiment, train: Rows, held_out: Rows | None, **resume: An
     """Train, and choose the threshold that the configuration asks for on the validation rows."""
     asked, model = experiment.config.training.threshold, experiment.model
     X, y, *weights = train
+    if experiment.config.model.initialize_on_data and resume.get("resume") is None:
+        initialize_on_data(model.net, X)
     history = experiment.trainer.fit(X, y, sample_weight=weights[0] if weights else None, validation=held_out, **resume)
     if isinstance(asked, float):
         chosen = asked

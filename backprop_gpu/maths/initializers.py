@@ -1,6 +1,7 @@
 """Initial weights, drawn on the host in float64 and rounded once, so that every device and dtype starts alike.
 
-Each takes a generator and (n, k) = (units, inputs) and returns W (n, k); biases start at 0.
+Each takes a generator and (n, k) = (units, inputs) and returns W (n, k); biases start at 0. :func:`on_data` takes
+examples too, and gives biases.
 """
 
 from __future__ import annotations
@@ -58,6 +59,28 @@ def orthogonal(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
 def course_small(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
     """0.01 N(0, 1) (course week 4, ``initialize_parameters``)."""
     return rng.standard_normal((n, k)) * 0.01
+
+
+KINKS = 5  # examples of which a bias is a mean
+
+
+def on_data(rng: np.random.Generator, n: int, A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """W (n, k) and b (n, 1) of n units from examples A (k, m) that enter the layer.
+
+    Each unit's W A has the standard deviation 1, whatever A's scale: W = V / std(V A), V ~ N(0, 1). Its bias is -W a,
+    where W a is a convex combination of W A at five examples (weights of a flat Dirichlet distribution), so that Z is
+    0, where rectifiers have their kink, within the data. A unit that is the same for all examples keeps V.
+
+    Source: Holzmueller, Grinsztajn & Steinwart 2024, section 3 and appendix: weights "std", biases "he+5" (after
+    Steinwart 2019, "A sober look at neural network initializations").
+    """
+    V = rng.standard_normal((n, A.shape[0]))
+    deviation = np.std(V @ A, axis=1, keepdims=True)
+    W = V / np.where(deviation > 0.0, deviation, 1.0)
+    Z = W @ A
+    examples, share = rng.integers(0, A.shape[1], (n, KINKS)), rng.exponential(size=(n, KINKS))
+    share /= share.sum(axis=1, keepdims=True)
+    return W, -np.sum(share * np.take_along_axis(Z, examples, axis=1), axis=1, keepdims=True)
 
 
 INITIALIZERS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] = {
