@@ -13,7 +13,12 @@ from support.tables import arrays, write_csv
 from backprop_gpu.build import prepare, read_split
 from backprop_gpu.config import validate
 
-APART = ("threshold", "members", "adapters")  # settings that the others exclude; their own tests ask for them
+APART = (
+    "threshold",
+    "members",
+    "adapters",
+    "initialize_on_data",
+)  # settings that the others exclude; their own tests ask for them
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from backprop_gpu.run_fit import encoded, fit
 def rows(n: int = 300) -> np.ndarray:
     """Columns of very different sizes, one of them constant."""
     X = np.random.default_rng(0).standard_normal((n, 6)) * [1.0, 1e6, 1e-6, 1.0, 30.0, 0.0]
-    return X + [0.0, 1e6, 0.0, -5.0, 0.0, 2.0]
+    return X + np.array([0.0, 1e6, 0.0, -5.0, 0.0, 2.0])
 
 
 def test_every_unit_has_deviation_1_and_its_kink_within_the_data() -> None:
@@ -45,8 +45,11 @@ def test_every_unit_has_deviation_1_and_its_kink_within_the_data() -> None:
 
 @pytest.mark.parametrize(
     "more",
-    [{}, {"members": 3, "adapters": "none"}, {"input_scaling": True, "periodic_embedding": {"columns": 4}}]
-    + [{"parametric_activation": True}],
+    [
+        {"parametric_activation": True},
+        {"members": 3, "adapters": "none"},
+        {"input_scaling": True, "periodic_embedding": {"columns": 4}},
+    ],
 )
 def test_the_units_of_each_layer_of_a_network(more: dict[str, Any]) -> None:
     X = rows()
@@ -57,10 +60,8 @@ def test_the_units_of_each_layer_of_a_network(more: dict[str, Any]) -> None:
     H = X.T
     if "frequency0" in named:
         w, phase, V, c = (named[f"{kind}0"] for kind in ("frequency", "phase", "mixing", "offset"))
-        waves = [
-            V[3 * j : 3 * j + 3] @ np.cos(2 * np.pi * w[j][:, None] * X[:, j] + phase[j][:, None]) for j in range(4)
-        ]
-        H = np.concatenate([H, np.concatenate(waves) + c])
+        P = [np.cos(2 * np.pi * w[j][:, None] * X[:, j] + phase[j][:, None]) for j in range(4)]
+        H = np.concatenate([H, np.concatenate([V[3 * j : 3 * j + 3] @ P[j] for j in range(4)]) + c])
     for j in range(net.members):
         A = H
         for l, n in enumerate(net.sizes[1:], 1):
