@@ -190,7 +190,10 @@ class JointEpoch:
                     now = end - first
                     if now > 1:
                         now = min(self._slice, now, pauses.until(self.programs[0].step.t))
-                    self._run(part, first, now)
+                    (replay, several), started = self.replays[part], time.perf_counter()
+                    replay(now, fillers(self._buffers[part], first, now) if self._streamed else None)
+                    if several > 1:
+                        self._measure(now, time.perf_counter() - started)
                     first = self._look(first + now, pauses.call is not None, seen)
                     if first == all_batches:
                         break
@@ -217,17 +220,10 @@ class JointEpoch:
                 program.count(first)
         return first
 
-    def _run(self, part: int, first: int, times: int) -> None:
-        """So many steps, of full batches or of the ragged tail, from batch ``first`` on."""
-        replay, buffers = self.replays[part][0], self._buffers[part]
-        start = time.perf_counter() if self.replays[part][1] > 1 else None
-        if self._streamed:
-            replay(times, fillers(buffers, first, times))
-        else:
-            replay(times)
-        if start is not None and self._ranks.size == 1:  # several stop between the same steps, whatever time they took
-            seconds = (time.perf_counter() - start) / times
-            self._slice = max(1, int(SLICE_SECONDS / max(seconds, 1e-7)))
+    def _measure(self, steps: int, seconds: float) -> None:
+        """So many steps have taken this time: how many of them take a tenth of a second."""
+        if self._ranks.size == 1:  # several stop between the same steps, whatever time they took
+            self._slice = max(1, int(SLICE_SECONDS * steps / max(seconds, 1e-7 * steps)))
 
     def _look(self, first: int, everything: bool, seen: bool = True) -> int:
         """Count the batches before ``first``; how many of them stay, when it has been looked whether all is finite.

@@ -25,7 +25,7 @@ from .fingerprint import fingerprint
 from .history import History
 from .micro_batch import CONFIGURATION, AutoMicroBatch, SettingNames
 from .non_finite import OnNonFinite
-from .pauses import Pauses, pauses_of
+from .pauses import pauses_of
 from .ranks import agree_at_the_start, agree_on_weights
 from .spikes import note_of_spike
 
@@ -356,7 +356,18 @@ def run_epochs(
             while active:
                 for fit in active:
                     fit.rule.begin_epoch()
-                captured, costs = _train(active, captured, pauses, seen)
+                first, costs = captured is None, None
+                while costs is None:
+                    try:
+                        captured = captured or JointEpoch([fit.prepared() for fit in active])
+                        costs = captured.train(costs=[fit.costs for fit in active], pauses=pauses, seen=seen)
+                    except MemoryError:
+                        captured = None
+                    if costs is None:  # not in the handler, where the error's frames would keep their buffers
+                        for fit in active:
+                            fit.halve(first)
+                for fit in active if first else ():
+                    fit.history.notes += fit.micro_batch.notes()
                 scores = scores_of(active, evaluate) if seen else [({}, {}) for _ in active]
                 epochs = [fit.evaluated(J, *found) for fit, J, found in zip(active, costs, scores, strict=True)]
                 over = [fit for fit in active if fit.over]
@@ -376,24 +387,3 @@ def run_epochs(
 def _is_seen(fits: Sequence[FitState], evaluate: Evaluate | None) -> bool:
     """Whether someone sees the networks after each epoch."""
     return evaluate is not None or any(f.callbacks or f.rule.has_callbacks or f.training_scores for f in fits)
-
-
-def _train(
-    fits: Sequence[FitState], captured: JointEpoch | None, pauses: Pauses, seen: bool
-) -> tuple[JointEpoch, list[np.ndarray]]:
-    """The epoch of these fits, captured if it was not, and J of each batch when it has been trained."""
-    first, costs = captured is None, None
-    while costs is None:
-        try:
-            captured = captured or JointEpoch([fit.prepared() for fit in fits])
-            costs = captured.train(costs=[fit.costs for fit in fits], pauses=pauses, seen=seen)
-        except MemoryError:
-            captured = None
-        if costs is None:  # not in the handler, where the error's frames would keep their buffers
-            for fit in fits:
-                fit.halve(first)
-    if first:
-        for fit in fits:
-            fit.history.notes += fit.micro_batch.notes()
-    assert captured is not None, "it has trained"
-    return captured, costs
