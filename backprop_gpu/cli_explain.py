@@ -176,7 +176,8 @@ def _experiment(options: argparse.Namespace) -> Experiment:
     from .build import prepare
     from .config_reading import load_config
 
-    changes = [] if options.config else ["model.hidden=[3]"]
+    # of a file alone all rows are shown, in their order, from the first
+    changes = [] if options.config else ["model.hidden=[3]", "data.test=0", "data.validation=0"]
     changes += [f"data.{key}={json.dumps(v)}" for key, v in (("source", options.data), ("target", options.target)) if v]
     config = load_config(options.config, [*changes, *options.set], device="cpu")
     return prepare(config, progress=False)
@@ -208,8 +209,10 @@ def _of_experiment(experiment: Experiment, weights: str, settings: dict[str, Any
     title = f"{experiment.config.name}, a network [{sizes}] with {weights}"
     explanation = explain(net, X, y, title=title, feature_names=pre.feature_names, **settings)
     r, loss = experiment.config.regularization, experiment.config.loss
-    notes = ["The inputs are as the network sees them: standardized."] if experiment.config.data.standardize else []
-    notes += explanation.notes
+    notes = list(explanation.notes)
+    if experiment.config.data.standardize:
+        as_read = "" if weights == "trained weights" else "; --set data.standardize=false takes them as they are"
+        notes.insert(0, f"The inputs are as the network sees them: standardized{as_read}.")
     if r.l1 or r.l2:
         notes.append("The penalty is left out: J is the mean of the losses alone.")
     if loss.reduction == "sum":

@@ -19,7 +19,7 @@ from ..parity.claims import arithmetic_of
 from ..parity.namespace import BoundedNamespace
 from .chain import Tensors
 from .diagnosis import Diagnosis, TensorRatio
-from .mistakes import Mistake, Setting, described, factors, of_parts
+from .mistakes import Mistake, Setting, described, factors, of_parts, of_units, transposed
 from .variants import RIGHT, Given, Slip, gradients, slips
 
 SLACK = 4.0  # bounds: another order of the operations, or another formula for the same number
@@ -119,12 +119,12 @@ def _bounds(given: Given, claim: str, want: Tensors) -> Tensors:
     return bounds
 
 
-def diagnosis_of(c: Comparison, reshaped: Sequence[str] = ()) -> Diagnosis:
-    """The verdict on every tensor, and the mistakes."""
-    mistakes = [_transposed(name) for name in reshaped]
+def diagnosis_of(c: Comparison, reshaped: Sequence[Mistake] = ()) -> Diagnosis:
+    """The verdict on every tensor, and the mistakes; ``reshaped``: those in the shapes that the tensors came in."""
+    mistakes, misshapen = list(reshaped), [name for mistake in reshaped for name in mistake.tensors]
     with np.errstate(all="ignore"):
         mistakes += _mistakes(c)
-        tensors = tuple(_ratio_of(c, name, reshaped) for name in c.names)
+        tensors = tuple(_ratio_of(c, name, misshapen) for name in c.names)
     return Diagnosis(tensors, tuple(mistakes))
 
 
@@ -165,6 +165,11 @@ def _whole(c: Comparison) -> Iterator[tuple[Mistake, bool]]:
             yield replace(mistake, tensors=wrong), _fits(c, hypothesis)
     for slip in slips(c.given):
         yield replace(described(slip, c.given), tensors=wrong), _fits(c, gradients(c.given, slip=slip))
+    for mistake, counted in of_units(c.given):
+        yield (
+            replace(mistake, tensors=wrong),
+            _fits(c, {name: counted.get(name, 1.0) * g for name, g in c.want.items()}),
+        )
 
 
 def _fits(c: Comparison, hypothesis: Tensors) -> bool:
@@ -196,7 +201,7 @@ def _one_by_one(c: Comparison) -> list[Mistake]:
 def _of_tensor(c: Comparison, name: str) -> Mistake:
     got, want = c.got[name], c.want[name]
     if want.shape[0] == want.shape[1] > 1 and c.is_(name, want.T):
-        return _transposed(name)
+        return transposed(name)
     if not got.any():
         return Mistake("zero", "All 0: never written, or multiplied with 0.")
     ratio = c.ratio(name)
@@ -226,9 +231,3 @@ def _of_tensor(c: Comparison, name: str) -> Mistake:
 
 def _has_terms(c: Comparison) -> bool:
     return c.given.m <= MOST_TERMS and not c.given.l2 and c.given.weights is None
-
-
-def _transposed(name: str) -> Mistake:
-    l = int(name[2:])
-    text = f"{name} is transposed: it must have the shape of {name[1:]}, one row per unit of layer {l}."
-    return Mistake("transpose", text, f"dW{l} = (1/m) · dZ{l} · A{l - 1}ᵀ", (name,))

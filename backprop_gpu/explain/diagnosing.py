@@ -16,7 +16,7 @@ from .chain import Network, Tensors
 from .comparing import compared, diagnosis_of
 from .diagnosis import Diagnosis
 from .explaining import network_of
-from .mistakes import Setting
+from .mistakes import Mistake, Setting, flattened, transposed
 from .variants import Given, denominator
 
 CLAIMS = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float64": "fp64"}  # the lowest precision first
@@ -88,7 +88,7 @@ def diagnose(
     masks = {int(l): to_numpy(x, "masks").astype(np.float64).T for l, x in (masks or {}).items()}
     given = replace(given, l2=_not_negative("l2", l2), masks=masks, keep_prob=keep_prob)
     _check_masks(given)
-    got, reshaped = _shaped(named, given)
+    got, reshaped = _shaped(named, given, parameters)
     return diagnosis_of(compared(given, got, setting_of(given.m, ranks, micro_batches), claim), reshaped)
 
 
@@ -187,20 +187,28 @@ def _check_masks(given: Given) -> None:
             raise ShapeError(f"masks of hidden layers must be {wanted or 'empty'}; got {l}: {mask.T.shape}")
 
 
-def _shaped(named: Mapping[str, np.ndarray], given: Given) -> tuple[Tensors, list[str]]:
-    """The gradients in the shapes of the parameters, and the names of those that came transposed."""
+def _shaped(named: Mapping[str, np.ndarray], given: Given, parameters: Any) -> tuple[Tensors, list[Mistake]]:
+    """The gradients in the shapes of the parameters, and what is wrong with those that came in others."""
     wanted = {f"d{name}": value.shape for name, value in given.net.parameters.items()}
     if missing := [name for name in wanted if name not in named]:
         raise ConfigError(f"grads has no {', '.join(missing)}; it has {', '.join(named) or 'no dW and no db'}")
-    found, transposed = {}, []
+    found, mistakes = dict[str, np.ndarray](), list[Mistake]()
     for name, shape in wanted.items():
         x = named[name].astype(np.float64)
+        if x.ndim == 1 < shape[0] and name[1] == "b" and np.ndim(_own(parameters, name[1:])) == 2:
+            mistakes.append(flattened(name, shape[0]))
         if name[1] == "b" and x.size == shape[0]:
             x = x.reshape(shape)
         if x.shape == shape[::-1] != shape:
             x = x.T
-            transposed.append(name)
+            mistakes.append(transposed(name))
         if x.shape != shape:
-            raise ShapeError(f"{name} has shape {x.shape}, but it must be {shape}, that of {name[1:]}")
+            meant = f": np.sum(dZ{name[2:]}, axis=1, keepdims=True)" if name[1] == "b" else ""
+            raise ShapeError(f"{name} has shape {x.shape}, but it must be {shape}, that of {name[1:]}{meant}")
         found[name] = x
-    return found, transposed
+    return found, mistakes
+
+
+def _own(parameters: Any, name: str) -> Any:
+    """A parameter as the reader gave it, where gradients are updated as they are: of a mapping."""
+    return parameters.get(name, 0.0) if isinstance(parameters, Mapping) else 0.0

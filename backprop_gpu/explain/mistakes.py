@@ -242,6 +242,34 @@ def described(slip: Slip, given: Given) -> Mistake:
     return Mistake(name, words.format(**known), formula.format(**known))
 
 
+def transposed(name: str) -> Mistake:
+    """A dW whose axes are exchanged."""
+    l = int(name[2:])
+    text = f"{name} is transposed: it must have the shape of {name[1:]}, one row per unit of layer {l}."
+    return Mistake("transpose", text, f"dW{l} = (1/m) · dZ{l} · A{l - 1}ᵀ", (name,))
+
+
+def flattened(name: str, n: int) -> Mistake:
+    """A db that lost its second axis."""
+    b, l = name[1:], name[2:]
+    text = f"{name} has shape ({n},), not ({n}, 1): {b} - α · {name} is then ({n}, {n}), by NumPy's broadcasting."
+    return Mistake("axis lost", text, f"{name} = (1/m) · np.sum(dZ{l}, axis=1, keepdims=True)", (name,))
+
+
+def of_units(given: Given) -> Iterator[tuple[Mistake, dict[str, float]]]:
+    """Sums that were divided by the number of a layer's units, taken for m: by what factor each tensor is wrong."""
+    if given.weights is not None or given.l2:
+        return
+    sizes, m = given.net.sizes, given.m
+    for kinds in ("Wb", "W", "b"):
+        for below, shape in ((1, "A_prev.shape[0]"), (0, "dZ.shape[0]")):
+            counted = {f"d{kind}{l}": m / sizes[l - below] for l in range(1, given.net.L + 1) for kind in kinds}
+            what = " and ".join(f"d{kind}" for kind in kinds)
+            text = f"{what} divided by the units of a layer, {shape}, not by the m = {m} examples: these are columns."
+            meant = "m = A_prev.shape[1], the number of columns"
+            yield Mistake("units for m", text, meant), counted
+
+
 def of_parts(given: Given, sizes: Sequence[int]) -> Iterator[tuple[Mistake, Tensors]]:
     """Gradients from micro-batches of these sizes, put together wrongly."""
     ends = np.cumsum(sizes)

@@ -48,6 +48,8 @@ def print_explanation(explanation: Explanation, out: Console) -> None:
         "it happens once.",
         markup=False,
     )
+    for note in explanation.notes:
+        out.print(f"note: {note}", markup=False)
     _heading(out, "forward: one column per example, and a mean in the end")
     backward = [step for step in explanation.steps if step.name.startswith("d")]
     for step in (step for step in explanation.steps if step not in backward):
@@ -62,8 +64,6 @@ def print_explanation(explanation: Explanation, out: Console) -> None:
         sizes = " + ".join(map(str, explanation.split))
         _heading(out, f"the batch in parts of {sizes}: micro-batches, or ranks")
         print_whole(out, _ways(batch.split(explanation.split), f"db{explanation.net.L}"))
-    for note in explanation.notes:
-        out.print(f"note: {note}", markup=False)
 
 
 def _heading(out: Console, text: str) -> None:

@@ -45,7 +45,7 @@ def test_the_examples_of_the_help_do_what_they_say(tmp_path: Path, capsys: pytes
     assert "the batch in parts of 5 + 1" in out[2]
     assert data_of(tmp_path / "flats.html")["sizes"] == [2, 4, 1]
     assert data_of(tmp_path / "flats.html")["features"] == ["area", "rooms"]
-    assert "note: The inputs are as the network sees them: standardized." in out[2]
+    assert "standardized; --set data.standardize=false takes them as they are." in " ".join(out[2].split())
     assert "flats, a network [2, 4, 1] with trained weights, m = 4" in out[4]
     assert "backprop-gpu explain --data flats.csv" in Command(tmp_path).ok("explain", "--help")
 
@@ -56,7 +56,7 @@ def test_a_part_of_another_size_and_what_is_left_out(capsys: pytest.CaptureFixtu
     assert "right, as the parts are even" in out
     assert "WRONG by up to 100%" in out
     assert main(["explain", "--data", "moons", "--set", "regularization.l2=0.1"]) == 0
-    assert capsys.readouterr().out.endswith("note: The penalty is left out: J is the mean of the losses alone.\n")
+    assert "note: The penalty is left out: J is the mean of the losses alone.\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,16 @@ def test_wrong_input_ends_in_one_line_that_says_what_to_do(
     out, err = capsys.readouterr()
     assert (out, len(err.splitlines())) == ("", 1)
     assert message in err
+
+
+def test_rows_of_a_file_are_its_first_ones_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All rows of a small file, none kept for a test."""
+    (tmp_path / "own.csv").write_text("x1,x2,y\n0.5,1,0\n-1,0.2,1\n2,-1,1\n1.5,0.5,1\n0.25,0.75,0\n", encoding="utf-8")
+    as_read = ["--set", "data.standardize=false"]
+    assert main(["explain", "--data", "own.csv", "--target", "y", "--rows", "5", *as_read]) == 0
+    out = capsys.readouterr().out
+    assert "  [0.5000     -1      2 1.5000 0.2500]\n  [     1 0.2000     -1 0.5000 0.7500]\n" in out
+    assert "standardized" not in out
 
 
 def test_the_page_does_not_overwrite_its_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,6 +107,22 @@ def test_a_small_error_is_no_rounding() -> None:
     assert found.first.name == "a factor"
 
 
+def test_a_bias_without_its_second_axis_is_not_right() -> None:
+    """The course's b (n, 1) minus db (n,) is (n, n); where b itself has one axis, or one number, nothing goes wrong."""
+    case = Case([4, 5, 1], "binary_cross_entropy", "relu", 7)
+    flat = {name: x.ravel() if name[1] == "b" else x for name, x in case.gradient().items()}
+    columns = {name: x.reshape(-1, 1) if name[0] == "b" else x for name, x in case.parameters.items()}
+    found = diagnose(columns, flat, case.X, case.y, **case.options())
+    assert [(m.name, m.tensors) for m in found.mistakes] == [("axis lost", ("db1",))]
+    assert "b1 - α · db1 is then (5, 5)" in found.summary()
+    assert "keepdims=True" in found.summary()
+    assert [t.name for t in found.tensors if not t.ok] == ["db1"]
+    rows = {name: x.ravel() if name[0] == "b" else x for name, x in columns.items()}
+    assert diagnose(rows, flat, case.X, case.y, **case.options()).ok
+    with pytest.raises(BackpropError, match=r"db1 has shape \(1, 7\).*: np.sum\(dZ1, axis=1, keepdims=True\)"):
+        diagnose(columns, flat | {"db1": np.zeros((1, 7))}, case.X, case.y, **case.options())
+
+
 def test_two_mistakes_and_an_unknown_one() -> None:
     case = Case([4, 5, 2], "squared_error", "tanh", 10)
     options = case.options()

@@ -158,6 +158,14 @@ def _uneven(case: Case) -> list[int]:
     return [case.m // 2, case.m // 3, case.m - case.m // 2 - case.m // 3]
 
 
+def _over_units(case: Case, kinds: str, below: int) -> dict[str, np.ndarray]:
+    """A_prev.shape[0] (``below`` 1) or dZ.shape[0] (0) in the place of m."""
+    grads = case.gradient()
+    return {
+        name: x * case.m / case.sizes[int(name[2:]) - below] if name[1] in kinds else x for name, x in grads.items()
+    }
+
+
 def _transposed(case: Case) -> dict[str, np.ndarray]:
     grads = case.gradient()
     return grads | {"dW1": grads["dW1"].T}
@@ -206,6 +214,8 @@ SEEDED = (
     Seeded("L2 missing", lambda c: c.gradient(l2="missing"), case={"l2": 0.7}),
     Seeded("L2 twice", lambda c: c.gradient(l2="twice"), case={"l2": 0.7}),
     Seeded("L2 not over m", lambda c: c.gradient(l2="not over m"), case={"l2": 0.7}),
+    Seeded("units for m", lambda c: _over_units(c, "Wb", 1), possible=lambda c: c.L > 1),
+    Seeded("units for m", lambda c: _over_units(c, "W", 0), possible=lambda c: c.L > 1),
     Seeded("m - 1", lambda c: times(c.gradient(), c.m / (c.m - 1))),
     Seeded("1/m missing", lambda c: c.gradient(D=1.0, l2="x"), case={"l2": 0.7}),
 )
