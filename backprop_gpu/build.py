@@ -19,15 +19,16 @@ from .config import Config
 from .config_reading import load_config
 from .cross_validation import check_folds, cross_validate
 from .data.preprocessing import Preprocessor
+from .data.streamed_table import StreamedTable
 from .data.table import Table
 from .errors import NonFiniteError, ParityError
 from .maths.losses import get_loss
 from .model import Model as Model
 from .model import load as load
-from .network.dense_net import DenseNet
+from .network.dense_net import BLOCK_ROWS, DenseNet
 from .network.state import State, plain
 from .resume import state_of
-from .rows import Parts, fingerprint, read_rows
+from .rows import Parts, fingerprint, fit_preprocessor, read_rows
 from .rows import read_split as read_split
 from .run_fit import Rows, by_number, encoded, fit, metrics_of, rows_to_score
 from .run_folder import (
@@ -63,9 +64,9 @@ class Experiment:
     config: Config
     model: Model
     trainer: Trainer
-    train: Table
-    validation: Table | None
-    test: Table | None
+    train: Table | StreamedTable
+    validation: Table | StreamedTable | None
+    test: Table | StreamedTable | None
     why_task: str = ""
 
 
@@ -87,9 +88,9 @@ class Design:
     preprocessor: Preprocessor
     sizes: tuple[int, ...]
     runs: Selection
-    train: Table
-    validation: Table | None
-    test: Table | None
+    train: Table | StreamedTable
+    validation: Table | StreamedTable | None
+    test: Table | StreamedTable | None
     why_task: str
 
     def network(self) -> dict[str, Any]:
@@ -122,20 +123,7 @@ def design(config: Config, parts: Parts | None = None) -> Design:
     """
     config, why_task, (train, validation, test) = read_rows(config) if parts is None else (config, "", parts)
     d = config.data
-    preprocessor = Preprocessor.fit(
-        train,
-        task=d.task,
-        standardize=d.standardize,
-        piecewise_linear=d.piecewise_linear,
-        missing=d.missing,
-        unknown=d.unknown,
-        missing_columns=d.missing_columns,
-        extra_columns=d.extra_columns,
-        positive=d.positive,
-        weight_column=d.weight_column,
-        max_categories=d.max_categories,
-        standardize_target=bool(d.standardize_target),
-    )
+    preprocessor = fit_preprocessor(d, train)
     assert preprocessor.target is not None, "fitted with a task"
     n_outputs = preprocessor.target.n_outputs * get_loss(config.loss_spec()).per_target
     sizes = (len(preprocessor.feature_names), *config.model.hidden, n_outputs)
@@ -338,7 +326,8 @@ def _saved_when_stopped(experiment: Experiment, checkpoint: Checkpoint, folder: 
     except NonFiniteError as error:
         history = experiment.trainer.history
         with np.errstate(all="ignore"):
-            usable = history.best_epoch > 0 and bool(np.isfinite(model.net.predict_proba(X)).all())
+            seen = X if isinstance(X, np.ndarray) else X[:BLOCK_ROWS]
+            usable = history.best_epoch > 0 and bool(np.isfinite(model.net.predict_proba(seen)).all())
         if usable:
             save_run(folder, experiment.config, model.save, history.epochs, taken=checkpoint.is_taken())
         left = f"holds the weights of epoch {history.best_epoch}" if usable else "holds no model"

@@ -127,6 +127,11 @@ class DataConfig(Section):
     day_first: bool | None = Field(None, description="CSV: whether 03/04/2024 is in April")
     header: bool | None = Field(None, description="CSV: false: there is none")
     na_values: list[str] = Field([], description="CSV: cells that stand for no value, beside NA, null, -, ...")
+    in_memory: bool | None = Field(
+        None,
+        description=".npy: false: batches are read from the file, or a folder of parts, as they are used; default:"
+        " if the rows would take more than half of the available memory",
+    )
     options: dict[str, int | float] = Field({}, description="parameters of the generated sets moons and regression")
     missing: Literal["mean", "median", "indicator"] | None = Field(
         None, description="how gaps are filled; none: an error"

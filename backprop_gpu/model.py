@@ -19,6 +19,7 @@ from .data.read_settings import ReadSettings
 from .data.roles import weighted_if_there, with_weights
 from .data.saved import check_fit
 from .data.sources import read_table
+from .data.streamed_table import StreamedTable
 from .data.table import Table
 from .data.targets import TargetCodec
 from .errors import CheckpointError, ConfigError
@@ -27,6 +28,7 @@ from .network.custom import Custom
 from .network.dense_net import DenseNet
 from .network.model_file import Extras, load_model, save_model
 from .run_folder import MODEL_FILE
+from .streamed_rows import encoded_rows
 from .training.class_metrics import calibration
 from .training.metrics import METRICS, check_metrics, confusion_matrix, default_metrics, evaluate
 from .training.trainer import class_indices
@@ -201,6 +203,8 @@ class Model:
 
     def _labelled(self, rows: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Inputs, encoded targets and weights of labelled rows."""
+        if isinstance(rows, StreamedTable):
+            return *encoded_rows(rows, self.preprocessor, self.net.dtype, held_out=True), None
         table = self._weighted(self.table(rows, labelled=True), rows)
         X = self.preprocessor.transform(table, self.net.dtype)
         return X, self.preprocessor.encode_target(table, self.net.dtype), table.weights

@@ -12,6 +12,7 @@ from .backends.plan import KernelChoice, StepSpec
 from .backends.protocol import Kernels
 from .build import Design, design, step_settings
 from .config import Config
+from .data.streamed_table import StreamedTable
 from .network.plan import MemoryPlan, amount, predict_memory, shape_step
 from .network.spec import step_spec
 from .training.placing import on_device
@@ -145,7 +146,8 @@ def plan(config: Config) -> Plan:
         micro_batch=t.micro_batch,
         evaluated=0 if d.validation is None else d.validation.n_samples,
     )
-    resident = on_device(t.data_on, memory.data, backend.available())
+    streamed = isinstance(d.train, StreamedTable)
+    resident = not streamed and on_device(t.data_on, memory.data, backend.available())
     if not resident:
         memory = replace(memory, data=0)
     spec = step_spec(step, m, t.micro_batch)

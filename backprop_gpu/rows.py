@@ -7,6 +7,7 @@ import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,21 +15,29 @@ from .config import Config
 from .config_reading import load_config
 from .config_sections import DataConfig
 from .data.divisions import Division, folds_of, only_one, times_of
+from .data.preprocessing import Preprocessor
 from .data.roles import read_role, with_weights
+from .data.row_files import holds_rows
 from .data.sources import BUILTIN, read_table
 from .data.splits import Split
+from .data.streamed_table import StreamedTable
 from .data.table import Table
 from .data.targets import TargetCodec, infer_task
 from .errors import ConfigError, DataError
 from .maths.losses import get_loss
 from .run_folder import CONFIG_FILE
+from .streamed_rows import decided, fit_streamed, is_streamed, read_streamed
 
 Parts = tuple[Table, Table | None, Table | None]
 
 
-def read_rows(config: Config) -> tuple[Config, str, Parts]:
-    """The configuration with its task, why that is its task, and the rows."""
+def read_rows(config: Config) -> tuple[Config, str, Any]:
+    """The configuration with its task, why that is its task, and the rows: ``Parts``, or those that are streamed."""
+    if is_streamed(config):
+        return read_streamed(config)
     config, why, table, division = _read(config)
+    if holds_rows(config.data.source):
+        config = decided(config, in_memory=True)
     d = config.data
     folds = [] if d.folds is None else division.folds(table.n_samples, d.folds, config.seed)
     if folds and d.split_column is not None:  # the column names the folds: one of them is tested on
@@ -42,6 +51,26 @@ def read_rows(config: Config) -> tuple[Config, str, Parts]:
     train, validation, test = (table.take(rows) if len(rows) else None for rows in parts)
     assert train is not None, "a split leaves training rows"
     return config, why, (train, validation, test)
+
+
+def fit_preprocessor(d: DataConfig, train: Table | StreamedTable) -> Preprocessor:
+    """What is learnt of the training rows, as the configuration asks for it; ``d`` names the task."""
+    if isinstance(train, StreamedTable):
+        return fit_streamed(d, train)
+    return Preprocessor.fit(
+        train,
+        task=d.task,
+        standardize=d.standardize,
+        piecewise_linear=d.piecewise_linear,
+        missing=d.missing,
+        unknown=d.unknown,
+        missing_columns=d.missing_columns,
+        extra_columns=d.extra_columns,
+        positive=d.positive,
+        weight_column=d.weight_column,
+        max_categories=d.max_categories,
+        standardize_target=bool(d.standardize_target),
+    )
 
 
 def read_folds(config: Config) -> Iterator[Parts]:
@@ -100,19 +129,19 @@ def _role(d: DataConfig, setting: str, table: Table) -> np.ndarray:
     return cells
 
 
-def read_split(config: Config) -> Parts:
+def read_split(config: Config) -> Any:
     """The configuration's table, divided into training, validation and test rows."""
     return read_rows(config)[2]
 
 
-def fingerprint(config: Config, test: Table) -> str:
+def fingerprint(config: Config, test: Table | StreamedTable) -> str:
     """A digest of the test rows' values, to recognize changed data.
 
     Of a built-in set, which cannot change, it is one of which rows they are: a set that is drawn may differ in its last
     digits from machine to machine.
     """
     d = config.data
-    if d.source not in BUILTIN or test.rows is None:
+    if isinstance(test, StreamedTable) or d.source not in BUILTIN or test.rows is None:
         return test.fingerprint()
     return hashlib.sha256(repr((d.source, sorted(d.options.items()), test.rows.tolist())).encode()).hexdigest()
 

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .data.streamed_table import MOST_IN_MEMORY, StreamedTable
 from .data.table import Table
 from .data.targets import TargetCodec
 from .errors import DataError
 from .network.data_start import initialize_on_data
+from .network.row_source import RowSource
+from .streamed_rows import encoded_rows
 from .training.history import History
 from .training.thresholds import best_threshold
 
 if TYPE_CHECKING:
     from .build import Experiment
 
-Rows = tuple[np.ndarray, ...]
+Rows = tuple[Any, ...]
 """X, y and, if the rows have any, their weights."""
 
 
@@ -25,9 +28,11 @@ def encoded(experiment: Experiment) -> tuple[Rows, Rows | None]:
     """Training and validation rows as the network takes them; what is wrong with test rows is found here too."""
     pre, dtype = experiment.model.preprocessor, experiment.model.net.dtype
 
-    def rows(table: Table | None) -> Rows | None:
+    def rows(table: Table | StreamedTable | None) -> Rows | None:
         if table is None:
             return None
+        if isinstance(table, StreamedTable):
+            return encoded_rows(table, pre, dtype, held_out=table is not experiment.train)
         weights = () if table.weights is None else (table.weights,)
         return pre.transform(table, dtype), pre.encode_target(table, dtype), *weights
 
@@ -53,7 +58,8 @@ def rows_to_score(train: Rows, n_validation: int) -> Rows:
     Of many rows, as many as there are for validation, or a thousand: a curve needs no more.
     """
     n = len(train[0])
-    rows = np.linspace(0, n - 1, min(n, max(n_validation, 1000))).astype(np.int64)
+    most = MOST_IN_MEMORY if isinstance(train[0], RowSource) else n
+    rows = np.linspace(0, n - 1, min(n, most, max(n_validation, 1000))).astype(np.int64)
     return tuple(part[rows] for part in train)
 
 
@@ -62,7 +68,7 @@ def fit(experiment: Experiment, train: Rows, held_out: Rows | None, **resume: An
     asked, model = experiment.config.training.threshold, experiment.model
     X, y, *weights = train
     if experiment.config.model.initialize_on_data and resume.get("resume") is None:
-        initialize_on_data(model.net, X)
+        initialize_on_data(model.net, X[:MOST_IN_MEMORY] if isinstance(X, RowSource) else X)
     history = experiment.trainer.fit(X, y, sample_weight=weights[0] if weights else None, validation=held_out, **resume)
     if isinstance(asked, float):
         chosen = asked
@@ -86,6 +92,8 @@ def metrics_of(experiment: Experiment, history: History) -> dict[str, Any]:
     """What metrics.json holds."""
     net = experiment.model.net
     parts = {"train": experiment.train, "validation": experiment.validation, "test": experiment.test}
+    if isinstance(experiment.train, StreamedTable):
+        parts["train"] = experiment.train.sample()  # what is trained on is scored to compare, not to judge
     scores = {name: experiment.model.evaluate(table) for name, table in parts.items() if table is not None}
     return {
         "device": net.backend.name,

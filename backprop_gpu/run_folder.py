@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .atomic_file import SUFFIX, write_file
 from .config import Config
+from .data.row_files import holds_rows
 from .data.sources import BUILTIN
 from .errors import CheckpointError, ConfigError
 from .training.callbacks import Callback, Epoch, write_history
@@ -222,6 +223,6 @@ def anchored(config: Config) -> Config:
     if d.source in BUILTIN or d.source == "-":
         return config
     paths = {"source": os.path.abspath(d.source)}
-    if d.source.lower().endswith(".npy") and isinstance(d.target, str):
+    if holds_rows(d.source) and isinstance(d.target, str):
         paths["target"] = os.path.abspath(d.target)
     return config.model_copy(update={"data": d.model_copy(update=paths)})

@@ -87,10 +87,20 @@ class NpyRows(RowSource):
                 _advise(part, "MADV_DONTNEED")
 
 
+def holds_rows(path: str | os.PathLike[str]) -> bool:
+    """Whether it is a .npy file by its name, or a folder with some."""
+    found = Path(path)
+    return found.suffix.lower() == ".npy" or (found.is_dir() and any(map(_is_npy, found.iterdir())))
+
+
+def _is_npy(file: Path) -> bool:
+    return file.suffix.lower() == ".npy"
+
+
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() == ".npy")
+    found = sorted(filter(_is_npy, path.iterdir()))
     if not found:
         raise ConfigError(f"{path} holds no .npy files; name the folder of the parts of an array")
     return found

@@ -30,6 +30,11 @@ class RowSource:
         """The rows with these numbers (m,), in their order: an array (m, k). Several threads may call it at once."""
         raise NotImplementedError
 
+    @property
+    def size(self) -> int:
+        """How many numbers it has."""
+        return self.shape[0] * self.shape[1]
+
     def __len__(self) -> int:
         return self.shape[0]
 

@@ -20,6 +20,7 @@ from ..model import Model, load
 from ..rows import fingerprint, read_rows
 from ..run_folder import CONFIG_FILE, HISTORY_FILE, METRICS_FILE, MODEL_FILE, anchored
 from ..safe_files import open_regular, parse_json
+from ..streamed_rows import in_memory
 from ..training.callbacks import history_lines
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _float(value: Any) -> float | None:
 def finished_run(experiment: Experiment, outcome: Outcome) -> Run:
     """A run that has just ended, whose parts are all in memory."""
     tables = {"train": experiment.train, "validation": experiment.validation, "test": experiment.test}
-    there = {name: table for name, table in tables.items() if table is not None}
+    there = {name: in_memory(table) for name, table in tables.items() if table is not None}
     epochs = [asdict(epoch) for epoch in outcome.history.epochs]
     return Run(outcome.run_dir, anchored(experiment.config), epochs, outcome.metrics, outcome.model, there)
 
@@ -166,7 +167,7 @@ def read_run(folder: str | os.PathLike[str], device: str | None = None) -> Run:
         if trained is not None and (test is None or fingerprint(run.config, test) != trained):
             run.missing.append("the data have changed since the run, so nothing is shown that needs its rows")
         else:
-            run.tables = named
+            run.tables = {part: in_memory(table) for part, table in named.items()}
     except (BackpropError, OSError) as error:
         run.missing.append(f"its rows cannot be read again ({' '.join(str(error).split())})")
     return run

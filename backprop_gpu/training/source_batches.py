@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,8 @@ class SourceBatches(StreamedBatches):
             raise DataError(f"row {row} has weight 0, so it is no row to train on: leave such rows out of the file")
         row_bytes = sum(x.shape[1] * 8 for x in self.rows if x is not None)
         ahead = AHEAD_BYTES // (row_bytes * self.batch_size)
-        self.prefetch = Prefetch(self._read, int(min(max(ahead, 1), MOST_AHEAD)))
+        here = weakref.proxy(self)  # no circle, so that the threads end with the fit
+        self.prefetch = Prefetch(lambda k: here._read(k), int(min(max(ahead, 1), MOST_AHEAD)))
         self._ends = np.cumsum(self.sizes)
         self._drawn: Permutation | None = None
 

@@ -53,8 +53,8 @@ class Trainer:
         with a note, where memory runs out.
     data_on : {"auto", "device", "host"}, default "auto"
         Where the data set lives: uploaded once, or each batch copied while the device computes, which allows a set
-        larger than the device's memory or (as a ``numpy.memmap``) than the machine's. "auto" uploads a set that takes
-        at most half of the memory that is available. Batches and results are the same.
+        larger than the device's memory (``open_rows`` reads one that is larger than the machine's). "auto" uploads a
+        set that takes at most half of the memory that is available. Batches and results are the same.
     early_stopping : EarlyStopping, bool or None, default None
         True means ``EarlyStopping()``. Needs a validation set.
     restore_best : bool, default True
