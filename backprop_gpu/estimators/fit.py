@@ -31,6 +31,7 @@ from ..training.epoch import JointEpoch
 from ..training.lbfgs import Objective, minimize_cost
 from ..training.loop import FitState, run_epochs
 from ..training.micro_batch import SettingNames
+from ..training.ranks import left_by_error
 from ..training.reshuffling import batches_over, load_random_state, random_state_dict
 from ..training.validation import Evaluation, Evaluator, ValidationSet
 from .fitted_network import (
@@ -333,7 +334,7 @@ def under_way(owner: Any, fits: Sequence[FitState], take_state: Callable[[], Sta
     since the best weights are kept.
     """
     try:
-        with followed(owner, fits[0], take_state):
+        with followed(owner, fits[0], take_state), left_by_error(fits[0].step.ranks):
             yield
     except KeyboardInterrupt:
         for fit in fits:

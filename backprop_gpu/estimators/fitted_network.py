@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from ..backends.base import Backend
+from ..backends.collective import Collective
 from ..backends.locks import FairLock
 from ..devices import parse
 from ..errors import ConfigError
@@ -27,7 +28,8 @@ from ..training.callbacks import Callback
 from ..training.epoch import JointEpoch
 from ..training.history import History
 from ..training.loop import FitState
-from .params import activations_of, batch_norm_of, dropout_of, invalid, optimizer_of, read, schedule_of
+from ..training.ranks import sharing
+from .params import activations_of, batch_norm_of, batch_rows, dropout_of, invalid, optimizer_of, read, schedule_of
 
 Parameters = tuple[list[np.ndarray], list[np.ndarray]]
 
@@ -58,6 +60,7 @@ class Plan:
     clip_norm: float | None
     report_mean: bool | None
     batch_size: int
+    ranks: Collective
 
 
 def plan_for(estimator: Any, sizes: tuple[int, ...], loss: Loss, dtype: str, n_samples: int) -> Plan:
@@ -76,7 +79,7 @@ def plan_for(estimator: Any, sizes: tuple[int, ...], loss: Loss, dtype: str, n_s
         batch_norm=read(e, "batch_norm", lambda b: batch_norm_of(b, n_hidden)),
         members=int(e.batch_ensemble),
         dtype=dtype,
-        device=read(e, "device", lambda d: str(parse(d))),
+        device=read(e, "device", lambda d: str(sharing().ranks.device(str(parse(d))))),
         kernels=e.kernels,
         optimizer=read(e, "solver", lambda _: optimizer_of(e)),
         schedule=read(e, "learning_rate", schedule_of),
@@ -84,12 +87,8 @@ def plan_for(estimator: Any, sizes: tuple[int, ...], loss: Loss, dtype: str, n_s
         clip_norm=None if e.clip_norm is None else float(e.clip_norm),
         report_mean=report_mean,
         batch_size=batch_size,
+        ranks=sharing().ranks,
     )
-
-
-def batch_rows(estimator: Any, n_samples: int) -> int:
-    """Rows of a batch: ``batch_size``, at most all there are."""
-    return min(200 if estimator.batch_size == "auto" else int(estimator.batch_size), n_samples)
 
 
 def build_net(plan: Plan, seed: int, initializer: str = "zeros", share_with: DenseNet | None = None) -> DenseNet:
@@ -178,6 +177,7 @@ class FittedNetwork:
     def __init__(self, plan: Plan, net: DenseNet) -> None:
         self.plan, self.net = plan, net
         settings: dict[str, Any] = {"l2": plan.alpha, "clip_norm": plan.clip_norm, "schedule": plan.schedule}
+        settings["ranks"] = plan.ranks
         self.step: TrainingStep
         if plan.report_mean is None:
             self.step = TrainingStep(self.net, plan.optimizer, **settings)
@@ -329,8 +329,8 @@ class DeviceState:
             try:
                 self.kept = FittedNetwork(plan, build_net(plan, seed, share_with=share_with))
             except ConfigError as error:
-                about = [name for name in ("epsilon", "activation", "loss", "members") if name in str(error)]
-                name = about[0] if about else "solver"
+                names = ("epsilon", "activation", "loss", "members", "batch_norm")
+                name = next((name for name in names if name in str(error)), "solver")
                 raise invalid(estimator, "batch_ensemble" if name == "members" else name, error) from error
         self.device = self.kept.net.backend.name
         return self.kept

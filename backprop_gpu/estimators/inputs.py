@@ -15,8 +15,7 @@ from sklearn.utils._array_api import _convert_to_numpy, get_namespace_and_device
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ..training.validation import ValidationSet
-from .fitted_network import batch_rows
-from .params import check_given, invalid
+from .params import batch_rows, check_given, check_shared, invalid
 
 FLOATS = (np.float64, np.float32)
 
@@ -110,6 +109,7 @@ class Rows:
 def checked_rows(e: Any, X: Any, y: Any, sample_weight: Any, first: bool, incremental: bool) -> tuple[Rows, Any]:
     """(the rows, what ``class_weight`` means for them); ``classes_`` and the features' names are settled here."""
     check_given(e, e._solver())
+    check_shared(e)
     origin, sample_weight = origin_of(X), on_host(sample_weight)
     X, Y = e._encode(on_host(X), on_host(y), first=first, incremental=incremental)
     e._fitted_on = origin.name

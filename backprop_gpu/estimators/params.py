@@ -26,6 +26,7 @@ from ..maths.initializers import INITIALIZERS
 from ..maths.losses import LOSSES, Loss
 from ..maths.optimizers import OPTIMIZERS, Optimizer, get_optimizer
 from ..maths.schedules import SCHEDULES, Constant, Schedule, get_schedule
+from ..training.ranks import sharing
 
 T = TypeVar("T")
 
@@ -292,3 +293,20 @@ def _of_others(e: Any, solver: Any) -> dict[str, str]:
     if solver != "sgd" or e.learning_rate != "invscaling":
         found["power_t"] = "it is for solver='sgd' with learning_rate='invscaling'"
     return found
+
+
+def batch_rows(estimator: Any, n_samples: int) -> int:
+    """Rows of a batch: ``batch_size``, at most all there are."""
+    return min(200 if estimator.batch_size == "auto" else int(estimator.batch_size), n_samples)
+
+
+def check_shared(e: Any) -> None:
+    """That ranks can share a fit of this estimator (``share_fits``)."""
+    if sharing().ranks.size == 1:
+        return
+    if not isinstance(e.random_state, Integral):
+        raise invalid(e, "random_state", "ranks that share a fit have to draw the same; give a number")
+    for name, refused in (("solver", e.solver == "lbfgs"), ("preset", e.preset is not None)):
+        if refused:
+            value = getattr(e, name)
+            raise invalid(e, name, f"{value!r} fits on one rank; leave share_fits out, or give another {name}")

@@ -3,17 +3,53 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..backends.collective import Collective
+from ..backends.collective import SINGLE, Collective, launched
 from ..network.state import plain, step_settings
 from ..network.step import TrainingStep
 
 if TYPE_CHECKING:
     from .loop import FitState
+
+
+class Sharing(NamedTuple):
+    """Who shares the batches of an estimator's fit, and whether they are cut as ``Trainer(exact_ranks=True)`` does."""
+
+    ranks: Collective = SINGLE
+    exact: bool = False
+
+
+_SHARING: contextvars.ContextVar[Sharing] = contextvars.ContextVar("_SHARING")
+
+
+def sharing() -> Sharing:
+    """What :func:`share_fits` has set; else a single process."""
+    return _SHARING.get(Sharing())
+
+
+@contextlib.contextmanager
+def share_fits(ranks: Collective | None = None, *, exact: bool = False) -> Iterator[Collective]:
+    """Within it a fit of an estimator is one fit on several ranks.
+
+    Every rank makes the same calls, with the same data and with numbers as ``random_state``; each ends with the same
+    estimator. Elsewhere each rank's estimators are its own. A single process is rank 0 of 1.
+
+    Parameters
+    ----------
+    ranks : Collective, default those that the launcher started
+    exact : bool, default False
+        Cut batches where ``native`` kernels give the bits of one process, as ``Trainer(exact_ranks=True)``.
+    """
+    token = _SHARING.set(Sharing(ranks or launched(), exact))
+    try:
+        yield sharing().ranks
+    finally:
+        _SHARING.reset(token)
 
 
 @contextlib.contextmanager

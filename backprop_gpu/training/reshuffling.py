@@ -11,6 +11,7 @@ from ..errors import CheckpointError
 from ..network.dense_net import DenseNet
 from ..network.state import State, take, take_tensor
 from .batches import Batches, StreamedBatches, batch_sizes
+from .ranks import sharing
 
 DENSE_BYTES = 2**26  # the largest sparse table that is made dense at once
 
@@ -140,6 +141,7 @@ def batches_over(
     sampler = ReshufflingSampler(n, batch_sizes(net, n, batch_size), shuffle)
     sampler.set_weights(weights if weights is None or chosen is None else weights[chosen])
     how: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffle, "seed": 0, "sampler": sampler}
+    how |= sharing()._asdict()
     if not streamed:
         try:
             return Batches(net, X, Y, weights, chosen=chosen, share_with=share_with, copy=copy, **how)

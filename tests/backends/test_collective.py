@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from backprop_gpu import DenseNet, TrainingStep
 from backprop_gpu.backends.collective import REDUCTION_BLOCK, SINGLE, Single, launched, spans, sum_in_order
 from backprop_gpu.errors import ConfigError
+from backprop_gpu.estimators import MLPClassifier
+from backprop_gpu.training.ranks import share_fits
 
 
 @given(st.integers(1, 10_000), st.integers(1, 64), st.booleans())
@@ -63,6 +65,15 @@ def test_what_several_ranks_cannot_train_is_refused() -> None:
     class Two(Single):
         size = 2
 
+    with share_fits(Two()):
+        for name, value, why in (
+            ("random_state", None, "have to draw the same; give a number"),
+            ("solver", "lbfgs", "'lbfgs' fits on one rank"),
+            ("preset", "tabular", "'tabular' fits on one rank"),
+            ("batch_norm", True, "each rank's own examples"),
+        ):
+            with pytest.raises(ValueError, match=f"The '{name}' parameter of MLPClassifier is not valid: .*{why}"):
+                MLPClassifier([3], **{"random_state": 0, name: value}).fit(np.eye(4), [0, 1, 0, 1])
     net = DenseNet([2, 3, 1], batch_norm=True, device="cpu")
     with pytest.raises(ConfigError, match=r"each rank's own examples: leave it out, or train on one rank"):
         TrainingStep(net, ranks=Two())

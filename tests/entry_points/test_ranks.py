@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 from support.command import ROOT, environment
 from support.rank_errors import SAID, WHAT
-from support.rank_fits import CASES, EXACT, fit, fits, of
+from support.rank_fits import CASES, EXACT, estimator, fit, fits, of
 
 from backprop_gpu import cli
 
@@ -101,6 +102,8 @@ def test_ranks_give_the_weights_of_one_process(n: int, tmp_path: Path) -> None:
         else:  # other splits: the sums are rounded in another order, step after step
             np.testing.assert_allclose(found[name]["weights"], one[name]["weights"], rtol=2e-4, atol=2e-5, err_msg=name)
         np.testing.assert_allclose(found[name]["costs"], one[name]["costs"], rtol=1e-6, err_msg=name)
+    with pytest.warns(ConvergenceWarning):
+        assert found["estimator"] == estimator()
     # A signal to one rank ends all after the same step; they go on to the weights of a fit that was not stopped.
     assert found["stopped"] == {"code": 143, "epochs": 20} | of(fit(epochs=20)[0])
     # Ranks that differ are named before the first step, and later fits are none the worse.

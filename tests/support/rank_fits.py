@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -71,6 +72,18 @@ def of(net: DenseNet) -> dict[str, str]:
     return {"digest": hashlib.sha256(net.params.theta.tobytes()).hexdigest()}
 
 
+def estimator() -> dict[str, str]:
+    """Of a classifier whose fit the ranks share."""
+    from backprop_gpu.estimators import MLPClassifier
+    from backprop_gpu.training.ranks import share_fits
+
+    X = np.random.default_rng(0).standard_normal((2500, 6))
+    given: dict[str, Any] = {"batch_size": 1024, "max_iter": 2, "n_iter_no_change": 9, "random_state": 0}
+    with share_fits(exact=True):
+        found = MLPClassifier([20, 9], dropout=0.1, early_stopping=True, **given).fit(X, X[:, 0] * X[:, 1] > 0)
+    return of(found.network())
+
+
 def stopped_and_gone_on_with(folder: str) -> dict[str, Any]:
     """A fit whose last rank gets a signal; all end it after the same step, and go on."""
     ranks, signals = launched(), Signals()
@@ -100,6 +113,8 @@ def refused() -> Iterator[str]:
 if __name__ == "__main__":
     found = dict(fits())
     if sys.argv[1:]:
+        warnings.simplefilter("ignore")  # of epochs that ran out
+        found["estimator"] = estimator()
         found["stopped"] = stopped_and_gone_on_with(sys.argv[1])
         found["refused"] = list(refused())
     ranks = launched()
