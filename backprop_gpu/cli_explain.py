@@ -31,7 +31,9 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--run", help="run folder: its trained model and training rows")
     parser.add_argument(
-        "--data", metavar="FILE", help="a .csv, .tsv, .npy or .npz file, or a built-in set, such as moons"
+        "--data",
+        metavar="FILE",
+        help="a .csv, .parquet, .xlsx, .npy or .npz file, or a built-in set, such as moons",
     )
     parser.add_argument("--target", help="CSV: the target column; X.npy: the file of y")
     parser.add_argument("--rows", type=int, metavar="M", help="examples in the batch (default: 4)")

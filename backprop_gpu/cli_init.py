@@ -29,7 +29,7 @@ def add_init(parser: argparse.ArgumentParser) -> None:
     """Give the parser its options."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EXAMPLES
-    parser.add_argument("data", help="a table: .csv, .tsv, .txt, each also .gz")
+    parser.add_argument("data", help="a table: .csv, .tsv, .txt, each also .gz; .parquet, .feather, .arrow, .xlsx")
     parser.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
     parser.add_argument("--out", metavar="FILE", help="the file to write (default: standard output)")
     add_reading(parser)

@@ -67,7 +67,7 @@ def text_note(name: str, distinct: Sequence[str], counts: np.ndarray, ignored: S
     if _MANY < k <= _TOO_MANY:  # of more, training says what to do
         return f"column {name!r} is read as {k} categories ({distinct[0]!r}, ...), one input each; {out}"
     numbers = sum(map(is_number, distinct))
-    if numbers:
+    if 0 < numbers < k:
         return (
             f"column {name!r} holds {numbers} different numbers and {k - numbers} other texts, and is read as"
             f" {k} categories"

@@ -45,6 +45,8 @@ class Column:
         What was asked for: further gaps, and what else is advised beside.
     hints : Hints
         What is known of the file.
+    ignored : sequence of str
+        Columns that are left out.
     """
 
     name: str
@@ -60,6 +62,9 @@ class Column:
     turned_late: bool = False
     blocks: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # different texts, and which each cell is
     found: Found | None = None
+    stated: Found | None = None  # what the file says that it holds
+    numbers: list[np.ndarray] = field(default_factory=list)  # a target's, if the file says that they are
+    ignored: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.gaps = frozenset(text.strip().lower() for text in self.settings.na_values)
@@ -141,6 +146,11 @@ class Column:
         """What the column holds, once it is resolved."""
         return "number" if self.found is None else self.found.kind
 
+    @property
+    def is_category(self) -> bool:
+        """Whether its cells stay texts, once it is resolved."""
+        return not self.plain and self.found is not None and self.found.form is None
+
     # -- what the cells are ------------------------------------------------------------------------------------------
 
     def resolve(self, where: Where) -> np.ndarray | None:
@@ -160,6 +170,8 @@ class Column:
             self.found = Found(self.form, kind, "" if self.form is None else self.form.said())
         elif self.is_text:
             self.found = Found(None, "category", "")
+        elif self.stated is not None:
+            self.found = self.stated
         else:
             self.found = self.inferred(words, counts, where)
         return None if self.found.form is None else self._converted(self.found.form, where)

@@ -23,7 +23,7 @@ _TABS = (".tsv", ".tab")
 Result = TypeVar("Result")
 
 
-def read_csv(path: Path, request: Request) -> Table:
+def read_rows(path: Path, request: Request) -> Table:
     """Read a CSV file; :func:`backprop_gpu.data.read_table` documents the settings and the errors."""
 
     def read(dialect: Dialect) -> Table:
@@ -37,12 +37,12 @@ def read_csv(path: Path, request: Request) -> Table:
 
 
 def column_names(path: Path, settings: ReadSettings, labelled: bool = True) -> list[str]:
-    """The header of a CSV file; DataError where :func:`read_csv` would raise it."""
+    """The header of a CSV file; DataError where :func:`read_rows` would raise it."""
     return _decoded(path, settings, lambda dialect: _header(path, dialect, settings, labelled)[0])
 
 
 def read_cells(path: Path, names: Sequence[str], settings: ReadSettings) -> list[list[str]]:
-    """The cells of the columns of these names, as text; DataError as for :func:`read_csv`."""
+    """The cells of the columns of these names, as text; DataError as for :func:`read_rows`."""
 
     def read(dialect: Dialect) -> list[list[str]]:
         header, _ = _header(path, dialect, settings, labelled=False)
@@ -96,10 +96,10 @@ def _header(path: Path, dialect: Dialect, settings: ReadSettings, labelled: bool
         raise DataError(
             f"{source}: line {line} holds numbers only; add a header line that names the columns, or set header: false"
         ).with_option("header", False)
-    return _distinct(source, header)
+    return distinct_names(source, header)
 
 
-def _distinct(source: str, header: list[str]) -> tuple[list[str], list[str]]:
+def distinct_names(source: str, header: list[str]) -> tuple[list[str], list[str]]:
     """Names for the columns that have none, or that of another."""
     taken = {name for name in header if name}
     named, notes, seen = [], [], set()

@@ -35,11 +35,13 @@ def target_values(
     """
     if not answers:
         return None, "", []
+    if all(column.numbers for column in answers):
+        return _stated(answers, where)
     found = [_found(column, where, settings) for column in answers]
     cells = np.stack([_cells(column, f.form, where) for column, f in zip(answers, found, strict=True)], axis=1)
     if not np.all(present := cells != ""):
         row, j = np.argwhere(~present)[0]
-        raise DataError(f"{where(row)}: the target {shown(answers[j].name)} is missing; fill it in or delete the row")
+        raise _missing(where(int(row)), answers[j])
     note = ""
     if any(column.wanted == "category" for column in answers):
         values = cells
@@ -53,6 +55,20 @@ def target_values(
     if values.dtype == TEXT:
         values = _of_one_width(path, values, where)
     return (values[:, 0] if len(answers) == 1 else values), note, readings
+
+
+def _stated(answers: list[Column], where: Where) -> tuple[np.ndarray, str, list[Reading]]:
+    """Targets whose file says that they are numbers; NaN where missing."""
+    columns = [np.concatenate(column.numbers) for column in answers]
+    for column, values in zip(answers, columns, strict=True):
+        if np.any(gaps := np.isnan(values)):
+            raise _missing(where(int(np.argmax(gaps))), column)
+    values = columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
+    return values, "", [Reading(column.name, "target", "number") for column in answers]
+
+
+def _missing(place: str, column: Column) -> DataError:
+    return DataError(f"{place}: the target {shown(column.name)} is missing; fill it in or delete the row")
 
 
 def _found(column: Column, where: Where, settings: ReadSettings) -> Found:

@@ -49,7 +49,7 @@ def from_state(state: Mapping[str, Any]) -> Form:
     if isinstance(made, NumberForm):
         fits = made.decimal in (".", ",") and made.thousands in ("", *THOUSANDS) and isinstance(made.unit, str)
     elif isinstance(made, DateForm):
-        fits = made.order in ORDERS and made.parts in PARTS and isinstance(made.zoned, bool)
+        fits = made.order in ORDERS and made.parts in PARTS and isinstance(made.zoned, bool | None)
     else:
         fits = True
     if not fits:

@@ -7,13 +7,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from ..errors import ConfigError, DataError, did_you_mean
 from ..safe_files import is_absent
+from . import arrow_files, csv_files, excel_files
 from .array_files import map_array, read_archive
 from .cells import listed
-from .csv_files import column_names, read_cells, read_csv
 from .generated import friedman1, moons
 from .policies import columns_to_read
 from .read_settings import AS_FOUND, ReadSettings
@@ -28,10 +29,20 @@ TASK_OF_BUILTIN = {"breast_cancer": "binary", "digits": "multiclass", "moons": "
 BUILTIN = (*_SHIPPED, *_GENERATED)
 """The names that :func:`load_builtin` knows."""
 
+_OF_TEXT = ("delimiter", "quote", "encoding", "comment", "header")
 _TEXT = (".csv", ".tsv", ".tab", ".txt")
-SUFFIXES = (".npz", ".npy", *_TEXT, ".gz")
+_STATED = (*arrow_files.SUFFIXES, *excel_files.SUFFIXES)
+SUFFIXES = (".npz", ".npy", *_TEXT, ".gz", *_STATED)
 """The suffixes of files that :func:`read_table` reads."""
-_PANDAS_READS = {".parquet": "parquet", ".feather": "feather", ".orc": "orc", ".xlsx": "excel", ".xls": "excel"}
+_PANDAS_READS = {
+    ".orc": ("orc", "pyarrow"),
+    ".xls": ("excel", "xlrd"),
+    ".xlsb": ("excel", "pyxlsb"),
+    ".ods": ("excel", "odfpy"),
+    ".dta": ("stata", ""),
+    ".sas7bdat": ("sas", ""),
+    ".sav": ("spss", "pyreadstat"),
+}
 
 
 def check_readable(source: str) -> None:
@@ -47,16 +58,41 @@ def check_readable(source: str) -> None:
     if suffix in (*SUFFIXES, *_PANDAS_READS) and is_absent(path):
         raise ConfigError(f"{source}: there is no such file; check the path")
     if suffix in _PANDAS_READS:
-        read, csv = f"read_{_PANDAS_READS[suffix]}", str(path.with_suffix(".csv"))
-        command = f"pandas.{read}({source!r}).to_csv({csv!r}, index=False)"
-        raise ConfigError(f"{source} cannot be read here; make it a CSV with pandas: {command}")
+        (kind, engine), csv = _PANDAS_READS[suffix], str(path.with_suffix(".csv"))
+        command = f"pandas.read_{kind}({source!r}).to_csv({csv!r}, index=False)"
+        install = f" (pip install pandas {engine}".rstrip() + ")"
+        raise ConfigError(f"{source} cannot be read here; make it a CSV with pandas{install}: {command}")
 
 
 def is_columns(source: str | Path) -> bool:
-    """Whether a source is a file of named columns, one of which is the target, such as a CSV."""
-    path = Path(source)
-    name = path.stem if path.suffix.lower() == ".gz" else path.name
-    return path == STANDARD_INPUT or Path(name).suffix.lower() in _TEXT
+    """Whether a source is a file of named columns, one of which is the target, such as a CSV or a Parquet file."""
+    return _suffix(Path(source)) in (*_TEXT, *_STATED)
+
+
+def is_text(source: str | Path) -> bool:
+    """Whether a source is a file of text, whose columns are what their cells look like."""
+    return _suffix(Path(source)) in _TEXT
+
+
+def _suffix(path: Path) -> str:
+    """The suffix; of a compressed file of text, the one before; that of a CSV for standard input."""
+    if path == STANDARD_INPUT:
+        return ".csv"
+    suffix = path.suffix.lower()
+    inner = Path(path.stem).suffix.lower() if suffix == ".gz" else ""
+    return inner if inner in _TEXT else suffix
+
+
+def _reader(path: Path) -> ModuleType:
+    """The module that reads a file of columns."""
+    suffix = _suffix(path)
+    return csv_files if suffix in _TEXT else excel_files if suffix in excel_files.SUFFIXES else arrow_files
+
+
+def column_names(path: Path, settings: ReadSettings, labelled: bool = True) -> list[str]:
+    """The columns of a file of columns, in its order; DataError if it cannot be read."""
+    found: list[str] = _reader(path).column_names(path, settings, labelled)
+    return found
 
 
 def read_table(
@@ -78,7 +114,9 @@ def read_table(
     source : str or Path
         One of ``BUILTIN``; a ``.npz`` with arrays X and y (optionally feature_names and classes); a ``.npy`` with X,
         which stays memory-mapped; a file of text with a header (``.csv``, ``.tsv``, ``.tab``, ``.txt``, each also as
-        ``.gz``), or ``-`` for such text on standard input.
+        ``.gz``), or ``-`` for such text on standard input; Parquet, Feather and Arrow files (``.parquet``,
+        ``.feather``, ``.arrow``; with pyarrow), whose types are taken as they are, and the first sheet of an Excel
+        workbook (``.xlsx``; with openpyxl).
     target : str, int or a sequence of them
         Columns: the target column(s), by name or position (0 is the first, -1 the last). ``.npy``: the file that holds
         y. A ``.npz`` holds its own.
@@ -114,14 +152,8 @@ def read_table(
         For an unknown built-in name or option, or a setting that this kind of source does not take.
     """
     path, suffix, asked = Path(source), Path(source).suffix.lower(), read_settings(settings)
-    of_columns = {"columns": columns, "ignore": ignore, "categorical": categorical != "auto", **asked.given()}
-    given = [name for name, value in of_columns.items() if value not in (None, (), [], False)]
-    if is_columns(path) or (suffix in SUFFIXES and options):
-        given = ["options"] if options else []
-    elif suffix != ".npy" and target is not None:
-        given.append("target")
-    if given:
-        raise ConfigError(f"{given[0]} does not apply to {str(source)!r}; take it out")
+    wanted = {"columns": columns, "ignore": ignore, "categorical": categorical != "auto", "target": target}
+    _refuse_settings(path, wanted | asked.given(), bool(options))
     if is_columns(path):
         return _read_columns(path, target, Request((), columns, ignore, categorical, asked, like), labelled)
     if suffix == ".npy":
@@ -129,6 +161,22 @@ def read_table(
     if suffix == ".npz":
         return _read_npz(path, str(source), labelled)
     return load_builtin(str(source), **(options or {}))
+
+
+def _refuse_settings(path: Path, given: Mapping[str, Any], options: bool) -> None:
+    """Raise ConfigError for a setting that the kind of source does not take."""
+    suffix, names = path.suffix.lower(), [name for name, value in given.items() if value not in (None, (), [], False)]
+    if is_columns(path):
+        meaningless = () if is_text(path) else _OF_TEXT if suffix in arrow_files.SUFFIXES else _OF_TEXT[:-1]
+        names = [name for name in names if name in meaningless]
+    elif suffix in SUFFIXES and options:
+        names = []
+    elif suffix == ".npy":
+        names = [name for name in names if name != "target"]
+    if options and suffix in SUFFIXES:
+        names = ["options"]
+    if names:
+        raise ConfigError(f"{names[0]} does not apply to {str(path)!r}; take it out")
 
 
 def read_settings(settings: Mapping[str, Any]) -> ReadSettings:
@@ -155,7 +203,7 @@ def _read_columns(
         categorical = [name for name in like.categorical if name in columns]
         categorical += map(str, wanted) if like.text_target else ()
         request = replace(request, columns=columns, categorical=categorical)
-    table = read_csv(path, request)
+    table: Table = _reader(path).read_rows(path, request)
     for note in table.notes:
         _LOG.warning("note: %s", note)
     return table
@@ -173,12 +221,13 @@ def read_texts(path: str | Path, names: Sequence[str], settings: ReadSettings = 
     """
     path = Path(path)
     if not is_columns(path):
-        raise ConfigError(f"columns can be kept of a CSV, not of {str(path)!r}; take that out")
-    return read_cells(path, names, settings)
+        raise ConfigError(f"columns can be kept of a file of columns, not of {str(path)!r}; take that out")
+    cells: list[list[str]] = _reader(path).read_cells(path, names, settings)
+    return cells
 
 
 def names_of(source: str | Path, settings: ReadSettings = AS_FOUND) -> list[str]:
-    """The columns of a CSV, or the arrays of a .npz; none for another source."""
+    """The columns of a file of columns, or the arrays of a .npz; none for another source."""
     path = Path(source)
     if is_columns(path):
         return column_names(path, settings, labelled=False)

@@ -82,6 +82,7 @@ def choose(source: str, header: list[str], request: Request, hints: Hints) -> Ch
             only_numbers=request.categorical != "auto" and not is_target,
             settings=settings,
             hints=hints,
+            ignored=request.ignore,
         )
 
     others = tuple(name for j, name in enumerate(header) if j not in {*features, *targets})
@@ -104,13 +105,23 @@ def fill(source: str, rows: Callable[[], Rows], width: int, chosen: Chosen) -> t
             column.restart()
         del blocks
         lines, blocks = _fill(source, rows(), width, columns, chosen.positions)
-    plain = np.empty((blocks[0].shape[1], len(lines))).T
-    end = len(lines)
+    plain = joined_blocks(blocks)
+    assert plain is not None, "refused without rows"
+    return lines, plain
+
+
+def joined_blocks(found: Iterable[np.ndarray]) -> np.ndarray | None:
+    """All rows of blocks (n_rows, n_columns), each column in one piece; None without blocks."""
+    blocks = found if isinstance(found, list) else list(found)
+    if not blocks:
+        return None
+    end = sum(map(len, blocks))
+    plain = np.empty((blocks[0].shape[1], end)).T
     while blocks:  # each is freed once it is copied
         block = blocks.pop()
         plain[end - len(block) : end] = block
         end -= len(block)
-    return lines, plain
+    return plain
 
 
 def _fill(
@@ -130,9 +141,11 @@ def _fill(
 
 
 def as_table(
-    path: Path, chosen: Chosen, lines: np.ndarray, plain: np.ndarray, request: Request, notes: Iterable[str] = ()
+    path: Path, chosen: Chosen, lines: np.ndarray | None, plain: np.ndarray, request: Request, notes: Iterable[str] = ()
 ) -> Table:
     """The table of columns that have been read; ``plain``: those of plain numbers, in their order.
+
+    ``lines``: the line on which each row starts; None: the file has no lines.
 
     Raises
     ------
@@ -142,10 +155,10 @@ def as_table(
     source = said(path)
 
     def where(row: int) -> str:
-        return f"{source}, line {lines[row]}"
+        return f"{source}, row {row}" if lines is None else f"{source}, line {lines[row]}"
 
     stored, readings = _stored(chosen.features, plain, where, request)
-    texts = {c.name: c.joined() for c in chosen.features if c.found is not None and c.found.form is None}
+    texts = {c.name: c.joined() for c in chosen.features if c.is_category}
     answer, of_target, as_written = target_values(path, chosen.answers, where, request.settings)
     trained = request.like is not None
     said_of = [reading.note for reading in (*readings, *as_written) if reading.note]
@@ -180,7 +193,9 @@ def _stored(
         readings.append(Reading(column.name, "feature", column.kind, how, note, form))
         if values is not None:
             numbers.append(values)
-    if len(numbers) == plain.shape[1] and not any(isinstance(r.form, DateForm) for r in readings):
+    if len(numbers) == plain.shape[1] and not any(
+        isinstance(r.form, DateForm) and c.stated is None for r, c in zip(readings, columns, strict=True)
+    ):
         return plain, readings
     stored = np.empty((len(numbers), len(plain))).T
     for j, values in enumerate(numbers):
@@ -198,6 +213,10 @@ def _resolved(
         words = looked_at and values is None
         return values, text_note(column.name, *column.distinct(), request.ignore) if words else ""
     values = next(is_plain)
+    if column.stated is not None:
+        column.found = column.stated
+        is_number = column.found.form is None
+        return values, number_note(column.name, values, request.ignore) if looked_at and is_number else ""
     days = compact_dates(values) if looked_at or column.wanted == "date" else None
     if days is not None:
         form = DateForm("compact", "date")

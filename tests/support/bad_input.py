@@ -173,7 +173,7 @@ PARTS = [
                 "no such data set", _train("--set data.source=moonz"), "as suggested", _train("--set data.source=moons")
             ),
             Row("another ending", _train("--set data.source=table.dat"), "give one of these", _csv("good.csv")),
-            Row("a table of another kind", _train("table.xlsx"), "make it a CSV", _csv("good.csv")),
+            Row("a table of another kind", _train("table.xls"), "make it a CSV", _csv("good.csv")),
             Row("a named pipe", _csv("pipe.csv"), "write the rows to a file", _csv("good.csv")),
             Row("no rows and no header", _csv("nothing.csv"), "add both", ("nothing.csv", GOOD)),
             Row("a header alone", _csv("header.csv"), "add rows", ("header.csv", GOOD)),
@@ -380,7 +380,7 @@ def write_files(folder: Path) -> None:
         "more.csv": "size,height,colour,mood\n1,2,r,good\n",
         "narrow.csv": "size,height\n1,2\n",
         "text.csv": "size,height,colour\n1,2,r\nabc,2,r\n",
-        "table.xlsx": b"PK\x03\x04",
+        "table.xls": b"PK\x03\x04",
         "junk.npz": b"not what it is called" * 10,
         "half.npz": WHOLE[: len(WHOLE) // 2],
         "header.npz": WHOLE.replace(b"'shape': (40, 3)", b"'shape': (40: 3)"),

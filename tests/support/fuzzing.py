@@ -196,12 +196,27 @@ CELLS += ["1e309", "-1e-400", "007", "NA", "1" * 400, "x" * 131_073, "\ufeff", '
 COMMON = [mutate_bytes, mutate_bytes]
 
 
-NAMES = ("yaml", "csv", "npy", "npz", "model", "estimator", "case", "tensors", "history", "checkpoint", "diagnose")
+NAMES = (
+    "yaml",
+    "csv",
+    "parquet",
+    "arrow",
+    "xlsx",
+    "npy",
+    "npz",
+    "model",
+    "estimator",
+    "case",
+    "tensors",
+    "history",
+    "checkpoint",
+    "diagnose",
+)
 
 
 def readers(names: Sequence[str] = NAMES) -> dict[str, Reader]:
     """Readers of files, by name, with small valid files."""
-    of_data = {"yaml", "csv", "npy", "npz"}
+    of_data = {"yaml", "csv", "parquet", "arrow", "xlsx", "npy", "npz"}
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         made = (_of_data() if set(names) & of_data else {}) | (_of_models() if set(names) - of_data else {})
@@ -259,6 +274,7 @@ def _of_data() -> dict[str, Reader]:
     return {
         "yaml": Reader(".yaml", configurations, lambda path: load_config(str(path)), [*COMMON, *text, *text]),
         "csv": Reader(".csv", [t.encode() for t in tables], read_csv, [*COMMON, *cells]),
+        **_of_columns(read_csv),
         "npy": Reader(".npy", arrays, read_array, [*COMMON, mutations.mutate_header, mutations.mutate_header]),
         "npz": Reader(
             ".npz",
@@ -266,6 +282,45 @@ def _of_data() -> dict[str, Reader]:
             lambda path: read_table(path).fingerprint(),
             [*COMMON, mutations.mutate_archive, mutations.mutate_archive],
         ),
+    }
+
+
+def _of_columns(read: Callable[[Path], Any]) -> dict[str, Reader]:
+    import datetime
+
+    import openpyxl
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    days = [datetime.date(2024, 1, 1 + k) for k in range(12)]
+    table = pa.table(
+        {
+            "a": range(12),
+            "b": pa.array(["x", None, "z"] * 4).dictionary_encode(),
+            "d": days,
+            "s": ["1,5"] * 12,
+            "y": range(12),
+        }
+    )
+    parquet = [io.BytesIO(), io.BytesIO()]
+    pq.write_table(table, parquet[0], row_group_size=5, compression="zstd")
+    pq.write_table(table, parquet[1], compression="none", use_dictionary=False)
+    arrow = [io.BytesIO(), io.BytesIO()]
+    for output, new in zip(arrow, (pa.ipc.new_file, pa.ipc.new_stream), strict=True):
+        with new(output, table.schema) as writer:
+            writer.write_table(table)
+    book, excel = openpyxl.Workbook(), io.BytesIO()
+    for row in [table.column_names, *(row.values() for row in table.to_pylist())]:
+        book.active.append(list(row))
+    book.save(excel)
+
+    def seeds(outputs: list[io.BytesIO]) -> list[bytes]:
+        return [output.getvalue() for output in outputs]
+
+    return {
+        "parquet": Reader(".parquet", seeds(parquet), read, COMMON),
+        "arrow": Reader(".arrow", seeds(arrow), read, COMMON),
+        "xlsx": Reader(".xlsx", seeds([excel]), read, COMMON),
     }
 
 
