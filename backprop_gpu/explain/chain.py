@@ -118,7 +118,7 @@ def furthest(got: Tensors, want: Tensors, terms: Tensors | None = None) -> float
     return max((gap[name] / size[name] for name in want if size[name] > 0.0), default=0.0)
 
 
-CHUNK = 256  # parameters whose nudges go through the layers together
+SMALL = 1 << 16  # multiplications of a product that BLAS runs on one thread; waking others would take longer
 
 
 def complex_step(net: Network, X: np.ndarray, Y: np.ndarray) -> Tensors:
@@ -127,25 +127,30 @@ def complex_step(net: Network, X: np.ndarray, Y: np.ndarray) -> Tensors:
     Im L(theta + i h) / h for one parameter at a time, which subtracts nothing (``gradcheck.complex_step``).
     """
     tensors, found = forward(net, X, Y), {}
+    together = max(1, SMALL // (X.shape[1] * max(value.size for value in net.parameters.values())))
     for name in net.names:
         value = net.parameters[name]
         derivative = np.empty((value.size, X.shape[1]))
-        for start in range(0, value.size, CHUNK):
-            entries = np.arange(start, min(start + CHUNK, value.size))
-            nudged = np.repeat(value[None].astype(complex), len(entries), axis=0)
-            nudged.reshape(len(entries), -1)[np.arange(len(entries)), entries] += 1j * STEP
-            derivative[entries] = np.imag(_losses(net, name, nudged, tensors, Y)) / STEP
+        for start in range(0, value.size, together):
+            entries = np.arange(start, min(start + together, value.size))
+            derivative[entries] = np.imag(_losses(net, name, entries, tensors, Y)) / STEP
         found[name] = derivative.reshape(*value.shape, X.shape[1])
     return found
 
 
-def _losses(net: Network, name: str, nudged: np.ndarray, tensors: Tensors, Y: np.ndarray) -> np.ndarray:
-    """The losses (k, m) with each of k values (k, n, n_prev) of one parameter; they pass as k m examples."""
+def _losses(net: Network, name: str, entries: np.ndarray, tensors: Tensors, Y: np.ndarray) -> np.ndarray:
+    """The losses (k, m) with each of k entries of one parameter nudged; they pass as k m examples.
+
+    A nudged entry moves one unit's Z, so that only this row of the product is computed again.
+    """
     xp, theta, first = ComplexStepNamespace(), net.parameters, int(name[1:])
-    k, m = len(nudged), Y.shape[1]
-    W, b = (nudged if name == f"{kind}{first}" else theta[f"{kind}{first}"] for kind in "Wb")
-    Z = dense(xp, W, tensors[f"A{first - 1}"], b)
-    Z = np.moveaxis(Z, 0, 1).reshape(-1, k * m)
+    k, m, width = len(entries), Y.shape[1], theta[name].shape[1]
+    units, each = entries // width, np.arange(k)
+    rows = {kind: theta[f"{kind}{first}"][units].astype(complex) for kind in "Wb"}
+    rows[name[0]][each, entries % width] += 1j * STEP
+    Z = np.repeat(tensors[f"Z{first}"][:, None].astype(complex), k, axis=1)
+    Z[units, each] = rows["W"] @ tensors[f"A{first - 1}"] + rows["b"]
+    Z = Z.reshape(-1, k * m)
     for l in range(first + 1, net.L + 1):
         Z = dense(xp, theta[f"W{l}"], net.activations[l - 2].forward(xp, Z), theta[f"b{l}"])
     return net.loss.value(xp, Z, np.tile(Y, k)).reshape(k, m)

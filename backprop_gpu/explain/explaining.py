@@ -15,6 +15,7 @@ from ..network.settings import check_sizes, per_layer_activations
 from ..network.targets import check_rows, check_targets
 from .chain import Network, Tensors, forward
 from .explanation import Explanation
+from .plain import entering, names_of_entering, plain
 
 MOST_LAYERS, MOST_PARAMETERS = 6, 2500
 MOST_ROWS, FEW_ROWS, LARGE = 16, 8, 300  # rows that are shown; of a network with more than LARGE parameters, FEW_ROWS
@@ -45,7 +46,8 @@ def explain(
     ----------
     model : DenseNet, mapping, sequence of int, or None
         A network; the course's parameters ``{"W1": (n_1, n_0), "b1": (n_1, 1), ...}``; sizes such as ``[2, 3, 1]``,
-        whose weights are drawn; None: a network [2, 3, 1] with rows of its own.
+        whose weights are drawn; None: a network [2, 3, 1] with rows of its own. Of an ensemble the first member is
+        shown, of input scaling and periodic embeddings what they make of the inputs.
     X, y : array (n_samples, n_features), (n_samples,) or (n_samples, n_outputs)
         Rows are examples. Without X, rows are drawn. The first 16 are taken, or 8 with more than 300 parameters.
     rows : int, default 4
@@ -80,16 +82,18 @@ def explain(
     elif model is None:
         raise ConfigError("explain(None, X, y) has no network; give sizes such as [2, 3, 1], or a DenseNet")
     net, notes = network_of(model, loss, activation, seed)
-    X, Y = _rows(net, X, y, seed)
+    X, Y = _rows(net, X, y, seed, model.sizes[0] if isinstance(model, DenseNet) else net.sizes[0])
     m = min(4, X.shape[1]) if rows is None else rows
     if isinstance(m, bool) or not isinstance(m, int | np.integer) or not 1 <= m <= X.shape[1]:
         raise ConfigError(f"rows must be from 1 to {X.shape[1]}, the examples that can be shown; got {rows}")
     cut = tuple(split) if split is not None else (int(m) - 1, 1) if m > 1 else (1,)
-    sizes = ", ".join(map(str, net.sizes))
-    notes = (*notes, *_saturated(net, X, Y))
     names = tuple(map(str, feature_names))
-    if names and len(names) != net.sizes[0]:
-        raise ConfigError(f"feature_names must name the {net.sizes[0]} inputs, got {len(names)}")
+    if names and len(names) != X.shape[0]:
+        raise ConfigError(f"feature_names must name the {X.shape[0]} inputs, got {len(names)}")
+    if isinstance(model, DenseNet):
+        X = entering(model, X)
+        names = names_of_entering(names, X.shape[0])
+    sizes, notes = ", ".join(map(str, net.sizes)), (*notes, *_saturated(net, X, Y))
     explanation = Explanation(net, X, Y, int(m), cut, title or f"a network [{sizes}]", notes, names)
     explanation.batch().split(cut)  # says what is wrong with it
     return explanation
@@ -110,27 +114,22 @@ def network_of(
         settings = {"activation": activation, "loss": loss, "dtype": "float64", "seed": seed}
         _check_size(check_sizes(model))
         model = DenseNet(model, device="numpy", kernels="reference", **settings)
-    if not any_size:
-        _check_size(model.sizes)
-    if model.members > 1:
-        raise ConfigError(
-            "an ensemble is not taken here, one of its members is a network; set members=1 (model.members: 1)"
-        )
     if any(model.batch_norm):
         raise ConfigError(
             "batch normalization is not taken here: its statistics join the examples of a batch before dW does; "
             "set batch_norm=False (model.batch_norm: false)"
         )
-    if any(model.parametric):
-        raise ConfigError("the pages have no step for parametric activations; leave parametric_activation out")
-    if model.inputs.there:
+    if any_size and (model.members > 1 or any(model.parametric) or model.inputs.there):
         raise ConfigError(
-            "the pages have no step for what comes before the first dense layer; leave input_scaling and "
-            "periodic_embedding out"
+            "the gradients of dense layers alone can be looked at; leave members, parametric_activation, "
+            "input_scaling and periodic_embedding out"
         )
-    named = {name: value.astype(np.float64) for name, value in model.parameters().items()}
-    notes = ("Dropout is left out: every unit is kept, as in prediction.",) if any(model.dropout) else ()
-    return Network((*model.activations[1:-1], model.loss.link), _from_dAL(model.loss), named), notes
+    named, hidden, notes = plain(model)
+    if not any_size:
+        _check_size([named["W1"].shape[1], *model.sizes[1:]])
+    if any(model.dropout):
+        notes.append("Dropout is left out: every unit is kept, as in prediction.")
+    return Network((*hidden, model.loss.link), _from_dAL(model.loss), named), tuple(notes)
 
 
 def _saturated(net: Network, X: np.ndarray, Y: np.ndarray) -> list[str]:
@@ -180,9 +179,9 @@ def _parameters(model: Mapping[str, Any]) -> Tensors:
     return named
 
 
-def _rows(net: Network, X: Any, y: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _rows(net: Network, X: Any, y: Any, seed: int, n_0: int) -> tuple[np.ndarray, np.ndarray]:
     """X (n_0, M) and Y (n_L, M), drawn where they are not given."""
-    n_0, n_L = net.sizes[0], net.sizes[-1]
+    n_L = net.sizes[-1]
     if (X is None) != (y is None):
         raise ConfigError("give X and y together, or neither")
     if X is None:

@@ -109,18 +109,32 @@ def test_the_line_of_source_is_the_one_that_stands_there() -> None:
         assert (package / file).read_text(encoding="utf-8").splitlines()[int(line) - 1].strip() == step.code
 
 
-def test_a_network_has_the_gradient_that_its_training_has() -> None:
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"input_scaling": True, "parametric_activation": [True, False]},
+        {"periodic_embedding": {"columns": 2, "outputs": 2, "sigma": 1.0}, "input_scaling": True},
+        {"members": 2, "adapters": "all", "parametric_activation": True},
+    ],
+    ids=str,
+)
+def test_a_network_has_the_gradient_that_its_training_has(parts: dict[str, Any]) -> None:
     rng = np.random.default_rng(0)
-    net = DenseNet([3, 5, 4, 2], loss="categorical_cross_entropy", activation="tanh", dtype="float64", device="cpu")
+    settings = {"loss": "categorical_cross_entropy", "activation": "tanh", "dtype": "float64", "device": "cpu"}
+    net = DenseNet([3, 5, 4, 2], **settings, **parts)
+    net.set_parameters({name: rng.uniform(-1.5, 1.5, x.shape) for name, x in net.parameters().items()})
     X, y = rng.normal(size=(6, 3)), rng.integers(0, 2, 6)
-    explanation = explain(net, X, y, rows=6)
+    explanation = explain(net, X, y, rows=6, feature_names="abc")
+    assert explanation.check() < 1e-12
+    assert len(explanation.feature_names) == len(explanation.X)
     step = TrainingStep(net, "sgd")
     step.gradient(X.T.copy(), np.eye(2)[y].T.copy(), None)
-    found = net.params.named(net.params.grad)
-    for name in explanation.net.names:
-        np.testing.assert_allclose(
-            explanation.batch().backward("late")[f"d{name}"], found[name], rtol=1e-12, atol=1e-15
-        )
+    found, k = net.params.named(net.params.grad), net.members
+    last = ("W3", "b3")  # which no factor of a member's is in
+    for name in explanation.net.names if k == 1 else last:
+        got = explanation.batch().backward("late")[f"d{name}"]
+        np.testing.assert_allclose(got, k * found[name][: len(got)], rtol=1e-12, atol=1e-15)
 
 
 def test_the_course_s_parameters_give_the_course_s_numbers() -> None:
