@@ -21,7 +21,7 @@ from .cli_errors import how_here, one_line
 from .cli_examples import add_examples
 from .cli_explain import add_diagnose, add_explain
 from .cli_export import add_export
-from .cli_init import add_init
+from .cli_init import add_init, without_useless
 from .cli_models import add_device, add_evaluate, add_importance, add_predict, set_output
 from .cli_parity import add_parity
 from .cli_reading import add_reading, as_overrides
@@ -216,6 +216,8 @@ def _train(options: argparse.Namespace) -> int:
     ranks.agree("run folder", str(found))  # and none makes one before all have looked
     options.config = config_of(found, options.resume, options.config)
     config = _load_config(options)
+    if found is None and options.config == config.data.source:
+        config = without_useless(config, (lambda line: None) if options.quiet else print)
     experiment = prepare(config, progress=not options.quiet, ranks=ranks)
     if not options.quiet:
         net = experiment.model.net

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .cli_reading import add_reading, settings_of
@@ -13,6 +16,7 @@ from .errors import ConfigError
 from .presets import batch_size_for, epochs_for
 
 if TYPE_CHECKING:
+    from .config import Config
     from .data.inspection import Inspection
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -44,7 +48,8 @@ def _init(options: argparse.Namespace) -> int:
     if options.out is not None and os.path.exists(options.out):
         raise ConfigError(f"{options.out} is there already; give another file, or remove it")
     settings = settings_of(options)
-    found = inspect(read_table(options.data, target=options.target, **settings))
+    with _no_notes():  # what they advise is done here
+        found = inspect(read_table(options.data, target=options.target, **settings))
     text = configuration(found, options.data, settings)
     if options.out is None:
         print(text, end="")
@@ -55,6 +60,42 @@ def _init(options: argparse.Namespace) -> int:
     print(f"task: {found.task}, since {found.why_task}")
     print(f"{options.out}: backprop-gpu train {options.out}")
     return 0
+
+
+def without_useless(config: Config, say: Callable[[str], None]) -> Config:
+    """What ``train FILE --preset tabular`` trains: columns that tell nothing are left out, as a written file has it."""
+    from .config import check
+    from .data.inspection import inspect
+    from .data.sources import STANDARD_INPUT, is_columns
+    from .rows import read_whole
+
+    d = config.data
+    if (
+        not config.preset
+        or d.target is None
+        or d.columns
+        or not is_columns(d.source)
+        or d.source == str(STANDARD_INPUT)
+    ):
+        return config
+    with _no_notes():
+        found = inspect(read_whole(config))
+    out = {column.name: column.leave_out for column in found.columns if column.leave_out}
+    for name, why in out.items():
+        say(f"left out: {name}, {why}")
+    data = config.model_dump()
+    return check(data | {"data": data["data"] | {"ignore": [*d.ignore, *out]}}) if out else config
+
+
+@contextmanager
+def _no_notes() -> Iterator[None]:
+    """Without the lines about columns that may have been misread."""
+    log = logging.getLogger("backprop_gpu.data")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def configuration(found: Inspection, source: str, settings: dict[str, Any]) -> str:
@@ -80,6 +121,7 @@ def configuration(found: Inspection, source: str, settings: dict[str, Any]) -> s
             gaps = f", {column.gaps} missing" if column.gaps else ""
             doubt = f"; {column.warning}" if column.warning else ""
             lines.append(f"  #   {column.name}: {column.kind}{how}, {column.different} different{gaps}{doubt}")
+    lines += _in_time(found)
     lines += [
         "# scaling, encoding, network, optimizer, schedule; what you write beside it wins: model: {hidden: [256]}",
         "preset: tabular",
@@ -89,6 +131,19 @@ def configuration(found: Inspection, source: str, settings: dict[str, Any]) -> s
         shares = ", ".join(f"{name} {count / found.rows:.1%}" for name, count in found.classes.items())
         lines.append(f"# classes: {shares}")
     return "\n".join(lines) + "\n"
+
+
+def _in_time(found: Inspection) -> list[str]:
+    """How to be judged by the latest rows, where the rows follow in time."""
+    kept = [column for column in found.columns if not column.leave_out]
+    time = next((column.name for column in kept if column.in_order), None)
+    if time is None:
+        return []
+    return [
+        f"  # The rows follow {_name(time)}. Take the # away to be tested on the latest ones, as new rows will be:",
+        f"  # time_column: {_name(time)}",
+        f"  # columns: [{', '.join(_name(column.name) for column in kept)}]  # else the time is no input",
+    ]
 
 
 def _balance(found: Inspection) -> str:

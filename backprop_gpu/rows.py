@@ -81,6 +81,11 @@ def read_folds(config: Config) -> Iterator[Parts]:
     yield from folds_of(division, table, d.folds, validation=d.validation, seed=config.seed)
 
 
+def read_whole(config: Config) -> Table:
+    """The table of a configuration, undivided."""
+    return _read(config)[2]
+
+
 def _read(config: Config) -> tuple[Config, str, Table, Division]:
     """The configuration with its task, why that is its task, the table, and what divides it."""
     d = config.data

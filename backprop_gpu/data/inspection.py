@@ -29,6 +29,8 @@ class Column:
         Why it tells nothing; empty if it may tell something.
     warning : str
         What may be wrong with it; empty if nothing.
+    in_order : bool
+        Whether it holds times that the rows follow.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Column:
     different: int
     leave_out: str = ""
     warning: str = ""
+    in_order: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,9 @@ def _column(table: Table, reading: Reading, labels: np.ndarray | None) -> Column
     leave_out, warning = _useless(reading, len(found), int(np.sum(~missing))), ""
     if not leave_out and _determines(table, cells, missing, codes, len(found), labels):
         warning = "goes with the target without exception: is it known before the target is?"
-    return Column(name, reading.kind, reading.how, int(missing.sum()), len(found), leave_out, warning)
+    times = reading.kind == "date" and len(found) >= _FEW and not missing.any()
+    in_order = times and bool(np.all(np.diff(cells) >= 0.0))
+    return Column(name, reading.kind, reading.how, int(missing.sum()), len(found), leave_out, warning, in_order)
 
 
 def _useless(reading: Reading, different: int, n: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import yaml
 from backprop_gpu import cli, read_table
 from backprop_gpu.config_reading import load_config
 from backprop_gpu.data.inspection import Inspection, inspect
+from backprop_gpu.rows import read_split
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # notes about columns are said here in another form
 
@@ -52,6 +54,41 @@ def test_columns_of_classes(tmp_path: Path) -> None:
     assert sum(seen.classes.values()) == 60
     assert set(seen.classes) == {"high", "low"}
     assert [column.name for column in seen.columns if column.warning] == ["copy"]
+
+
+def test_a_table_in_the_order_of_time_can_be_tested_on_its_latest_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is written behind # is read and divides the rows by time, which stays an input."""
+    rows = [f"2024-01-{1 + i // 24:02} {i % 24:02}:00,{i % 7},{i % 24 + i % 7}" for i in range(400)]
+    path = tmp_path / "sales.csv"
+    path.write_text("\n".join(["when,promo,units", *rows]) + "\n", encoding="utf-8")
+    assert cli.main(["config", "init", str(path), "--target", "units"]) == 0
+    text = capsys.readouterr().out
+    assert "  # The rows follow when. Take the # away to be tested on the latest ones, as new rows will be:\n" in text
+    (tmp_path / "s.yaml").write_text(re.sub(r"  # (time_column|columns):", r"  \1:", text), encoding="utf-8")
+    train, _, test = read_split(load_config(str(tmp_path / "s.yaml")))
+    assert "when (hour sin)" in train.numeric_names
+    days = [part.numeric[:, part.numeric_names.index("when")] for part in (train, test)]
+    assert days[0].max() < days[1].min()
+    path.write_text("\n".join(["when,promo,units", *rows[::-1]]) + "\n", encoding="utf-8")
+    assert cli.main(["config", "init", str(path), "--target", "units"]) == 0
+    assert "time_column" not in capsys.readouterr().out
+
+
+def test_a_file_that_is_trained_on_at_once_is_left_what_init_would_leave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, "values")
+    words = ["train", "values.csv", "--target", "price", "--preset", "tabular", "--run-dir", "run"]
+    assert cli.main([*words, "--set", "training.epochs=1", "--set", "data.ignore=[copy]"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("left out: id, an identifier: 60 different values in 60 rows\nleft out: same, ")
+    assert "identifiers" not in said.err
+    assert load_config("run/config.yaml").data.ignore == ["copy", "id", "same", "nothing"]
+    assert cli.main(["predict", "run", "values.csv", "--keep", "id"]) == 0
+    assert capsys.readouterr().out.startswith("id,price\nK000,")
 
 
 @pytest.mark.parametrize("task", ["values", "classes"])
