@@ -17,7 +17,8 @@ import backprop_gpu
 from backprop_gpu import safe_files
 from backprop_gpu.cli import main
 from backprop_gpu.data import read_table
-from backprop_gpu.data.sources import read_texts
+from backprop_gpu.data.read_settings import ReadSettings
+from backprop_gpu.data.sources import column_names, read_texts
 from backprop_gpu.errors import ConfigError, DataError
 
 N = 60
@@ -217,7 +218,7 @@ def test_a_workbook(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert table.where(0).endswith("line 3")
     assert table.where(10).endswith("line 14")
     assert "the first of 2 sheets is read, 'Sheet'" in caplog.text
-    assert read_table(path, target=-1, header=False).columns[0] == "column 1"
+    assert column_names(path, ReadSettings(header=False))[0] == "column 1"
     sheet.cell(5, 9).value = "aside"
     book.save(path)
     assert "line 5: 9 cells where the header has 6" in refusal(path, target="y")
