@@ -169,10 +169,10 @@ def test_one_long_cell_does_not_make_room_for_as_long_a_cell_in_every_row(tmp_pa
 
 
 def test_a_table_of_many_columns_takes_time_that_grows_with_them(tmp_path: Path) -> None:
-    """What is counted is comparisons of names, which the quadratic way would take some 10^9 of."""
+    """The quadratic way would take minutes; this one takes a second."""
     n, path = 40_000, tmp_path / "wide.csv"
     path.write_text(",".join(f"c{j}" for j in range(n)) + ",y\n" + (",".join(["1.5"] * n) + ",0\n") * 3)
-    with limits(path.stat().st_size, seconds=60, watched=False):
+    with limits(path.stat().st_size, seconds=10, watched=False):
         table = read_table(path, target="y", ignore=["c7"], categorical=["c9"])
     assert (len(table.columns), table.numeric.shape) == (n - 1, (3, n - 2))
 

@@ -85,7 +85,8 @@ def choose(source: str, header: list[str], request: Request, hints: Hints) -> Ch
             ignored=request.ignore,
         )
 
-    others = tuple(name for j, name in enumerate(header) if j not in {*features, *targets})
+    taken = {*features, *targets}
+    others = tuple(name for j, name in enumerate(header) if j not in taken)
     return Chosen([column(n, False) for n in names], [column(n, True) for n in answers], features + targets, others)
 
 
