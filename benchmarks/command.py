@@ -11,7 +11,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-KINDS = ("step", "epoch", "fit", "inference", "parity", "startup", "scaling", "products", "estimators", "tabular")
+KINDS = (
+    *("step", "epoch", "fit", "inference", "parity", "startup"),
+    *("scaling", "products", "estimators", "tabular", "stream"),
+)
 _WITHOUT_NAMES = ("startup", "parity", "scaling", "products")
 _TEXT = """what to measure:
   step        a training step: batch gathered, loss, gradient, Adam
@@ -29,6 +32,9 @@ _TEXT = """what to measure:
   tabular     scores by 5-fold cross-validation on 27 tables, and CPU time:
               preset="tabular", RealMLP, TabM, boosted trees, plain MLPs;
               workloads "tuning" and "apart" are the two parts of the tables
+  stream      training on generated rows in files beside rows in memory:
+              rows per second and memory; workloads "small", "11M", "2GB",
+              "20GB", "20GB-wide"
 
 Each peer is measured in a process of its own, one repeat at a time,
 alternating with the others. Equal work is verified first: from the same
@@ -78,7 +84,8 @@ def parser() -> argparse.ArgumentParser:
     add("--min-time", type=float, default=0.2, metavar="SECONDS", help="least time of a repeat (default: 0.2)")
     unset = "remove OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE, which may slow NumPy down, for all alike"
     add("--unset-openblas", action="store_true", help=unset)
-    add("--kept", metavar="FOLDER", help="tabular: write each peer's results there, and run only those not there yet")
+    kept = "tabular: write each peer's results there, and run only those not there yet; stream: keep the tables there"
+    add("--kept", metavar="FOLDER", help=kept)
     add("--json", metavar="FILE", help="write everything, each repeat included")
     add("--plot", metavar="FILE", help="draw a picture (needs matplotlib)")
     add("--markdown", action="store_true", help="print a section for BENCHMARKS.md instead of a table")
@@ -123,7 +130,7 @@ def _rows(options: argparse.Namespace, context: dict[str, Any]) -> Iterator[dict
     """The rows of a measurement as they become known; what the thread pools were goes into the context."""
     from backprop_gpu.errors import ConfigError
 
-    from . import parity_cost, products, scaling, startup
+    from . import parity_cost, products, scaling, startup, stream
     from .measure import UNSET
 
     kind, variables = options.what, UNSET if options.unset_openblas else {}
@@ -142,6 +149,8 @@ def _rows(options: argparse.Namespace, context: dict[str, Any]) -> Iterator[dict
         yield from _estimator_rows(options, variables)
     elif kind == "tabular":
         yield from _tabular_rows(options, variables)
+    elif kind == "stream":
+        yield from stream.rows_of(options.workloads, options.peers, repeats, min_time, variables, options.kept)
     else:
         yield from _workload_rows(options, context)
 

@@ -29,6 +29,7 @@ HEADINGS = {
     "estimators": ("workload", "peer", "median", "quartiles", "ratio", "score", "epochs", "note"),
     "tabular": ("workload", "peer", "score", "± (folds)", "fit", "note"),
     "products": ("workload", "peer", "median", "quartiles", "ratio", "GFLOP/s"),
+    "stream": ("workload", "peer", "rows/s", "median", "ratio", "allocated", "resident", "note"),
     "scaling": ("axis", "value", "FLOP", "median", "quartiles", "exponent"),
 }
 _LEFT = {"workload", "peer", "what", "kernels", "axis"}  # columns of words; numbers stand to the right

@@ -183,14 +183,18 @@ class Progress(Callback):
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Move it on, or write a line if it is time for one."""
-        parts = {"cost": epoch.cost, **{f"val {k}": v for k, v in epoch.validation.items()}}
-        status = "  ".join(f"{k} {v:.4f}" for k, v in parts.items())
+        status = self.status(epoch)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=1, status=status)
         elif sys.stderr is not None and time.monotonic() - self._last >= self.interval:
             self._last = time.monotonic()
             sys.stderr.write(f"epoch {epoch.epoch}/{self._epochs}  {status}  ({epoch.seconds:.0f} s)\n")
             sys.stderr.flush()
+
+    def status(self, epoch: Epoch) -> str:
+        """Cost and validation as text."""
+        parts = {"cost": epoch.cost, **{f"val {k}": v for k, v in epoch.validation.items()}}
+        return "  ".join(f"{k} {v:.4f}" for k, v in parts.items())
 
     def on_end(self) -> None:
         """Take it away."""

@@ -30,6 +30,7 @@ from .loop import FitState, run_epochs
 from .metrics import check_metrics, evaluate
 from .placing import place_data
 from .ranks import left_by_error
+from .row_progress import with_rows
 from .source_batches import is_source
 
 
@@ -211,6 +212,7 @@ class Trainer:
                     "resume is a checkpoint of an estimator; go on with the estimator's fit(resume=...)"
                 )
             self.history = History()
+            self.callbacks = with_rows(self.callbacks, rows)
             fit = self._fit_state(rows, held_out)
             if resume is not None:
                 fit.load_state_dict(resume, allow_change)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from backprop_gpu.maths import permutation
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.row_source import RowSource
 from backprop_gpu.training.batches import Batches
-from backprop_gpu.training.callbacks import Callback
+from backprop_gpu.training.callbacks import Callback, Progress
 from backprop_gpu.training.source_batches import Prefetch, SourceBatches
 from backprop_gpu.training.trainer import Trainer
 
@@ -149,3 +150,25 @@ def test_a_network_predicts_and_scores_block_by_block(tmp_path: Path) -> None:
     net = DenseNet([4, 3], loss="categorical_cross_entropy", device="cpu")
     np.testing.assert_array_equal(net.predict_proba(there), net.predict_proba(X))
     assert net.cost(there, y) == net.cost(X, y)
+
+
+def test_progress_says_rows_a_second_and_what_waits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    X, y = table(500)
+    there, slow = saved(tmp_path, X, y), threading.Event()
+
+    class Slow(RowSource):
+        shape, dtype = there[0].shape, there[0].dtype
+
+        def take(self, rows: np.ndarray) -> np.ndarray:
+            slow.wait(0.01)
+            return there[0].take(rows)
+
+    for source, waits in ((there[0], "rows wait for training"), (Slow(), "training waits for rows")):
+        net = DenseNet([4, 9, 3], loss="categorical_cross_entropy", device="cpu")
+        trainer = Trainer(net, epochs=2, batch_size=50)
+        trainer.callbacks = [Progress(interval=0.0)]
+        trainer.fit(source, there[1])
+        lines = capsys.readouterr().err.splitlines()
+        assert re.match(r"epoch 1/2  batch \d+/10  [\d,]+ rows/s, (rows|training) wait", lines[0])
+        assert any(re.match(r"epoch 2/2  cost .*  [\d,]+ rows/s, ", line) for line in lines)
+        assert any(waits in line for line in lines)
