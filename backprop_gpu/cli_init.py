@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .atomic_file import write_file
 from .cli_reading import add_reading, settings_of
-from .errors import ConfigError
+from .errors import ConfigError, DataError, shown
 from .presets import batch_size_for, epochs_for
 
 if TYPE_CHECKING:
@@ -54,8 +55,7 @@ def _init(options: argparse.Namespace) -> int:
     if options.out is None:
         print(text, end="")
         return 0
-    with open(options.out, "x", encoding="utf-8") as file:
-        file.write(text)
+    write_file(options.out, text)
     terminal.console().print(terminal.inspection(found))
     print(f"task: {found.task}, since {found.why_task}")
     print(f"{options.out}: backprop-gpu train {options.out}")
@@ -130,7 +130,7 @@ def configuration(found: Inspection, source: str, settings: dict[str, Any]) -> s
     if found.classes:
         shares = ", ".join(f"{name} {count / found.rows:.1%}" for name, count in found.classes.items())
         lines.append(f"# classes: {shares}")
-    return "\n".join(lines) + "\n"
+    return "".join(f"{_escaped(line)}\n" for line in lines)
 
 
 def _in_time(found: Inspection) -> list[str]:
@@ -152,7 +152,20 @@ def _balance(found: Inspection) -> str:
     return ", threshold: balanced_accuracy" if rare else ""
 
 
+def _escaped(line: str) -> str:
+    """A line, whatever the names in it: a line break in one would make a setting of what follows it."""
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in line)
+
+
 def _name(text: str) -> str:
-    """A text as YAML takes it."""
+    """A text as YAML takes it.
+
+    Raises
+    ------
+    DataError
+        For one with letters that YAML has not.
+    """
+    if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+        raise DataError(f"no configuration can name {shown(text)}; take \\0 and halves of surrogate pairs out of it")
     plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
     return text if plain else json.dumps(text, ensure_ascii=False)

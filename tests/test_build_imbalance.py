@@ -11,8 +11,9 @@ import pytest
 from support.runs import quick, run
 from support.tables import write_csv
 
-from backprop_gpu import Model, load
+from backprop_gpu import Model, load, read_table
 from backprop_gpu.cli import main
+from backprop_gpu.data.roles import read_role, with_weights
 from backprop_gpu.errors import ConfigError, DataError
 from backprop_gpu.rows import read_split
 from backprop_gpu.training.class_metrics import calibration
@@ -147,3 +148,13 @@ def test_weights_of_a_npz() -> None:
     np.savez("bad.npz", X=X, y=(X[:, 0] > 0).astype(np.int64), w=w[:5])
     with pytest.raises(DataError, match="'w' holds 5 weights for 60 rows"):
         outcome.model.evaluate("bad.npz")
+
+
+def test_weights_are_read_as_the_file_writes_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("x;w;y\n1,5;0,5;a\n2,5;1.000,25;b\n3;2;a\n", encoding="utf-8")
+    table = read_table(path, target="y")
+    weighted = with_weights(table, read_role(str(path), "w", "weight_column"), "w")
+    np.testing.assert_array_equal(weighted.weights, [0.5, 1000.25, 2.0])
+    with pytest.raises(DataError, match="line 3, column 'w': a weight must be a number from 0"):
+        with_weights(table, np.array(["1", "one", "2"]), "w")

@@ -25,6 +25,7 @@ from backprop_gpu import build, config_reading
 from backprop_gpu.cli import main
 from backprop_gpu.config_reading import load_config
 from backprop_gpu.data import read_table
+from backprop_gpu.data.inspection import inspect
 from backprop_gpu.data.preprocessing import Preprocessor
 from backprop_gpu.errors import BackpropError, ConfigError, DataError
 from backprop_gpu.estimators import MLPClassifier
@@ -169,12 +170,14 @@ def test_one_long_cell_does_not_make_room_for_as_long_a_cell_in_every_row(tmp_pa
 
 
 def test_a_table_of_many_columns_takes_time_that_grows_with_them(tmp_path: Path) -> None:
-    """The quadratic way would take minutes; this one takes a second."""
-    n, path = 40_000, tmp_path / "wide.csv"
+    """The quadratic ways would take minutes; this one takes a second."""
+    n, path = 20_000, tmp_path / "wide.csv"
     path.write_text(",".join(f"c{j}" for j in range(n)) + ",y\n" + (",".join(["1.5"] * n) + ",0\n") * 3)
+    names = [f"c{j}" for j in range(n // 2)]
     with limits(path.stat().st_size, seconds=10, watched=False):
-        table = read_table(path, target="y", ignore=["c7"], categorical=["c9"])
-    assert (len(table.columns), table.numeric.shape) == (n - 1, (3, n - 2))
+        table = read_table(path, target="y", ignore=names[::2], categorical=names[1::2])
+        assert table.numeric.shape == (3, n // 2)
+        assert len(inspect(table).columns) == len(table.columns) == n - len(names) // 2
 
 
 def test_a_row_of_too_many_columns_is_refused(tmp_path: Path) -> None:
@@ -267,7 +270,8 @@ def all_readers() -> dict[str, fuzzing.Reader]:
 @pytest.mark.parametrize("name", fuzzing.NAMES)
 def test_mutants_are_read_or_refused(name: str, all_readers: dict[str, fuzzing.Reader], tmp_path: Path) -> None:
     reader, path = all_readers[name], tmp_path / f"input{all_readers[name].suffix}"
-    found = [outcome(reader, reader.input(name, number), path, seconds=60) for number in range(150)]
+    slow = name in ("diagnose", "metrics", "report")
+    found = [outcome(reader, reader.input(name, number), path, seconds=60) for number in range(40 if slow else 150)]
     assert "refused" in found
     for seed in reader.seeds:
         assert outcome(reader, seed, path, seconds=60) == "read"

@@ -81,19 +81,21 @@ def inspect(table: Table) -> Inspection:
     values, counts = (np.empty(0), np.empty(0)) if labels is None else np.unique(labels, return_counts=True)
     names = table.class_names or tuple(map(str, values.tolist()))
     said = {reading.name: reading for reading in table.readings if reading.role == "feature"}
-    shown = [name for name in said or table.columns if name in table.columns]
-    columns = tuple(_column(table, said.get(name) or Reading(name, "feature", "number"), labels) for name in shown)
+    there, at = set(table.columns), {name: j for j, name in enumerate(table.numeric_names)}
+    readings = [said.get(name) or Reading(name, "feature", "number") for name in said or table.columns if name in there]
+    columns = tuple(_column(table, reading, at.get(reading.name), labels) for reading in readings)
     classes = dict(zip(names, map(int, counts), strict=False))
     return Inspection(table.source, table.n_samples, columns, table.target_names, task, why, classes)
 
 
-def _column(table: Table, reading: Reading, labels: np.ndarray | None) -> Column:
+def _column(table: Table, reading: Reading, at: int | None, labels: np.ndarray | None) -> Column:
+    """``at``: where it is among the numeric columns; None for a column of texts."""
     name = reading.name
-    if name in table.categorical:
+    if at is None:
         cells = np.asarray(table.categorical[name])
         missing = cells == ""
     else:
-        cells = np.asarray(table.numeric[:, table.numeric_names.index(name)], np.float64)
+        cells = np.asarray(table.numeric[:, at], np.float64)
         missing = np.isnan(cells)
     found, codes = np.unique(cells[~missing], return_inverse=True)
     leave_out, warning = _useless(reading, len(found), int(np.sum(~missing))), ""

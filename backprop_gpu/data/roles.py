@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, shown
 from .array_files import read_archive
-from .cells import is_number
+from .number_forms import PLAIN, AmbiguousError, MixedError, detect, is_shaped
 from .read_settings import AS_FOUND, ReadSettings
 from .sources import is_columns, names_of, read_texts
 from .table import Table
@@ -51,7 +52,7 @@ def with_weights(table: Table, found: Any, name: str) -> Table:
     if len(found) != table.n_samples:
         raise DataError(f"{table.source}: {shown(name)} holds {len(found)} weights for {table.n_samples} rows")
     if found.dtype.kind not in "biuf":
-        found = np.array([float(cell) if is_number(str(cell)) else np.nan for cell in found.tolist()])
+        found = _numbers([str(cell) for cell in found.tolist()], table.settings)
     weights = found.astype(np.float64)
     wrong = ~(np.isfinite(weights) & (weights >= 0.0))
     if np.any(wrong):
@@ -63,6 +64,19 @@ def with_weights(table: Table, found: Any, name: str) -> Table:
     if not np.any(weights):
         raise DataError(f"{table.source}: every weight in {shown(name)} is 0, which leaves no row")
     return replace(table, weights=weights)
+
+
+def _numbers(cells: list[str], settings: ReadSettings) -> np.ndarray:
+    """The numbers of a column, as its file writes them (0,5 say); NaN for what is none."""
+    try:
+        form = detect(filter(is_shaped, dict.fromkeys(cells)), settings.decimal, settings.thousands)
+    except (AmbiguousError, MixedError):
+        form = PLAIN
+    numbers = dict.fromkeys(cells, np.nan)
+    for cell in numbers:
+        with contextlib.suppress(ValueError):
+            numbers[cell] = form.parse(cell)
+    return np.array([numbers[cell] for cell in cells])
 
 
 def weighted_if_there(table: Table, source: str, name: str, settings: ReadSettings = AS_FOUND) -> Table:

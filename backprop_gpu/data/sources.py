@@ -200,7 +200,8 @@ def _read_columns(
     if like is not None:
         names = column_names(path, settings, labelled=labelled)
         columns = columns_to_read(names, like, said(path), [str(name) for name in wanted])
-        categorical = [name for name in like.categorical if name in columns]
+        there = set(columns)
+        categorical = [name for name in like.categorical if name in there]
         categorical += map(str, wanted) if like.text_target else ()
         request = replace(request, columns=columns, categorical=categorical)
     table: Table = _reader(path).read_rows(path, request)

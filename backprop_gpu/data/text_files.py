@@ -16,6 +16,7 @@ from ..safe_files import expanded_limit, open_regular
 
 STANDARD_INPUT = Path("-")
 _MOST_INPUT = 1 << 31  # bytes of standard input, which are kept in memory
+_PIECE = 1 << 20
 _HEAD = 1 << 16
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -57,11 +58,14 @@ def _standard_input() -> bytes:
     if _input is None:
         if sys.stdin is None or sys.stdin.isatty():
             raise DataError("standard input is a terminal; pipe a table into the command, or name a file")
-        _input = sys.stdin.buffer.read(_MOST_INPUT + 1)
-        if len(_input) > _MOST_INPUT:
-            raise DataError(
-                f"standard input holds more than {_MOST_INPUT >> 30} GiB; write it to a file, and name that"
-            )
+        pieces, size = list[bytes](), 0
+        while piece := sys.stdin.buffer.read(_PIECE):  # read(_MOST_INPUT) would allocate all of that at once
+            pieces.append(piece)
+            size += len(piece)
+            if size > _MOST_INPUT:
+                limit = f"more than {_MOST_INPUT >> 30} GiB"
+                raise DataError(f"standard input holds {limit}; write it to a file, and name that")
+        _input = b"".join(pieces)
     return _input
 
 

@@ -62,10 +62,11 @@ def choose(source: str, header: list[str], request: Request, hints: Hints) -> Ch
         raise ConfigError(f"{source}: target names a column twice; take one out")
     features = _features(source, header, targets, request)
     names, answers = [header[j] for j in features], [header[j] for j in targets]
-    listed_names = () if request.categorical == "auto" else _categories(source, names, answers, request.categorical)
+    listed_names = set() if request.categorical == "auto" else _categories(source, names, answers, request.categorical)
     types, like, settings = request.settings.types, request.like, request.settings
+    known = set(header)
     for name in types if like is None else ():
-        if name not in header:
+        if name not in known:
             hint = did_you_mean(name, header)
             raise ConfigError(f"{source}: types names {shown(name)}, which is no column{hint}; take it out")
     forms = {} if like is None else like.forms
@@ -262,7 +263,7 @@ def _features(source: str, header: list[str], targets: list[int], request: Reque
     return found
 
 
-def _categories(source: str, features: list[str], targets: list[str], categorical: Sequence[str]) -> tuple[str, ...]:
+def _categories(source: str, features: list[str], targets: list[str], categorical: Sequence[str]) -> set[str]:
     names = dict.fromkeys([*features, *targets])
     for name in categorical:
         if name not in names:
@@ -270,4 +271,4 @@ def _categories(source: str, features: list[str], targets: list[str], categorica
             raise DataError(
                 f"{source}: categorical column {shown(name)} is not a feature{hint}; they are {listed(features)}"
             )
-    return tuple(categorical)
+    return set(categorical)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -51,12 +52,14 @@ def to_torch_state(net: DenseNet) -> dict[str, np.ndarray]:
 def from_torch_state(
     state: Mapping[str, Any], *, activation: Any = "relu", loss: Any = "squared_error", **settings: Any
 ) -> DenseNet:
-    """A network with the weights of a ``state_dict`` of Linear layers, in its order.
+    """A network with the weights of a ``state_dict`` of Linear layers.
 
     Parameters
     ----------
     state : mapping of str to array or tensor
-        ``NAME.weight`` (n_out, n_in) and ``NAME.bias`` (n_out,) of each layer.
+        ``NAME.weight`` (n_out, n_in) and ``NAME.bias`` (n_out,) of each layer: in the order of the numbers in their
+        names (``0.weight``, ``2.weight``), since a file of safetensors keeps no order; without numbers in that of the
+        mapping.
     activation, loss, settings
         As :class:`~backprop_gpu.DenseNet` takes them: a ``state_dict`` does not tell.
 
@@ -66,6 +69,8 @@ def from_torch_state(
         For what is not such a stack.
     """
     weights = [(name.rpartition(".")[0], value) for name, value in state.items() if name.endswith("weight")]
+    if all(_numbers(name) for name, _ in weights):
+        weights.sort(key=lambda each: _numbers(each[0]))
     named = [f"{name}." if name else "" for name, _ in weights]
     used = {f"{name}{kind}" for name in named for kind in ("weight", "bias")}
     if not weights or used != set(state):
@@ -73,6 +78,10 @@ def from_torch_state(
         raise ConfigError(f"a stack of Linear layers has a weight and a bias each, and nothing else; got {odd[0]}")
     arrays = [(_array(value), _array(state[f"{name}bias"])) for name, (_, value) in zip(named, weights, strict=True)]
     return _network(arrays, activation, loss, settings)
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", name)]
 
 
 def from_torch(stack: Any, *, loss: Any = None, **settings: Any) -> DenseNet:
@@ -172,8 +181,11 @@ def _stack(arrays: list[Any], activations: list[Any], dropout: list[float], loss
 
 
 def _network(arrays: list[Any], activation: Any, loss: Any, settings: dict[str, Any]) -> DenseNet:
+    for W, b in arrays:
+        if W.ndim != 2 or b.shape != (len(W),) or not W.size:
+            raise ConfigError(f"a layer has a weight (n_out, n_in) and a bias (n_out,), got {W.shape} and {b.shape}")
     for (before, _), (after, _) in pairwise(arrays):
-        if before.ndim != 2 or after.shape[1] != len(before):
+        if after.shape[1] != len(before):
             raise ConfigError(f"layers do not fit: {before.shape} is followed by {after.shape}")
     sizes = [arrays[0][0].shape[1], *(len(W) for W, _ in arrays)]
     settings = {"dtype": "float64" if arrays[0][0].dtype == np.float64 else "float32", **settings}

@@ -209,14 +209,14 @@ def device(run: Run) -> str:
     """Where it ran and how fast."""
     m = run.metrics
     said: dict[str, str] = {key: str(m[key]) for key in ("device", "kernels", "dtype") if key in m}
-    if "sizes" in m:
+    if "sizes" in m and "parameters" in m:
         said["network"] = " – ".join(map(str, m["sizes"]))
         said["parameters"] = f"{m['parameters']:,}"
     if run.epochs and run.epochs[-1]["seconds"] > 0:
         seconds, last = run.epochs[-1]["seconds"], run.epochs[-1]
         said["an epoch"] = _seconds(seconds / len(run.epochs))
         said["steps a second"] = f"{last['step'] / seconds:,.0f}"
-        rows = m.get("train", {}).get("rows")
+        rows = (m.get("train") or {}).get("rows")
         if rows:
             said["rows a second"] = f"{rows * len(run.epochs) / seconds:,.0f}"
     said["batch size"] = str(run.config.training.batch_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 import yaml
 
 from backprop_gpu import cli, read_table
+from backprop_gpu.cli_init import configuration
 from backprop_gpu.config_reading import load_config
 from backprop_gpu.data.inspection import Inspection, inspect
 from backprop_gpu.rows import read_split
+from backprop_gpu.safe_yaml import parse_yaml
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # notes about columns are said here in another form
 
@@ -117,3 +120,13 @@ def test_a_file_that_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert cli.main(["config", "init", str(path), "--target", "price", "--out", str(out)]) == 2
     assert "is there already; give another file, or remove it" in capsys.readouterr().err
     assert out.read_text(encoding="utf-8") == "mine"
+
+
+def test_names_of_columns_make_no_settings(tmp_path: Path) -> None:
+    path, names = tmp_path / "odd.csv", ["a\nseed: 5", "b\u2028c", 'd"\\\x7f', "*e"]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([names, *([i, i % 5, i % 3, i % 2] for i in range(20))])
+    seen = inspect(read_table(path, target=names[3]))
+    written = parse_yaml(configuration(seen, names[2], {}), "odd.yaml")
+    assert {key: written["data"][key] for key in ("source", "target")} == {"source": names[2], "target": names[3]}
+    assert set(written) == {"data", "preset", "training"}

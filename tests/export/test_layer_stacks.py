@@ -17,17 +17,18 @@ X = np.random.default_rng(0).standard_normal((30, 4)).astype("f4")
 
 
 def test_a_state_goes_out_and_comes_back_with_its_bits() -> None:
-    net = DenseNet([4, 6, 5, 3], activation="tanh", loss="categorical_cross_entropy", device="cpu", seed=3)
+    net = DenseNet([4, *[6] * 6, 3], activation="tanh", loss="categorical_cross_entropy", device="cpu", seed=3)
     state = to_torch_state(net)
     assert {name: x.shape for name, x in state.items()} == {
         "0.weight": (6, 4),
         "0.bias": (6,),
-        "2.weight": (5, 6),
-        "2.bias": (5,),
-        "4.weight": (3, 5),
-        "4.bias": (3,),
+        **{f"{k}.weight": (6, 6) for k in range(2, 12, 2)},
+        **{f"{k}.bias": (6,) for k in range(2, 12, 2)},
+        "12.weight": (3, 6),
+        "12.bias": (3,),
     }
-    again = from_torch_state(state, activation="tanh", loss="categorical_cross_entropy", device="cpu")
+    loaded = {name: state[name] for name in sorted(state, reverse=True)}  # files of safetensors keep no order
+    again = from_torch_state(loaded, activation="tanh", loss="categorical_cross_entropy", device="cpu")
     np.testing.assert_array_equal(again.predict_proba(X), net.predict_proba(X))
 
 
@@ -49,6 +50,9 @@ def test_a_normalized_layer_is_multiplied_in() -> None:
             {"0.weight": np.zeros((2, 3)), "0.bias": np.zeros(2), "2.weight": np.zeros((1, 5)), "2.bias": np.zeros(1)},
             r"\(2, 3\) is followed by \(1, 5\)",
         ),
+        ({"weight": np.zeros(3), "bias": np.zeros(3)}, r"a weight \(n_out, n_in\) and a bias \(n_out,\), got \(3,\)"),
+        ({"weight": np.zeros((2, 3)), "bias": np.zeros((2, 1))}, r"got \(2, 3\) and \(2, 1\)"),
+        ({"weight": np.zeros((0, 3)), "bias": np.zeros(0)}, r"got \(0, 3\) and \(0,\)"),
     ],
 )
 def test_a_state_of_something_else_is_refused(state: dict[str, Any], message: str) -> None:

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
-from support import mutations
+from support import fuzzed_tables, mutations
 from support.mutations import mutate_bytes
 
 from backprop_gpu.errors import BackpropError, DataError
@@ -196,30 +196,17 @@ CELLS += ["1e309", "-1e-400", "007", "NA", "1" * 400, "x" * 131_073, "\ufeff", '
 COMMON = [mutate_bytes, mutate_bytes]
 
 
-NAMES = (
-    "yaml",
-    "csv",
-    "parquet",
-    "arrow",
-    "xlsx",
-    "npy",
-    "npz",
-    "model",
-    "estimator",
-    "case",
-    "tensors",
-    "history",
-    "checkpoint",
-    "diagnose",
-)
+OF_DATA = ("yaml", "csv", "parquet", "arrow", "xlsx", "npy", "npz")
+OF_MODELS = ("model", "estimator", "case", "tensors", "history", "checkpoint", "diagnose")
+NAMES = (*OF_DATA, *OF_MODELS, *fuzzed_tables.NAMES)
 
 
 def readers(names: Sequence[str] = NAMES) -> dict[str, Reader]:
     """Readers of files, by name, with small valid files."""
-    of_data = {"yaml", "csv", "parquet", "arrow", "xlsx", "npy", "npz"}
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
-        made = (_of_data() if set(names) & of_data else {}) | (_of_models() if set(names) - of_data else {})
+        made = (_of_data() if set(names) & set(OF_DATA) else {}) | (_of_models() if set(names) & set(OF_MODELS) else {})
+        made |= fuzzed_tables.more_readers(names, Reader)
         found = {name: made[name] for name in names}
         for reader in found.values():  # what is imported on first use is imported now
             path = Path(folder, f"seed{reader.suffix}")

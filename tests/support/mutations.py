@@ -138,7 +138,7 @@ def _change(rng: random.Random, parent: Any, key: Any) -> None:
         parent[key] = odd_value(rng)
 
 
-def _dumps(value: Any) -> str:
+def dumps(value: Any) -> str:
     """JSON, also of what is nested too deeply for the encoder."""
     try:
         return json.dumps(value)
@@ -176,7 +176,7 @@ def mutate_tensors(rng: random.Random, content: bytes, others: Sequence[bytes]) 
             description = json.loads(metadata["description"])
         except ValueError:
             description = {}
-        metadata["description"] = _dumps(mutate_json(rng, description))
+        metadata["description"] = dumps(mutate_json(rng, description))
     return _packed(tensors, metadata["description"], metadata)
 
 
@@ -290,7 +290,7 @@ def mutate_lines(rng: random.Random, content: bytes, others: Sequence[bytes]) ->
         value = json.loads(lines[k])
     except ValueError:
         value = {}
-    lines[k] = _dumps(mutate_json(rng, value)).encode()
+    lines[k] = dumps(mutate_json(rng, value)).encode()
     if rng.random() < 0.2:
         rng.shuffle(lines)
     return b"\n".join(lines)
