@@ -269,7 +269,7 @@ _namespace("cupy", "a package")
 def test_packages_with_one_home_are_imported_there_only() -> None:
     homes = {
         "yaml": [("safe_yaml",)],
-        "pydantic": [("config",), ("config_sections",)],
+        "pydantic": [("config",), ("config_sections",), ("report", "run_files")],
         "sklearn": [("estimators",), ("accel",)],
         "scipy": [("estimators",), ("training", "lbfgs")],
     }

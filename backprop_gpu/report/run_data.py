@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from ..config import Config
 from ..config_reading import load_config
@@ -23,6 +22,7 @@ from ..run_folder import CONFIG_FILE, HISTORY_FILE, METRICS_FILE, MODEL_FILE, an
 from ..safe_files import open_regular, parse_json
 from ..streamed_rows import in_memory
 from ..training.callbacks import history_lines
+from .run_files import EPOCH, METRICS, fits
 
 if TYPE_CHECKING:
     from ..build import Experiment, Outcome
@@ -176,7 +176,7 @@ def read_run(folder: str | os.PathLike[str], device: str | None = None) -> Run:
 
 def _checked(line: dict[str, Any], path: Path) -> dict[str, Any]:
     """A line of the history that has what is drawn of it."""
-    if not _fits(_EPOCH, line):
+    if not fits(EPOCH, line):
         raise CheckpointError(f"{path / HISTORY_FILE} is not the history of a run; take it out, or copy it again")
     return line
 
@@ -185,67 +185,6 @@ def _metrics_in(path: Path) -> dict[str, Any]:
     with open_regular(path, CheckpointError) as file:
         text = file.read(_LONGEST_METRICS).decode("utf-8", "replace")
     found: dict[str, Any] = parse_json(text, str(path), CheckpointError)
-    if not _fits(_METRICS, found):
+    if not fits(METRICS, found):
         raise CheckpointError(f"{path} holds no metrics of a run; take it out, or copy it again")
     return found
-
-
-def _fits(shape: TypeAdapter[Any], found: Any) -> bool:
-    try:
-        shape.validate_python(found)
-    except ValidationError:
-        return False
-    return True
-
-
-# -- what is shown of the files, which may be of anyone; what is not shown may be as it likes --------------------------
-
-_Count = Annotated[int, Field(ge=0, lt=1 << 53)]
-_Value = float | None
-_NOT_CHECKED = ConfigDict(extra="allow", strict=True)
-
-
-class _EpochLine(BaseModel):
-    model_config = _NOT_CHECKED
-    epoch: _Count
-    step: _Count
-    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    cost: _Value = None
-    learning_rate: _Value = None
-    validation: dict[str, _Value] = {}
-    training: dict[str, _Value] = {}
-    layers: dict[Annotated[str, Field(pattern=r"^[a-z]+ [0-9]{1,6}$")], _Value] = {}
-
-
-class _Matrix(BaseModel):
-    model_config = _NOT_CHECKED
-    classes: list[str]
-    rows_true: list[list[_Count]]
-
-    @model_validator(mode="after")
-    def _square(self) -> _Matrix:
-        if {len(self.classes)} != {len(self.rows_true), *map(len, self.rows_true)}:
-            raise ValueError("a row and a column for each class")
-        return self
-
-
-class _Part(BaseModel):
-    model_config = _NOT_CHECKED
-    rows: _Count = 0
-    confusion_matrix: _Matrix | None = None
-    __pydantic_extra__: dict[str, float | str | list[Any] | dict[str, Any] | None]
-
-
-class _Metrics(BaseModel):
-    model_config = _NOT_CHECKED
-    sizes: list[_Count] = []
-    parameters: _Count = 0
-    best_epoch: _Count | None = None
-    notes: list[str] = []
-    parity: list[str] | None = None
-    train: _Part | None = None
-    validation: _Part | None = None
-    test: _Part | None = None
-
-
-_EPOCH, _METRICS = TypeAdapter(_EpochLine), TypeAdapter(_Metrics)
