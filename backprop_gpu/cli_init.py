@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from .atomic_file import write_file
 from .cli_reading import add_reading, settings_of
 from .errors import ConfigError, DataError, shown
-from .presets import batch_size_for, epochs_for
 
 if TYPE_CHECKING:
     from .config import Config
@@ -100,6 +99,8 @@ def _no_notes() -> Iterator[None]:
 
 def configuration(found: Inspection, source: str, settings: dict[str, Any]) -> str:
     """The YAML, with comments, of a table that was looked at."""
+    from .presets import batch_size_for, epochs_for
+
     used = sum(not column.leave_out for column in found.columns)
     targets = ", ".join(map(_name, found.targets))
     lines = [
