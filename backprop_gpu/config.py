@@ -36,7 +36,7 @@ from .maths.activations import get_activation
 from .maths.losses import LOSSES, get_loss
 from .maths.optimizers import get_optimizer
 from .maths.schedules import get_schedule
-from .presets import PRESETS, batch_size_for, epochs_for, with_preset
+from .presets import PRESETS, for_rows, with_preset
 from .safe_yaml import to_yaml
 from .training.metrics import check_metrics
 from .training.trackers import TRACKERS
@@ -111,11 +111,9 @@ class Config(Section):
         return check(data | {"data": data["data"] | {"task": task}})
 
     def for_rows(self, n: int) -> Config:
-        """The same configuration where epochs and batch size were ``auto``, for a table of n rows."""
-        rules = {"epochs": epochs_for, "batch_size": batch_size_for}
-        found = {name: rule(n) for name, rule in rules.items() if getattr(self.training, name) == "auto"}
+        """The same configuration where epochs, batch size, patience or members were ``auto``, for a table of n rows."""
         data = self.model_dump()
-        return check(data | {"training": data["training"] | found}) if found else self
+        return check(found) if (found := for_rows(data, n)) != data else self
 
     def to_yaml(self) -> str:
         """The whole configuration, defaults included."""
@@ -214,15 +212,21 @@ def _shape_problem(config: Config) -> str:
         value = getattr(config.model, key)
         if isinstance(value, list) and len(value) != layers:
             return f"model.{key} lists {len(value)}, model.hidden has {layers} layers; list one for each, or give one"
-    if config.model.members > 1 and not layers:
+    return _member_problem(config)
+
+
+def _member_problem(config: Config) -> str:
+    m = config.model
+    ensemble = m.members != "auto" and m.members > 1
+    normalized = any(m.batch_norm) if isinstance(m.batch_norm, list) else m.batch_norm
+    if ensemble and not m.hidden:
         return "model.members share hidden layers; list one in model.hidden, or set model.members to 1"
-    normalized = config.model.batch_norm
-    if config.model.members > 1 and (any(normalized) if isinstance(normalized, list) else normalized):
+    if ensemble and normalized:
         return "model.members cannot share a normalized layer's statistics; leave it out, or set members to 1"
-    if config.model.initialize_on_data and config.model.members > 1 and config.model.adapters != "none":
-        return "model.initialize_on_data needs members that share no weights; set model.adapters: none, or leave it out"
-    if config.model.initialize_on_data and (any(normalized) if isinstance(normalized, list) else normalized):
+    if m.initialize_on_data and normalized:
         return "model.initialize_on_data is of no use before batch_norm, which scales by itself; leave one of them out"
+    if m.initialize_on_data and m.members != 1 and m.adapters != "none":
+        return "model.initialize_on_data needs members that share no weights; set model.adapters: none, or leave it out"
     return ""
 
 

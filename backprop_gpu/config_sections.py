@@ -184,6 +184,9 @@ class PeriodicConfig(Section):
     sigma: float = Field(0.1, gt=0.0, description="standard deviation of the initial frequencies")
 
 
+_Members: Any = Annotated[int, Field(ge=1, le=2**15)] | Literal["auto"]
+
+
 class ModelConfig(Section):
     """The network between the inputs and outputs that the data gives it."""
 
@@ -208,11 +211,13 @@ class ModelConfig(Section):
     )
     input_scaling: bool = Field(False, description="multiply each input by a learnable number of its own")
     periodic_embedding: PeriodicConfig | None = Field(None, description="mixed waves of each numeric column beside it")
-    members: int = Field(
-        1, ge=1, le=2**15, description="networks of an ensemble that share weights, trained in one step"
+    members: _Members = Field(
+        1, description="networks of an ensemble, trained in one step; auto: 8, of fewer than 500 rows 4"
     )
-    adapters: Literal["first", "all", "none"] = Field(
-        "first", description="layers in which members have factors of their own; none: they share no weights at all"
+    adapters: Literal["first", "all", "none", "auto"] = Field(
+        "first",
+        description="layers in which members have factors of their own; none: they share no weights;"
+        " auto: first, of fewer than 500 rows none",
     )
 
     def activation_spec(self) -> Any:
@@ -231,13 +236,18 @@ class RegularizationConfig(Section):
     clip_norm: float | None = Field(None, gt=0.0, description="upper limit of the gradient's global norm")
 
 
+_ByRows: Any = Annotated[int, Field(ge=1)] | Literal["auto"]  # by the number of rows: ``presets.for_rows``
+
+
 class EarlyStoppingConfig(Section):
     """When to stop."""
 
     metric: Literal[("cost", *METRICS)] = Field(  # type: ignore[valid-type]
         "cost", description="what is followed on the validation rows"
     )
-    patience: int = Field(20, ge=1, description="epochs without an improvement before training stops")
+    patience: _ByRows = Field(
+        20, description="epochs without an improvement before training stops; auto: 20, of fewer than 500 rows 40"
+    )
     min_delta: float = Field(0.0, ge=0.0, description="what counts as an improvement is more than this")
 
 
@@ -246,9 +256,6 @@ class CostConfig(Section):
 
     false_positive: float = Field(1.0, ge=0.0, description="predicting the positive class where it is not")
     false_negative: float = Field(1.0, ge=0.0, description="missing the positive class")
-
-
-_ByRows: Any = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 
 class TrainingConfig(Section):

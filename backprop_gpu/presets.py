@@ -14,13 +14,15 @@ import numpy as np
 HIDDEN = (128, 64)
 ACTIVATION = "silu"
 DROPOUT = 0.1
-NETS = 4  # whose predictions are averaged
 WEIGHT_DECAY = 1.0
 SCHEDULE = "coslog"
 LEARNING_RATE = 1e-2
-PATIENCE = 40
 VALIDATION = 0.15
 BINS = 8  # of the piecewise-linear encoding of a number
+
+SHARED_ROWS = 500  # tables of so many rows and more have one net of members that share weights
+NETS = 4  # of a smaller table, each on its own: there they gain more from different held-out rows
+MEMBERS = 8
 
 
 def batch_size_for(n: int) -> int:
@@ -31,6 +33,16 @@ def batch_size_for(n: int) -> int:
 def epochs_for(n: int) -> int:
     """At most so many epochs: 200, of more than 10,000 rows fewer, down to 20."""
     return int(np.clip(2_000_000 // max(n, 1), 20, 200))
+
+
+def patience_for(n: int) -> int:
+    """Epochs without an improvement before training stops."""
+    return 20 if n >= SHARED_ROWS else 40
+
+
+def initializer_for(shared: bool) -> str:
+    """That of members that share weights is what TabM begins with (docs/tabular.md)."""
+    return "pytorch_uniform" if shared else "auto"
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -46,12 +58,12 @@ PRESETS: dict[str, dict[str, Any]] = {
             "hidden": list(HIDDEN),
             "activation": ACTIVATION,
             "dropout": DROPOUT,
-            "members": NETS,
-            "adapters": "none",
+            "members": "auto",
+            "adapters": "auto",
         },
         "optimizer": {"name": "adamw", "learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY},
         "schedule": SCHEDULE,
-        "training": {"epochs": "auto", "batch_size": "auto", "early_stopping": {"patience": PATIENCE}},
+        "training": {"epochs": "auto", "batch_size": "auto", "early_stopping": {"patience": "auto"}},
     }
 }
 """Sections of a configuration, by the preset's name."""
@@ -73,3 +85,21 @@ def _beneath(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
             name = value.get("name")
             found[key] = _beneath(value, own) if own.get("name", name) == name else given[key]
     return found
+
+
+def for_rows(data: dict[str, Any], n: int) -> dict[str, Any]:
+    """A whole configuration in which what a table of n rows decides is no longer ``auto``."""
+    model, training = dict(data["model"]), dict(data["training"])
+    for name, rule in (("epochs", epochs_for), ("batch_size", batch_size_for)):
+        training[name] = rule(n) if training[name] == "auto" else training[name]
+    stopping = training["early_stopping"]
+    if stopping is not None and stopping["patience"] == "auto":
+        training["early_stopping"] = stopping | {"patience": patience_for(n)}
+    alone = not model["hidden"] or bool(np.any(model["batch_norm"]))  # which members cannot share
+    if model["adapters"] == "auto":
+        model["adapters"] = "first" if n >= SHARED_ROWS and not alone else "none"
+        if model["initializer"] == "auto":
+            model["initializer"] = initializer_for(model["adapters"] == "first")
+    if model["members"] == "auto":
+        model["members"] = 1 if alone else NETS if model["adapters"] == "none" else MEMBERS
+    return data | {"model": model, "training": training}

@@ -16,6 +16,7 @@ from backprop_gpu.config import Config, validate
 from backprop_gpu.config_reading import load_config
 from backprop_gpu.errors import ConfigError
 from backprop_gpu.estimators import MLPClassifier
+from backprop_gpu.estimators.fitted_network import named_of
 from backprop_gpu.estimators.tabular import settings_for
 from backprop_gpu.run_fit import encoded, fit
 
@@ -28,16 +29,15 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BACKPROP_GPU_DEVICE", raising=False)
 
 
-@pytest.fixture
-def rows() -> list[list[str]]:
-    """A number and a text with gaps, a date, and an answer that follows; 100 rows to train on, 40 for validation."""
+def shop_rows(n: int = 140, trained: int = 100) -> list[list[str]]:
+    """A number and a text with gaps, a date, and an answer that follows; some to train on, others to validate."""
     rng = np.random.default_rng(0)
     found = []
-    for i, x in enumerate(np.round(rng.standard_normal(140), 3)):
+    for i, x in enumerate(np.round(rng.standard_normal(n), 3)):
         city = "" if i % 11 == 0 else ("Bonn", "Ulm", "Aachen")[i % 3]
         day = np.datetime64("2024-01-01") + i
         answer = "yes" if x + (city == "Bonn") > 0.4 else "no"
-        part = "train" if i < 100 else "validation"
+        part = "train" if i < trained else "validation"
         found.append(["" if i % 7 == 3 else str(x), city, str(day), answer, part])
     write_csv(Path("shop.csv"), found, HEADER)
     return found
@@ -54,49 +54,51 @@ def frames(rows: list[list[str]]) -> list[tuple[Any, Any]]:
     table = pd.DataFrame(rows, columns=HEADER)
     table["x"], table["day"] = pd.to_numeric(table["x"]), pd.to_datetime(table["day"])
     table["city"] = table["city"].replace("", None)
-    return [(part[["x", "city", "day"]], part["bought"]) for part in (table[:100], table[100:])]
+    parts = (table[table["part"] == part] for part in ("train", "validation"))
+    return [(part[["x", "city", "day"]], part["bought"]) for part in parts]
 
 
-def test_inputs_and_training_have_the_estimator_s_bits(rows: list[list[str]]) -> None:
-    """From equal rows, weights and order; dropout's masks too."""
-    (X, y), (X_val, y_val) = frames(rows)
-    same = {"preset": "tabular", "n_members": 1, "shuffle": False, "random_state": 0, "device": "cpu"}
+@pytest.mark.parametrize("small", [True, False])
+def test_inputs_and_training_have_the_estimator_s_bits(small: bool) -> None:
+    """From equal rows, weights and order; dropout's masks too. One net of a small table; all 8 members of a larger."""
+    (X, y), (X_val, y_val) = frames(shop_rows(*((140, 100) if small else (560, 520))))
+    same = {"preset": "tabular", "shuffle": False, "random_state": 0, "device": "cpu"}
+    same |= {"n_members": 1} if small else {}
     given = {"X_val": X_val, "y_val": y_val}
     start = MLPClassifier(**same, learning_rate_init=1e-30, max_iter=1).fit(X, y, **given).members_[0]
     wanted = MLPClassifier(**same, max_iter=5).fit(X, y, **given)
     seed = vars(wanted.members_[0])["_seed"]
-    config = shop(seed=seed, model={"members": 1}, training={"epochs": 5, "shuffle": False})
+    only = {"model": {"members": 1}} if small else {}
+    config = shop(seed=seed, training={"epochs": 5, "shuffle": False}, **only)
     experiment = prepare(config, progress=False)
     train, held_out = encoded(experiment)
     np.testing.assert_array_equal(train[0], wanted.inputs_(wanted.columns_.codes(X)).astype(np.float32))
-    assert experiment.config.training.batch_size == 32
     net = experiment.model.net
-    named = {f"W{l}": W.T for l, W in enumerate(start.coefs_, 1)}  # a step of 1e-30 has left them as they were
-    net.set_parameters(named | {f"b{l}": np.zeros((n, 1)) for l, n in enumerate(net.sizes[1:], 1)})
+    assert (experiment.config.training.batch_size, net.members) == (32, 1 if small else 8)
+    named = named_of(vars(start))  # a step of 1e-30 has left them as they were, but for biases of 0
+    net.set_parameters({name: x if name[0] != "b" else 0.0 * x for name, x in named.items()})
     fit(experiment, train, held_out)
-    for l, (W, b) in enumerate(zip(wanted.members_[0].coefs_, wanted.members_[0].intercepts_, strict=True), 1):
-        np.testing.assert_array_equal(net.parameters()[f"W{l}"], W.T)
-        np.testing.assert_array_equal(net.parameters()[f"b{l}"][:, 0], b)
+    for name, x in named_of(vars(wanted.members_[0])).items():
+        np.testing.assert_array_equal(net.parameters()[name], x)
     np.testing.assert_array_equal(experiment.model.predict_proba(X_val)[:, 0], wanted.predict_proba(X_val)[:, 1])
 
 
-@pytest.mark.parametrize("n", [40, 1_000, 5_000, 60_000, 10**6])
+@pytest.mark.parametrize("n", [40, 499, 500, 5_000, 60_000, 10**6])
 def test_small_and_large_tables_have_the_estimator_s_settings(n: int) -> None:
-    config, of_estimator = shop().for_rows(n), settings_for(MLPClassifier(preset="tabular"), n)
+    estimator = MLPClassifier(preset="tabular")
+    config, wanted = shop().for_rows(n), settings_for(estimator, n)
     m, t, o = config.model, config.training, config.optimizer
-    assert (t.epochs, t.batch_size) == (of_estimator["max_iter"], of_estimator["batch_size"])
-    assert (tuple(m.hidden), m.activation, m.dropout) == (
-        of_estimator["hidden_layer_sizes"],
-        of_estimator["activation"],
-        of_estimator["dropout"],
-    )
-    assert (o.name, o.weight_decay) == tuple(of_estimator["solver"].values())
-    assert (o.learning_rate, config.schedule.name) == (
-        of_estimator["learning_rate_init"],
-        of_estimator["learning_rate"],
-    )
-    assert (t.early_stopping.patience, config.data.validation) == (40, of_estimator["validation_fraction"])
-    assert (m.members, m.adapters) == (MLPClassifier().n_members, "none")
+    assert (t.epochs, t.batch_size) == (wanted["max_iter"], wanted["batch_size"])
+    assert (tuple(m.hidden), m.activation) == (wanted["hidden_layer_sizes"], wanted["activation"])
+    assert (m.dropout, m.initializer) == (wanted["dropout"], wanted["initializer"])
+    assert {"name": o.name, "weight_decay": o.weight_decay} == wanted["solver"]
+    assert (o.learning_rate, config.schedule.name) == (wanted["learning_rate_init"], wanted["learning_rate"])
+    assert (t.early_stopping.patience, config.data.validation) == (wanted["n_iter_no_change"], 0.15)
+    assert wanted["validation_fraction"] == 0.15
+    if n < 500:
+        assert (m.members, m.adapters) == (estimator.n_members, "none") == (4, "none")
+    else:
+        assert (m.members, m.adapters) == (wanted["batch_ensemble"], "first") == (8, "first")
 
 
 def test_what_is_given_wins_and_a_saved_configuration_stays_as_it_is() -> None:
@@ -110,6 +112,10 @@ def test_what_is_given_wins_and_a_saved_configuration_stays_as_it_is() -> None:
     assert (config.optimizer.name, config.optimizer.learning_rate) == ("adamw", 0.5)
     assert config.optimizer.weight_decay == presets.WEIGHT_DECAY
     assert (config.schedule.name, config.training.early_stopping) == ("constant", None)
+    wide = shop(model={"members": 16, "batch_norm": False}).for_rows(5_000).model
+    assert (wide.members, wide.adapters, wide.initializer) == (16, "first", "pytorch_uniform")
+    alone = shop(model={"batch_norm": True}).for_rows(5_000).model
+    assert (alone.members, alone.initializer) == (1, "auto")
     assert shop(optimizer="sgd").optimizer.learning_rate == validate({"optimizer": "sgd"}).optimizer.learning_rate
     Path("saved.yaml").write_text(config.for_rows(100).to_yaml(), encoding="utf-8")
     saved = load_config("saved.yaml")
@@ -119,10 +125,9 @@ def test_what_is_given_wins_and_a_saved_configuration_stays_as_it_is() -> None:
         validate({"preset": "tables"})
 
 
-def test_from_the_command_line_to_predictions_of_unseen_categories(
-    rows: list[list[str]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_from_the_command_line_to_predictions_of_unseen_categories(capsys: pytest.CaptureFixture[str]) -> None:
     """``config init`` writes it; ``train --preset`` trains; the saved model gives what the one in memory gives."""
+    shop_rows()
     assert main(["config", "init", "shop.csv", "--target", "bought", "--out", "shop.yaml"]) == 0
     first = load_config("shop.yaml")
     assert (first.preset, first.data.piecewise_linear) == ("tabular", presets.BINS)

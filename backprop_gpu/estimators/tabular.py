@@ -92,6 +92,7 @@ def _encoded(inputs: TabularInputs, X: np.ndarray) -> np.ndarray:
 
 def settings_for(estimator: Any, n: int) -> dict[str, Any]:
     """Parameters of a member that is fitted to n rows: the preset's, but for those that are not at their default."""
+    shared = members_share(estimator, n)
     preset: dict[str, Any] = {
         "hidden_layer_sizes": presets.HIDDEN,
         "activation": presets.ACTIVATION,
@@ -101,9 +102,10 @@ def settings_for(estimator: Any, n: int) -> dict[str, Any]:
         "learning_rate_init": presets.LEARNING_RATE,
         "batch_size": presets.batch_size_for(n),
         "max_iter": presets.epochs_for(n),
-        "n_iter_no_change": presets.PATIENCE,
+        "n_iter_no_change": presets.patience_for(n),
         "validation_fraction": presets.VALIDATION,
-        "initializer": "auto",
+        "initializer": presets.initializer_for(shared),
+        "batch_ensemble": presets.MEMBERS if shared else 1,
         "dropout": presets.DROPOUT,
         "dtype": "float32",
     }
@@ -111,6 +113,13 @@ def settings_for(estimator: Any, n: int) -> dict[str, Any]:
     taken |= {name: value for name, value in preset.items() if not is_given(estimator, name)}
     taken["batch_size"] = taken["batch_size"] if taken["batch_size"] == "auto" else min(taken["batch_size"], max(n, 1))
     return taken | {"preset": None, "early_stopping": False}
+
+
+def members_share(estimator: Any, n: int) -> bool:
+    """Whether n rows are fitted by one net whose members share weights, and not by ``n_members`` nets."""
+    given = any(is_given(estimator, name) for name in ("n_members", "batch_ensemble"))
+    alone = bool(np.any(estimator.batch_norm)) or not np.size(estimator.hidden_layer_sizes)
+    return n >= presets.SHARED_ROWS and not given and not alone
 
 
 class ValidationLossRule(SklearnRule):
@@ -190,11 +199,12 @@ def fit_members(
     for name in ("coefs_", "intercepts_", "norms_", "_optimizer", "members_", *blank_record(e)):  # of an earlier fit
         vars(e).pop(name, None)
     drawn_from = random_state_of(e, resume)
-    seeds = e._random_state.randint(2**31 - 1, size=e.n_members)
+    nets = 1 if members_share(e, len(rows.Y)) else e.n_members
+    seeds = e._random_state.randint(2**31 - 1, size=nets)
     members = [_member(e, int(seed), scaled, validation, loss) for seed in seeds]
     saved: list[Any] = [None] * len(members) if resume is None else take(resume, "state.members", list)
     if len(saved) != len(members):
-        raise ConfigError(f"the state does not fit: it is of {len(saved)} nets, n_members is {len(members)} here")
+        raise ConfigError(f"the state does not fit: it is of {len(saved)} nets, there are {len(members)} here")
 
     def state_dict() -> State:
         return drawn_from | {"members": [None if m.fit is None else m.fit.state_dict() for m in members]}
@@ -380,6 +390,7 @@ def from_tensors(e: Any, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -
 def _loaded(e: Any, seed: int, fitted: dict[str, Any]) -> Any:
     member = new_member(e, 1, seed)
     vars(member).update(fitted)
+    member.batch_ensemble = len(fitted.get("norms_", {}).get("R1", [None]))
     member.n_features_in_ = len(fitted["coefs_"][0])
     member.n_layers_, member.out_activation_ = e.n_layers_, e.out_activation_
     return member
