@@ -31,7 +31,9 @@ _TEXT = """what to measure:
               on 12 datasets
   tabular     scores by 5-fold cross-validation on 27 tables, and CPU time:
               preset="tabular", RealMLP, TabM, boosted trees, plain MLPs;
-              workloads "tuning" and "apart" are the two parts of the tables
+              workloads "tuning" and "apart" are the two parts of the tables;
+              peers preset-without-ple, preset+scaling, ... change one thing
+              of the preset (benchmarks/preset_variants.py)
   stream      training on generated rows in files beside rows in memory:
               rows per second and memory; workloads "small", "11M", "2GB",
               "20GB", "20GB-wide"
@@ -86,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     add("--unset-openblas", action="store_true", help=unset)
     kept = "tabular: write each peer's results there, and run only those not there yet; stream: keep the tables there"
     add("--kept", metavar="FOLDER", help=kept)
+    add("--folds", type=int, choices=range(1, 6), default=5, metavar="N", help="tabular: the first N of five folds")
     add("--json", metavar="FILE", help="write everything, each repeat included")
     add("--plot", metavar="FILE", help="draw a picture (needs matplotlib)")
     add("--markdown", action="store_true", help="print a section for BENCHMARKS.md instead of a table")
@@ -185,4 +188,4 @@ def _tabular_rows(options: argparse.Namespace, variables: Mapping[str, str | Non
 
     tables = chosen_tables(options.workloads or (("diabetes",) if options.quick else ()))
     epochs = 20 if options.quick else None
-    yield from tabular.rows(tables, options.peers, epochs, variables, options.kept)
+    yield from tabular.rows(tables, options.peers, epochs, variables, options.kept, options.folds)

@@ -18,6 +18,7 @@ from backprop_gpu import __version__
 from backprop_gpu.atomic_file import write_file
 
 from .peers import check_names
+from .preset_variants import VARIANTS
 from .tables import TABLES, TableSpec
 from .tabular_peers import PACKAGES, PEERS
 from .worker_process import WorkerProcess
@@ -90,11 +91,14 @@ def rows(
     epochs: int | None = None,
     variables: Mapping[str, str | None] | None = None,
     kept: str | None = None,
+    folds: int = FOLDS,
 ) -> Iterator[dict[str, Any]]:
     """A row for each table and peer: mean ``score`` by the table's metric, its deviation over folds, seconds of a fit.
 
     ``epochs`` limits epochs and trees, to see that everything runs. ``kept``: a folder of results; what is there is not
-    run again. Last, a row for each peer: its mean rank, its mean normalized score, its CPU time.
+    run again. ``folds``: the first so many of the five, for everybody. Without names, everybody who is installed takes
+    part, but for the variants of the preset. Last, a row for each peer: its mean rank, its mean normalized score, its
+    CPU time.
 
     Raises
     ------
@@ -102,23 +106,25 @@ def rows(
         For an unknown peer; if a fit fails.
     """
     check_names(names, PEERS)
-    taking_part = list(names) or [name for name in PEERS if importlib.util.find_spec(PACKAGES[name][1])]
+    usual = [name for name in PEERS if name not in VARIANTS and importlib.util.find_spec(PACKAGES[name][1])]
+    taking_part = list(names) or usual
     limit = {} if epochs is None else {"max_iter": epochs}
     results = {name: Kept(kept, name) for name in taking_part}
     workers: dict[str, WorkerProcess] = {}
     with contextlib.ExitStack() as stack:
         for spec in specs:
             for name in taking_part:
-                folds = results[name].folds(spec.name)
-                for number in range(len(folds), FOLDS):
+                done = results[name].folds(spec.name)
+                for number in range(len(done), folds):
                     if name not in workers:
                         settings = ONE_THREAD | dict(variables or {})
                         worker = WorkerProcess(".tabular:CrossValidationWorker", name, variables=settings)
                         workers[name] = stack.enter_context(contextlib.closing(worker))
-                    folds.append(workers[name].call("fold", spec.name, number, limit))
-                    results[name].keep(spec.name, folds, _version(name))
-                yield _row(spec, name, folds)
-    yield from summary(specs, {name: {s.name: results[name].folds(s.name) for s in specs} for name in taking_part})
+                    done.append(workers[name].call("fold", spec.name, number, limit))
+                    results[name].keep(spec.name, done, _version(name))
+                yield _row(spec, name, done[:folds])
+    of = {name: {s.name: results[name].folds(s.name)[:folds] for s in specs} for name in taking_part}
+    yield from summary(specs, of)
 
 
 def _version(peer: str) -> str:

@@ -8,9 +8,12 @@ weekday and the day's number; texts as pandas' categories for trees and pytabkit
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+
+from .preset_variants import VARIANTS, Configured
 
 
 def with_date_parts(X: Any) -> Any:
@@ -146,6 +149,10 @@ def _tabm(classes: bool, **epochs: Any) -> Any:
     return _pytabkit("TabM_D", classes, **epochs)
 
 
+def _configured(sections: dict[str, Any], classes: bool, **epochs: Any) -> Any:
+    return Configured(classes, sections, **epochs)
+
+
 PEERS: dict[str, Callable[..., Any]] = {
     "preset": _preset,
     "realmlp": _realmlp,
@@ -155,6 +162,7 @@ PEERS: dict[str, Callable[..., Any]] = {
     "catboost": _catboost,
     "sklearn": _sklearn,
     "ours": _ours,
+    **{name: partial(_configured, sections) for name, sections in VARIANTS.items()},
 }
 PACKAGES = {  # the package whose version is said, and the module without which a peer is left out
     "preset": ("backprop-gpu", "backprop_gpu"),
@@ -165,4 +173,5 @@ PACKAGES = {  # the package whose version is said, and the module without which 
     "catboost": ("catboost", "catboost"),
     "boosting": ("scikit-learn", "sklearn"),
     "sklearn": ("scikit-learn", "sklearn"),
+    **dict.fromkeys(VARIANTS, ("backprop-gpu", "backprop_gpu")),
 }

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backprop_gpu.config import validate
 from backprop_gpu.errors import ConfigError
+from benchmarks.preset_variants import VARIANTS
 from benchmarks.tables import TABLES, TableSpec, categories
 from benchmarks.tabular import FOLDS, CrossValidationWorker, Kept, mean_ranks, normalized, rows, summary
+from benchmarks.tabular_peers import PEERS
 
 
 def test_peers_are_scored_on_the_same_folds_and_kept_results_are_not_run_again(tmp_path: Path) -> None:
@@ -54,3 +57,14 @@ def test_equal_scores_share_a_rank_and_the_best_of_a_table_is_one() -> None:
     one, other = [{"accuracy": 0.9, "cpu": 2.0}], [{"accuracy": 0.8, "cpu": 1.0}]
     best, worst = summary([spec], {"one": {spec.name: one}, "other": {spec.name: other}})
     assert (best["normalized"], worst["normalized"], best["cpu"], worst["rank"]) == (1.0, 0.0, 2.0, 2.0)
+
+
+def test_the_variants_of_the_preset_train_from_a_file_what_they_say() -> None:
+    """Each a configuration that holds; one with texts and dates from its file to probabilities of three classes."""
+    X, y = next(spec for spec in TABLES if spec.name == "mixed-2k").load()
+    peer = PEERS["preset+scaling"](True, max_iter=1).fit(X[:700], y[:700])
+    assert peer.model.net.settings()["input_scaling"]
+    assert (peer.model.net.members, peer.model.preprocessor.robust) == (8, True)
+    np.testing.assert_allclose(peer.predict_proba(X).sum(axis=1), 1.0, rtol=1e-5)
+    for sections in VARIANTS.values():
+        assert validate({"preset": "tabular", **sections}).for_rows(1_000).model.members != "auto"
