@@ -211,8 +211,6 @@ def _of_estimator(e: Any) -> Portable:
 
 def _of_codec(net: DenseNet, codec: TargetCodec, inputs: Preprocessor) -> Portable:
     labels: tuple[Any, ...] = tuple(int(label) for label in codec.labels) if codec.integers else codec.labels
-    if inputs.robust or inputs.bins.width:
-        raise ConfigError("data.standardize: robust and data.piecewise_linear are not exported yet; train without both")
     return _portable(
         net,
         codec.task,

@@ -88,7 +88,8 @@ def of_preprocessor(p: Preprocessor) -> RawInputs:
 
     columns = tuple(map(column, p.columns))
     marked = tuple(j for j, name in enumerate(p.numeric) if name in p.indicators)
-    return RawInputs(columns, True, _numbers(columns), p.fill, p.mean, p.scale, None, marked, (), p.unknown)
+    clip, edges = CLIP if p.robust else None, p.bins.edges
+    return RawInputs(columns, True, _numbers(columns), p.fill, p.mean, p.scale, clip, marked, edges, p.unknown)
 
 
 def of_preset(inputs: TabularInputs, frame: FrameColumns | None) -> RawInputs:

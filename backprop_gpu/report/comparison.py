@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -153,8 +154,13 @@ def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     """Each setting in which the runs differ, with its value in each."""
     each_flat = [flat(run.config.model_dump()) for run in runs]
     keys = dict.fromkeys(key for each in each_flat for key in each if not key.startswith(NOT_COMPARED))
-    rows = [(key, [str(each.get(key, "–")) for each in each_flat]) for key in keys]
+    rows = [(key, [_written(each.get(key, "–")) for each in each_flat]) for key in keys]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def _written(value: Any) -> str:
+    """As the configuration has it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _differences(runs: Sequence[Run]) -> str:

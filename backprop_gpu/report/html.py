@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -13,11 +14,16 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "num
     """A table that scrolls by itself where it is too wide; the first column names the rows. Cells are escaped."""
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
     body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
+        f'<tr><th scope="row">{_breaking(first)}</th>{"".join(f"<td>{_breaking(cell)}</td>" for cell in rest)}</tr>'
         for first, *rest in rows
     )
     made = f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return scrolled(made, header[0])
+
+
+def _breaking(cell: str) -> str:
+    """Escaped; a long name breaks after a dot, a slash or an underscore."""
+    return re.sub(r"([a-z])([._/]+)(?=[a-z])", r"\1\2<wbr>", escape(cell))
 
 
 def scrolled(html: str, name: str) -> str:

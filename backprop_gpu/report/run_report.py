@@ -11,6 +11,8 @@ from typing import Any
 
 from .._page import filled
 from ..atomic_file import write_file
+from ..data.date_text import PARTS
+from ..data.readings import dates_of
 from ..run_folder import REPORT_FILE
 from ..training.metrics import METRICS
 from .html import Section, facts, figures, notes, table
@@ -178,7 +180,7 @@ def columns(run: Run) -> str:
     if run.model is None:
         return ""
     pre = run.model.preprocessor
-    rows = []
+    rows, dates = [], dates_of(pre.readings)
     for name in pre.columns[:MOST_COLUMNS]:
         if name in pre.categories:
             found = pre.categories[name]
@@ -191,11 +193,19 @@ def columns(run: Run) -> str:
         if pre.robust:
             scaled += ", clipped smoothly at ±3"
         bins = pre.bins.widths[j] if j < len(pre.bins.widths) else 0
-        inputs = ["1", *([f"{bins} bins"] * (bins > 0)), *(["1 that marks gaps"] * (name in pre.indicators))]
-        rows.append([name, "number", scaled + gap, ", and ".join(inputs)])
+        form = dates.get(name)
+        parts = 0 if form is None else len(PARTS[form.parts])
+        inputs = [
+            "1",
+            *([f"{parts} parts of the date"] * (parts > 0)),
+            *([f"{bins} bins"] * (bins > 0)),
+            *(["1 that marks gaps"] * (name in pre.indicators)),
+        ]
+        kind = "number" if form is None else f"{form.parts}, {form.said()}"
+        rows.append([name, kind, ("" if form is None else "days since 1970: ") + scaled + gap, ", and ".join(inputs)])
     codec = pre.target
     if codec is not None:
-        what = f"classes {', '.join(codec.class_names[:12])}" if codec.labels else codec.task
+        what = f"{len(codec.class_names)} classes: {', '.join(codec.class_names[:12])}" if codec.labels else codec.task
         rows.append([", ".join(codec.names), "target", what, ""])
     more = len(pre.columns) - MOST_COLUMNS
     left = [f"{more} more columns are not listed."] if more > 0 else []

@@ -57,7 +57,9 @@ class Chart:
 def number(x: float) -> str:
     """Three digits, with a minus sign of its own."""
     text = f"{x:.3g}"
-    if "e" in text:
+    if 1e3 <= abs(x) < 1e6:
+        text = f"{float(text):,.0f}"
+    elif "e" in text:
         digits, _, power = text.partition("e")
         text = f"{digits}e{int(power)}"
     return text.replace("-", "−")
@@ -219,11 +221,13 @@ def shapes(points: Iterable[Point], style: int, size: float = 3.0) -> str:
 
 
 def legend(curves: Sequence[Curve]) -> str:
-    """Which dashes and shapes are which curve's; nothing for a single one."""
+    """Which dashes and shapes are which curve's, of those that have points; nothing for a single one."""
     if len(curves) < 2:
         return ""
     keys = []
     for k, curve in enumerate(curves):
+        if not curve.finite():
+            continue
         line = "" if curve.points else f'<path class="curve s{k % STYLES}" d="M1 7H27"/>'
         sample = line + (shapes([(14, 7)], k) if curve.points or len(curve.x) <= MARKED else "")
         keys.append(f'<li><svg viewBox="0 0 28 14" aria-hidden="true">{sample}</svg>{escape(curve.name)}</li>')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -70,12 +71,13 @@ def test_dates_are_read_by_the_graph_as_by_this_package(form: DateForm) -> None:
             session.run(None, {"when": np.array([["soon" if text == "" else text]], object)})
 
 
-def test_a_model_of_a_csv_with_dates_predicts_from_its_texts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scaling", [{}, {"standardize": "robust", "piecewise_linear": 4}], ids=["plain", "preset"])
+def test_a_model_of_a_csv_with_dates_predicts_from_its_texts(scaling: dict[str, Any], tmp_path: Path) -> None:
     when = [f"{1 + i % 28}.{1 + i % 12}.{1960 + i}, {i % 24}:30" if i % 9 else "" for i in range(90)]
     y = np.arange(90) % 4
     (tmp_path / "rows.csv").write_text("when;y\n" + "".join(f"{w};{v}\n" for w, v in zip(when, y, strict=True)))
     table = read_table(str(tmp_path / "rows.csv"), target="y")
-    p = Preprocessor.fit(table, task="regression", missing="indicator")
+    p = Preprocessor.fit(table, task="regression", missing="indicator", **scaling)
     made = Model(DenseNet([len(p.feature_names), 4, 1], loss="squared_error", device="cpu"), p)
     to_onnx(made, tmp_path / "model.onnx")
     to_numpy_file(made, tmp_path / "model.py")

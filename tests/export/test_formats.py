@@ -64,6 +64,7 @@ def test_parameters_and_normalized_layers_travel_along(activation: dict[str, Any
         {"parametric_activation": True},
         {"periodic_embedding": {"columns": 2, "sigma": 1.0}, "input_scaling": True},
         {"members": 3},
+        {"members": 2, "adapters": "none"},
         {"members": 3, "adapters": "all", "input_scaling": True, "parametric_activation": [True, False]},
     ],
     ids=str,
