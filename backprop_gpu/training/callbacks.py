@@ -97,6 +97,9 @@ class Callback:
     def on_steps(self, step: int) -> None:
         """Between two steps within an epoch, ten times a second or more often; ``step`` optimizer steps so far."""
 
+    def on_search(self) -> None:
+        """Between two steps that are run again to find the first NaN: to end the fit by an error; no state is there."""
+
     def on_epoch(self, epoch: Epoch) -> None:
         """After every epoch."""
 

@@ -130,7 +130,7 @@ class FitState:
         self.callbacks, self.checks_outputs, self._between_steps = list(callbacks), checks_outputs, between_steps
         self.history, self._start = history or History(), time.perf_counter()
         self._reported = history is not None
-        self._non_finite = OnNonFinite(skip_non_finite, self.history.notes)
+        self._non_finite = OnNonFinite(skip_non_finite, self.history.notes, self.callbacks)
         self.program: EpochProgram | None = None
         self.training_scores: Callable[[], dict[str, float]] | None = None
         self.micro_batch = AutoMicroBatch(step, batches, micro_batch, names)

@@ -23,6 +23,7 @@ from ..network.memory import buffers_finite, state_of, surely_finite
 from ..network.non_finite import NonFinite, find_non_finite
 from ..network.state import State
 from .batches import BatchBuffers
+from .callbacks import Callback
 
 if TYPE_CHECKING:
     from .epoch import EpochProgram
@@ -44,10 +45,13 @@ class OnNonFinite:
         Leave out so many batches of a fit, each with a note; the next one ends it. 0: the first one does.
     notes : list of str
         Where that is said; those that are there count.
+    callbacks : sequence of Callback
+        Their ``on_search`` is called between the steps that are run again.
     """
 
     skip: int = 0
     notes: list[str] = field(default_factory=list)
+    callbacks: Sequence[Callback] = ()
 
     @property
     def skipped(self) -> int:
@@ -255,6 +259,8 @@ class FiniteState:
         fill = buffers.filler(k, 1)
         replay(1) if fill is None else replay(1, fill)
         self.program.count(k + 1)
+        for callback in self.policy.callbacks:
+            callback.on_search()
 
     def _part_of(self, k: int) -> int:
         return int(k >= self.program.parts[0][2])

@@ -20,7 +20,8 @@ class Signals(Callback):
     """Answers signals while a fit runs; to be listed after its :class:`Checkpoint`, if it has one.
 
     SIGINT or SIGTERM: the step, or the block of validation rows, is finished, a checkpoint is written, and
-    :class:`~backprop_gpu.errors.Stopped` ends the fit. A second one ends the process at once. SIGUSR1: a checkpoint is
+    :class:`~backprop_gpu.errors.Stopped` ends the fit; while the first NaN is looked for, the checkpoints before it are
+    those that stay. A second one ends the process at once. SIGUSR1: a checkpoint is
     written and training goes on. A signal that the process ignores (as jobs in the background do SIGINT) stays ignored.
     Outside of the main thread, where Python has no signals, this does nothing.
     """
@@ -54,11 +55,7 @@ class Signals(Callback):
     def on_steps(self, step: int) -> None:
         """Do what was asked for."""
         fit = self.trainer and self.trainer.current  # of a trainer, or of an estimator
-        ranks = self._ranks
-        if ranks.size > 1:  # they end after the same step, which the next reduction settles
-            ranks.stop, self._stop = self._given or 0, ranks.stopped or None
-        else:
-            self._stop = self._given
+        self._settle()
         if self._stop is None and not self._asked:
             return
         self._asked = False
@@ -68,6 +65,20 @@ class Signals(Callback):
                 checkpoint.wait()
         if self._stop is not None:
             raise Stopped(self._stop)
+
+    def on_search(self) -> None:
+        """End the fit without a checkpoint: the steps that are run again may be of an epoch that has ended."""
+        self._settle()
+        if self._stop is not None:
+            raise Stopped(self._stop)
+
+    def _settle(self) -> None:
+        """Whether the fit is to end: several ranks end after the same step, which the next reduction settles."""
+        ranks = self._ranks
+        if ranks.size > 1:
+            ranks.stop, self._stop = self._given or 0, ranks.stopped or None
+        else:
+            self._stop = self._given
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Do what was asked for."""

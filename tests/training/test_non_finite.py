@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +16,18 @@ from support.bench import same_bits
 from support.poison import PoisonedKernels
 from support.small_nets import small_net
 
-from backprop_gpu.errors import DivergedError
+from backprop_gpu.errors import DivergedError, Stopped
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training import non_finite
 from backprop_gpu.training.batches import Batches, StreamedBatches
 from backprop_gpu.training.callbacks import Callback, Epoch
+from backprop_gpu.training.checkpoint import Checkpoint
+from backprop_gpu.training.checkpoint_file import checkpoints_in
 from backprop_gpu.training.epoch import CapturedEpoch, EpochProgram, JointEpoch
 from backprop_gpu.training.history import History
 from backprop_gpu.training.non_finite import OnNonFinite
+from backprop_gpu.training.signals import Signals
 from backprop_gpu.training.spikes import note_of_spike
 from backprop_gpu.training.trainer import Trainer
 
@@ -232,6 +237,32 @@ def test_what_nobody_sees_is_undone_when_the_fit_ends(last: int, monkeypatch: py
         trainer.fit(X, Y)
     assert trainer.step.t == last
     assert all(np.isfinite(x).all() for x in trainer.step.state_buffers)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
+@pytest.mark.parametrize("at", [1, 6, 9])  # of the search: its first step, one of another epoch, of the second pass
+def test_a_signal_ends_the_search_after_the_step_that_is_run_again(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ask(Callback):
+        steps = 0
+
+        def on_search(self) -> None:
+            self.steps += 1
+            if self.steps == at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(non_finite, "SHARE", math.inf)  # so that it goes back to the first step
+    ask, signals = Ask(), Signals()
+    trainer = trainer_of(("dense", "A", 1, 7), epochs=2, callbacks=[ask, Checkpoint(tmp_path / "a"), signals])
+    try:
+        with pytest.raises(Stopped) as stopped:
+            trainer.fit(X, Y)
+    finally:
+        signals.restore()
+    assert (stopped.value.exit_code, ask.steps) == (143, at)
+    assert all(np.isfinite(x).all() for x in trainer.step.state_buffers)
+    assert checkpoints_in(tmp_path / "a") == []  # the state in the middle of a search is that of no step of the fit
 
 
 def test_a_trainer_skips_and_its_history_says_so() -> None:
