@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..errors import BackpropError, DataError, MissingDependencyError, shown
 from ..safe_files import LONGEST_NAME, MAX_COLUMNS, expanded_limit, open_regular
 from .column_types import Hints
 from .read_settings import ReadSettings
 from .stated_columns import StatedColumn, alike, kind_of, texts_of
 from .table import Table
-from .text_table import Request, as_table, choose, joined_blocks, position_of
+from .text_table import Block, Request, as_table, choose, joined_blocks, position_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,7 +33,7 @@ def read_rows(path: Path, request: Request) -> Table:
         both = zip(chosen.features + chosen.answers, chosen.positions, strict=True)
         columns = [StatedColumn(column, file.types[j], source, k >= n) for k, (column, j) in enumerate(both)]
         alike(columns[n:])
-        plain = joined_blocks(_blocks(file, columns, chosen.positions, n))
+        plain = joined_blocks(list(_blocks(file, columns, chosen.positions, n)))
         if plain is None:
             raise DataError(f"{source} has columns but no rows; add rows of data")
         for column in columns:
@@ -63,15 +61,14 @@ def read_cells(path: Path, names: Sequence[str], settings: ReadSettings) -> list
         return found
 
 
-def _blocks(file: _File, columns: list[StatedColumn], positions: list[int], n_features: int) -> Iterator[np.ndarray]:
-    """The numbers of the features of some rows, (n_rows, n_numbers); targets keep their own."""
+def _blocks(file: _File, columns: list[StatedColumn], positions: list[int], n_features: int) -> Iterator[Block]:
+    """The numbers of the features of some rows; targets keep their own."""
     for rows, arrays in file.batches(positions):
         values = [column.add(array) for column, array in zip(columns, arrays, strict=True)]
         for column, numbers in zip(columns[n_features:], values[n_features:], strict=True):
             if numbers is not None:
                 column.column.numbers.append(numbers)
-        numeric = [numbers for numbers in values[:n_features] if numbers is not None]
-        yield np.stack(numeric, axis=1) if numeric else np.empty((rows, 0))
+        yield rows, [numbers for numbers in values[:n_features] if numbers is not None]
 
 
 @dataclass

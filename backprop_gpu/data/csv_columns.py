@@ -68,7 +68,12 @@ class Column:
 
     def __post_init__(self) -> None:
         self.gaps = frozenset(text.strip().lower() for text in self.settings.na_values)
-        self.plain = not self.is_text and self.form is None and self.wanted in (None, "number")
+        self.plain = self.may_be_plain
+
+    @property
+    def may_be_plain(self) -> bool:
+        """Whether its cells are plain numbers until one of them is something else."""
+        return not self.is_text and self.form is None and self.wanted in (None, "number")
 
     def add(self, cells: Sequence[str]) -> np.ndarray | None:
         """Add the cells of some rows; return their numbers, or None if the column holds texts."""

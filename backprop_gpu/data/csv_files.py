@@ -9,14 +9,17 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from ..errors import DataError, shown
 from ..safe_files import LONGEST_NAME, MAX_COLUMNS
+from . import plain_csv
 from .cells import is_number
 from .csv_dialect import Dialect, sniff
 from .read_settings import ReadSettings
 from .table import Table
-from .text_files import open_text, said
-from .text_table import Request, as_table, choose, fill, position_of
+from .text_files import open_bytes, open_text, said, size_of
+from .text_table import Chosen, Request, Rows, as_table, choose, fill, position_of
 
 _MAX_LINE = 16 << 20  # letters
 _TABS = (".tsv", ".tab")
@@ -30,10 +33,25 @@ def read_rows(path: Path, request: Request) -> Table:
         header, notes = _header(path, dialect, request.settings, labelled=bool(request.target))
         chosen = choose(said(path), header, request, dialect.hints)
         width = len(header)
-        lines, plain = fill(said(path), lambda: _data_rows(path, dialect, request.settings, width), width, chosen)
+
+        def rows() -> Iterator[tuple[int, list[str]]]:
+            return _data_rows(path, dialect, request.settings, width)
+
+        if (found := _read_plain(path, dialect, request.settings, rows(), width, chosen)) is None:
+            found = fill(said(path), rows, width, chosen)
+        lines, plain = found
         return as_table(path, chosen, lines, plain, request, (*notes, *_notes(dialect, request.settings)))
 
     return _decoded(path, request.settings, read)
+
+
+def _read_plain(
+    path: Path, dialect: Dialect, settings: ReadSettings, rows: Rows, width: int, chosen: Chosen
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """What pyarrow reads of a large file, where that is what we would read; else None."""
+    if settings.header is False or size_of(path) < plain_csv.FROM_BYTES:
+        return None
+    return plain_csv.read_plain(lambda: open_bytes(path), dialect, rows, width, chosen)
 
 
 def column_names(path: Path, settings: ReadSettings, labelled: bool = True) -> list[str]:
@@ -151,6 +169,7 @@ class _Lines:
 
 def _rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """Yield (line on which the row starts, stripped cells), leaving out blank lines."""
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_LINE))
     with open_text(path, dialect.encoding) as file:
         for _ in range(dialect.skip):
             file.readline(_MAX_LINE)

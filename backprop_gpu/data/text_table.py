@@ -24,6 +24,7 @@ from .text_files import said
 
 _BLOCK_ROWS, _BLOCK_CELLS = 8192, 1 << 18  # of a block: a cell takes 60 bytes and more until it is a number
 Rows = Iterator[tuple[int, list[str]]]
+Block = tuple[int, list[np.ndarray]]  # a number of rows, and the numbers of each column that has some
 
 
 @dataclass(frozen=True)
@@ -112,30 +113,29 @@ def fill(source: str, rows: Callable[[], Rows], width: int, chosen: Chosen) -> t
     return lines, plain
 
 
-def joined_blocks(found: Iterable[np.ndarray]) -> np.ndarray | None:
-    """All rows of blocks (n_rows, n_columns), each column in one piece; None without blocks."""
-    blocks = found if isinstance(found, list) else list(found)
+def joined_blocks(blocks: list[Block]) -> np.ndarray | None:
+    """All rows of blocks (n_rows, n_columns), each column in one piece; None without blocks, which are used up."""
     if not blocks:
         return None
-    end = sum(map(len, blocks))
-    plain = np.empty((blocks[0].shape[1], end)).T
+    end = sum(n for n, _ in blocks)
+    plain = np.empty((len(blocks[0][1]), end))
     while blocks:  # each is freed once it is copied
-        block = blocks.pop()
-        plain[end - len(block) : end] = block
-        end -= len(block)
-    return plain
+        n, columns = blocks.pop()
+        for row, values in zip(plain, columns, strict=True):
+            row[end - n : end] = values
+        end -= n
+    return plain.T
 
 
 def _fill(
     source: str, rows: Rows, width: int, columns: list[Column], positions: list[int]
-) -> tuple[np.ndarray, list[np.ndarray]]:
+) -> tuple[np.ndarray, list[Block]]:
     all_lines: list[np.ndarray] = []
-    blocks: list[np.ndarray] = []
+    blocks: list[Block] = []
     while block := list(islice(rows, max(1, min(_BLOCK_ROWS, _BLOCK_CELLS // width)))):
         by_column = list(zip(*(cells for _, cells in block), strict=True))
         found = [column.add(by_column[j]) for column, j in zip(columns, positions, strict=True)]
-        numbers = [values for values in found if values is not None]
-        blocks.append(np.stack(numbers, axis=1) if numbers else np.empty((len(block), 0)))
+        blocks.append((len(block), [values for values in found if values is not None]))
         all_lines.append(np.array([line for line, _ in block]))
     if not all_lines:
         raise DataError(f"{source} has a header but no rows; add rows of data")
