@@ -30,8 +30,8 @@ def test_the_plan_is_what_prepare_builds(settings: list[str]) -> None:
     assert found.design.sizes == net.sizes
     assert type(found.kernels) is type(net.kernels)
     assert found.memory.parameters == net.params.theta.nbytes
-    slots = sum(slot.nbytes for slot in experiment.trainer.step.slots)
-    assert found.memory.optimizer == 2 * slots + net.params.theta.nbytes  # with the copy that undoes a step
+    state = sum(x.nbytes for x in experiment.trainer.step.optimizer_state)
+    assert found.memory.optimizer == 2 * state + net.params.theta.nbytes  # with the copy that undoes a step
     assert found.spec.m == (experiment.trainer.micro_batch or experiment.trainer.batch_size)
     assert found.spec.activations == tuple(net.activations)
 

@@ -45,7 +45,7 @@ class _ShapeStep:
         self.Y = self.device.zeros((spec.m, 1), "int64").T if labels else self.zeros(spec.m, sizes[-1]).T
         self.weights = self.zeros(spec.m, 1).T if spec.weighted else None
         self.theta = self.zeros(sum((k + 1) * n for k, n in itertools.pairwise(sizes)))
-        self.slots = [self.theta for _ in spec.optimizer.state]
+        self.optimizer_state = [self.theta for _ in spec.optimizer.state]
         self.dropout = [self.dropped(l) for l in range(len(sizes))]
         self.saved = [
             kernels.saved(n, sizes[max(l - 1, 0)], spec.m, spec.dtype, self.saving(l), self.dropout[l])
@@ -167,5 +167,11 @@ class _ShapeStep:
     def update(self, _: None) -> None:
         factor = self.factor if self.spec.clipped else None
         self.kernels.update(
-            self.spec.optimizer, self.theta, self.theta, self.slots, scalars=self.scalars, factor=factor, decay=True
+            self.spec.optimizer,
+            self.theta,
+            self.theta,
+            self.optimizer_state,
+            scalars=self.scalars,
+            factor=factor,
+            decay=True,
         )

@@ -330,18 +330,18 @@ def update(
     optimizer: Optimizer,
     theta: Array,
     grad: Array,
-    slots: Sequence[Array],
+    state: Sequence[Array],
     *,
     scalars: Array,
     factor: Array,
     decay: bool,
 ) -> None:
-    """theta, grad and each slot (size,); a scalar for each of the optimizer's numbers; factor (1,)."""
+    """theta, grad and each state vector (size,); a scalar for each of the optimizer's numbers; factor (1,)."""
     size = _shape_of("update", "theta", theta, 1)
-    if len(slots) != len(optimizer.state):
-        raise ShapeError(f"update: {optimizer.name} has {len(optimizer.state)} slots, got {len(slots)}")
+    if len(state) != len(optimizer.state):
+        raise ShapeError(f"update: {optimizer.name} has {len(optimizer.state)} state vectors, got {len(state)}")
     numbers = (len(optimizer.step_scalars(1, optimizer.learning_rate)),)
-    named: dict[str, Expected] = {f"slot {i}": (slot, size) for i, slot in enumerate(slots)}
+    named: dict[str, Expected] = {f"state {i}": (vector, size) for i, vector in enumerate(state)}
     _check_arrays("update", theta.dtype, grad=(grad, size), scalars=(scalars, numbers), factor=(factor, ONE), **named)
 
 

@@ -295,15 +295,15 @@ class Kernels(Protocol):
         optimizer: Optimizer,
         theta: Array,
         grad: Array,
-        slots: Sequence[Array],
+        state: Sequence[Array],
         *,
         scalars: Array,
         factor: Array | None,
         decay: bool,
     ) -> None:
-        """theta, slots <- optimizer(theta, factor * grad, slots; scalars), in place; ``decay``: decay weights?
+        """theta, state <- optimizer(theta, factor * grad, state; scalars), in place; ``decay``: decay weights?
 
-        ``slots`` and ``scalars`` are the optimizer's ``state`` and ``numbers``: with the average where it keeps one.
+        ``state`` and ``scalars`` are the optimizer's ``state`` and ``numbers``: with the average where it keeps one.
         """
 
     def gather(self, source: Array, order: Array, counters: Array, stride: int, *, out: Array) -> None:

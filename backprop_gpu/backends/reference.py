@@ -276,19 +276,19 @@ class ReferenceKernels(InputStageReference):
         optimizer: Optimizer,
         theta: Array,
         grad: Array,
-        slots: Sequence[Array],
+        state: Sequence[Array],
         *,
         scalars: Array,
         factor: Array | None,
         decay: bool,
     ) -> None:
-        """theta, slots <- optimizer(theta, factor * grad, slots; scalars)."""
+        """theta, state <- optimizer(theta, factor * grad, state; scalars)."""
         numbers: list[Any] = [scalars[i : i + 1] for i in range(scalars.shape[0])]
         scaled = grad if factor is None else grad * factor
-        new_theta, new_slots = optimizer.step(self.xp, theta, scaled, slots, numbers, decay=decay)
+        new_theta, new_state = optimizer.step(self.xp, theta, scaled, state, numbers, decay=decay)
         theta[...] = new_theta
-        for slot, new in zip(slots, new_slots, strict=True):
-            slot[...] = new
+        for vector, new in zip(state, new_state, strict=True):
+            vector[...] = new
 
     def gather(self, source: Array, order: Array, counters: Array, stride: int, *, out: Array) -> None:
         """out[i] <- source[order[stride k + i]], k = counters[0]."""

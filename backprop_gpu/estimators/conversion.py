@@ -147,7 +147,7 @@ def _constraints(kind: type[Any], name: str) -> list[Any]:
 def carry_optimizer(state: OptimizerState, made: Any) -> None:
     """Give scikit-learn's estimator, which has its weights and one of its solvers, an optimizer that stands there."""
     params = [*made.coefs_, *made.intercepts_]
-    vectors = {name: list(chain(*as_parameters(slot))) for name, slot in state.vectors.items()}
+    vectors = {name: list(chain(*as_parameters(named))) for name, named in state.vectors.items()}
     if made.solver == "adam":
         made._optimizer = AdamOptimizer(params, made.learning_rate_init, made.beta_1, made.beta_2, made.epsilon)
         made._optimizer.t = state.t
@@ -184,7 +184,7 @@ def to_safetensors(estimator: Any, path: str | os.PathLike[str]) -> None:
     state = vars(estimator).get("_optimizer")
     if state is not None:
         fitted["optimizer"] = {"learning_rate": state.learning_rate, "t": state.t}
-        tensors |= {f"optimizer/{s}/{k}": x for s, slot in state.vectors.items() for k, x in slot.items()}
+        tensors |= {f"optimizer/{s}/{k}": x for s, named in state.vectors.items() for k, x in named.items()}
     if vars(estimator).get("best_validation_score_") is not None and "_best" in vars(estimator):
         tensors |= {f"best/{k}": x for k, x in named_of(estimator._best).items()}
     net = estimator
@@ -311,12 +311,12 @@ def _restored(
     if best:
         made._best = fitted_of(best)
     if "optimizer" in fitted:
-        slots: dict[str, dict[str, np.ndarray]] = {}
+        vectors: dict[str, dict[str, np.ndarray]] = {}
         for key, tensor in tensors.items():
             if key.startswith("optimizer/"):
-                _, slot, parameter = key.split("/")
-                slots.setdefault(slot, {})[parameter] = tensor
-        made._optimizer = OptimizerState(**fitted["optimizer"], vectors=slots)
+                _, vector, parameter = key.split("/")
+                vectors.setdefault(vector, {})[parameter] = tensor
+        made._optimizer = OptimizerState(**fitted["optimizer"], vectors=vectors)
     return made
 
 

@@ -272,15 +272,15 @@ class OptimizerState:
         step.t = self.t
         fitted.set_rate(self.learning_rate)
         with net.backend.activate():
-            for name, slot in zip(step.optimizer.state, step.slots, strict=True):
-                host = net.params.flat(self.vectors[name]) if name in self.vectors else np.zeros(slot.shape)
-                slot[...] = net.backend.asarray(host, net.dtype)
+            for name, vector in zip(step.optimizer.state, step.optimizer_state, strict=True):
+                host = net.params.flat(self.vectors[name]) if name in self.vectors else np.zeros(vector.shape)
+                vector[...] = net.backend.asarray(host, net.dtype)
 
     def read_from(self, fitted: FittedNetwork) -> None:
         """Bring the state back to the host."""
         step, net = fitted.step, fitted.net
-        self.t, names = step.t, step.optimizer.state
-        self.vectors = {n: net.params.named(net.backend.to_host(s)) for n, s in zip(names, step.slots, strict=True)}
+        self.t, held = step.t, zip(step.optimizer.state, step.optimizer_state, strict=True)
+        self.vectors = {name: net.params.named(net.backend.to_host(vector)) for name, vector in held}
 
 
 class DeviceState:

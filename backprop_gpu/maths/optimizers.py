@@ -2,12 +2,12 @@
 
 One step is split where the device begins: ``scalars(t, learning_rate)`` gives the few numbers that change from step to
 step, in float64 on the host (so that 1 - beta^t keeps its digits in float32), and ``apply`` is elementwise array code
-that returns the new theta and the new slots. ``t`` counts steps from 1.
+that returns the new theta and the new state. ``t`` counts steps from 1.
 
 Weight decay is a number in ``scalars`` as well; ``apply`` is called with ``decay=False`` for biases.
 
 Any of them may keep an average of the parameters over the steps (``average``): ``state``, ``numbers`` and ``step`` are
-``slots``, ``scalars`` and ``apply`` with it, and are what a training step uses.
+``state_names``, ``scalars`` and ``apply`` with it, and are what a training step uses.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from .._typing import Array, Namespace
 from ..errors import ConfigError, did_you_mean
 from .registry import create, is_number
 
-Slots = tuple[Array, ...]
+Vectors = tuple[Array, ...]
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Base. ``slots`` names the state vectors; they start at 0. One of your own is a frozen dataclass with a ``name``.
+    """Base. ``state_names`` are those of the vectors that it keeps, which start at 0.
+
+    One of your own is a frozen dataclass with a ``name``.
 
     ``average`` d, if it is not 0, keeps the exponential moving average of the parameters, corrected for its start: with
     m <- d m + (1 - d) theta from m = 0, it is m/(1 - d^t), which is the plain mean of the first few steps (Polyak &
@@ -34,7 +36,7 @@ class Optimizer:
     """
 
     name: ClassVar[str]
-    slots: ClassVar[tuple[str, ...]] = ()
+    state_names: ClassVar[tuple[str, ...]] = ()
     decays: ClassVar[bool] = False  # whether ``apply`` looks at ``decay``
     # The power of the gradient's size with which the step grows: 1 or, but for epsilon, 0; None: not said.
     gradient_power: ClassVar[int | None] = None
@@ -60,15 +62,15 @@ class Optimizer:
         return (learning_rate,)
 
     def apply(
-        self, xp: Namespace, theta: Array, grad: Array, slots: Sequence[Array], scalars: Sequence[Any], *, decay: bool
-    ) -> tuple[Array, Slots]:
-        """One step: (theta, grad, slots) -> (theta, slots), all of one shape, nothing written in place."""
+        self, xp: Namespace, theta: Array, grad: Array, state: Sequence[Array], scalars: Sequence[Any], *, decay: bool
+    ) -> tuple[Array, Vectors]:
+        """One step: (theta, grad, state) -> (theta, state), all of one shape, nothing written in place."""
         raise NotImplementedError
 
     @property
     def state(self) -> tuple[str, ...]:
-        """``slots``, and the average where one is kept."""
-        return (*self.slots, "average") if self.average else self.slots
+        """``state_names``, and the average where one is kept."""
+        return (*self.state_names, "average") if self.average else self.state_names
 
     def step_scalars(self, t: int, learning_rate: float) -> tuple[float, ...]:
         """``scalars``, and the share of the newest parameters in their average: (1 - d)/(1 - d^t), 1 at first."""
@@ -77,13 +79,13 @@ class Optimizer:
 
     def step(
         self, xp: Namespace, theta: Array, grad: Array, state: Sequence[Array], numbers: Sequence[Any], *, decay: bool
-    ) -> tuple[Array, Slots]:
+    ) -> tuple[Array, Vectors]:
         """``apply``, then average <- average + share (theta - average)."""
-        n = len(self.slots)
+        n = len(self.state_names)
         if not self.average:
             return self.apply(xp, theta, grad, state, numbers, decay=decay)
-        theta, slots = self.apply(xp, theta, grad, state[:n], numbers[:-1], decay=decay)
-        return theta, (*slots, state[n] + numbers[-1] * (theta - state[n]))
+        theta, own = self.apply(xp, theta, grad, state[:n], numbers[:-1], decay=decay)
+        return theta, (*own, state[n] + numbers[-1] * (theta - state[n]))
 
     def spec(self) -> dict[str, Any]:
         """What :func:`get_optimizer` takes back."""
@@ -99,8 +101,8 @@ class SGD(Optimizer):
     learning_rate: float = 1e-2
 
     def apply(
-        self, xp: Namespace, theta: Array, grad: Array, slots: Sequence[Array], scalars: Sequence[Any], *, decay: bool
-    ) -> tuple[Array, Slots]:
+        self, xp: Namespace, theta: Array, grad: Array, state: Sequence[Array], scalars: Sequence[Any], *, decay: bool
+    ) -> tuple[Array, Vectors]:
         """theta - lr g."""
         (lr,) = scalars
         return theta - lr * grad, ()
@@ -117,7 +119,7 @@ class Momentum(Optimizer):
 
     name = "momentum"
     gradient_power = 1
-    slots = ("v",)
+    state_names = ("v",)
     learning_rate: float = 1e-2
     momentum: float = 0.9
     variant: str = "velocity"
@@ -127,10 +129,10 @@ class Momentum(Optimizer):
         _one_of(self, "variant", ("velocity", "average"))
 
     def apply(
-        self, xp: Namespace, theta: Array, grad: Array, slots: Sequence[Array], scalars: Sequence[Any], *, decay: bool
-    ) -> tuple[Array, Slots]:
+        self, xp: Namespace, theta: Array, grad: Array, state: Sequence[Array], scalars: Sequence[Any], *, decay: bool
+    ) -> tuple[Array, Vectors]:
         """The recurrence of the variant."""
-        (lr,), (v,) = scalars, slots
+        (lr,), (v,) = scalars, state
         if self.variant == "velocity":
             v = self.momentum * v - lr * grad
             return theta + v, (v,)
@@ -144,15 +146,15 @@ class Nesterov(Optimizer):
 
     name = "nesterov"
     gradient_power = 1
-    slots = ("v",)
+    state_names = ("v",)
     learning_rate: float = 1e-2
     momentum: float = 0.9
 
     def apply(
-        self, xp: Namespace, theta: Array, grad: Array, slots: Sequence[Array], scalars: Sequence[Any], *, decay: bool
-    ) -> tuple[Array, Slots]:
+        self, xp: Namespace, theta: Array, grad: Array, state: Sequence[Array], scalars: Sequence[Any], *, decay: bool
+    ) -> tuple[Array, Vectors]:
         """v <- mu v - lr g; theta + (mu v - lr g)."""
-        (lr,), (v,) = scalars, slots
+        (lr,), (v,) = scalars, state
         step = lr * grad
         v = self.momentum * v - step
         return theta + (self.momentum * v - step), (v,)
@@ -164,15 +166,15 @@ class RMSprop(Optimizer):
 
     name = "rmsprop"
     gradient_power = 0
-    slots = ("s",)
+    state_names = ("s",)
     rho: float = 0.9
     epsilon: float = 1e-8
 
     def apply(
-        self, xp: Namespace, theta: Array, grad: Array, slots: Sequence[Array], scalars: Sequence[Any], *, decay: bool
-    ) -> tuple[Array, Slots]:
+        self, xp: Namespace, theta: Array, grad: Array, state: Sequence[Array], scalars: Sequence[Any], *, decay: bool
+    ) -> tuple[Array, Vectors]:
         """The recurrence."""
-        (lr,), (s,) = scalars, slots
+        (lr,), (s,) = scalars, state
         s = self.rho * s + (1.0 - self.rho) * (grad * grad)
         return theta - lr * grad / (xp.sqrt(s) + self.epsilon), (s,)
 
@@ -183,15 +185,15 @@ class Adagrad(Optimizer):
 
     name = "adagrad"
     gradient_power = 0
-    slots = ("s",)
+    state_names = ("s",)
     learning_rate: float = 1e-2
     epsilon: float = 1e-8
 
     def apply(
-        self, xp: Namespace, theta: Array, grad: Array, slots: Sequence[Array], scalars: Sequence[Any], *, decay: bool
-    ) -> tuple[Array, Slots]:
+        self, xp: Namespace, theta: Array, grad: Array, state: Sequence[Array], scalars: Sequence[Any], *, decay: bool
+    ) -> tuple[Array, Vectors]:
         """The recurrence."""
-        (lr,), (s,) = scalars, slots
+        (lr,), (s,) = scalars, state
         s = s + grad * grad
         return theta - lr * grad / (xp.sqrt(s) + self.epsilon), (s,)
 
@@ -209,7 +211,7 @@ class Adam(Optimizer):
 
     name = "adam"
     gradient_power = 0
-    slots: ClassVar[tuple[str, ...]] = ("m", "v")
+    state_names: ClassVar[tuple[str, ...]] = ("m", "v")
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -230,11 +232,11 @@ class Adam(Optimizer):
         return self.beta1 * m + (1.0 - self.beta1) * grad, self.beta2 * v + (1.0 - self.beta2) * (grad * grad)
 
     def apply(
-        self, xp: Namespace, theta: Array, grad: Array, slots: Sequence[Array], scalars: Sequence[Any], *, decay: bool
-    ) -> tuple[Array, Slots]:
+        self, xp: Namespace, theta: Array, grad: Array, state: Sequence[Array], scalars: Sequence[Any], *, decay: bool
+    ) -> tuple[Array, Vectors]:
         """theta - step m / (c sqrt v + eps)."""
         step, c = scalars
-        m, v = self._moments(grad, slots[0], slots[1])
+        m, v = self._moments(grad, state[0], state[1])
         return theta - step * m / (c * xp.sqrt(v) + self.epsilon), (m, v)
 
 
@@ -254,11 +256,11 @@ class AdamW(Adam):
         return (*super().scalars(t, learning_rate), 1.0 - learning_rate * self.weight_decay)
 
     def apply(
-        self, xp: Namespace, theta: Array, grad: Array, slots: Sequence[Array], scalars: Sequence[Any], *, decay: bool
-    ) -> tuple[Array, Slots]:
+        self, xp: Namespace, theta: Array, grad: Array, state: Sequence[Array], scalars: Sequence[Any], *, decay: bool
+    ) -> tuple[Array, Vectors]:
         """Decay, then Adam's step."""
         step, c, shrink = scalars
-        return super().apply(xp, shrink * theta if decay else theta, grad, slots, (step, c), decay=decay)
+        return super().apply(xp, shrink * theta if decay else theta, grad, state, (step, c), decay=decay)
 
 
 @dataclass(frozen=True)
@@ -269,15 +271,15 @@ class AMSGrad(Adam):
     """
 
     name = "amsgrad"
-    slots = ("m", "v", "v_max")
+    state_names = ("m", "v", "v_max")
 
     def apply(
-        self, xp: Namespace, theta: Array, grad: Array, slots: Sequence[Array], scalars: Sequence[Any], *, decay: bool
-    ) -> tuple[Array, Slots]:
+        self, xp: Namespace, theta: Array, grad: Array, state: Sequence[Array], scalars: Sequence[Any], *, decay: bool
+    ) -> tuple[Array, Vectors]:
         """theta - step m / (c sqrt v_max + eps)."""
         step, c = scalars
-        m, v = self._moments(grad, slots[0], slots[1])
-        v_max = xp.maximum(slots[2], v)
+        m, v = self._moments(grad, state[0], state[1])
+        v_max = xp.maximum(state[2], v)
         return theta - step * m / (c * xp.sqrt(v_max) + self.epsilon), (m, v, v_max)
 
 
@@ -291,7 +293,7 @@ class Lion(Optimizer):
     name = "lion"
     gradient_power = 0
     decays = True
-    slots = ("m",)
+    state_names = ("m",)
     learning_rate: float = 1e-4
     beta1: float = 0.9
     beta2: float = 0.99
@@ -302,10 +304,10 @@ class Lion(Optimizer):
         return learning_rate, 1.0 - learning_rate * self.weight_decay
 
     def apply(
-        self, xp: Namespace, theta: Array, grad: Array, slots: Sequence[Array], scalars: Sequence[Any], *, decay: bool
-    ) -> tuple[Array, Slots]:
+        self, xp: Namespace, theta: Array, grad: Array, state: Sequence[Array], scalars: Sequence[Any], *, decay: bool
+    ) -> tuple[Array, Vectors]:
         """The recurrence."""
-        (lr, shrink), (m,) = scalars, slots
+        (lr, shrink), (m,) = scalars, state
         direction = xp.sign(self.beta1 * m + (1.0 - self.beta1) * grad)
         m = self.beta2 * m + (1.0 - self.beta2) * grad
         return (shrink * theta if decay else theta) - lr * direction, (m,)

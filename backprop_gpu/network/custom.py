@@ -132,10 +132,10 @@ def check_custom_rule(backend: Backend, dtype: str, optimizer: Optimizer, schedu
 
         def applied(xp: Any, theta: Any) -> Any:
             numbers = [backend.asarray([value], dtype) for value in scalars]  # as kernels have them: arrays (1,)
-            slots = [theta + 0.0 for _ in optimizer.slots]
-            moved, kept = optimizer.apply(xp, theta, theta, slots, numbers, decay=False)
-            if len(kept) != len(slots):
-                raise ValueError(f"{len(kept)} slots came back where {len(slots)} are named")
+            state = [theta + 0.0 for _ in optimizer.state_names]
+            moved, kept = optimizer.apply(xp, theta, theta, state, numbers, decay=False)
+            if len(kept) != len(state):
+                raise ValueError(f"{len(kept)} state vectors came back where {len(state)} are named")
             return moved
 
         _try(backend, dtype, f"{name}apply", applied, (2,))

@@ -142,7 +142,7 @@ class FlatParams:
         return {name: backend.xp.reshape(vector[o : o + s[0] * s[1]], s) for name, _, o, s in self.spans}
 
     def named(self, vector: np.ndarray) -> dict[str, np.ndarray]:
-        """A host copy of ``theta``, ``grad`` or an optimizer slot as ``{"W1": (n_1, n_0), "b1": (n_1, 1), ...}``."""
+        """A host copy of ``theta`` or a vector like it, as ``{"W1": (n_1, n_0), "b1": (n_1, 1), ...}``."""
         order = {kind: i for i, kind in enumerate(KINDS)}
         spans = sorted(self.spans, key=lambda span: (span[1], order.get(kind_of(span[0]), len(order))))
         return {name: vector[o : o + s[0] * s[1]].reshape(s) for name, _, o, s in spans}

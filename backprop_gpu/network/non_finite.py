@@ -275,8 +275,8 @@ class _Watched:
         self._look("gather", None, "the optimizer's scalars", given["scalars"])
 
     def _update(self, given: Mapping[str, Any]) -> None:
-        for name, slot in zip(self._step.optimizer.state, self._step.slots, strict=True):
-            self._look_flat("update", f"{name} of {{}}", slot)
+        for name, vector in zip(self._step.optimizer.state, self._step.optimizer_state, strict=True):
+            self._look_flat("update", f"{name} of {{}}", vector)
         self._look_flat("update", "{}", self._net.params.theta)
 
     # -- looking -------------------------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ class ParameterGroups:
         kernels: Kernels,
         optimizer: Optimizer,
         params: FlatParams,
-        slots: Sequence[Array],
+        state: Sequence[Array],
         *,
         scalars: Array,
         factor: Array | None,
@@ -135,7 +135,7 @@ class ParameterGroups:
             part, of_rule = group.part, scalars[group.rule * n : (group.rule + 1) * n]
             kernels.update(
                 *(self.rules[group.rule].optimizer(optimizer), params.theta[part], params.grad[part]),
-                [slot[part] for slot in slots],
+                [vector[part] for vector in state],
                 scalars=of_rule,
                 factor=factor,
                 decay=group.decay,

@@ -123,7 +123,7 @@ def check_layout(step: TrainingStep, state: Any) -> None:
 def step_state(step: TrainingStep) -> State:
     """See :meth:`TrainingStep.state_dict`."""
     net = step.net
-    named = [net.params.named(net.backend.to_host(slot)) for slot in step.slots]
+    named = [net.params.named(net.backend.to_host(x)) for x in step.optimizer_state]
     return {
         "layout": _layout(step),
         "settings": step_settings(step),
@@ -148,12 +148,12 @@ def load_step_state(step: TrainingStep, state: Any, allow_change: bool) -> None:
     parameters = take_tensors(state, "step.parameters", shapes, net.dtype)
     trained = {name: shape for name, _, _, shape in net.params.spans}
     vectors = take(state, "step.optimizer_state", dict)
-    slots = [
+    vectors = [
         net.params.flat(take_tensors(vectors, f"step.optimizer_state.{name}", trained, net.dtype))
         for name in step.optimizer.state
     ]
     net.set_parameters(parameters)
     with net.backend.activate():
-        for slot, vector in zip(step.slots, slots, strict=True):
-            slot[...] = net.backend.asarray(vector, net.dtype)
+        for buffer, vector in zip(step.optimizer_state, vectors, strict=True):
+            buffer[...] = net.backend.asarray(vector, net.dtype)
     step.t, step.total_steps = t, total

@@ -113,21 +113,21 @@ class TrainingStep:
             self.norm, self._factor = backend.zeros((1,), dtype), backend.zeros((1,), dtype)
             vectors = 2 * len(self.optimizer.state) + bool(self.optimizer.average) + 1
             with allocate_or_raise(backend, self.net.sizes, dtype, f"{self.optimizer.name} state vectors", vectors):
-                size, n_slots = self.net.params.theta.shape[0], len(self.optimizer.state)
+                size, n_vectors = self.net.params.theta.shape[0], len(self.optimizer.state)
                 # One buffer: an epoch copies it and looks at it, which takes longer than a step of a small network.
-                self._all_slots = backend.zeros((n_slots, size), dtype)
-                self.slots = [self._all_slots[k, ...] for k in range(n_slots)]
+                self._state_vectors = backend.zeros((n_vectors, size), dtype)
+                self.optimizer_state = [self._state_vectors[k, ...] for k in range(n_vectors)]
                 self._kept = backend.zeros(self.net.params.theta.shape if self.optimizer.average else (1,), dtype)
                 # What a step moves: parameters, running statistics, the optimizer's vectors.
-                self.state_buffers: list[Array] = [*state_of(self.net), *([self._all_slots] if n_slots else [])]
+                self.state_buffers: list[Array] = [*state_of(self.net), *([self._state_vectors] if n_vectors else [])]
                 self._remembered = Snapshot(backend, self.state_buffers, dtype)
                 self._remembered_t = 0
 
     @property
     def optimizer_bytes(self) -> int:
         """What the optimizer's vectors take, with the copy of parameters and vectors that ``recover`` brings back."""
-        kept = [self.net.params.theta, *self.slots, *([self._kept] if self.optimizer.average else [])]
-        return sum(x.shape[0] for x in (*self.slots, *kept)) * np.dtype(self.net.dtype).itemsize
+        kept = [self.net.params.theta, *self.optimizer_state, *([self._kept] if self.optimizer.average else [])]
+        return sum(x.shape[0] for x in (*self.optimizer_state, *kept)) * np.dtype(self.net.dtype).itemsize
 
     @property
     def learning_rate(self) -> float:
@@ -319,7 +319,7 @@ class TrainingStep:
         if self.clip_norm is not None:
             kernels.global_norm(p.grad, self.clip_norm, norm=self.norm, factor=self._factor)
             factor = self._factor
-        self.groups.update(kernels, self.optimizer, p, self.slots, scalars=self._scalars, factor=factor)
+        self.groups.update(kernels, self.optimizer, p, self.optimizer_state, scalars=self._scalars, factor=factor)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -342,7 +342,7 @@ class TrainingStep:
         """theta <- the average of the parameters, if the optimizer keeps one and a step was taken."""
         if self.optimizer.average and self.t:
             with self.net.backend.activate():
-                self.net.params.theta[...] = self.slots[-1]
+                self.net.params.theta[...] = self.optimizer_state[-1]
 
     def remember(self) -> None:
         """Keep what a step moves, for :meth:`recover`."""

@@ -80,8 +80,8 @@ def _recipe(spec: TraceSpec) -> dict[str, Any]:
 def _pack(trace: StepTrace) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
     """Tensors by name, and what each call consists of."""
     tensors = {name: getattr(trace, name) for name in WHOLE if getattr(trace, name) is not None}
-    tensors |= {f"slot{k}": s for k, s in enumerate(trace.slots)}
-    tensors |= {f"slot{k}_after": s for k, s in enumerate(trace.slots_after)}
+    tensors |= {f"slot{k}": s for k, s in enumerate(trace.optimizer_state)}
+    tensors |= {f"slot{k}_after": s for k, s in enumerate(trace.optimizer_state_after)}
     described = []
     for n, call in enumerate(trace.calls):
         for group in GROUPS:
@@ -99,13 +99,13 @@ def _unpack(content: dict[str, Any], tensors: dict[str, np.ndarray]) -> StepTrac
     for n, d in enumerate(content["calls"]):
         parts = [{key: tensors.get(f"call{n}.{group}.{key}") for key in d[group]} for group in GROUPS]
         calls.append(Call(d["name"], *parts))  # type: ignore[arg-type]
-    n_slots = sum(1 for name in tensors if name.startswith("slot") and not name.endswith("_after"))
+    n_vectors = sum(1 for name in tensors if name.startswith("slot") and not name.endswith("_after"))
     whole = {name: tensors.get(name) for name in WHOLE}
     return StepTrace(
         spec=TraceSpec(**spec),
         t=content["t"],
-        slots=[tensors[f"slot{k}"] for k in range(n_slots)],
-        slots_after=[tensors[f"slot{k}_after"] for k in range(n_slots)],
+        optimizer_state=[tensors[f"slot{k}"] for k in range(n_vectors)],
+        optimizer_state_after=[tensors[f"slot{k}_after"] for k in range(n_vectors)],
         calls=calls,
         **whole,  # type: ignore[arg-type]
     )

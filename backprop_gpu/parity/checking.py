@@ -223,12 +223,12 @@ class _Run:
         within = self.net.params.flat({name: np.ones(shape) for name, _, _, shape in self.net.params.spans})
         with backend.activate():
             scale = 10.0 ** self.rng.uniform(-10.0, -1.5, PERIOD)
-            for k, (name, slot) in enumerate(zip(self.step.optimizer.state, self.step.slots, strict=True)):
-                host = backend.to_host(slot)
+            for k, (name, buffer) in enumerate(zip(self.step.optimizer.state, self.step.optimizer_state, strict=True)):
+                host = backend.to_host(buffer)
                 if host.any():  # every optimizer's state starts at 0
-                    self.start.same("step", f"slot {k} at first", host, np.zeros_like(host))
-                state = np.resize(self._state(name, scale), slot.shape)
-                slot[...] = backend.asarray(state * within, dtype)  # what pads the tensors stays 0
+                    self.start.same("step", f"state {k} at first", host, np.zeros_like(host))
+                state = np.resize(self._state(name, scale), buffer.shape)
+                buffer[...] = backend.asarray(state * within, dtype)  # what pads the tensors stays 0
             self.sources = [None if x is None else backend.asarray(x, str(x.dtype)) for x in self.rows]
 
     def _state(self, name: str, scale: np.ndarray) -> np.ndarray:
@@ -296,9 +296,9 @@ def _in_float64(step: TrainingStep, optimizer: Any, settings: dict[str, Any]) ->
     )
     wide.set_parameters(net.parameters())
     copy = TrainingStep(wide, optimizer, **settings)
-    for slot, source in zip(copy.slots, step.slots, strict=True):
+    for buffer, source in zip(copy.optimizer_state, step.optimizer_state, strict=True):
         # Each dtype pads its tensors to another length.
-        slot[...] = wide.params.flat(net.params.named(net.backend.to_host(source)))
+        buffer[...] = wide.params.flat(net.params.named(net.backend.to_host(source)))
     return copy
 
 

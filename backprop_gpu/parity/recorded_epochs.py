@@ -86,25 +86,25 @@ def compare_epochs(
 @dataclass
 class _State:
     parameters: dict[str, np.ndarray]
-    slots: list[np.ndarray]
+    optimizer_state: list[np.ndarray]
 
     @classmethod
     def of(cls, step: TrainingStep) -> _State:
         to_host = step.net.backend.to_host
-        return cls(step.net.parameters(), [to_host(slot) for slot in step.slots])
+        return cls(step.net.parameters(), [to_host(vector) for vector in step.optimizer_state])
 
     def into(self, step: TrainingStep) -> None:
         net = step.net
         net.set_parameters(self.parameters)
         with net.backend.activate():
-            for slot, value in zip(step.slots, self.slots, strict=True):
-                slot[...] = net.backend.asarray(value, net.dtype)
+            for vector, value in zip(step.optimizer_state, self.optimizer_state, strict=True):
+                vector[...] = net.backend.asarray(value, net.dtype)
 
     def named(self) -> dict[str, np.ndarray]:
         """theta, the state's vectors and running statistics, each as one vector."""
         running = {n: x for n, x in self.parameters.items() if n.startswith(("mean", "variance"))}
         theta = [x.ravel() for n, x in self.parameters.items() if n not in running]
-        found = {"theta": np.concatenate(theta)} | {f"slot {k}": x for k, x in enumerate(self.slots)}
+        found = {"theta": np.concatenate(theta)} | {f"state {k}": x for k, x in enumerate(self.optimizer_state)}
         return found | {f"running {n}": x for n, x in running.items()}
 
 
@@ -129,8 +129,8 @@ class _Epochs:
 
     def check_all(self) -> list[Finding]:
         if not self.step.t:
-            for k, slot in enumerate(_State.of(self.step).slots):
-                self._same(f"slot {k} at first", slot, np.zeros_like(slot), "before the first step", "it is not 0")
+            for k, vector in enumerate(_State.of(self.step).optimizer_state):
+                self._same(f"state {k} at first", vector, np.zeros_like(vector), "before the first step", "it is not 0")
         try:
             self._check_epochs()
         except NonFiniteError:  # what honest numbers do too, if the learning rate is too high

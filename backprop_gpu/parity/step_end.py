@@ -150,7 +150,10 @@ class StepEnd:
 
         inputs = ["gradient", "dW+penalty", "db applied", "clip factor", "step numbers"]
         grad, before = Recorded(trace.grad), Recorded(trace.theta)
-        slots, slots_after = [Recorded(s) for s in trace.slots], [Recorded(s) for s in trace.slots_after]
+        state, state_after = (
+            [Recorded(s) for s in trace.optimizer_state],
+            [Recorded(s) for s in trace.optimizer_state_after],
+        )
 
         clip = None if factor is None else B.given(factor)
         if clip is not None and 0.0 < clip.top < TINY * B.eta:  # products with it underflow, in an order left open
@@ -161,30 +164,30 @@ class StepEnd:
             return g if clip is None else g * clip
 
         averaged = bool(p.get("average", 0.0))
-        n_slots = len(slots_after) - averaged
-        for k, after in enumerate(slots_after[:n_slots]):
+        n_vectors = len(state_after) - averaged
+        for k, after in enumerate(state_after[:n_vectors]):
 
-            def slot(rows: slice, k: int = k) -> Bounded:
+            def vector(rows: slice, k: int = k) -> Bounded:
                 _, own, numbers = of(rows)
-                return updates.new_slot(
-                    B, r.optimizer, own, k, gradient(rows), lambda i: slots[i].given(B, rows), numbers[0]
+                return updates.new_state_vector(
+                    B, r.optimizer, own, k, gradient(rows), lambda i: state[i].given(B, rows), numbers[0]
                 )
 
-            comparator.compare("update", f"slot {k}", after.x, slot, inputs=inputs, cuts=cuts)
+            comparator.compare("update", f"state {k}", after.x, vector, inputs=inputs, cuts=cuts)
 
         def theta(rows: slice) -> Bounded:
-            old, new = (lambda i: slots[i].given(B, rows)), (lambda i: slots_after[i].given(B, rows))
+            old, new = (lambda i: state[i].given(B, rows)), (lambda i: state_after[i].given(B, rows))
             part, own, numbers = of(rows)
             moved = before.given(B, rows), gradient(rows)
             return updates.new_theta(B, r.optimizer, own, *moved, old, new, numbers, part.decay)
 
-        names = [f"slot {k}" for k in range(n_slots)]
+        names = [f"state {k}" for k in range(n_vectors)]
         comparator.compare("update", "theta", trace.theta_after, theta, inputs=[*inputs, *names], cuts=cuts)
         if not averaged:
             return
         moved = Recorded(trace.theta_after)
 
         def average(rows: slice) -> Bounded:
-            return updates.new_average(B, slots[-1].given(B, rows), moved.given(B, rows), recorded[0][-1])
+            return updates.new_average(B, state[-1].given(B, rows), moved.given(B, rows), recorded[0][-1])
 
-        comparator.compare("update", "average", slots_after[-1].x, average, inputs=["theta", "step numbers"])
+        comparator.compare("update", "average", state_after[-1].x, average, inputs=["theta", "step numbers"])

@@ -147,7 +147,7 @@ class StepTrace:
         Optimizer steps that were taken before this one.
     X, Y, weights : (n_0, m), (n_L, m) or (1, m) labels, (1, m) or None
         As they were handed to the step.
-    theta, slots, theta_after, slots_after : (size,) each
+    theta, optimizer_state, theta_after, optimizer_state_after : (size,) each
         The parameters and the optimizer's state before and after.
     grad, value : (size,), (1,)
         The gradient that was applied, and J.
@@ -161,12 +161,12 @@ class StepTrace:
     Y: np.ndarray
     weights: np.ndarray | None
     theta: np.ndarray
-    slots: list[np.ndarray]
+    optimizer_state: list[np.ndarray]
     calls: list[Call]
     grad: np.ndarray
     value: np.ndarray
     theta_after: np.ndarray
-    slots_after: list[np.ndarray]
+    optimizer_state_after: list[np.ndarray]
     previous: StepTrace | None = field(default=None, repr=False, compare=False)
 
 
@@ -266,12 +266,12 @@ def trace_step(
     recorder, spec, t = Recorder(net.kernels, net.backend), trace_spec(step, micro_batch), step.t
     copy = recorder.copy
     batch = copy(X), copy(Y), copy(weights)
-    theta, slots = copy(net.params.theta), [copy(s) for s in step.slots]
+    theta, state = copy(net.params.theta), [copy(s) for s in step.optimizer_state]
     inner, net.kernels = net.kernels, recorder
     try:
         step(X, Y, weights, weights_sum=weights_sum, micro_batch=micro_batch)
     finally:
         net.kernels = inner
     grad, value = copy(net.params.grad), copy(step.value)
-    after = copy(net.params.theta), [copy(s) for s in step.slots]
-    return StepTrace(spec, t, *batch, theta, slots, recorder.calls, grad, value, *after)
+    after = copy(net.params.theta), [copy(s) for s in step.optimizer_state]
+    return StepTrace(spec, t, *batch, theta, state, recorder.calls, grad, value, *after)

@@ -75,7 +75,7 @@ class AutoMicroBatch:
             few = "one example" if self._least == 1 else "two examples, which batch normalization needs,"
             fix = f", or set {names.to_host}" if names.to_host and self.batches.on == "device" else ""
             raise DeviceError(
-                f"out of memory on {backend.name} even with {few} at a time: parameters, gradients and optimizer slots "
+                f"out of memory on {backend.name} even with {few} at a time: parameters, gradients and optimizer state "
                 f"take {model}; make {names.hidden} narrower{fix}"
             )
         self.size = max((self.size + 1) // 2, self._least)

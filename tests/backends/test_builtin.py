@@ -39,8 +39,8 @@ class Doubled(SquaredError):
 class Uphill(SGD):
     """SGD the other way."""
 
-    def apply(self, xp: Any, theta: Any, grad: Any, slots: Any, scalars: Any, *, decay: bool) -> Any:
-        return super().apply(xp, theta, -grad, slots, scalars, decay=decay)
+    def apply(self, xp: Any, theta: Any, grad: Any, state: Any, scalars: Any, *, decay: bool) -> Any:
+        return super().apply(xp, theta, -grad, state, scalars, decay=decay)
 
 
 def test_built_ins_are_shipped_and_variants_are_not() -> None:

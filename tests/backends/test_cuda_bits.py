@@ -203,7 +203,7 @@ def test_updates(pair: tuple[Bench, Bench], spec: Any, decay: bool) -> None:
     for bench in pair:
         rng, size = np.random.default_rng(2), 3000
         start = {"theta": bench.normal(rng, size)}
-        start["slots"] = [np.abs(bench.normal(rng, size)) for _ in optimizer.state]
+        start["state"] = [np.abs(bench.normal(rng, size)) for _ in optimizer.state]
         given = {"grad": bench.normal(rng, size), "factor": np.array([0.7])}
         given["scalars"] = np.array(optimizer.step_scalars(3, 0.01))
         results.append(bench.run("update", given, start, optimizer=optimizer, decay=decay and optimizer.decays))

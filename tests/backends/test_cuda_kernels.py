@@ -101,7 +101,7 @@ def test_a_graph_is_what_python_would_have_run(settings: dict[str, Any]) -> None
         for m in sizes
     ]
     called.replays = [
-        (lambda times, program=program: [program() for _ in range(times)], times)  # type: ignore[misc]
+        (lambda times, before=None, program=program: [program() for _ in range(times)], times)  # type: ignore[misc]
         for program, (_, times) in zip(programs, called.replays, strict=True)
     ]
     for epoch in range(6):

@@ -149,7 +149,7 @@ def test_checks_of_a_device() -> None:
 
 def test_a_recorded_step_that_is_another_step_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def one_too_few(self: Any, program: Any) -> Any:
-        return lambda times: [program() for _ in range(times - 1)]
+        return lambda times, before=None: [program() for _ in range(times - 1)]
 
     monkeypatch.setattr(NativeKernels, "capture", one_too_few)
     assert graph_against_eager("cpu", "native", CLASSES, epochs=1)["equal"] is False

@@ -35,7 +35,7 @@ def test_a_row_for_step_and_check_of_every_kernel_set(monkeypatch: pytest.Monkey
         assert step["ratio"] == step["peak_ratio"] == 1.0
         assert check["ratio"] > 1.0
         assert check["peak_ratio"] == check["peak"] / step["peak"] > 0.0
-        # Weights and their gradients, two slots, and what a step keeps: no less than that is allocated.
+        # Weights and their gradients, two state, and what a step keeps: no less than that is allocated.
         assert step["peak"] > 4 * 4 * (20 * 16 + 16 * 5)
     assert picture.stat().st_size > 5000
 

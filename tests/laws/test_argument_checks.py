@@ -156,7 +156,7 @@ class Calls:
         elif operation == "global_norm":
             other = {"max_norm": 1.0}
         elif operation == "update":
-            other = {"optimizer": get_optimizer("adam"), "decay": False, "slots": [given.pop("m"), given.pop("v")]}
+            other = {"optimizer": get_optimizer("adam"), "decay": False, "state": [given.pop("m"), given.pop("v")]}
         elif operation == "gather":
             given["counters"] *= 0
             other = {"stride": M}
@@ -207,7 +207,7 @@ def refused(error: type[BackpropError], call: Callable[[], None]) -> None:
 
 @pytest.mark.parametrize("case", cases())
 def test_what_belongs_to_no_buffer_is_checked_too(case: Case) -> None:
-    """A loss for other outputs, what was saved for other examples, dropout of other units, missing slots, a batch
+    """A loss for other outputs, what was saved for other examples, dropout of other units, missing state, a batch
     longer than its stride.
     """
     calls = Calls(case)
@@ -226,7 +226,7 @@ def test_what_belongs_to_no_buffer_is_checked_too(case: Case) -> None:
             saved = calls.layer("", n, K, m)["saved"]
             if any(hasattr(x, "shape") and len(x.shape) == 2 for x in vars(saved).values()):  # made beforehand
                 refused(ShapeError, run("dense", saved=saved))
-        refused(ShapeError, run("update", slots=[]))
+        refused(ShapeError, run("update", state=[]))
         refused(ShapeError, run("gather", stride=M - 1))
         labels = calls.buffers("output_delta", Y=((1, M), INTS))
         calls.run("output_delta", labels, loss=get_loss("categorical_cross_entropy"))

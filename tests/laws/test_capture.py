@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.backends import Case, cases
 
+from backprop_gpu._typing import Before, Replay
 from backprop_gpu.network.dense_net import DenseNet
 from backprop_gpu.network.step import TrainingStep
 from backprop_gpu.training.batches import BatchBuffers, Batches
@@ -41,10 +42,11 @@ def epochs(case: Case, settings: dict[str, Any]) -> tuple[CapturedEpoch, int | N
     return CapturedEpoch(step, Batches(net, X, y, None, batch_size=16, shuffle=True, seed=1), micro_batch), micro_batch
 
 
-def called(program: Callable[[], None]) -> Callable[[int], None]:
+def called(program: Callable[[], None]) -> Replay:
     """What a replay is defined as."""
 
-    def run(times: int) -> None:
+    def run(times: int, before: Before | None = None) -> None:
+        assert before is None
         for _ in range(times):
             program()
 

@@ -68,20 +68,20 @@ def update_ratios(
     """Error over bound of each state vector and of theta, which is judged from the vectors that the device left."""
     rule = B, optimizer.name, vars(optimizer)
     averaged = optimizer.state[-1:] == ("average",)
-    n, found = len(new["slots"]) - averaged, {}
+    n, found = len(new["state"]) - averaged, {}
 
     def before(k: int) -> Bounded:
-        return B.given(old["slots"][k])
+        return B.given(old["state"][k])
 
     for k in range(n):
-        found[optimizer.state[k]] = ratio(new["slots"][k], updates.new_slot(*rule, k, g, before, numbers[0]))
+        found[optimizer.state[k]] = ratio(new["state"][k], updates.new_state_vector(*rule, k, g, before, numbers[0]))
     theta = updates.new_theta(
-        *rule, B.given(old["theta"]), g, before, lambda k: B.given(new["slots"][k]), numbers, decay
+        *rule, B.given(old["theta"]), g, before, lambda k: B.given(new["state"][k]), numbers, decay
     )
     found["theta"] = ratio(new["theta"], theta)
     if averaged:
         average = updates.new_average(B, before(n), B.given(new["theta"]), numbers[-1])
-        found["average"] = ratio(new["slots"][n], average)
+        found["average"] = ratio(new["state"][n], average)
     return found
 
 
@@ -95,7 +95,7 @@ def test_update(bench: Bench, optimizer: Optimizer, decay: bool) -> None:
         rng = np.random.default_rng([size, decay])
         state: dict[str, Any] = {
             "theta": sparse(bench, rng, size),
-            "slots": [np.zeros(size, bench.dtype) for _ in optimizer.state],
+            "state": [np.zeros(size, bench.dtype) for _ in optimizer.state],
         }
         for t in range(1, 6):
             grad = sparse(bench, rng, size)
@@ -112,7 +112,7 @@ def test_update(bench: Bench, optimizer: Optimizer, decay: bool) -> None:
             rates = [B.given(numbers[i : i + 1]) for i in range(len(numbers))]
             found = update_ratios(B, optimizer, state, out, g, rates, decay)
             assert max(found.values()) <= 1.0, (size, t, found)
-            for x in (out["theta"], *out["slots"]):
+            for x in (out["theta"], *out["state"]):
                 same_bits(x[4::5], np.zeros_like(x[4::5]))
             state = out
 
@@ -129,13 +129,13 @@ def test_update_of_a_long_vector_is_the_update_of_its_parts(bench: Bench) -> Non
 
     def updated(part: slice) -> dict[str, Any]:
         inputs = {"grad": grad[part], "scalars": numbers, "factor": None}
-        state = {"theta": theta[part], "slots": [m[part], v[part]]}
+        state = {"theta": theta[part], "state": [m[part], v[part]]}
         return bench.run("update", inputs, state, optimizer=optimizer, decay=True)
 
     whole, first, rest = (updated(part) for part in (slice(None), slice(cut), slice(cut, None)))
     same_bits(whole["theta"], np.concatenate([first["theta"], rest["theta"]]))
     for k in range(2):
-        same_bits(whole["slots"][k], np.concatenate([first["slots"][k], rest["slots"][k]]))
+        same_bits(whole["state"][k], np.concatenate([first["state"][k], rest["state"][k]]))
 
 
 @pytest.mark.parametrize("case", cases())

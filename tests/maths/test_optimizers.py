@@ -175,13 +175,13 @@ def run(
     def move(x: Any) -> Any:
         return np.asarray(x, dtype) if xp is np else to_strict(np.asarray(x, dtype), device)
 
-    theta, slots, out = move(START), tuple(move(np.zeros(3)) for _ in optimizer.slots), []
+    theta, state, out = move(START), tuple(move(np.zeros(3)) for _ in optimizer.state_names), []
     for t in range(1, STEPS + 1):
         scalars: Any = optimizer.scalars(t, RATES[t - 1])
         assert len(scalars) <= 3
         scalars = [move([s]) for s in scalars] if buffers else scalars
-        theta, slots = optimizer.apply(xp, theta, move(GRADIENTS[t - 1]), slots, scalars, decay=decay)
-        assert len(slots) == len(optimizer.slots)
+        theta, state = optimizer.apply(xp, theta, move(GRADIENTS[t - 1]), state, scalars, decay=decay)
+        assert len(state) == len(optimizer.state_names)
         out.append(theta if xp is np else to_host(theta, device))
         assert out[-1].dtype == dtype
         assert out[-1].shape == (3,)
@@ -216,12 +216,12 @@ def test_array_api_strict_gives_numpys_bits_on_its_device(spec: dict[str, Any], 
 def test_nothing_is_written_in_place(spec: dict[str, Any]) -> None:
     optimizer = get_optimizer(spec)
     theta, grad = START.copy(), GRADIENTS[0].copy()
-    slots = tuple(np.full(3, 0.5) for _ in optimizer.slots)
-    moved, after = optimizer.apply(np, theta, grad, slots, optimizer.scalars(1, 0.1), decay=True)
+    state = tuple(np.full(3, 0.5) for _ in optimizer.state_names)
+    moved, after = optimizer.apply(np, theta, grad, state, optimizer.scalars(1, 0.1), decay=True)
     assert np.array_equal(theta, START)
     assert np.array_equal(grad, GRADIENTS[0])
-    assert all(np.array_equal(s, np.full(3, 0.5)) for s in slots)
-    assert not any(np.shares_memory(a, b) for a in (moved, *after) for b in (theta, grad, *slots))
+    assert all(np.array_equal(s, np.full(3, 0.5)) for s in state)
+    assert not any(np.shares_memory(a, b) for a in (moved, *after) for b in (theta, grad, *state))
 
 
 @pytest.mark.parametrize("buffers", [False, True])
@@ -231,10 +231,10 @@ def test_adams_first_step_is_the_sign_to_seven_digits_in_float32(name: str, vari
     """m/(1 - b1) = g and v/(1 - b2) = g^2 exactly. In float32, 1 - 0.999 alone would be wrong by 1.7e-5."""
     optimizer = get_optimizer({"name": name, "variant": variant, "epsilon": 1e-12})
     grad = np.array([1.0, -0.3, 7.0, 1e-3], np.float32)
-    slots = tuple(np.zeros_like(grad) for _ in optimizer.slots)
+    state = tuple(np.zeros_like(grad) for _ in optimizer.state_names)
     scalars: Any = optimizer.scalars(1, 0.5)
     scalars = [np.array([s], np.float32) for s in scalars] if buffers else scalars
-    theta, _ = optimizer.apply(np, np.zeros_like(grad), grad, slots, scalars, decay=False)
+    theta, _ = optimizer.apply(np, np.zeros_like(grad), grad, state, scalars, decay=False)
     assert np.max(np.abs(theta / -0.5 - np.sign(grad))) <= 8 * 2.0**-24
 
 
@@ -255,9 +255,9 @@ def test_only_decoupled_decay_decays_and_only_where_asked(name: str) -> None:
     """With a zero gradient nothing but the decay moves a weight: theta (1 - lr lambda)."""
     decays = "weight_decay" in {f.name for f in fields(OPTIMIZERS[name])}
     optimizer = get_optimizer({"name": name, "weight_decay": 0.5} if decays else name)
-    slots = tuple(np.zeros(3) for _ in optimizer.slots)
+    state = tuple(np.zeros(3) for _ in optimizer.state_names)
     for decay in (True, False):
-        theta, _ = optimizer.apply(np, START, np.zeros(3), slots, optimizer.scalars(1, 0.25), decay=decay)
+        theta, _ = optimizer.apply(np, START, np.zeros(3), state, optimizer.scalars(1, 0.25), decay=decay)
         assert np.array_equal(theta, START * (0.875 if decay and decays else 1.0))
     assert decays == (name in ("adamw", "lion"))
     if not decays:
@@ -283,11 +283,11 @@ def test_only_decoupled_decay_decays_and_only_where_asked(name: str) -> None:
 def test_a_quadratic_falls_a_thousandfold(spec: dict[str, Any], steps: int) -> None:
     """J = sum a x^2 / 2 with a from 0.5 to 4, learning rate falling along a line to 0."""
     optimizer, a = get_optimizer(spec), np.array([0.5, 1.0, 4.0])
-    x, slots = np.array([3.0, -2.0, 1.0]), tuple(np.zeros(3) for _ in optimizer.slots)
+    x, state = np.array([3.0, -2.0, 1.0]), tuple(np.zeros(3) for _ in optimizer.state_names)
     start = np.sum(a * x * x)
     for t in range(1, steps + 1):
         lr = optimizer.learning_rate * (1.0 - t / (steps + 1))
-        x, slots = optimizer.apply(np, x, a * x, slots, optimizer.scalars(t, lr), decay=True)
+        x, state = optimizer.apply(np, x, a * x, state, optimizer.scalars(t, lr), decay=True)
     assert np.sum(a * x * x) <= start / 1000.0
 
 
@@ -340,7 +340,7 @@ def test_specs_go_round(spec: dict[str, Any]) -> None:
 
 
 def test_slots_and_published_defaults() -> None:
-    assert {name: c.slots for name, c in OPTIMIZERS.items()} == {
+    assert {name: c.state_names for name, c in OPTIMIZERS.items()} == {
         "sgd": (),
         "momentum": ("v",),
         "nesterov": ("v",),
@@ -374,9 +374,9 @@ def averages(optimizer: Optimizer, dtype: str = "float64", xp: Any = np, device:
     def move(x: Any) -> Any:
         return np.asarray(x, dtype) if xp is np else to_strict(np.asarray(x, dtype), device)
 
-    # What the slot holds at the start must not matter.
+    # What the state holds at the start must not matter.
     theta, state, out = move(START), tuple(move(np.full(3, float(i))) for i in range(len(optimizer.state))), []
-    state = tuple(move(np.zeros(3)) for _ in optimizer.slots) + state[len(optimizer.slots) :]
+    state = tuple(move(np.zeros(3)) for _ in optimizer.state_names) + state[len(optimizer.state_names) :]
     for t in range(1, STEPS + 1):
         numbers = [move([x]) for x in optimizer.step_scalars(t, RATES[t - 1])]
         theta, state = optimizer.step(xp, theta, move(GRADIENTS[t - 1]), state, numbers, decay=True)
@@ -406,7 +406,7 @@ def test_the_average_begins_with_the_first_parameters_and_then_their_plain_mean(
 
 def test_without_an_average_a_step_is_the_rule_alone() -> None:
     plain = get_optimizer("adam")
-    assert (plain.state, plain.step_scalars(3, 0.1)) == (plain.slots, plain.scalars(3, 0.1))
+    assert (plain.state, plain.step_scalars(3, 0.1)) == (plain.state_names, plain.scalars(3, 0.1))
     averaged_too = get_optimizer({"name": "adam", "average": 0.9})
     assert averaged_too.state == ("m", "v", "average")
     assert averaged_too.step_scalars(3, 0.1) == (*plain.scalars(3, 0.1), (1 - 0.9) / (1 - 0.9**3))

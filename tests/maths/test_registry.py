@@ -53,7 +53,7 @@ def test_unknown_names_say_what_is_known(kind: str, get: Get, registry: dict[str
             {"name": "sgd", "learning_rat": 0.1},
             "optimizer 'sgd' has no parameter 'learning_rat' (did you mean 'learning_rate'?); it takes learning_rate",
         ),
-        (get_optimizer, {"name": "sgd", "slots": ()}, "optimizer 'sgd' has no parameter 'slots'"),
+        (get_optimizer, {"name": "sgd", "state_names": ()}, "optimizer 'sgd' has no parameter 'state_names'"),
         (get_loss, {"name": "squared_error", "qqq": 1}, "loss 'squared_error' has no parameter 'qqq'; it takes none"),
         (get_loss, {"name": "huber", "delta": 1.0}, "loss 'huber' has no parameter 'delta'"),
         (get_schedule, {"name": "step", "evry": 5}, "(did you mean 'every'?); it takes every, gamma"),
@@ -116,7 +116,7 @@ def test_ones_own_subclass_passes_through_once_it_is_finished() -> None:
 class OwnRule(Optimizer):
     name = "own"
 
-    def apply(self, xp: Any, theta: Any, grad: Any, slots: Any, scalars: Any, *, decay: bool) -> Any:
+    def apply(self, xp: Any, theta: Any, grad: Any, state: Any, scalars: Any, *, decay: bool) -> Any:
         return theta - grad, ()
 
 

@@ -93,7 +93,7 @@ def test_the_replay_is_what_python_would_have_run(settings: dict[str, Any], dtyp
     ]
     counts = [times for _, times in called.replays]
     called.replays = [
-        (lambda times, program=program: [program() for _ in range(times)], times)  # type: ignore[misc]
+        (lambda times, before=None, program=program: [program() for _ in range(times)], times)  # type: ignore[misc]
         for program, times in zip(programs, counts, strict=True)
     ]
     for epoch in range(4):
@@ -195,7 +195,7 @@ def test_a_step_of_mixed_kernels_is_played_too() -> None:
     settings = {"activation": [{"name": "leaky_relu", "slope": -0.1}, "tanh"], "weighted": True}
     played, called = build("native", settings), build("native", settings)
     program = called.step.program(called.program.table, called.program.values, BatchBuffers(called.batches, 16), None)
-    called.replays[0] = (lambda times: [program() for _ in range(times)], called.replays[0][1])  # type: ignore[assignment]
+    called.replays[0] = (lambda times, before=None: [program() for _ in range(times)], called.replays[0][1])  # type: ignore[assignment]
     for epoch in range(3):
         np.testing.assert_array_equal(played.run(epoch), called.run(epoch))
 
@@ -206,10 +206,10 @@ def test_decayed_moments_do_not_slow_or_change_the_step() -> None:
     dead.step.net.params.b[1][...] = -1e3
     for epoch in range(120):
         dead.run(epoch)
-    slots = np.concatenate(dead.step.slots)
-    assert np.isfinite(slots).all()
+    state = np.concatenate(dead.step.optimizer_state)
+    assert np.isfinite(state).all()
     assert np.isfinite(dead.step.net.params.theta).all()
-    moments = dead.step.slots[0][: dead.step.net.params.n_weights]
+    moments = dead.step.optimizer_state[0][: dead.step.net.params.n_weights]
     assert np.abs(moments[-54:]).max() < 1e-30
 
 

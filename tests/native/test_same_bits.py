@@ -65,6 +65,6 @@ def test_micro_batches_of_whole_blocks_change_no_bit_of_the_weights(batch_size: 
                 made.run(epoch)
         for a, b in (
             (whole.step.net.params.theta, parts.step.net.params.theta),
-            (whole.step.slots[0], parts.step.slots[0]),
+            (whole.step.optimizer_state[0], parts.step.optimizer_state[0]),
         ):
             assert a.tobytes() == b.tobytes()

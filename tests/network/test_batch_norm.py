@@ -292,7 +292,7 @@ def test_native_kernels_record_it_and_play_what_python_would_run(dtype: str) -> 
             ]
             counts = [times for _, times in epochs.replays]
             epochs.replays = [
-                (lambda times, program=program: [program() for _ in range(times)], times)  # type: ignore[misc]
+                (lambda times, before=None, program=program: [program() for _ in range(times)], times)  # type: ignore[misc]
                 for program, times in zip(programs, counts, strict=True)
             ]
         costs = [epochs.run(epoch) for epoch in range(3)]

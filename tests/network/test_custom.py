@@ -183,7 +183,7 @@ def test_what_cannot_be_trained_or_saved_is_refused(settings: dict[str, Any], wo
 class Forgetful(SignMomentum):
     """Gives its state away."""
 
-    def apply(self, xp: Any, theta: Any, grad: Any, slots: Any, scalars: Any, *, decay: bool) -> Any:
+    def apply(self, xp: Any, theta: Any, grad: Any, state: Any, scalars: Any, *, decay: bool) -> Any:
         return theta - grad, ()
 
 
@@ -199,8 +199,8 @@ class InPlace(SignMomentum):
 class Flat(SignMomentum):
     """One number for all parameters."""
 
-    def apply(self, xp: Any, theta: Any, grad: Any, slots: Any, scalars: Any, *, decay: bool) -> Any:
-        return xp.sum(theta), slots
+    def apply(self, xp: Any, theta: Any, grad: Any, state: Any, scalars: Any, *, decay: bool) -> Any:
+        return xp.sum(theta), state
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,10 @@ class Broken(Halving):
 @pytest.mark.parametrize(
     ("step", "words"),
     [
-        ({"optimizer": Forgetful()}, "optimizer 'sign_momentum': apply raised ValueError: 0 slots came back where 1"),
+        (
+            {"optimizer": Forgetful()},
+            "optimizer 'sign_momentum': apply raised ValueError: 0 state vectors came back where 1",
+        ),
         ({"optimizer": InPlace()}, "optimizer 'sign_momentum': apply raised TypeError: "),
         ({"optimizer": Flat()}, "optimizer 'sign_momentum': apply gave an array () where (2,) is needed"),
         ({"schedule": Negative()}, "schedule 'halving': factor gave -1.0; return a number of at least 0"),

@@ -91,7 +91,7 @@ def test_named_and_flat_are_each_others_inverse() -> None:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("case", cases())
 def test_padding_stays_zero(case: Case, optimizer: str) -> None:
-    """In theta, the gradient and every slot, whatever the optimizer, with penalties and clipping."""
+    """In theta, the gradient and every vector, whatever the optimizer, with penalties and clipping."""
     norm = optimizer in ("adam", "lion")
     net = DenseNet((3, 5, 2), loss="squared_error", batch_norm=norm, device=case.backend, kernels=case.kind)
     step = TrainingStep(net, {"name": optimizer, "average": 0.9}, l1=0.1, l2=0.1, clip_norm=0.5)
@@ -101,7 +101,7 @@ def test_padding_stays_zero(case: Case, optimizer: str) -> None:
         step(case.put(X), case.put(Y), micro_batch=4)
     free = padding(net.params)
     assert free.any()
-    for vector in (net.params.theta, net.params.grad, *step.slots):
+    for vector in (net.params.theta, net.params.grad, *step.optimizer_state):
         host = case.get(vector)
         assert np.isfinite(host).all()
         same_bits(host[free], np.zeros(free.sum(), "float32"))

@@ -47,7 +47,7 @@ PLACES: list[tuple[str, str, int, tuple[int, ...], int | None, str, tuple[int, .
     ("penalty", "grad", 0, (7,), 3, "dW3", (1, 1)),
     ("penalty", "value", 0, (0,), None, "J", (0,)),
     ("global_norm", "factor", 0, (0,), None, "factor", (0,)),
-    ("update", "slots", 0, (7,), 3, "m of W3", (1, 1)),
+    ("update", "state", 0, (7,), 3, "m of W3", (1, 1)),
     ("update", "theta", 0, (7,), 3, "W3", (1, 1)),
     ("update", "theta", 1, (1,), 3, "b3", (1, 0)),
 ]

@@ -35,7 +35,7 @@ def ntk_by_hand(optimizer: Optimizer, start: dict[str, np.ndarray], steps: int, 
     """Z = V A / sqrt(k) + b with V moved by the optimizer, as the papers write it; returns V / sqrt(k) and b."""
     k = {1: 5, 2: 7}
     theta = {f"V{l}": start[f"W{l}"] * math.sqrt(k[l]) for l in k} | {f"b{l}": start[f"b{l}"] for l in k}
-    slots = {name: [np.zeros_like(x) for _ in optimizer.slots] for name, x in theta.items()}
+    state = {name: [np.zeros_like(x) for _ in optimizer.state_names] for name, x in theta.items()}
     for t in range(1, steps + 1):
         A = np.tanh(theta["V1"] @ X / math.sqrt(5) + theta["b1"])
         Z = theta["V2"] @ A / math.sqrt(7) + theta["b2"]
@@ -46,7 +46,7 @@ def ntk_by_hand(optimizer: Optimizer, start: dict[str, np.ndarray], steps: int, 
         for name, x in theta.items():
             factor = rate_of_b if name[0] == "b" else 1.0
             numbers = optimizer.scalars(t, factor * optimizer.learning_rate)
-            theta[name], slots[name] = optimizer.apply(np, x, grad[name], slots[name], numbers, decay=name[0] == "V")
+            theta[name], state[name] = optimizer.apply(np, x, grad[name], state[name], numbers, decay=name[0] == "V")
     return {
         name.replace("V", "W"): x / math.sqrt(k[int(name[1])]) if name[0] == "V" else x for name, x in theta.items()
     }

@@ -218,7 +218,7 @@ def test_a_dropped_unit_gives_no_gradient(case: Case) -> None:
 def test_a_batch_of_float64_does_not_change_the_dtype() -> None:
     step = TrainingStep(net_of(), "adam")
     step(X.astype("float64"), Y.astype("float64"))
-    assert {x.dtype for x in (step.net.params.theta, step.net.params.grad, step.value, *step.slots)} == {
+    assert {x.dtype for x in (step.net.params.theta, step.net.params.grad, step.value, *step.optimizer_state)} == {
         np.dtype("float32")
     }
 

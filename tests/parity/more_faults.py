@@ -361,14 +361,14 @@ def nothing_clipped(c: Any) -> None:
     c.factor[...] = 1.0
 
 
-@fault("update", "slot 0", "", plan=CLIP)
+@fault("update", "state 0", "", plan=CLIP)
 def clip_factor_not_applied(c: Any) -> None:
     c.factor = None
 
 
-@fault("update", "slot 0", "it has not moved")
+@fault("update", "state 0", "it has not moved")
 def first_moment_not_moved(c: Any) -> None:
-    c.slots = [c.slots[0].copy(), *c.slots[1:]]
+    c.state = [c.state[0].copy(), *c.state[1:]]
 
 
 @fault("update", "theta", "of the step that was taken, all 0", plan=PLAIN)
@@ -388,12 +388,12 @@ def of_adam(**changes: Any) -> Callable[[Any], None]:
     return act
 
 
-@fault("update", "slot 0", "the old state's share is 0.5, not 0.9")
+@fault("update", "state 0", "the old state's share is 0.5, not 0.9")
 def other_beta1(c: Any) -> None:
     of_adam(beta1=0.5)(c)
 
 
-@fault("update", "slot 1", "the old state's share is 0.9, not 0.999")
+@fault("update", "state 1", "the old state's share is 0.9, not 0.999")
 def other_beta2(c: Any) -> None:
     of_adam(beta2=0.9)(c)
 
@@ -406,8 +406,8 @@ def other_epsilon(c: Any) -> None:
 @fault("hook", "theta", "epsilon stands inside the root")
 @contextlib.contextmanager
 def epsilon_inside_the_root() -> Iterator[None]:
-    def apply(self: Adam, xp: Any, theta: Any, grad: Any, slots: Any, scalars: Any, *, decay: bool) -> Any:
-        (step, c), (m, v) = scalars, self._moments(grad, *slots)
+    def apply(self: Adam, xp: Any, theta: Any, grad: Any, state: Any, scalars: Any, *, decay: bool) -> Any:
+        (step, c), (m, v) = scalars, self._moments(grad, *state)
         return theta - step * m / xp.sqrt(c * c * v + np.asarray(self.epsilon, v.dtype)), (m, v)
 
     with patched(Adam, "apply", apply):

@@ -71,11 +71,11 @@ def test_a_fresh_network_has_no_zeros_to_hide_behind() -> None:
     assert trace is not None
     for name, (at, shape) in trace.spec.layout.items():
         assert np.count_nonzero(trace.theta[at : at + shape[0] * shape[1]]) == shape[0] * shape[1], name
-        for slot in trace.slots:
-            assert np.all(slot[at : at + shape[0] * shape[1]] > 0.0)
+        for vector in trace.optimizer_state:
+            assert np.all(vector[at : at + shape[0] * shape[1]] > 0.0)
     used = sum(shape[0] * shape[1] for _, shape in trace.spec.layout.values())
     assert np.count_nonzero(trace.theta) == used, "what pads the tensors stays 0"
-    assert all(np.count_nonzero(slot) == used for slot in trace.slots)
+    assert all(np.count_nonzero(vector) == used for vector in trace.optimizer_state)
 
 
 def test_a_bias_that_was_trained_is_kept() -> None:

@@ -321,7 +321,7 @@ def ran(optimizer: str, p: dict[str, Any], rate: float, decay: bool = False) -> 
         numbers = [given(x) for x in updates.step_numbers(optimizer, p, t, rate)]
         old = [B.given(s) for s in state]
         state = [
-            updates.new_slot(B, optimizer, p, k, B.given(G), lambda i, old=old: old[i], numbers[0]).v  # type: ignore[misc]
+            updates.new_state_vector(B, optimizer, p, k, B.given(G), lambda i, old=old: old[i], numbers[0]).v  # type: ignore[misc]
             for k in range(n)
         ]
         new = [B.given(s) for s in state]
@@ -387,7 +387,7 @@ def test_amsgrad_keeps_the_largest() -> None:
     old = [given(1.0), given(4.0), given(9.0)]
     for largest, want in ((9.0, 9.0), (1.0, 0.875 * 4.0 + 0.125 * 4.0)):
         old[2] = given(largest)
-        found = updates.new_slot(B, "amsgrad", ADAM, 2, given(2.0), old.__getitem__, given(0.1))
+        found = updates.new_state_vector(B, "amsgrad", ADAM, 2, given(2.0), old.__getitem__, given(0.1))
         within(found, [want])
     numbers = [given(0.5), given(2.0)]
     new = [given(3.0), given(4.0), given(16.0)]
@@ -405,7 +405,7 @@ def test_lion_goes_by_the_sign_of_a_mixture() -> None:
         given(-2.0, -4.0, 2.0, 0.0),
     )
     numbers = [given(x) for x in updates.step_numbers("lion", p, 3, 0.125)]
-    within(updates.new_slot(B, "lion", p, 0, g, lambda i: m, numbers[0]), [0.625, 0.375, -0.625, 0.0])
+    within(updates.new_state_vector(B, "lion", p, 0, g, lambda i: m, numbers[0]), [0.625, 0.375, -0.625, 0.0])
     theta = given(1.0, 1.0, 1.0, 1.0)
     found = [updates.new_theta(B, "lion", p, theta, g, lambda i: m, lambda i: m, numbers, d) for d in (False, True)]
     np.testing.assert_allclose(found[0].v, [0.875, 1.125, 1.125, 1.0], rtol=1e-15)

@@ -228,8 +228,8 @@ def state_does_not_start_at_0() -> Iterator[None]:
 
     def make(self: TrainingStep) -> None:
         honest(self)
-        for slot in self.slots:
-            slot[...] = 0.1
+        for vector in self.optimizer_state:
+            vector[...] = 0.1
 
     with patched(TrainingStep, "_make_buffers", make):
         yield
@@ -237,8 +237,8 @@ def state_does_not_start_at_0() -> Iterator[None]:
 
 @contextlib.contextmanager
 def epsilon_inside_the_root() -> Iterator[None]:
-    def apply(self: Adam, xp: Any, theta: Any, grad: Any, slots: Any, scalars: Any, *, decay: bool) -> Any:
-        (step, c), (m, v) = scalars, self._moments(grad, *slots)
+    def apply(self: Adam, xp: Any, theta: Any, grad: Any, state: Any, scalars: Any, *, decay: bool) -> Any:
+        (step, c), (m, v) = scalars, self._moments(grad, *state)
         return theta - step * m / xp.sqrt(c * c * v + np.asarray(self.epsilon, v.dtype)), (m, v)
 
     with patched(Adam, "apply", apply):
@@ -247,8 +247,8 @@ def epsilon_inside_the_root() -> Iterator[None]:
 
 @contextlib.contextmanager
 def epsilon_left_out() -> Iterator[None]:
-    def apply(self: Adam, xp: Any, theta: Any, grad: Any, slots: Any, scalars: Any, *, decay: bool) -> Any:
-        (step, c), (m, v) = scalars, self._moments(grad, *slots)
+    def apply(self: Adam, xp: Any, theta: Any, grad: Any, state: Any, scalars: Any, *, decay: bool) -> Any:
+        (step, c), (m, v) = scalars, self._moments(grad, *state)
         return theta - step * m / (c * xp.sqrt(v) + np.finfo(v.dtype).tiny), (m, v)
 
     with patched(Adam, "apply", apply):
@@ -264,7 +264,7 @@ HOOKS: list[tuple[Callable[[], Any], str, str]] = [
         "numbers of the step",
         "batch 3 of epoch 1: 1/D of a full batch of 17, although this one has 9",
     ),
-    (state_does_not_start_at_0, "slot 0 at first", ""),
+    (state_does_not_start_at_0, "state 0 at first", ""),
     (epsilon_inside_the_root, "theta", ""),
     (epsilon_left_out, "theta", ""),
 ]

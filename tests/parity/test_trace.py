@@ -45,7 +45,7 @@ def test_a_recorded_step_is_the_same_step_bit_for_bit(device: str, kernels: str,
         assert trace.t == t
         for a, b in ((plain.net.params.theta, recorded.net.params.theta), (plain.value, recorded.value)):
             np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
-        for a, b in zip(plain.slots, recorded.slots, strict=True):
+        for a, b in zip(plain.optimizer_state, recorded.optimizer_state, strict=True):
             np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
         np.testing.assert_array_equal(np.asarray(plain.net.params.theta), trace.theta_after)
     assert recorded.net.kernels is inner, "the network has its own kernels back"
@@ -57,7 +57,7 @@ def test_every_tensor_of_the_step_is_judged(device: str, kernels: str) -> None:
     found = compare_step(trace_step(step, *batch, micro_batch=7), "fp32")
     tensors = {f.tensor for f in found.findings}
     wanted = {f"{letter}{l}" for letter in ("A", "dZ", "dW", "db") for l in (1, 2, 3, 4)}
-    wanted |= {"1/D", "value", "l2", "dW+penalty", "db applied", "J", "step numbers", "slot 0", "slot 1", "theta"}
+    wanted |= {"1/D", "value", "l2", "dW+penalty", "db applied", "J", "step numbers", "state 0", "state 1", "theta"}
     assert wanted <= tensors
     if kernels == "reference":
         assert {f"{letter}{l}" for letter in ("Z", "G") for l in (1, 2, 3, 4)} <= tensors

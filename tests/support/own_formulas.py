@@ -46,12 +46,12 @@ class SignMomentum(Optimizer):
     """v <- mu v + g; theta <- theta - lr sign v."""
 
     name = "sign_momentum"
-    slots = ("v",)
+    state_names = ("v",)
     learning_rate: float = 1e-2
     momentum: float = 0.5
 
-    def apply(self, xp: Any, theta: Any, grad: Any, slots: Any, scalars: Any, *, decay: bool) -> Any:
-        v = self.momentum * slots[0] + grad
+    def apply(self, xp: Any, theta: Any, grad: Any, state: Any, scalars: Any, *, decay: bool) -> Any:
+        v = self.momentum * state[0] + grad
         return theta - scalars[0] * xp.sign(v), (v,)
 
 

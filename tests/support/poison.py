@@ -15,7 +15,7 @@ class PoisonedKernels:
     Parameters
     ----------
     operation, output : str
-        A method of ``Kernels`` and the name of one of its parameters; ``"slots"`` is the first of them.
+        A method of ``Kernels`` and the name of one of its parameters; ``"state"`` is the first of them.
     call : int
         Which call of that operation within a step, from 0.
     t : int or set of int
@@ -61,7 +61,7 @@ class PoisonedKernels:
             if self._calls != self._call + 1:
                 return
             x = self._signature.bind(self, *args, **named).arguments[self._output]
-            spoil = self._spoils(x[0] if self._output == "slots" else x)
+            spoil = self._spoils(x[0] if self._output == "state" else x)
             if hasattr(self._kernels, "_python"):  # a program that is recorded has the spoiling in it
                 self._kernels._python(spoil)
                 return

@@ -188,7 +188,7 @@ def results(made: CapturedEpoch, steps: int) -> list[np.ndarray]:
     net = made.step.net
     ws = net.workspace(made.batches.n, train=False)
     ws.A[0] = net.upload_columns(made.batches.rows[0])
-    found = [*net.parameters().values(), *made.step.slots, costs[-1], net.forward(ws)]
+    found = [*net.parameters().values(), *made.step.optimizer_state, costs[-1], net.forward(ws)]
     assert all(np.isfinite(x).all() for x in found)
     return found
 

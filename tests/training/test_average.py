@@ -96,12 +96,12 @@ def test_within_averaged_only_and_before_the_first_step_nothing_changes() -> Non
     step(X.T, Y[None, :])
     now = net.params.theta.copy()
     with contextlib.suppress(RuntimeError), step.averaged():
-        np.testing.assert_array_equal(net.params.theta, step.slots[-1])
+        np.testing.assert_array_equal(net.params.theta, step.optimizer_state[-1])
         raise RuntimeError("an evaluation that fails")
     np.testing.assert_array_equal(net.params.theta, now)
-    assert not np.array_equal(now, step.slots[-1])
+    assert not np.array_equal(now, step.optimizer_state[-1])
     step.adopt_average()
-    np.testing.assert_array_equal(net.params.theta, step.slots[-1])
+    np.testing.assert_array_equal(net.params.theta, step.optimizer_state[-1])
 
 
 def test_what_is_saved_is_the_average(tmp_path: Path) -> None:
@@ -110,6 +110,6 @@ def test_what_is_saved_is_the_average(tmp_path: Path) -> None:
     trainer.fit(X, Y)
     save_model(tmp_path / "m.safetensors", net)
     loaded, _ = load_model(DenseNet, tmp_path / "m.safetensors", "numpy")
-    wanted = net.params.named(trainer.step.slots[-1])
+    wanted = net.params.named(trainer.step.optimizer_state[-1])
     for name, value in loaded.parameters().items():
         np.testing.assert_array_equal(value, wanted[name])

@@ -71,7 +71,9 @@ def test_weights_stay_finite_and_of_use(
         if message is not None:
             assert trainer.history.stopped == "diverged"
             assert f"lower optimizer.learning_rate (now {optimizer['learning_rate']:g}), or set clip_norm" in message
-            assert all(np.isfinite(trainer.net.backend.to_host(slot)).all() for slot in trainer.step.slots)
+            assert all(
+                np.isfinite(trainer.net.backend.to_host(vector)).all() for vector in trainer.step.optimizer_state
+            )
         else:
             assert epochs == 1 or optimizer["name"] != "sgd" or settings  # that diverges
         assert finite(net)

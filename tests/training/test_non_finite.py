@@ -52,7 +52,7 @@ OPERATIONS: list[tuple[str, str, int, int | None, str]] = [
     ("output_delta", "dZ", 0, 3, "dZ3"),
     ("dense_vjp_input", "dZ_prev", 0, 2, "dZ2"),
     ("dense_vjp_params", "dW", 2, 1, "dW1"),
-    ("update", "slots", 0, 3, "m of W3"),
+    ("update", "state", 0, 3, "m of W3"),
     ("update", "theta", 0, 3, "W3"),
 ]
 BAD = (0, 2, 4)  # batches of the epoch: the first, one in the middle, the ragged tail
@@ -175,7 +175,7 @@ def test_what_shows_epochs_later_is_undone_to_before_its_step(
 
     batches = -(-ROWS // batch_size)
     bad, right = 2 * batches + batches // 2, made()
-    poisoned = made("update", "slots", 0, bad, (7,), math.inf)
+    poisoned = made("update", "state", 0, bad, (7,), math.inf)
     monkeypatch.setattr(non_finite, "SHARE", math.inf)  # no look at everything, no copy but the first
     for number in range(5):
         rate(poisoned, number)
@@ -231,7 +231,7 @@ def trainer_of(poisoned: tuple[Any, ...] = (), **settings: Any) -> Trainer:
 def test_what_nobody_sees_is_undone_when_the_fit_ends(last: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """An infinite second moment, of which no cost tells, in the last epoch: in its middle, or in its last step."""
     monkeypatch.setattr(non_finite, "SHARE", math.inf)
-    poison = ("update", "slots", 0, last, (7,), math.inf)
+    poison = ("update", "state", 0, last, (7,), math.inf)
     trainer = trainer_of(poison, epochs=2, optimizer="rmsprop")
     with pytest.raises(DivergedError, match=rf"inf in s of W3\[1, 1\] .* at step {last + 1} \(batch {last - 4}\)"):
         trainer.fit(X, Y)

@@ -336,28 +336,28 @@ class NativeKernels(MemberKernels, InputStageKernels, ParametricKernels):
         optimizer: Optimizer,
         theta: np.ndarray,
         grad: np.ndarray,
-        slots: Sequence[np.ndarray],
+        state: Sequence[np.ndarray],
         *,
         scalars: np.ndarray,
         factor: np.ndarray | None,
         decay: bool,
     ) -> None:
-        """theta, slots <- optimizer(theta, factor * grad, slots; scalars), in one pass."""
+        """theta, state <- optimizer(theta, factor * grad, state; scalars), in one pass."""
         dtype = theta.dtype.name
         if supports.NATIVE.update_reason(dtype, optimizer):
             how: dict[str, Any] = {"scalars": scalars, "factor": factor, "decay": decay}
-            self._python(super().update, optimizer, theta, grad, slots, **how)
+            self._python(super().update, optimizer, theta, grad, state, **how)
             return
         rule, constants = formula_ids.rule_of(optimizer, decay)
-        three = ([*slots[: len(optimizer.slots)]] + 3 * [None])[:3]
+        three = ([*state[: len(optimizer.state_names)]] + 3 * [None])[:3]
         self._run(
             f"update_{rule}_{dtype}",
-            *(rows(theta, written=True), rows(grad), *(rows(slot, written=True) for slot in three)),
+            *(rows(theta, written=True), rows(grad), *(rows(vector, written=True) for vector in three)),
             *(scalars, np.array(constants, dtype), factor, Units(theta.shape[0])),
             nanoseconds=2 * pass_time(theta),
         )
         if optimizer.average:
-            mean = rows(slots[-1], written=True)
+            mean = rows(state[-1], written=True)
             self._run(
                 f"average_{dtype}", rows(theta), mean, scalars[-1:], Units(theta.shape[0]), nanoseconds=pass_time(theta)
             )

@@ -328,23 +328,23 @@ class CudaKernels(MemberKernels, InputStageKernels, ParametricKernels):
         optimizer: Optimizer,
         theta: Array,
         grad: Array,
-        slots: Sequence[Array],
+        state: Sequence[Array],
         *,
         scalars: Array,
         factor: Array | None,
         decay: bool,
     ) -> None:
-        """theta, slots <- optimizer(theta, factor * grad, slots; scalars), in one pass."""
+        """theta, state <- optimizer(theta, factor * grad, state; scalars), in one pass."""
         if reason := CUDA.update_reason(dtype_name(theta), optimizer):
             self._falls_back("update", reason)
-            super().update(optimizer, theta, grad, slots, scalars=scalars, factor=factor, decay=decay)
+            super().update(optimizer, theta, grad, state, scalars=scalars, factor=factor, decay=decay)
             return
         rule, constants = formula_ids.rule_of(optimizer, decay)
-        n, three = theta.shape[0], ([*slots[: len(optimizer.slots)]] + 3 * [None])[:3]
+        n, three = theta.shape[0], ([*state[: len(optimizer.state_names)]] + 3 * [None])[:3]
         how = scalars, *constants, factor, n
         self._run("update", theta, line(n), formula_ids.OPTIMIZER_IDS[rule], theta, grad, *three, *how)
         if optimizer.average:
-            self._run("average", theta, line(n), theta, slots[-1], scalars[-1:], n)
+            self._run("average", theta, line(n), theta, state[-1], scalars[-1:], n)
 
     # -- batches -------------------------------------------------------------------------------------------------
 

@@ -14,19 +14,19 @@ constexpr Word PARAMETERS = 4096;  // per block; backends/cpu/calls.py splits at
 template <class T> struct Update {
     T* theta;
     const T* grad;
-    T* slots[3];
+    T* state[3];
     const T *scalars, *constants, *factor;
     Word n;
 };
 
-// theta, slots <- optimizer(theta, factor * grad, slots; scalars).
+// theta, state <- optimizer(theta, factor * grad, state; scalars).
 template <class T, class Rule> void update(const Word* row) {
     const auto& a = read<Update<T>>(row);
     const T factor = scalar(a.factor, T(1));
     T s[3] = {}, c[5];
     for (int i = 0; i < Rule::SCALARS; ++i) s[i] = a.scalars[i];
     for (int i = 0; i < 5; ++i) c[i] = a.constants[i];
-    T *__restrict theta = a.theta, *__restrict x = a.slots[0], *__restrict y = a.slots[1], *__restrict z = a.slots[2];
+    T *__restrict theta = a.theta, *__restrict x = a.state[0], *__restrict y = a.state[1], *__restrict z = a.state[2];
     const T* __restrict grad = a.grad;
     for (Word i = 0; i < a.n; ++i) {
         T none = T(0);

@@ -116,7 +116,7 @@ __device__ inline void update_all(real* theta, const real* grad, real* x, real* 
 #define UPDATE(name, Rule) \
     case name##_id: update_all<optimizers::Rule>(theta, grad, first, second, third, scalars, c, factor, n); break;
 
-// theta, slots <- optimizer(theta, factor * grad, slots; scalars). Slots that the rule has not, and the factor, are null.
+// theta, state <- optimizer(theta, factor * grad, state; scalars). Vectors that the rule has not, and the factor, are null.
 extern "C" __global__ void update(integer id, real* theta, const real* grad, real* first, real* second, real* third,
                                   const real* scalars, double c0, double c1, double c2, double c3, double c4,
                                   const real* factor, integer n) {

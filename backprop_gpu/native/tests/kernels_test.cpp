@@ -176,8 +176,8 @@ template <class T> bool arguments_of(const char* name, Arrays& x, const Shape& s
     } else if (begins(name, "output_sums")) {
         r = row(in(m), in(n * m), in(1), coin, out(n), other, out(1), n, m);
     } else if (begins(name, "update_")) {
-        T *theta = out(many), *grad = in(many), *slots[] = {out(many), out(many), out(many)};
-        r = row(theta, grad, slots[0], slots[1], slots[2], in(3), in(5), perhaps(coin, 1), many);
+        T *theta = out(many), *grad = in(many), *state[] = {out(many), out(many), out(many)};
+        r = row(theta, grad, state[0], state[1], state[2], in(3), in(5), perhaps(coin, 1), many);
     } else if (begins(name, "average")) {
         r = row(in(many), out(many), in(1), many);
     } else if (begins(name, "penalty_value")) {

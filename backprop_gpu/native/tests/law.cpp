@@ -47,7 +47,7 @@ template <class T> class Training {
     Random random;
     const Word n_weights, n_parameters;
     // W3, W2, W1, b3, b2 (beta), b1, gamma2
-    T theta[2048] = {}, grad[2048] = {}, slots[3][2048] = {}, average[2048] = {};
+    T theta[2048] = {}, grad[2048] = {}, state[3][2048] = {}, average[2048] = {};
     T *W1, *W2, *W3, *b1, *b2, *b3, *gamma;
     T X[MOST_ROWS * INPUTS], Y[MOST_ROWS * MOST_OUTPUTS], weights[MOST_ROWS];
     Word labels[MOST_ROWS], order[MOST_ROWS], batch_labels[MOST_ROWS];
@@ -126,7 +126,7 @@ template <class T> class Training {
         call("penalty_value", row(block_sums, 1, &value));
         call("squares", row(grad, block_sums, block_scales, 0, 1, n_parameters));
         call("global_norm", row(block_sums, block_scales, 1, &most, &norm, &factor));
-        call("update_", x.optimizer, row(theta, grad, slots[0], slots[1], slots[2], scalars, constants, &factor, n_parameters));
+        call("update_", x.optimizer, row(theta, grad, state[0], state[1], state[2], scalars, constants, &factor, n_parameters));
         call("average", row(theta, average, &share, n_parameters));
     }
     T* g(T* parameters) { return grad + (parameters - theta); }
@@ -161,7 +161,7 @@ public:
         }
         for (Word i = 0; i < n_parameters; ++i)
             if (theta[i] - theta[i] != T(0)) printf("%s is not finite\n", x.optimizer), exit(1);
-        for (const T* vector : {theta, average, slots[0], slots[1], slots[2]})
+        for (const T* vector : {theta, average, state[0], state[1], state[2]})
             before = fnv1a(vector, size_t(n_parameters) * sizeof(T), before);
         before = fnv1a(mean, sizeof mean, before), before = fnv1a(variance, sizeof variance, before);
         return fnv1a(&value, sizeof value, before);

@@ -96,10 +96,10 @@ def norms(finding: Finding, comparison: Comparison, trace: StepTrace) -> str:
 
 def state(finding: Finding, comparison: Comparison, trace: StepTrace) -> str:
     """An optimizer's vector that has not moved, or was mixed in another proportion."""
-    if finding.operation != "update" or not finding.tensor.startswith("slot ") or not finding.tensor[5:].isdigit():
+    if finding.operation != "update" or not finding.tensor.startswith("state ") or not finding.tensor[6:].isdigit():
         return ""
-    k, p, r = int(finding.tensor[5:]), trace.spec.optimizer_parameters, trace.spec
-    old = trace.slots[k].astype(np.float64)
+    k, p, r = int(finding.tensor[6:]), trace.spec.optimizer_parameters, trace.spec
+    old = trace.optimizer_state[k].astype(np.float64)
     if np.array_equal(comparison.got, old) and not np.array_equal(comparison.want, old):
         return "it has not moved"
     names = {"adam": ("beta1", "beta2"), "adamw": ("beta1", "beta2"), "amsgrad": ("beta1", "beta2"), "lion": ("beta2",)}
@@ -124,7 +124,7 @@ def adaptive(finding: Finding, comparison: Comparison, trace: StepTrace) -> str:
     if call is None or call.numbers["scalars"] is None:
         return ""
     lr, c, *rest = (float(x) for x in call.numbers["scalars"])
-    m, v = (s.astype(np.float64) for s in trace.slots_after[:2])
+    m, v = (s.astype(np.float64) for s in trace.optimizer_state_after[:2])
     theta, p = trace.theta.astype(np.float64), r.optimizer_parameters
     kept_share = np.ones_like(theta)
     if rest and r.optimizer == "adamw":

@@ -111,24 +111,26 @@ def _mix(B: Bounds, rate: float, old: Bounded, new: Bounded, same_sign: bool = F
     return B.total(rate * old, B.constant(1.0 - rate) * new, same_sign=same_sign)
 
 
-def new_slot(B: Bounds, optimizer: str, p: Parameters, k: int, g: Bounded, slots: State, lr: Bounded) -> Bounded:
+def new_state_vector(
+    B: Bounds, optimizer: str, p: Parameters, k: int, g: Bounded, state: State, lr: Bounded
+) -> Bounded:
     """Vector k of the optimizer's state after the step, from the state before it."""
     if optimizer == "momentum" and p["variant"] == "average":
-        return _mix(B, p["momentum"], slots(0), g)
+        return _mix(B, p["momentum"], state(0), g)
     if optimizer in ("momentum", "nesterov"):
-        return p["momentum"] * slots(0) - lr * g
+        return p["momentum"] * state(0) - lr * g
     if optimizer == "rmsprop":
-        return _mix(B, p["rho"], slots(0), g * g, same_sign=True)
+        return _mix(B, p["rho"], state(0), g * g, same_sign=True)
     if optimizer == "adagrad":
-        return B.total(slots(0), g * g, same_sign=True)
+        return B.total(state(0), g * g, same_sign=True)
     if optimizer == "lion":
-        return _mix(B, p["beta2"], slots(0), g)
+        return _mix(B, p["beta2"], state(0), g)
     if optimizer not in ("adam", "adamw", "amsgrad"):
         raise LookupError(optimizer)
     if k == 0:
-        return _mix(B, p["beta1"], slots(0), g)
-    second = _mix(B, p["beta2"], slots(1), g * g, same_sign=True)
-    return second if k == 1 else maximum(slots(2), second)
+        return _mix(B, p["beta1"], state(0), g)
+    second = _mix(B, p["beta2"], state(1), g * g, same_sign=True)
+    return second if k == 1 else maximum(state(2), second)
 
 
 def new_average(B: Bounds, average: Bounded, theta: Bounded, share: Bounded) -> Bounded:
