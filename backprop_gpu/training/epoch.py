@@ -191,7 +191,10 @@ class JointEpoch:
                     if now > 1:
                         now = min(self._slice, now, pauses.until(self.programs[0].step.t))
                     (replay, several), started = self.replays[part], time.perf_counter()
-                    replay(now, fillers(self._buffers[part], first, now) if self._streamed else None)
+                    if self._streamed:
+                        replay(now, fillers(self._buffers[part], first, now))
+                    else:
+                        replay(now)
                     if several > 1:
                         self._measure(now, time.perf_counter() - started)
                     first = self._look(first + now, pauses.call is not None, seen)
