@@ -129,8 +129,8 @@ class DataConfig(Section):
     na_values: list[str] = Field([], description="CSV: cells that stand for no value, beside NA, null, -, ...")
     in_memory: bool | None = Field(
         None,
-        description=".npy: false: batches are read from the file, or a folder of parts, as they are used; default:"
-        " if the rows would take more than half of the available memory",
+        description=".npy, Parquet, Arrow: false: batches are read from files, or a folder of them, as they are used;"
+        " default: if the rows of a .npy would take more than half of the available memory",
     )
     options: dict[str, int | float] = Field({}, description="parameters of the generated sets moons and regression")
     missing: Literal["mean", "median", "indicator"] | None = Field(

@@ -12,6 +12,7 @@ from .config import Config
 from .config_sections import DataConfig
 from .data.preprocessing import Preprocessor
 from .data.row_files import holds_rows, open_rows
+from .data.row_packing import can_be_packed, packed_rows
 from .data.streamed_fit import fit_preprocessor, inferred_task
 from .data.streamed_table import Inputs, StreamedTable, Targets, divided
 from .data.table import Table
@@ -30,14 +31,16 @@ def is_streamed(config: Config) -> bool:
     Raises
     ------
     ConfigError
-        If it is asked for and the source is no .npy file or folder of them.
+        If it is asked for and the source is no file of that kind, or folder of them.
     """
     d = config.data
     if not holds_rows(d.source):
+        if can_be_packed(d.source):
+            return d.in_memory is False or Path(d.source).is_dir()
         if d.in_memory is False:
             raise ConfigError(
-                f"data.in_memory: false reads rows from .npy files; {d.source} is none: save it with numpy.save,"
-                " or leave in_memory out"
+                f"data.in_memory: false reads rows from .npy, Parquet and Arrow files; {d.source} is none: save it with"
+                " numpy.save, or leave in_memory out"
             )
         return False
     if d.in_memory is not None or Path(d.source).is_dir():
@@ -63,16 +66,27 @@ def read_streamed(config: Config) -> tuple[Config, str, Parts]:
     if d.piecewise_linear or d.standardize == "robust":
         name = "piecewise_linear" if d.piecewise_linear else "standardize: robust"
         raise ConfigError(f"data.{name} needs the rows in memory (data.in_memory: true): it is made of quantiles")
-    if not isinstance(d.target, str):
-        raise ConfigError(f"{d.source}: give the file that holds y, e.g. target: y.npy")
-    X, y = open_rows(d.source), open_rows(d.target)
-    parts = divided(X, y, d.source, validation=d.validation, test=d.test, seed=config.seed)
+    parts = divided(**_opened(d), source=d.source, validation=d.validation, test=d.test, seed=config.seed)
     why = ""
     if d.task == "auto":
         loss = None if config.loss.name == "auto" else get_loss(config.loss_spec()).labels
         task, why = inferred_task(parts[0], loss)
         config = config.with_task(task)
     return decided(config, in_memory=False), why, parts
+
+
+def _opened(d: DataConfig) -> dict[str, Any]:
+    """X and y, and what is known of their names."""
+    if not isinstance(d.target, str):
+        what = (
+            "the file that holds y, e.g. target: y.npy" if holds_rows(d.source) else "the column to predict as target"
+        )
+        raise ConfigError(f"{d.source}: give {what}")
+    if holds_rows(d.source):
+        return {"X": open_rows(d.source), "y": open_rows(d.target)}
+    found = packed_rows(d.source, d.target, d.columns, d.ignore)
+    X, y = open_rows(found.folder / "X.npy"), open_rows(found.folder / "y.npy")
+    return {"X": X, "y": y, "columns": found.columns, "target": found.target, "classes": found.classes}
 
 
 def decided(config: Config, in_memory: bool) -> Config:

@@ -26,7 +26,7 @@ _BATCH_CELLS = 1 << 20  # of a batch of rows of a Parquet file
 def read_rows(path: Path, request: Request) -> Table:
     """Read a file; :func:`backprop_gpu.data.read_table` documents the settings and the errors."""
     s = request.settings
-    with _opened(path) as file:
+    with opened_file(path) as file:
         source = str(path)
         chosen = choose(source, file.names, request, Hints(s.decimal, s.thousands, s.day_first))
         n = len(chosen.features)
@@ -43,13 +43,13 @@ def read_rows(path: Path, request: Request) -> Table:
 
 def column_names(path: Path, settings: ReadSettings, labelled: bool = True) -> list[str]:
     """The names of the columns."""
-    with _opened(path) as file:
+    with opened_file(path) as file:
         return file.names
 
 
 def read_cells(path: Path, names: Sequence[str], settings: ReadSettings) -> list[list[str]]:
     """The cells of the columns of these names, as a CSV would have them."""
-    with _opened(path) as file:
+    with opened_file(path) as file:
         positions = [position_of(str(path), file.names, name) for name in names]
         found: list[list[str]] = [[] for _ in names]
         for _, arrays in file.batches(positions):
@@ -109,7 +109,7 @@ class _File:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[_File]:
+def opened_file(path: Path) -> Iterator[_File]:
     """Open a file, and say in one line what pyarrow says of a damaged one."""
     try:
         import pyarrow as pa

@@ -90,7 +90,7 @@ def _representative(table: StreamedTable) -> Table:
     """A table in memory that has the targets' different values, often enough to be taken for classes if they are."""
     labels = table.survey.labels
     often = _ROWS_OF_A_LABEL if table.n_samples >= _ROWS_OF_A_LABEL * len(labels) else 1
-    target = np.repeat(labels, often, axis=0)
+    target = np.repeat(labels if labels.ndim > 1 else table.named(labels), often, axis=0)
     return replace(table.like, stored=np.zeros((len(target), len(table.like.columns))), target=target)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -60,6 +60,8 @@ class StreamedTable:
     start, n_samples : int
         Where in this order the part begins, and how many rows it has.
     notes : tuple of str
+    classes : tuple of str
+        What the numbers in y stand for, if they stand for text.
     """
 
     like: Table
@@ -69,6 +71,7 @@ class StreamedTable:
     start: int
     n_samples: int
     notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
@@ -95,7 +98,11 @@ class StreamedTable:
 
     def _target(self, rows: np.ndarray) -> np.ndarray:
         values = self.y[rows]
-        return values[:, 0] if values.shape[1] == 1 else values
+        return self.named(values[:, 0]) if values.shape[1] == 1 else values
+
+    def named(self, values: np.ndarray) -> np.ndarray:
+        """Targets as they were in the source."""
+        return np.array(self.classes)[values.astype(np.int64)] if self.classes else values
 
     def sample(self, most: int = MOST_IN_MEMORY) -> Table:
         """At most so many of the rows, in memory; since the order is random, the first ones."""
@@ -187,9 +194,20 @@ def _in_order(threads: ThreadPoolExecutor, work: Any, items: Iterator[Any]) -> I
 
 
 def divided(
-    X: RowSource, y: RowSource, source: str, *, validation: float, test: float, seed: int
+    X: RowSource,
+    y: RowSource,
+    source: str,
+    *,
+    validation: float,
+    test: float,
+    seed: int,
+    columns: Sequence[str] | None = None,
+    target: str | None = None,
+    classes: Sequence[str] = (),
 ) -> tuple[StreamedTable, StreamedTable | None, StreamedTable | None]:
     """Training, validation and test rows, drawn at random.
+
+    ``columns``, ``target``, ``classes``: names of the columns of X, of y, and of what numbers in y stand for.
 
     Raises
     ------
@@ -199,7 +217,8 @@ def divided(
     n = len(X)
     if len(y) != n:
         raise DataError(f"{source}: X has {n} rows and y has {len(y)}; they must agree")
-    like = table_from_arrays(X[:1], y[:1][:, 0] if y.shape[1] == 1 else y[:1], source=source)
+    like = table_from_arrays(X[:1], y[:1][:, 0] if y.shape[1] == 1 else y[:1], source=source, feature_names=columns)
+    like = like if target is None else replace(like, target_names=(target,))
     asked = sizes_of_parts(n, validation, test)
     sizes = [0, *(min(int(size), MOST_HELD_OUT) for size in asked[1:])]
     sizes[0] = n - sum(sizes)
@@ -210,7 +229,8 @@ def divided(
     note = f"of {n:,} rows {sizes[1]:,} are validated and {sizes[2]:,} tested on, the other {sizes[0]:,} trained on"
     notes = (note,) if sum(sizes[1:]) < asked[1:].sum() else ()
     train, *held_out = (
-        StreamedTable(like, X, y, order, int(start), int(size), notes) for start, size in zip(ends, sizes, strict=False)
+        StreamedTable(like, X, y, order, int(start), size, notes, tuple(classes))
+        for start, size in zip(ends, sizes, strict=False)
     )
     return train, *(part if part.n_samples else None for part in held_out)  # type: ignore[return-value]
 
