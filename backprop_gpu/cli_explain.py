@@ -179,7 +179,8 @@ def _experiment(options: argparse.Namespace) -> Experiment:
     from .config_reading import load_config
 
     # of a file alone all rows are shown, in their order, from the first
-    changes = [] if options.config else ["model.hidden=[3]", "data.test=0", "data.validation=0"]
+    alone = ["model.hidden=[3]", "data.test=0", "data.validation=0", "training.early_stopping=null"]
+    changes = [] if options.config else alone
     changes += [f"data.{key}={json.dumps(v)}" for key, v in (("source", options.data), ("target", options.target)) if v]
     config = load_config(options.config, [*changes, *options.set], device="cpu")
     return prepare(config, progress=False)

@@ -21,6 +21,8 @@ _TORCH = {
     "Sigmoid": "sigmoid",
     "SiLU": "silu",
     "Softplus": "softplus",
+    "SELU": "selu",
+    "Mish": "mish",
     "Identity": "identity",
     "Softmax": "softmax",
 }

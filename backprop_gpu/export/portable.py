@@ -131,9 +131,17 @@ def portable(model: Any) -> Portable:
 
 def layers_of(net: DenseNet) -> tuple[Layer, ...]:
     """The layers of an ordinary network, batch normalization multiplied in; ConfigError for one with other parts."""
+    if not isinstance(net, DenseNet):
+        raise ConfigError(
+            f"weights of a DenseNet are written (model.net, estimator.network()), got {type(net).__name__}"
+        )
     net_ = network_of(net)
-    if len(net_.members) > 1 or net_.waves is not None or any(layer.alpha is not None for layer in net_.members[0]):
-        raise ConfigError("members, periodic_embedding and parametric_activation are no stack of Linear layers")
+    parts = {"members": len(net_.members) > 1, "periodic_embedding": net_.waves is not None}
+    parts["parametric_activation"] = any(layer.alpha is not None for layer in net_.members[0])
+    if found := ", ".join(name for name, there in parts.items() if there):
+        raise ConfigError(
+            f"a network with {found} is no stack of Linear layers; write ONNX or a NumPy file, or train without"
+        )
     return net_.members[0]
 
 

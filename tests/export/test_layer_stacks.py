@@ -60,6 +60,20 @@ def test_a_state_of_something_else_is_refused(state: dict[str, Any], message: st
         from_torch_state(state)
 
 
+@pytest.mark.parametrize(
+    ("parts", "named"),
+    [
+        ({"members": 2}, "members"),
+        ({"periodic_embedding": True, "parametric_activation": True}, "periodic_embedding, parametric_activation"),
+    ],
+)
+def test_a_network_that_is_no_stack_is_refused_by_the_names_of_its_parts(parts: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=f"a network with {named} is no stack of Linear layers; write ONNX"):
+        to_torch_state(DenseNet([4, 3, 1], device="cpu", **parts))
+    with pytest.raises(ConfigError, match="weights of a DenseNet are written"):
+        to_torch_state(3)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("to", ["onnx", "numpy", "torch"])
 def test_the_command_writes_a_file(to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, out = tmp_path / "run", tmp_path / f"model.{to}"
@@ -79,7 +93,18 @@ def test_the_command_writes_a_file(to: str, tmp_path: Path, capsys: pytest.Captu
 def test_pytorch_s_stack_computes_the_same() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: not needed by any test but these")
     nn = torch.nn
-    hidden = [nn.ReLU(), nn.Tanh(), nn.Sigmoid(), nn.SiLU(), nn.Softplus(), nn.GELU(), nn.GELU("tanh"), nn.ELU(0.7)]
+    hidden = [
+        nn.ReLU(),
+        nn.Tanh(),
+        nn.Sigmoid(),
+        nn.SiLU(),
+        nn.Softplus(),
+        nn.GELU(),
+        nn.GELU("tanh"),
+        nn.ELU(0.7),
+        nn.SELU(),
+        nn.Mish(),
+    ]
     for g in (*hidden, nn.LeakyReLU(0.3)):
         stack = nn.Sequential(
             nn.Linear(4, 6), g, nn.Dropout(0.5), nn.Linear(6, 5), nn.Linear(5, 3), nn.Softmax(1)
