@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import os
 import shlex
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -192,6 +194,42 @@ PARTS = [
                 "say which mark is the decimal one",
                 _csv("comma.csv --set 'data.decimal=\",\"'"),
             ),
+            Row(
+                "a gzip file cut short",
+                _csv("half.csv.gz"),
+                "copy it again",
+                ("half.csv.gz", gzip.compress(GOOD.encode())),
+            ),
+            Row(
+                "a delimiter of two letters",
+                _csv("good.csv --delimiter ,,"),
+                "give one",
+                _csv("good.csv --delimiter ,"),
+            ),
+            Row(
+                "an encoding that there is not",
+                _csv("good.csv --encoding utf-88"),
+                "as suggested",
+                _csv("good.csv --encoding utf-8"),
+            ),
+            Row(
+                "one mark for two things",
+                _csv("comma.csv --decimal , --thousands ,"),
+                "leave one out",
+                _csv("comma.csv --decimal ,"),
+            ),
+            Row(
+                "a type that there is not",
+                _csv("good.csv --set 'data.types={a: numbr}'"),
+                "as suggested",
+                _csv("good.csv --set 'data.types={a: number}'"),
+            ),
+            Row(
+                "a configuration that is there already",
+                "config init good.csv --target y --out ours.yaml",
+                "give another file",
+                "config init good.csv --target y --out new.yaml",
+            ),
             Row("a day that may be a month", _csv("days.csv"), "say which", _csv("days.csv --set data.day_first=true")),
             Row(
                 "dates in two forms",
@@ -218,6 +256,12 @@ PARTS = [
                 _train("shop.csv --set data.target=buys --set data.weight_column=colour"),
                 "name a column of weights",
                 _train("shop.csv --set data.target=buys"),
+            ),
+            Row(
+                "a weight below 0",
+                _csv("below.csv --set data.weight_column=b"),
+                "correct it",
+                ("below.csv", GOOD.replace(",4,", ",0.5,")),
             ),
             Row(
                 "a time that is none",
@@ -318,6 +362,19 @@ PARTS = [
                 "give one below 1",
                 "predict run shop.csv --threshold 0.3",
             ),
+            Row("a report of what is no run", "report folder", "give a run folder", "report run --html page.html"),
+            Row(
+                "metrics that are none",
+                "report spoiled --html page.html",
+                "take them out, or copy them again",
+                ("spoiled/metrics.json", "{}"),
+            ),
+            Row(
+                "a folder that is not there",
+                "export run --to numpy --out nowhere/run.py",
+                "name one that is",
+                "export run --to numpy --out run.py",
+            ),
             Row("text for a number", "predict run text.csv", "correct it", ("text.csv", SHOP)),
             Row(
                 "output over the rows that are read",
@@ -376,6 +433,9 @@ def write_files(folder: Path) -> None:
         "short.csv": "a,b,y\n5,6,0\n7,8,1\n",
         "long.csv": "a,b,y\n" + "5,6,no\n7,8,yes\n" * 1000 + "1,2," + "x" * 100_000 + "\n",
         "wide.csv": "a," * 700_000 + "y\n",
+        "half.csv.gz": gzip.compress(GOOD.encode())[:-9],
+        "below.csv": "a,b,y\n1,2,0\n3,-4,1\n" + tail,
+        "ours.yaml": CONFIGURATION,
         "unseen.csv": "size,height,colour\n1,2,violet\n",
         "more.csv": "size,height,colour,mood\n1,2,r,good\n",
         "narrow.csv": "size,height\n1,2\n",
@@ -417,6 +477,8 @@ def _write_models(folder: Path) -> None:
     whole = (folder / "run" / "model.safetensors").read_bytes()
     odd = json.loads(json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])["__metadata__"]["description"])
     odd["extras"]["preprocessor"]["numeric"] = ["size"]
+    shutil.copytree(folder / "run", folder / "spoiled")
+    (folder / "spoiled" / "metrics.json").write_text('{"sizes": 3}')
     (folder / "half.safetensors").write_bytes(whole[: len(whole) // 2])
     (folder / "flipped.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     (folder / "huge.safetensors").write_bytes(b"\xff" * 7 + b"\x7f" + whole[8:])
