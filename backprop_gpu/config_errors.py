@@ -45,7 +45,8 @@ def explain(problems: Sequence[Any], data: dict[str, Any], root: Any, added: Add
     def rank(problem: Any) -> tuple[bool, int, bool]:
         # Of a union every branch complains; the one that got furthest is the one that was meant.
         depth = len(_path(problem, data))
-        return problem["type"] != "extra_forbidden", -depth, problem["type"] != "literal_error"
+        literal, word = problem["type"] == "literal_error", isinstance(problem["input"], str)
+        return problem["type"] != "extra_forbidden", -depth, literal != word
 
     first = min(problems, key=rank)
     where = shown(".".join(map(str, _path(first, data))), quoted=False)
@@ -62,6 +63,8 @@ def explain(problems: Sequence[Any], data: dict[str, Any], root: Any, added: Add
     if first["type"] == "literal_error":
         expected = str(first["ctx"]["expected"]).replace("'", "")
         options = expected.replace(" or ", ", ").split(", ")
+        whole = any(p["type"].startswith("int_") and p["loc"][:-1] == first["loc"][:-1] for p in problems)
+        expected = f"a whole number or {expected}" if whole else expected
         return f"{where}: must be {expected}, got {given}{did_you_mean(str(first['input']), options)}"
     if first["type"] == "model_type":
         return f"{where or 'the file'}: must be a section of keys and values, got {given}"
