@@ -22,7 +22,7 @@ from .cli_examples import add_examples
 from .cli_explain import add_diagnose, add_explain
 from .cli_export import add_export
 from .cli_init import add_init, without_useless
-from .cli_models import add_device, add_evaluate, add_importance, add_predict, set_output
+from .cli_models import add_device, add_evaluate, add_importance, add_predict, add_show, set_output
 from .cli_parity import add_parity
 from .cli_reading import add_reading, as_overrides
 from .cli_report import add_report
@@ -127,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     add_importance(commands.add_parser("importance", help=text))
     add_predict(commands.add_parser("predict", help="predict rows of a file, as CSV"))
 
+    add_show(commands.add_parser("show", help="how a model reads each column, and its layers"))
+
     add_export(commands.add_parser("export", help="write a trained model as ONNX, a NumPy file, or PyTorch's weights"))
     add_report(commands.add_parser("report", help="write the page of a run again, or compare runs"))
 
@@ -200,6 +202,7 @@ def _load_config(options: argparse.Namespace) -> Any:
 def _train(options: argparse.Namespace) -> int:
     from .backends.collective import launched
     from .build import prepare, run
+    from .data.column_summary import in_short
     from .run_folder import config_of, find_run
     from .training.signals import Signals
 
@@ -225,6 +228,8 @@ def _train(options: argparse.Namespace) -> int:
         if experiment.why_task:
             print(f"task: {experiment.config.data.task}, since {experiment.why_task}; else set data.task")
         print(f"device: {net.backend.name} ({_in_short(net.backend.reason)})")
+        for line in in_short(experiment.model.preprocessor):
+            print(line)
     signals = Signals()
     try:
         outcome = run(

@@ -61,6 +61,13 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_predict)
 
 
+def add_show(parser: argparse.ArgumentParser) -> None:
+    """Give the parser of ``show`` its options."""
+    parser.add_argument("run", help="run folder or model.safetensors")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(command=_show)
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add ``--device``."""
     parser.add_argument(
@@ -156,6 +163,23 @@ def _evaluate(options: argparse.Namespace) -> int:
         terminal.print_confusion(out, scores["confusion_matrix"], rows)
     terminal.print_calibration(out, scores, rows)
     terminal.print_always(out, scores, rows)
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from .data.column_summary import summary
+    from .model import load
+    from .report import terminal
+    from .training.callbacks import to_json
+
+    model = load(options.run, "cpu")
+    lines = summary(model.preprocessor)
+    if options.json:
+        print(to_json({"model": repr(model).strip("<>"), "columns": [vars(line) for line in lines]}, indent=2))
+        return 0
+    out = terminal.console()
+    terminal.print_whole(out, terminal.columns(lines))
+    print(repr(model).strip("<>"))
     return 0
 
 

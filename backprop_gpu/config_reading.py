@@ -9,6 +9,7 @@ from typing import Any
 
 from .config import DEFAULT, Config, check
 from .data.sources import SUFFIXES, check_readable
+from .data.text_files import STANDARD_INPUT
 from .devices import ENVIRONMENT_VARIABLE, requested
 from .devices import parse as parse_device
 from .errors import ConfigError, did_you_mean
@@ -41,6 +42,8 @@ def find(name_or_path: str | None) -> Path:
     if name_or_path in known and not Path(name_or_path).is_file():
         return known[name_or_path]
     path = Path(name_or_path)
+    if path == STANDARD_INPUT:
+        return path
     check_readable(name_or_path)
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; give a .yaml file, or one of: {', '.join(known)}")
@@ -97,7 +100,7 @@ def load_config(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if path.suffix.lower() in SUFFIXES:
+    if path == STANDARD_INPUT or path.suffix.lower() in SUFFIXES:
         return {"data": {"source": str(path)}}
     settings = parse_yaml(read_text(path, ConfigError, MAX_BYTES), str(path))
     if not settings:  # else the default data set would be trained on

@@ -23,6 +23,7 @@ from .data.splits import Split
 from .data.streamed_table import StreamedTable
 from .data.table import Table
 from .data.targets import TargetCodec, infer_task
+from .data.text_files import STANDARD_INPUT
 from .errors import ConfigError, DataError
 from .maths.losses import get_loss
 from .run_folder import CONFIG_FILE
@@ -169,7 +170,16 @@ def read_test_rows(run: str | os.PathLike[str], trained: str | None) -> Table:
     if not path.is_file():
         raise ConfigError(f"{run} is no run folder with a {CONFIG_FILE}; {name_it}")
     config = load_config(str(path))
-    test = read_split(config)[2]
+    try:
+        test = read_split(config)[2]
+    except DataError as error:
+        if config.data.source != str(STANDARD_INPUT):
+            raise
+        again = f"backprop-gpu evaluate {shlex.quote(str(run))} < TABLE"
+        raise DataError(
+            f"{run} was trained on standard input, so give the same table again ({again}); to score all rows of a file,"
+            f" {name_it} ({error})"
+        ) from None
     if test is None:
         raise DataError(f"{run} was trained without test rows; {name_it}")
     if trained not in (None, fingerprint(config, test)):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .data.column_summary import summary
 from .data.streamed_table import MOST_IN_MEMORY, StreamedTable
 from .data.table import Table
 from .data.targets import TargetCodec
@@ -108,6 +109,7 @@ def metrics_of(experiment: Experiment, history: History) -> dict[str, Any]:
         "seconds": history.epochs[-1].seconds,
         "task": experiment.config.data.task,
         **threshold_of(experiment),
+        "columns": [vars(line) for line in summary(experiment.model.preprocessor)],
         "notes": [*experiment.train.notes, *history.notes],
         **scores,
     }

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 
 from ..errors import ConfigError, DataError, shown
+from . import dates
 from .cells import is_number, number
+from .number_forms import AmbiguousError, MixedError
 from .splits import Split, sizes_of_parts, split_indices, stratified_order
 from .table import Table
 
@@ -18,6 +21,7 @@ _PARTS = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), 1),
     "test": 2,
 }
+_DAY = 86_400.0  # seconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -95,7 +99,7 @@ class Division:
 
 
 def times_of(cells: np.ndarray, table: Table, name: str) -> np.ndarray:
-    """Times (n,) float64: numbers as they are, texts as seconds since 1970 (2024-01-31, 2024-01-31 12:00, ...).
+    """Times (n,) float64: numbers as they are, texts as seconds since 1970, in all forms of dates (docs/tables.md).
 
     Raises
     ------
@@ -106,13 +110,36 @@ def times_of(cells: np.ndarray, table: Table, name: str) -> np.ndarray:
         found = cells.astype(np.float64)
     else:
         texts = cells.tolist()
-        numbers = all(is_number(str(text)) for text in texts)
-        found = np.array([number(text) if numbers else _seconds(text) for text in texts])
+        if all(is_number(str(text)) for text in texts):
+            found = np.array([number(text) for text in texts])
+        else:
+            found = _seconds_of(texts, table, name)
     wrong = ~np.isfinite(found)
     if np.any(wrong):
         i = int(np.argmax(wrong))
         problem = f"{table.where(i)}, column {shown(name)}: {shown(str(cells[i]))} is neither a number nor a date"
         raise DataError(f"{problem}; write dates like 2024-01-31 or 2024-01-31 12:00")
+    return found
+
+
+def _seconds_of(texts: list[str], table: Table, name: str) -> np.ndarray:
+    """Seconds since 1970, in the form in which a column of dates would be read; NaN for what is no date."""
+    different = dict.fromkeys(texts)
+    if not all(map(dates.is_date, different)):
+        return np.array([_seconds(text) for text in texts])
+    try:
+        form = dates.detect(different, table.settings.day_first)
+    except (AmbiguousError, MixedError) as error:
+        found = np.array([_seconds(text) for text in texts])  # with and without zones
+        if isinstance(error, MixedError) and np.all(np.isfinite(found)):
+            return found
+        i = texts.index(error.text)
+        problem = DataError(f"{table.where(i)}, column {shown(name)}: {error}")
+        raise problem.with_option(*error.option) if isinstance(error, AmbiguousError) else problem from None
+    found = np.full(len(texts), np.nan)
+    for i, text in enumerate(texts):
+        with suppress(ValueError):
+            found[i] = form.parse(text) * _DAY
     return found
 
 

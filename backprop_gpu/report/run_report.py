@@ -181,6 +181,7 @@ def columns(run: Run) -> str:
         return ""
     pre = run.model.preprocessor
     rows, dates = [], dates_of(pre.readings)
+    said = {r.name: f"{r.kind}, {r.how}" if r.how else r.kind for r in pre.readings if r.role == "feature"}
     for name in pre.columns[:MOST_COLUMNS]:
         if name in pre.categories:
             found = pre.categories[name]
@@ -201,7 +202,7 @@ def columns(run: Run) -> str:
             *([f"{bins} bins"] * (bins > 0)),
             *(["1 that marks gaps"] * (name in pre.indicators)),
         ]
-        kind = "number" if form is None else f"{form.parts}, {form.said()}"
+        kind = said.get(name, "number") if form is None else f"{form.parts}, {form.said()}"
         rows.append([name, kind, ("" if form is None else "days since 1970: ") + scaled + gap, ", and ".join(inputs)])
     codec = pre.target
     if codec is not None:

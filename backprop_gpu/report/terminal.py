@@ -13,6 +13,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from ..backends.device_report import Section
+    from ..data.column_summary import ColumnLine
     from ..data.inspection import Inspection
     from ..gradcheck import GradientReport
     from ..importance import Importance
@@ -86,6 +87,17 @@ def inspection(found: Inspection) -> Table:
     for column in found.columns:
         remark = f"left out: {column.leave_out}" if column.leave_out else column.warning or column.how
         table.add_row(Text(column.name), column.kind, str(column.different), str(column.gaps or ""), Text(remark))
+    return table
+
+
+def columns(found: Sequence[ColumnLine]) -> Table:
+    """A row for each column of a model's training table."""
+    table = Table(title="Columns as they were read", title_justify="left")
+    for header in ("column", "part", "read as", "how", "inputs"):
+        table.add_column(header, justify="right" if header == "inputs" else "left")
+    for line in found:
+        how = "; ".join(filter(None, (line.how, line.note)))
+        table.add_row(Text(line.name), line.role, line.kind, Text(how), str(line.inputs or ""))
     return table
 
 

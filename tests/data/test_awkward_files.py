@@ -6,6 +6,8 @@ Each is read twice, by our own reader and with pyarrow's parser allowed, which m
 from __future__ import annotations
 
 import gzip
+import io
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backprop_gpu.data import Preprocessor, Table, csv_files, plain_csv, read_table
+from backprop_gpu.cli import main
+from backprop_gpu.data import Preprocessor, Table, csv_files, plain_csv, read_table, text_files
 from backprop_gpu.data.targets import infer_task
 from backprop_gpu.errors import BackpropError
 
@@ -258,6 +261,30 @@ def test_what_is_said_once_a_table_is_read(tmp_path: Path) -> None:
     assert "max_categories: 150" in str(caught.value)
     Preprocessor.fit(read_table(path, target="y", ignore=["name"]), task="binary")
     assert len(Preprocessor.fit(table, task="binary", max_categories=150).feature_names) == 152
+
+
+def test_standard_input_is_trained_on_and_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def give(content: str) -> None:
+        monkeypatch.setattr(text_files, "_input", None)
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+
+    monkeypatch.chdir(tmp_path)
+    table = csv("a,town,y", "1.5,Ulm,0", "2,Köln,1", "3e2,Ulm,0", times=20)
+    quick = ["--set", "training.epochs=1", "--set", "model.hidden=[2]", "--run-dir", "run"]
+    give(table)
+    assert main(["train", "-", "--target", "y", *quick]) == 0
+    said = capsys.readouterr().out
+    assert "  1 number: a\n  1 category: town (2)\n  target number: y\n" in said
+    for _ in range(2):
+        give(table)
+        assert main(["evaluate", "run", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["rows"] == 9
+    give("")
+    assert main(["evaluate", "run"]) == 2
+    assert "run was trained on standard input, so give the same table again" in capsys.readouterr().err
+    monkeypatch.setattr(text_files, "_input", None)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import backprop_gpu
 from backprop_gpu import safe_files
 from backprop_gpu.cli import main
 from backprop_gpu.data import read_table
+from backprop_gpu.data.column_summary import in_short
 from backprop_gpu.data.read_settings import ReadSettings
 from backprop_gpu.data.sources import column_names, read_texts
 from backprop_gpu.errors import ConfigError, DataError
@@ -119,7 +120,9 @@ def test_targets(tmp_path: Path) -> None:
     assert "row 1: the target 'rent' is missing" in refusal(gaps)
 
 
-def test_a_model_reads_each_kind_of_file_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_reads_each_kind_of_file_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Trained on Parquet with a group's folds: evaluated and used on CSV, Arrow and Excel with the same numbers."""
     monkeypatch.chdir(tmp_path)
     made = {name: array for name, array in columns().items() if name not in ("text", "clock", "span", "empty")}
@@ -152,6 +155,19 @@ def test_a_model_reads_each_kind_of_file_alike(tmp_path: Path, monkeypatch: pyte
     assert main(["predict", "run", "t.parquet", "--keep", "when", "--keep", "whole", "--out", "p.csv"]) == 0
     assert Path("p.csv").read_text().splitlines()[1].startswith("2024-01-31 06:00:00.000000000Z,0,")
     assert main(["evaluate", "run", "--json"]) == 0
+    capsys.readouterr()
+    assert main(["show", "run", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["columns"]
+    assert shown == json.loads(Path("run/metrics.json").read_text())["columns"]  # in the model and in the run folder
+    said = {line["name"]: line for line in shown}
+    assert (said["when"]["kind"], said["when"]["how"]) == ("date", "timestamp[ns, tz=UTC] in the file")
+    assert (said["when"]["inputs"], said["colour"]["inputs"], said["rent"]["role"]) == (8, 3, "target")
+    assert said["shop"]["role"] == "left out"
+    assert main(["show", "run"]) == 0
+    assert "decimal128(9, 2) in the file" in capsys.readouterr().out
+    short = "\n".join(in_short(model.preprocessor))
+    assert "1 category: colour (3)" in short
+    assert short.count("\n") <= 14
     assert read_texts("t.xlsx", ["whole", "day"])[1][0] == "2024-01-31"
     assert json.loads(Path("run/metrics.json").read_text())["cross_validation"]["folds"]
 

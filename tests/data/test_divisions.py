@@ -49,7 +49,14 @@ def test_times_are_numbers_or_dates() -> None:
     assert np.argsort(times_of(cells, table(3), "day")).tolist() == [2, 1, 0]
     assert times_of(np.array(["10", "9.5"]), table(2), "t").tolist() == [10.0, 9.5]
     assert times_of(np.array([3, 2]), table(2), "t").tolist() == [3.0, 2.0]
-    for wrong in ("", "31.01.2024", "soon"):
+    days = np.array(["31.1.2024", "1 Feb 2024"])
+    with pytest.raises(DataError, match=r"X, row 1, column 'day': .* are dates in two forms"):
+        times_of(days, table(2), "day")
+    assert times_of(np.array(["31.1.2024", "1.2.2024"]), table(2), "day").tolist() == [19753 * 86400, 19754 * 86400]
+    with pytest.raises(DataError, match="set day_first: true or false") as caught:
+        times_of(np.array(["3/4/2024", "5/6/2024"]), table(2), "day")
+    assert caught.value.option == ("day_first", True)
+    for wrong in ("", "soon"):
         with pytest.raises(DataError, match=r"X, row 1, column 'day': .* is neither a number nor a date; write dates"):
             times_of(np.array(["2024-01-31", wrong]), table(2), "day")
 
