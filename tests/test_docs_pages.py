@@ -102,7 +102,6 @@ def test_the_csv_of_the_readme_trains_with_its_yaml(tmp_path: Path) -> None:
     ((header, *rows, _),) = (list(csv.reader(io.StringIO(block))) for block in blocks(text, "csv"))
     (configuration,) = blocks(text, "yaml")
     assert yaml.safe_load(configuration)["data"]["source"] == "flats.csv"
-    (tmp_path / "flats.yaml").write_text(configuration, encoding="utf-8")
     rng = np.random.default_rng(0)
     for i in range(len(rows) + 1, 301):
         area = rng.integers(30, 140)
@@ -111,17 +110,21 @@ def test_the_csv_of_the_readme_trains_with_its_yaml(tmp_path: Path) -> None:
         rows.append([f"F{i:02}", str(area), str(1 + area // 30), town, balcony, rent])
     with (tmp_path / "flats.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
-    command = Command(tmp_path)
+    command, shown = Command(tmp_path), yaml.safe_load(configuration)
     ran = 0
     for line in "".join(blocks(text, "console")).splitlines():
         words = line.partition("#")[0].split()
         if "flats" in words or "flats.yaml" in words:
             out = command.ok(*words[2:])
             ran += 1
+            if words[2] == "config":  # what the page shows is what was written, in short
+                written = yaml.safe_load((tmp_path / "flats.yaml").read_text(encoding="utf-8"))
+                assert written == shown | {"data": shown["data"] | {"task": "regression"}}
+                (tmp_path / "flats.yaml").write_text(configuration, encoding="utf-8")
             assert "task: regression" in out or words[2] != "train" or "--resume" in words
             if words[2] == "predict":
                 predicted = list(csv.DictReader(io.StringIO(out)))
-    assert ran == 7
+    assert ran == 8
     assert [row["id"] for row in predicted] == [row[0] for row in rows]
     truth = np.array([float(row[5]) for row in rows])
     guess = np.array([float(row["rent"]) for row in predicted])

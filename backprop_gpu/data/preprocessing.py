@@ -70,7 +70,7 @@ class Preprocessor:
     robust : bool
         Whether inputs are kept within +-3 by the smooth clip of ``tabular_inputs.smooth_clip``.
     bins : PiecewiseLinear
-        Of the numeric columns that are not parts of a date, which come first.
+        Of the numeric columns, parts of dates included.
     """
 
     columns: tuple[str, ...]
@@ -161,7 +161,7 @@ class Preprocessor:
             settings=table.settings,
             readings=table.readings,
             robust=standardize == "robust",
-            bins=bins(table, bins_for(piecewise_linear, len(table.columns))),
+            bins=bins(table, bins_for(piecewise_linear, len(table.numeric_names) + len(table.categorical))),
         )
 
     @property

@@ -6,7 +6,6 @@ sample variance", The American Statistician 37(3), 1983), so that 1e9 plus noise
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -80,11 +79,10 @@ def robust_scale(table: Table) -> tuple[np.ndarray, np.ndarray]:
 
 
 def bins(table: Table, most: int) -> PiecewiseLinear:
-    """The piecewise-linear encoding of the stored numbers, so not of a date's parts; holds one column at a time."""
+    """The piecewise-linear encoding of the numbers, a date's parts included; holds one column at a time."""
     if not most:
         return NO_BINS
-    columns = itertools.islice(_columns(table), table.stored.shape[1])
-    edges = (PiecewiseLinear.fit(column[:, None], most).edges[0] for column in columns)
+    edges = (PiecewiseLinear.fit(column[:, None], most).edges[0] for column in _columns(table))
     return PiecewiseLinear(tuple(edges))
 
 

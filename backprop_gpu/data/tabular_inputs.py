@@ -75,7 +75,7 @@ class TabularInputs:
     scale : RobustScale
         Of the numbers and dates, then of the parts of the dates.
     bins : PiecewiseLinear
-        Of the numbers and dates.
+        Of the numbers, dates and parts, likewise.
     """
 
     kinds: tuple[str, ...]
@@ -97,12 +97,12 @@ class TabularInputs:
             See the class; empty: all are numbers.
         """
         kinds = tuple(kinds) or ("number",) * X.shape[1]
-        numeric = X[:, _numeric(kinds)]
+        numeric = _with_parts(X, kinds)
         return cls(
             kinds=kinds,
             sizes=tuple(sizes) or (0,) * X.shape[1],
-            gaps=np.isnan(numeric).any(axis=0),
-            scale=RobustScale.fit(_with_parts(X, kinds)),
+            gaps=np.isnan(X[:, _numeric(kinds)]).any(axis=0),
+            scale=RobustScale.fit(numeric),
             bins=PiecewiseLinear.fit(numeric, bins),
         )
 
@@ -113,8 +113,9 @@ class TabularInputs:
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         """Inputs (n, width) of raw columns (n, n_columns): scaled numbers, gaps, bins, categories."""
-        numeric = X[:, _numeric(self.kinds)]
-        parts = [self.scale(_with_parts(X, self.kinds)), np.isnan(numeric[:, self.gaps]), self.bins(numeric)]
+        numeric = _with_parts(X, self.kinds)
+        gaps = np.isnan(numeric[:, : len(self.gaps)][:, self.gaps])
+        parts = [self.scale(numeric), gaps, self.bins(numeric[:, : len(self.bins.edges)])]
         parts += [X[:, j, None] == np.arange(size) for j, size in enumerate(self.sizes) if size]
         return np.concatenate(parts, axis=1, dtype=np.float64)
 
@@ -138,7 +139,8 @@ class TabularInputs:
         gaps, edges = np.array(kept["gaps"], bool), tensors["edges"]
         n_numeric = len(_numeric(kinds))
         n_scaled = n_numeric + sum(len(PARTS.get(kind, ())) for kind in kinds)
-        fits = set(kinds) <= set(KINDS) and len(sizes) == len(kinds) and len(gaps) == len(counts) == n_numeric
+        fits = set(kinds) <= set(KINDS) and len(sizes) == len(kinds) and len(gaps) == n_numeric
+        fits = fits and len(counts) in (n_numeric, n_scaled)  # dates' parts had no bins once
         fits = fits and all(isinstance(n, int) and n >= 0 for n in (*sizes, *counts)) and edges.shape == (sum(counts),)
         fits = fits and all((size > 0) <= (kind == "category") for size, kind in zip(sizes, kinds, strict=True))
         for x in (tensors["centre"], tensors["spread"]):

@@ -23,6 +23,7 @@ from scipy.sparse import issparse
 from sklearn.base import is_classifier
 
 from .. import presets
+from ..data.date_text import PARTS
 from ..data.frame_columns import FrameColumns, holds_more_than_numbers
 from ..data.piecewise_linear import bins_for
 from ..data.tabular_inputs import TabularInputs
@@ -71,9 +72,9 @@ def read_columns(e: Any, X: Any, held_out: tuple[Any, Any, Any]) -> tuple[Any, t
 
 def _learn_inputs(e: Any, X: np.ndarray) -> TabularInputs:
     """What turns rows into inputs, learnt on those that are trained on; names of the frame's columns are settled."""
-    bins = bins_for(presets.BINS, X.shape[1])
     if "columns_" not in vars(e):
-        return TabularInputs.fit(X, bins)
+        return TabularInputs.fit(X, bins_for(presets.BINS, X.shape[1]))
+    bins = bins_for(presets.BINS, X.shape[1] + sum(len(PARTS.get(kind, ())) for kind in e.columns_.kinds))
     e.feature_names_in_ = np.array(e.columns_.names, dtype=object)
     return TabularInputs.fit(X, bins, e.columns_.kinds, e.columns_.sizes)
 
