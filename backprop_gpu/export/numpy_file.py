@@ -15,6 +15,7 @@ from ..data.cells import MISSING
 from ..data.forms import FALSE, TRUE, to_state
 from ..errors import ConfigError
 from .portable import Layer, Network, Portable, portable
+from .predictor import activation
 from .raw_inputs import RawInputs
 
 _PLACE = 'MODEL: Any = json.loads("{}")  # backprop_gpu puts the model here\n'
@@ -98,6 +99,10 @@ def _network(network: Network) -> dict[str, Any]:
 
 
 def _layer(layer: Layer) -> dict[str, Any]:
+    try:
+        activation(layer.activation, np.zeros((1, 1)), **layer.parameters)
+    except KeyError:
+        raise ConfigError(f"the activation {layer.activation!r} has no form in a NumPy file yet") from None
     return {
         "W": _array(layer.W),
         "b": _array(layer.b),

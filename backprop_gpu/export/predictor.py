@@ -137,7 +137,7 @@ def _scaled(numbers: Any) -> list[Any]:
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
-def _activation(name: str, z: Any, slope: float = 0.01, alpha: float = 1.0) -> Any:
+def activation(name: str, z: Any, slope: float = 0.01, alpha: float = 1.0) -> Any:
     """g(z) of a layer."""
     if name == "identity":
         return z
@@ -186,7 +186,7 @@ def _network(network: Any, x: Any) -> Any:
 def _member(layers: Any, x: Any) -> Any:
     for layer in layers:
         z = x @ _array(layer["W"]).T + _array(layer["b"])
-        x = _activation(layer["activation"], z, **layer["parameters"])
+        x = activation(layer["activation"], z, **layer["parameters"])
         if layer["alpha"] is not None:
             x = z + _array(layer["alpha"]) * (x - z)
     return x

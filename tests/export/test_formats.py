@@ -294,6 +294,16 @@ def test_a_graph_refuses_rows_that_the_model_refuses(tmp_path: Path) -> None:
             run_onnx(tmp_path / "model.onnx", right | {column: np.array([[value]], right[column].dtype)})
 
 
+def test_an_activation_that_a_format_has_not_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one is that was added to maths and native alone."""
+    added = Activation("added", lambda xp, Z: xp.cos(Z), lambda xp, dA, Z, A: -dA * xp.sin(Z))
+    monkeypatch.setitem(ACTIVATIONS, "added", added)
+    net = DenseNet([2, 3, 1], activation=added)
+    for write, format_ in ((to_numpy_file, "a NumPy file"), (to_onnx, "ONNX")):
+        with pytest.raises(ConfigError, match=f"the activation 'added' has no form in {format_} yet"):
+            write(net, tmp_path / "model")
+
+
 def test_what_cannot_be_exported_is_refused_by_name(tmp_path: Path) -> None:
     double = Activation("double", lambda xp, Z: 2.0 * Z, lambda xp, dA, Z, A: 2.0 * dA)
     net = DenseNet([2, 3, 1], activation=double, device="cpu", kernels="reference")
