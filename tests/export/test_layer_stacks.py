@@ -135,7 +135,7 @@ def test_keras_s_stack_computes_the_same() -> None:
     ]
     model = keras.Sequential(layers)
     net = from_keras(model, device="cpu")
-    np.testing.assert_allclose(net.predict_proba(X), np.asarray(model(X)), rtol=2e-5, atol=2e-7)
+    np.testing.assert_allclose(net.predict_proba(X), keras.ops.convert_to_numpy(model(X)), rtol=2e-5, atol=2e-7)
     assert (net.loss.name, net.dropout[1]) == ("binary_cross_entropy", 0.2)
     with pytest.raises(ConfigError, match=r"LayerNormalization .* has no place"):
         from_keras(keras.Sequential([keras.Input((4,)), keras.layers.LayerNormalization()]))
