@@ -1,6 +1,6 @@
 """Training on rows in files beside rows in memory: rows per second, and the memory that it takes.
 
-``ours`` trains on an array in memory, ``ours, files`` on ``open_rows`` of the same rows; ``torch, DataLoader`` is the
+``ours`` trains on an array in memory, ``ours-files`` on ``open_rows`` of the same rows; ``torch-loader`` is the
 loop that PyTorch's documentation shows, ``torch`` one that takes batches by index. All: Adam, batches of 4,096, every
 epoch in an order of its own. The floor is the least time that the products take at NumPy's GEMM rate.
 """
@@ -41,7 +41,7 @@ WORKLOADS = {
     "20GB": Rows(178_600_000),
     "20GB-wide": Rows(5_000_000, 1000),
 }
-PEERS = ("ours", "ours, files", "torch", "torch, DataLoader", "floor")
+PEERS = ("ours", "ours-files", "torch", "torch-loader", "floor")
 IN_MEMORY = 2**30  # bytes of the rows that peers in memory take of a larger table
 
 
@@ -77,7 +77,7 @@ class StreamWorker:
         files = Path(folder, "X.npy"), Path(folder, "y.npy")
         if peer == "floor":
             return
-        if peer == "ours, files":
+        if peer == "ours-files":
             from backprop_gpu import open_rows
 
             self.X, self.y = map(open_rows, files)
@@ -95,9 +95,9 @@ class StreamWorker:
         watch = threading.Thread(target=self._watch, args=(done,))
         watch.start()
         try:
-            return {"floor": self._floor, "torch": self._torch, "torch, DataLoader": self._torch}.get(
-                self.peer, self._ours
-            )(seconds)
+            return {"floor": self._floor, "torch": self._torch, "torch-loader": self._torch}.get(self.peer, self._ours)(
+                seconds
+            )
         finally:
             done.set()
             watch.join()

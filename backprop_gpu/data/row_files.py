@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
+import functools
 import os
+from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,8 +13,7 @@ from ..errors import ConfigError, DataError
 from ..network.row_source import RowSource
 from .array_files import map_array
 
-_MAPPED_BYTES = 64 * 2**20  # of a file's pages that this process may hold at a time, about
-_AROUND = 64 * 1024  # bytes: the system maps the neighbours of a page that is asked for, if they are in its cache
+LOADED_BYTES = 64 * 2**20  # of all rows: so few, such as targets, are loaded when some are asked for out of order
 
 
 def open_rows(path: str | os.PathLike[str]) -> NpyRows:
@@ -33,8 +32,8 @@ def open_rows(path: str | os.PathLike[str]) -> NpyRows:
 class NpyRows(RowSource):
     """See :func:`open_rows`.
 
-    Rows are copied out of mapped files; the pages that this has mapped are given back again and again, so that memory
-    stays bounded. (They remain in the system's cache while it has room.)
+    Rows are read by calls to the system, one for each row of a batch: it takes more time to map the pages that they are
+    on, which would be this process's memory until they are given back.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -46,12 +45,15 @@ class NpyRows(RowSource):
             raise DataError(f"{path}: the files have different columns, {found}; they must be parts of one table")
         self._starts = np.cumsum([0, *map(len, self._parts)])
         self.shape, self.dtype = (int(self._starts[-1]), self._parts[0].shape[1]), self._parts[0].dtype
-        self._mapped = 0
-        for part in self._parts:
-            _advise(part, "MADV_RANDOM")  # else every row reads 128 KiB from the disk
+
+    @functools.cached_property
+    def _loaded(self) -> np.ndarray:
+        return self[:]
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """See :class:`RowSource`; the files are read in their order."""
+        if self.size * self.dtype.itemsize <= LOADED_BYTES:
+            return self._loaded.take(rows, axis=0)
         order = np.argsort(rows, kind="stable")
         wanted = rows[order]
         if len(wanted) and not (wanted[0] >= 0 and wanted[-1] < len(self)):
@@ -60,12 +62,11 @@ class NpyRows(RowSource):
         cuts = np.searchsorted(wanted, self._starts)
         for part, start, first, end in zip(self._parts, self._starts, cuts, cuts[1:], strict=False):
             if first < end:
-                found[order[first:end]] = part.take(wanted[first:end] - start, axis=0)
-        self._count(len(rows) * max(_AROUND, self.shape[1] * self.dtype.itemsize))
+                found[order[first:end]] = _scattered(part, wanted[first:end] - start)
         return found
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        """Consecutive rows are read from the files, which maps none of their pages."""
+        """Consecutive rows are read in one piece."""
         if not isinstance(rows, slice):
             return self.take(np.asarray(rows))
         start, stop, step = rows.indices(len(self))
@@ -77,14 +78,6 @@ class NpyRows(RowSource):
             if first < end:
                 _read(part, first - int(begin), found[first - start : end - start])
         return found
-
-    def _count(self, mapped: int) -> None:
-        """So many bytes have been mapped, at most; give all back when they are too many."""
-        self._mapped += mapped
-        if self._mapped > _MAPPED_BYTES:
-            self._mapped = 0
-            for part in self._parts:
-                _advise(part, "MADV_DONTNEED")
 
 
 def holds_rows(path: str | os.PathLike[str]) -> bool:
@@ -121,6 +114,26 @@ def _rows_of(path: Path) -> np.memmap:
     return array  # type: ignore[return-value]
 
 
+def _scattered(part: np.memmap, rows: np.ndarray) -> np.ndarray:
+    """Rows of a file, in ascending order."""
+    if not hasattr(os, "pread"):
+        return np.asarray(part[rows])
+    width = part.strides[0]
+    file = os.open(str(part.filename), os.O_RDONLY)
+    try:
+        places = (rows * width + part.offset).tolist()
+        content = b"".join(map(os.pread, repeat(file), repeat(width), places))
+    finally:
+        os.close(file)
+    if len(content) != len(rows) * width:
+        raise _shorter(part)
+    return np.frombuffer(content, part.dtype).reshape(len(rows), -1)
+
+
+def _shorter(part: np.memmap) -> DataError:
+    return DataError(f"{part.filename} has become shorter than its header says; copy it again")
+
+
 def _read(part: np.memmap, first: int, out: np.ndarray) -> None:
     """out <- consecutive rows of a file, with plain reads."""
     with open(str(part.filename), "rb") as file:
@@ -129,13 +142,5 @@ def _read(part: np.memmap, first: int, out: np.ndarray) -> None:
         while len(view):
             count = file.readinto(view)
             if not count:
-                raise DataError(f"{part.filename} has become shorter than its header says; copy it again")
+                raise _shorter(part)
             view = view[count:]
-
-
-def _advise(part: np.memmap, advice: str) -> None:
-    base: Any = part.base
-    while isinstance(base, np.ndarray):
-        base = base.base
-    if isinstance(base, mmap.mmap) and hasattr(mmap, advice):
-        base.madvise(getattr(mmap, advice))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 AHEAD_BYTES = 64 * 2**20  # of batches that have been read and wait
-MOST_AHEAD = 8  # batches; each is read by a thread of its own, since a disk answers several at once sooner
+MOST_AHEAD = 16  # batches; each is read by a thread of its own, since a disk answers many at once sooner
 
 
 class Prefetch:

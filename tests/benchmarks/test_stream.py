@@ -20,7 +20,7 @@ def test_a_table_and_its_peers(tmp_path: Path) -> None:
     written = (tmp_path / "X.npy").stat().st_mtime_ns
     stream.generate(tmp_path, rows)
     assert (tmp_path / "X.npy").stat().st_mtime_ns == written
-    for peer in ("ours", "ours, files", "floor"):
+    for peer in ("ours", "ours-files", "floor"):
         worker = stream.StreamWorker(peer, str(tmp_path), rows)
         assert 0.0 < worker.measure(0.05) < 1.0
         assert worker.memory()["VmRSS"] >= worker.memory()["RssAnon"] > 0

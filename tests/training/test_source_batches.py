@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from backprop_gpu.backends.collective import SINGLE
+from backprop_gpu.data import row_files
 from backprop_gpu.data.row_files import open_rows
 from backprop_gpu.errors import DataError, ShapeError
 from backprop_gpu.maths import permutation
@@ -27,6 +28,7 @@ def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """The epoch's order: one that is stored, or one that is computed part by part."""
     if request.param == "keyed":
         monkeypatch.setattr(permutation, "MOST_STORED", 10)
+        monkeypatch.setattr(row_files, "LOADED_BYTES", 0)
 
 
 def saved(folder: Path, X: np.ndarray, y: np.ndarray) -> tuple[RowSource, RowSource]:
