@@ -17,10 +17,9 @@ _FAR = 1e100  # of z, of which the clip is exactly +-3: its square is still a nu
 
 def inputs(g: Graph, plan: RawInputs) -> str:
     """The network's inputs (n, n_0), float32."""
-    columns = _columns(g, plan)
-    parts = []
+    columns, parts = _columns(g, plan), list[str]()
     if plan.numbers:
-        values = _numbers(g, plan, columns)
+        values = _numbers(g, plan, columns) if plan.named else g.input("X", "DOUBLE", len(plan.columns))
         missing = g.add("IsNaN", values)
         parts.append(_scaled(g, plan, values, missing))
         if plan.marked:
@@ -33,11 +32,9 @@ def inputs(g: Graph, plan: RawInputs) -> str:
 
 
 def _columns(g: Graph, plan: RawInputs) -> dict[str, str]:
-    """Each column as (n, 1): numbers float64, categories and dates texts."""
+    """Each column as (n, 1): numbers float64, categories and dates texts; none where rows are one array of numbers."""
     if not plan.named:
-        X = g.input("X", "DOUBLE", len(plan.columns))
-        places = range(len(plan.columns))
-        return {plan.columns[j].name: g.add("Gather", X, g.constant([j], np.int64), axis=1) for j in places}
+        return {}
     return {c.name: g.input(c.name, "DOUBLE" if c.kind == "number" else "STRING", 1) for c in plan.columns}
 
 
