@@ -34,6 +34,10 @@ PARTS = {
 """What a date gives beside the days since 1970, which stand under its own name (a time: the part of the day)."""
 
 
+BINNED = ("hour sin", "hour cos")
+"""Parts with a piecewise-linear encoding, where numbers have one: days and seasons bend less than hours."""
+
+
 def days_of_text(text: str, order: str, parts: str, zoned: bool | None = None) -> float:
     """Days since 1970 (of a time: the part of the day) of a text in a form (``DateForm``).
 

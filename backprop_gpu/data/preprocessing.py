@@ -70,7 +70,7 @@ class Preprocessor:
     robust : bool
         Whether inputs are kept within +-3 by the smooth clip of ``tabular_inputs.smooth_clip``.
     bins : PiecewiseLinear
-        Of the numeric columns, parts of dates included.
+        Of the numeric columns; of the parts of dates the hours alone have some.
     """
 
     columns: tuple[str, ...]

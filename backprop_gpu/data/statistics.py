@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DataError
 from .column_checks import leave_out
-from .date_text import expand
+from .date_text import BINNED, PARTS, expand
 from .piecewise_linear import NO_BINS, PiecewiseLinear
 from .table import Table
 from .tabular_inputs import RobustScale
@@ -79,10 +79,13 @@ def robust_scale(table: Table) -> tuple[np.ndarray, np.ndarray]:
 
 
 def bins(table: Table, most: int) -> PiecewiseLinear:
-    """The piecewise-linear encoding of the numbers, a date's parts included; holds one column at a time."""
+    """The piecewise-linear encoding of the numbers, and of the hours of times; holds one column at a time."""
     if not most:
         return NO_BINS
-    edges = (PiecewiseLinear.fit(column[:, None], most).edges[0] for column in _columns(table))
+    parts = [name for form in table.dates.values() for name in PARTS[form.parts]]
+    binned = [True] * table.stored.shape[1] + [name in BINNED for name in parts]
+    columns = zip(_columns(table), binned, strict=True)
+    edges = (PiecewiseLinear.fit(column[:, None], most if wanted else 0).edges[0] for column, wanted in columns)
     return PiecewiseLinear(tuple(edges))
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CheckpointError
-from .date_text import PARTS, expand
+from .date_text import BINNED, PARTS, expand
 from .piecewise_linear import PiecewiseLinear
 
 CLIP = 3.0
@@ -75,7 +75,7 @@ class TabularInputs:
     scale : RobustScale
         Of the numbers and dates, then of the parts of the dates.
     bins : PiecewiseLinear
-        Of the numbers, dates and parts, likewise.
+        Of the numbers, dates and parts, likewise: of the parts the hours alone have some.
     """
 
     kinds: tuple[str, ...]
@@ -98,12 +98,16 @@ class TabularInputs:
         """
         kinds = tuple(kinds) or ("number",) * X.shape[1]
         numeric = _with_parts(X, kinds)
+        parts = [name for kind in kinds for name in PARTS.get(kind, ())]
+        binned = [True] * (numeric.shape[1] - len(parts)) + [name in BINNED for name in parts]
+        each = zip(numeric.T, binned, strict=True)
+        edges = (PiecewiseLinear.fit(x[:, None], bins if wanted else 0).edges[0] for x, wanted in each)
         return cls(
             kinds=kinds,
             sizes=tuple(sizes) or (0,) * X.shape[1],
             gaps=np.isnan(X[:, _numeric(kinds)]).any(axis=0),
             scale=RobustScale.fit(numeric),
-            bins=PiecewiseLinear.fit(numeric, bins),
+            bins=PiecewiseLinear(tuple(edges)),
         )
 
     @property
@@ -140,7 +144,7 @@ class TabularInputs:
         n_numeric = len(_numeric(kinds))
         n_scaled = n_numeric + sum(len(PARTS.get(kind, ())) for kind in kinds)
         fits = set(kinds) <= set(KINDS) and len(sizes) == len(kinds) and len(gaps) == n_numeric
-        fits = fits and len(counts) in (n_numeric, n_scaled)  # dates' parts had no bins once
+        fits = fits and len(counts) in (n_numeric, n_scaled)  # parts had no bins once
         fits = fits and all(isinstance(n, int) and n >= 0 for n in (*sizes, *counts)) and edges.shape == (sum(counts),)
         fits = fits and all((size > 0) <= (kind == "category") for size, kind in zip(sizes, kinds, strict=True))
         for x in (tensors["centre"], tensors["spread"]):
