@@ -26,12 +26,16 @@ from ..errors import ConfigError, DeviceError, MissingDependencyError
 
 REDUCTION_BLOCK = 256  # examples that a sum adds up before it is merged with others (native/cpu)
 LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")  # set by launchers for each rank
+SPLIT_BYTES = 1 << 16  # gradients from here on are added in parts
 TIMEOUT = "BACKPROP_GPU_RANK_TIMEOUT"  # seconds that a rank waits for the others
 DEFAULT_TIMEOUT = 600.0
 _SPIN_SECONDS = 0.002  # a reduction that takes longer is waited for with pauses
 _TURN_SECONDS = 1.0  # for rank 0 to say what all have to say, and to end them
 _NOTE_TAG, _NOTE_BYTES = 1, 400  # of the message by which a rank says that it waits for no other
 _INTERRUPTED = 130
+
+
+Cost = tuple[np.ndarray, np.ndarray] | None
 
 
 class Collective(Protocol):
@@ -50,8 +54,11 @@ class Collective(Protocol):
     stop: int
     stopped: int
 
-    def all_reduce(self, backend: Any, grad: Any, value: Any, empty: bool) -> None:
-        """grad, value <- their sums over the ranks, in the order of the examples; ``empty``: this one has none."""
+    def all_reduce(self, backend: Any, grad: Any, value: Any, empty: bool, cost: Cost = None) -> None:
+        """grad, value <- their sums over the ranks, in the order of the examples; ``empty``: this one has none.
+
+        ``cost``: value before it was rounded, as sum w L and 1/D; its sum is then rounded once, as in one process.
+        """
 
     def agree(self, what: str, mine: str) -> None:
         """That all ranks have the same text; ConfigError names ``what`` and the first rank that differs."""
@@ -71,7 +78,7 @@ class Single:
 
     rank, size, stop, stopped = 0, 1, 0, 0
 
-    def all_reduce(self, backend: Any, grad: Any, value: Any, empty: bool) -> None:
+    def all_reduce(self, backend: Any, grad: Any, value: Any, empty: bool, cost: Cost = None) -> None:
         """A sum of one term."""
 
     def agree(self, what: str, mine: str) -> None:
@@ -109,25 +116,43 @@ class MPIRanks:
         self.rank, self.size = communicator.Get_rank(), communicator.Get_size()
         self.stop = self.stopped = 0
         self.timeout = _timeout()
-        self._sent, self._received = np.zeros(0), np.zeros((0, 0))
+        self._key: tuple[Any, ...] = ()
+        self._sent = self._received = self._sums = np.zeros(0)
         self._done, self._left = 0, -1  # how much this one has begun or left of what all do, and when it left last
         self._notes: list[_Note] = []
         self._sending: list[Any] = []
         self._broken = ""
 
-    def all_reduce(self, backend: Any, grad: Any, value: Any, empty: bool) -> None:
-        """See :class:`Collective`: every rank gets the terms of all and adds them in the same order."""
+    def all_reduce(self, backend: Any, grad: Any, value: Any, empty: bool, cost: Cost = None) -> None:
+        """See :class:`Collective`: terms are added in the same order wherever that is done.
+
+        Of a small gradient every rank gets all terms. Of a large one each adds a part and gets the other sums, which
+        sends less: 2 (R - 1)/R times the gradient in place of R - 1 times.
+        """
         n, dtype = grad.shape[0], np.dtype(str(grad.dtype).rpartition(".")[2])
-        if self._sent.shape != (n + 3,) or self._sent.dtype != dtype:
-            self._sent, self._received = np.zeros(n + 3, dtype), np.zeros((self.size, n + 3), dtype)
-        sent, received = self._sent, self._received
-        sent[:n], sent[n : n + 1] = backend.to_host(grad), backend.to_host(value)
-        sent[n + 1 :] = (empty, self.stop)
-        self._gather(sent, received, "the sum of the gradients")
-        self.stopped = int(received[:, n + 2].max())
-        total = sum_in_order([terms[: n + 1] for terms in received if not terms[n + 1]])
-        backend.upload(total[:n], grad, dtype.name)
-        backend.upload(total[n:], value, dtype.name)
+        parts = self.size if n * dtype.itemsize >= SPLIT_BYTES else 1
+        width, what = -(-(n + 1) // parts), "the sum of the gradients"
+        total, inverse = (float(x[0]) for x in cost) if cost and not empty else (0.0, 0.0)
+        more = np.array([empty, self.stop, cost is not None, total, inverse]).view(dtype)
+        if self._key != (n, dtype):
+            self._key, row = (n, dtype), width + len(more)
+            self._sent, self._received = np.zeros((parts, row), dtype), np.zeros((self.size, row), dtype)
+            self._sums = np.zeros((parts, width), dtype)
+        sums = self._sums.reshape(-1)
+        sums[:n], sums[n : n + 1] = backend.to_host(grad), backend.to_host(value)
+        self._sent[:, :width], self._sent[:, width:] = self._sums, more
+        self._exchange("Iallgather" if parts == 1 else "Ialltoall", self._sent, self._received, what)
+        told = self._received[:, width:].copy().view(np.float64)
+        self.stopped, there = int(told[:, 1].max()), np.flatnonzero(told[:, 0] == 0.0)
+        mine = sum_in_order([self._received[rank, :width] for rank in there])
+        if parts == 1:
+            sums[:] = mine
+        else:
+            self._exchange("Iallgather", mine, self._sums, what)
+        if told[there, 2].all():
+            sums[n] = told[there[0], 4] * sum_in_order([told[rank, 3:4].copy() for rank in there])[0]
+        backend.upload(sums[:n], grad, dtype.name)
+        backend.upload(sums[n : n + 1], value, dtype.name)
 
     def agree(self, what: str, mine: str) -> None:
         """See :class:`Collective`."""
@@ -157,15 +182,15 @@ class MPIRanks:
     def _gathered(self, digest: bytes) -> list[bytes]:
         """The digest of each rank."""
         received = np.zeros((self.size, len(digest)), np.uint8)
-        self._gather(np.frombuffer(digest, np.uint8), received, "a comparison")
+        self._exchange("Iallgather", np.frombuffer(digest, np.uint8), received, "a comparison")
         return [bytes(row) for row in received]
 
-    def _gather(self, sent: np.ndarray, received: np.ndarray, what: str) -> None:
-        """received (size, n) <- what each rank sends."""
+    def _exchange(self, how: str, sent: np.ndarray, received: np.ndarray, what: str) -> None:
+        """received <- what each rank sends, by that collective of MPI."""
         self._done += 1
         if self._done == self._left + 1:  # an error was caught: it must have been one of all ranks
             self._wait(self._all_left, what)
-        self._wait(self._communicator.Iallgather(sent, received).Test, what)
+        self._wait(getattr(self._communicator, how)(sent, received).Test, what)
 
     def _wait(self, done: Callable[[], bool], what: str) -> None:
         """Wait, and no longer than the time limit: a cut network would hang all ranks for ever."""

@@ -29,10 +29,11 @@ CASES: dict[str, dict[str, Any]] = {
     "weights": {"batch_size": 1792, "weighted": True, "clip_norm": 0.5, "l2": 0.1},
     "float64": {"batch_size": 1792, "dtype": "float64"},
     "micro-batches": {"batch_size": 1792, "micro_batch": 256},
+    "large": {"hidden": (200, 90), "epochs": 1},
     "even": {"batch_size": 100, "exact_ranks": False, "dropout": 0.1, "weighted": True},
     "fewer examples than ranks": {"batch_size": 500, "exact_ranks": False, "rows": 502},
 }
-EXACT = ("plain", "tail", "dropout", "weights", "float64")
+EXACT = ("plain", "tail", "dropout", "weights", "float64", "large")
 
 
 class At(Callback):
@@ -54,7 +55,7 @@ def fit(resume: str | None = None, scale: float = 1.0, **given: Any) -> tuple[De
     network = {key: settings.pop(key) for key in ("dropout", "dtype") if key in settings}
     rng = np.random.default_rng(settings.pop("data_seed", 0))
     X, weights = rng.standard_normal((n, 6)), rng.random(n) if weighted else None
-    net = DenseNet([6, 20, 9, 1], activation="gelu", device="cpu", seed=1, **network)
+    net = DenseNet([6, *settings.pop("hidden", (20, 9)), 1], activation="gelu", device="cpu", seed=1, **network)
     net.params.theta *= scale
     trainer = Trainer(net, progress=False, ranks=launched(), **settings)
     return net, trainer.fit(X, (X[:, 0] * X[:, 1] > 0).astype(int), sample_weight=weights, resume=resume)

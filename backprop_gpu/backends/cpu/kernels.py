@@ -281,11 +281,14 @@ class NativeKernels(MemberKernels, InputStageKernels, ParametricKernels):
             numbers: dict[str, Any] = {"inverse_denominator": inverse_denominator, "early": early}
             outputs: dict[str, Any] = {"dZ": dZ, "db": db, "value": value, "accumulate": accumulate}
             self._python(super().output_delta, loss, form, Z, Y, weights, **numbers, **outputs)
+            self._cost = None
             return
         (n, m), dtype = Z.shape, Z.dtype.name
         targets = self._in_c_order(Y.T)  # examples contiguous, as batches are gathered
         weights = None if weights is None else self._in_c_order(weights)
         losses = self.backend.zeros((m,), dtype)
+        if not accumulate or self._cost is None:  # else it goes on adding to that of the batch's first part
+            self._cost = np.zeros(1), inverse_denominator
         self._run(
             f"output_delta_{loss.name}{'_labels' if labels else ''}_{dtype}",
             *(columns(Z), columns(dZ, written=True), rows(targets), columns(weights), inverse_denominator, int(early)),
@@ -296,7 +299,7 @@ class NativeKernels(MemberKernels, InputStageKernels, ParametricKernels):
         self._run(
             f"output_sums_{dtype}",
             *(losses, dZ, inverse_denominator, int(early), whole(db, written=True), int(accumulate)),
-            *(whole(value, written=True), n, m),
+            *(whole(value, written=True), n, m, whole(self._cost[0], written=True)),
             nanoseconds=2 * pass_time(dZ),
             examples=m,
         )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..._typing import Before, Program, Replay
-from ..collective import Collective
+from ..collective import Collective, Cost
 from ..protocol import Device
 from ..reference import ReferenceKernels
 from .calls import Argument, Call
@@ -38,6 +38,7 @@ class RecordingKernels(ReferenceKernels):
     def __init__(self, backend: Device, library: Library) -> None:
         super().__init__(backend)
         self.library, self._pool, self._recording = library, thread_pool(), _Recording()
+        self._cost: Cost = None  # of the batch, before it is rounded: sum w L in float64, and 1/D
 
     def _run(
         self, kernel: str, *arguments: Argument, nanoseconds: float = 0.0, examples: int = 0, flops: float = 0.0
@@ -61,7 +62,7 @@ class RecordingKernels(ReferenceKernels):
 
     def all_reduce(self, ranks: Collective, grad: np.ndarray, *, value: np.ndarray, empty: bool) -> None:
         """grad, value <- their sums over the ranks, a call of Python between two native programs."""
-        self._python(super().all_reduce, ranks, grad, value=value, empty=empty)
+        self._python(ranks.all_reduce, self.backend, grad, value, empty, self._cost)
 
     def _contiguous(self, x: np.ndarray) -> np.ndarray:
         """A copy in C order, updated each time the operation runs."""

@@ -129,14 +129,16 @@ template <class T> struct OutputSums {
     Word accumulate;
     T* value;
     Word n, m;
+    double* total;
 };
 
-// db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L.
+// db <- (+) row sums of dJ/dZ;  value += (1/D) sum w L;  total <- (+) sum w L.
 template <class T> void output_sums(const Word* row) {
     const auto& a = read<OutputSums<T>>(row);
     const T* losses = a.losses;
     const double total = wide_sum(a.m, [=](Word c) { return double(losses[c]); });
     *a.value += T(double(scalar(a.inverse_denominator, T(1))) * total);
+    *a.total = a.accumulate ? *a.total + total : total;
     const T* late = a.early ? nullptr : a.inverse_denominator;
     for (Word r = 0; r < a.n; ++r) {
         const T dbr = scalar(late, T(1)) * sum(a.dZ + r * a.m, a.m);

@@ -174,7 +174,7 @@ template <class T> bool arguments_of(const char* name, Arrays& x, const Shape& s
         T *Z = in(pitched(outputs, m, pitch)), *dZ = out(pitched(outputs, m, pitch));
         r = row(Z, dZ, targets, perhaps(other, m), in(1), x.random.below(2), out(m), outputs, m, pitch, in(2 * some), some, groups, n_groups);
     } else if (begins(name, "output_sums")) {
-        r = row(in(m), in(n * m), in(1), coin, out(n), other, out(1), n, m);
+        r = row(in(m), in(n * m), in(1), coin, out(n), other, out(1), n, m, x.numbers<double>(1, true));
     } else if (begins(name, "update_")) {
         T *theta = out(many), *grad = in(many), *state[] = {out(many), out(many), out(many)};
         r = row(theta, grad, state[0], state[1], state[2], in(3), in(5), perhaps(coin, 1), many);

@@ -59,7 +59,7 @@ template <class T> class Training {
     T mean[UNITS2] = {}, variance[UNITS2] = {}, inverse_std[UNITS2], no_bias[UNITS2] = {}, unused[UNITS2];
     uint8_t survives[UNITS1 * MOST_ROWS];
     T scalars[3] = {}, value = 0, norm = 0, factor = 1, table[3], values[STEPS] = {};
-    double block_sums[1], block_scales[1], power1 = 1, power2 = 1;
+    double block_sums[1], block_scales[1], power1 = 1, power2 = 1, total = 0;
     Word counters[2] = {-1, -1};
 
     void call(const char* name, const Row& arguments) {
@@ -109,7 +109,7 @@ template <class T> class Training {
         const void* targets = strstr(x.loss, "labels") ? (const void*)batch_labels : batch_Y;
         const Word n = x.outputs;
         call("output_delta_", x.loss, row(Z3, dZ3, targets, w, &inverse, early, losses, n, m, m, pair, 1, groups, n_groups));
-        call("output_sums", row(losses, dZ3, &inverse, early, g(b3), 0, &value, n, m));
+        call("output_sums", row(losses, dZ3, &inverse, early, g(b3), 0, &value, n, m, &total));
         call("dense_vjp_params", row(dZ3, 0, A2, g(W3), n, UNITS2, m, late, 0, UNITS2));
         call("dense_vjp_input_", saves(x.second) ? "saved" : x.second,
              row(W3, dZ3, A2, dU2, g(b2), n, UNITS2, m, &parameter, D2, late, 0, nullptr, UNITS2, m));
