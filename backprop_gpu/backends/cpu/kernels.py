@@ -278,17 +278,15 @@ class NativeKernels(MemberKernels, InputStageKernels, ParametricKernels):
         labels = loss.labels == "classes" and Y.shape[0] == 1 and Y.dtype == np.int64
         fits = labels or (Y.dtype == Z.dtype and Y.shape == Z.shape)
         if supports.NATIVE.loss_reason(Z.dtype.name, loss, form) or not fits:
-            numbers: dict[str, Any] = {"inverse_denominator": inverse_denominator, "early": early}
-            outputs: dict[str, Any] = {"dZ": dZ, "db": db, "value": value, "accumulate": accumulate}
-            self._python(super().output_delta, loss, form, Z, Y, weights, **numbers, **outputs)
+            scaled: dict[str, Any] = {"inverse_denominator": inverse_denominator, "early": early, "dZ": dZ, "db": db}
+            self._python(super().output_delta, loss, form, Z, Y, weights, **scaled, value=value, accumulate=accumulate)
             self._cost = None
             return
         (n, m), dtype = Z.shape, Z.dtype.name
         targets = self._in_c_order(Y.T)  # examples contiguous, as batches are gathered
         weights = None if weights is None else self._in_c_order(weights)
         losses = self.backend.zeros((m,), dtype)
-        if not accumulate or self._cost is None:  # else it goes on adding to that of the batch's first part
-            self._cost = np.zeros(1), inverse_denominator
+        self._cost = self._cost if accumulate and self._cost else (np.zeros(1), inverse_denominator)
         self._run(
             f"output_delta_{loss.name}{'_labels' if labels else ''}_{dtype}",
             *(columns(Z), columns(dZ, written=True), rows(targets), columns(weights), inverse_denominator, int(early)),
