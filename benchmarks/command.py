@@ -13,7 +13,7 @@ from typing import Any
 
 KINDS = (
     *("step", "epoch", "fit", "inference", "parity", "startup"),
-    *("scaling", "products", "estimators", "tabular", "stream"),
+    *("scaling", "products", "estimators", "tabular", "stream", "reading"),
 )
 _WITHOUT_NAMES = ("startup", "parity", "scaling", "products")
 _TEXT = """what to measure:
@@ -37,6 +37,8 @@ _TEXT = """what to measure:
   stream      training on generated rows in files beside rows in memory:
               rows per second and memory; workloads "small", "11M", "2GB",
               "20GB", "20GB-wide"
+  reading     a CSV of 30 columns read: ours, polars, pandas, pyarrow; workloads
+              "50k", "200k", "1M" rows
 
 Each peer is measured in a process of its own, one repeat at a time,
 alternating with the others. Equal work is verified first: from the same
@@ -133,7 +135,7 @@ def _rows(options: argparse.Namespace, context: dict[str, Any]) -> Iterator[dict
     """The rows of a measurement as they become known; what the thread pools were goes into the context."""
     from backprop_gpu.errors import ConfigError
 
-    from . import parity_cost, products, scaling, startup, stream
+    from . import parity_cost, products, reading, scaling, startup, stream
     from .measure import UNSET
 
     kind, variables = options.what, UNSET if options.unset_openblas else {}
@@ -154,6 +156,8 @@ def _rows(options: argparse.Namespace, context: dict[str, Any]) -> Iterator[dict
         yield from _tabular_rows(options, variables)
     elif kind == "stream":
         yield from stream.rows_of(options.workloads, options.peers, repeats, min_time, variables, options.kept)
+    elif kind == "reading":
+        yield from reading.rows_of(options.workloads, options.peers, repeats, variables)
     else:
         yield from _workload_rows(options, context)
 

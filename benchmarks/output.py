@@ -19,7 +19,18 @@ from backprop_gpu.errors import DataError, MissingDependencyError
 
 Row = dict[str, Any]
 WIDTH = 80
-_PACKAGES = ("backprop-gpu", "numpy", "scikit-learn", "torch", "jax", "onnxruntime", "threadpoolctl")
+_PACKAGES = (
+    "backprop-gpu",
+    "numpy",
+    "scikit-learn",
+    "torch",
+    "jax",
+    "onnxruntime",
+    "threadpoolctl",
+    "pyarrow",
+    "polars",
+    "pandas",
+)
 _VARIABLES = ("OPENBLAS_", "OMP_", "MKL_", "GOTO_", "BLIS_", "NUMBA_", "XLA_", "JAX_", "TORCH")
 _COMPARED = ("workload", "peer", "median", "quartiles", "ratio", "roofline", "note")
 HEADINGS = {
@@ -30,6 +41,7 @@ HEADINGS = {
     "tabular": ("workload", "peer", "score", "± (folds)", "fit", "note"),
     "products": ("workload", "peer", "median", "quartiles", "ratio", "GFLOP/s"),
     "stream": ("workload", "peer", "rows/s", "median", "ratio", "allocated", "resident", "note"),
+    "reading": ("workload", "peer", "median", "ratio", "MB/s", "resident", "of the file", "note"),
     "scaling": ("axis", "value", "FLOP", "median", "quartiles", "exponent"),
 }
 _LEFT = {"workload", "peer", "what", "kernels", "axis"}  # columns of words; numbers stand to the right

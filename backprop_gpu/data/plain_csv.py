@@ -34,7 +34,7 @@ _BLOCK = 1 << 20
 _LOOKED_AT = 200  # rows that show which columns are numbers
 _RESTARTS = 5
 _REFUSED = re.compile(r"CSV column #([0-9]+): CSV conversion error to \w+: invalid value '(.*)'", re.DOTALL)
-_NEWLINE, _QUOTE, _ZERO = 10, 34, 48
+_NEWLINE, _QUOTE, _COMMA, _ZERO = 10, 34, 44, 48
 
 
 class NotPlain(ValueError):
@@ -251,21 +251,23 @@ class PlainLines(io.RawIOBase):
 
     def _look(self, lines: bytes) -> None:
         self.n_lines += lines.count(b"\n")
-        if b"\0" in lines or lines.count(b"\r") != lines.count(b"\r\n"):
+        if b"\0" in lines or (b"\r" in lines and lines.count(b"\r") != lines.count(b"\r\n")):
             raise NotPlain("an odd byte")
-        if lines[0] in b"\r\n" or b"\n\n" in lines or b"\n\r\n" in lines:
-            raise NotPlain("a blank line")
         if not lines.isascii():
             lines.decode("utf-8")
         found = np.frombuffer(lines, np.uint8)
         outside = self._outside(found) if self.quoted and b'"' in lines else None
-        before, at, after = found[:-2], found[1:-1], found[2:]
-        zero = (at == _ZERO) & (after - _ZERO < 10) & ((before <= _QUOTE) | (before == self.delimiter))
-        starts = (np.flatnonzero(zero) + 1).tolist() if len(self.coded) < 1000 else []
-        if lines[:1] == b"0" and lines[1:2].isdigit():
-            starts.insert(0, 0)
-        if starts:
-            self._attribute(found, outside, np.array(starts))
+        zero = found[1:-1] == _ZERO
+        if self.delimiter <= _COMMA:  # or what no number begins with
+            zero &= found[:-2] <= _COMMA
+        else:
+            zero &= (found[:-2] <= _COMMA) | (found[:-2] == self.delimiter)
+        starts = np.flatnonzero(zero) + 1
+        if lines[0] == _ZERO:
+            starts = np.concatenate([[0], starts])
+        starts = starts[found[starts + 1] - _ZERO < 10]
+        if len(starts):
+            self._attribute(found, outside, starts)
 
     def _attribute(self, found: np.ndarray, outside: np.ndarray | None, starts: np.ndarray) -> None:
         """Add the columns of the cells that begin at these places."""
