@@ -21,7 +21,7 @@ from .cells import MISSING, is_missing, is_number, number
 from .column_checks import PLAIN_NUMBER
 from .csv_columns import Column
 from .csv_dialect import Dialect
-from .stated_columns import texts_of
+from .stated_columns import stored_values, texts_of, validity
 from .text_table import Block, Chosen, Rows, joined_blocks
 
 if TYPE_CHECKING:
@@ -151,9 +151,14 @@ def _batches(lines: PlainLines, types: list[str], dialect: Dialect, width: int, 
     names = [str(j) for j in chosen.positions]
     gaps = {word for column in chosen.features for word in (*MISSING, *column.gaps)}
     spelled = {word for gap in gaps for word in (gap, gap.upper(), gap.capitalize())} | {"NaN", "NaT"}
+    path = getattr(lines.file, "name", None)
+    if path is not None:  # a file that is not unpacked: pyarrow reads it without Python
+        lines.look_at_all()
     return pc.open_csv(
-        lines,
-        pc.ReadOptions(block_size=_BLOCK, column_names=[str(j) for j in range(width)]),
+        lines if path is None else pa.OSFile(path),
+        pc.ReadOptions(
+            block_size=_BLOCK, column_names=[str(j) for j in range(width)], skip_rows=0 if path is None else 1
+        ),
         pc.ParseOptions(delimiter=dialect.delimiter, quote_char=dialect.quote or False),
         pc.ConvertOptions(
             column_types={name: of[type_] for name, type_ in zip(names, types, strict=True)},
@@ -172,7 +177,9 @@ def _added(column: Column, array: pa.Array) -> np.ndarray | None:
         return None
     if array.null_count and column.is_text:
         raise NotPlain("a gap in a target")
-    values = array.to_numpy(zero_copy_only=False)
+    values = stored_values(array)
+    if array.null_count:
+        values = np.where(validity(array), values, np.nan)
     if values.dtype.kind == "f" and np.count_nonzero(np.isnan(values)) != array.null_count:
         raise NotPlain("a NaN in words that we may not know")
     return values
@@ -243,6 +250,11 @@ class PlainLines(io.RawIOBase):
         if newline:
             self._look(lines + newline)
         return block
+
+    def look_at_all(self) -> None:
+        """Read to the end."""
+        while self.read():
+            pass
 
     def finish(self) -> None:
         """Look at what follows the last line break."""

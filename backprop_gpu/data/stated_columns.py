@@ -144,6 +144,18 @@ def numbers_of(array: pa.Array, kind: str) -> np.ndarray:
     return values / _DAY_US if kind == "time" or (kind == "number" and span) else values
 
 
+def stored_values(array: pa.Array) -> np.ndarray:
+    """The numbers of an array, anything where they are missing; ``to_numpy`` would load pandas for it."""
+    start = array.offset
+    return np.frombuffer(array.buffers()[1], array.type.to_pandas_dtype(), start + len(array))[start:]
+
+
+def validity(array: pa.Array) -> np.ndarray:
+    """Which cells of an array with gaps are there."""
+    bits = np.unpackbits(np.frombuffer(array.buffers()[0], np.uint8), bitorder="little")
+    return bits[array.offset : array.offset + len(array)].astype(bool)
+
+
 def texts_of(array: pa.Array, kind: str) -> tuple[list[str], np.ndarray]:
     """Different texts, an empty one where missing, and which of them each cell is; as a CSV would have them."""
     import pyarrow as pa
@@ -159,12 +171,12 @@ def texts_of(array: pa.Array, kind: str) -> tuple[list[str], np.ndarray]:
     elif t.is_boolean(values.type):
         words = list(map(str, values.to_pylist()))
     else:
-        words = values.cast(pa.string()).to_pylist()
+        words = (values if t.is_string(values.type) else values.cast(pa.string())).to_pylist()
     number: dict[str, int] = {}
     of_word = np.array([number.setdefault((word or "").strip(), len(number)) for word in words] or [0], np.int32)
     gap = number.setdefault("", len(number)) if array.null_count else 0
-    codes = array.indices.fill_null(0).to_numpy(zero_copy_only=False)
-    found = of_word[codes]
+    indices = array.indices.fill_null(0) if array.null_count else array.indices  # which loads pyarrow.compute
+    found = of_word[stored_values(indices)]
     if array.null_count:
-        found[~array.is_valid().to_numpy(zero_copy_only=False)] = gap
+        found[~validity(array)] = gap
     return list(number), found
