@@ -1,7 +1,7 @@
 """Training on rows in files beside rows in memory: rows per second, and the memory that it takes.
 
 ``ours`` trains on an array in memory, ``ours-files`` on ``open_rows`` of the same rows; ``torch-loader`` is the
-loop that PyTorch's documentation shows, ``torch`` one that takes batches by index. All: Adam, batches of 4,096, every
+loop that PyTorch's documentation shows, ``torch`` and ``jax`` take batches by index. All: Adam, batches of 4,096, every
 epoch in an order of its own. The floor is the least time that the products take at NumPy's GEMM rate.
 """
 
@@ -41,7 +41,7 @@ WORKLOADS = {
     "20GB": Rows(178_600_000),
     "20GB-wide": Rows(5_000_000, 1000),
 }
-PEERS = ("ours", "ours-files", "torch", "torch-loader", "floor")
+PEERS = ("ours", "ours-files", "torch", "torch-loader", "jax", "floor")
 IN_MEMORY = 2**30  # bytes of the rows that peers in memory take of a larger table
 
 
@@ -95,9 +95,8 @@ class StreamWorker:
         watch = threading.Thread(target=self._watch, args=(done,))
         watch.start()
         try:
-            return {"floor": self._floor, "torch": self._torch, "torch-loader": self._torch}.get(self.peer, self._ours)(
-                seconds
-            )
+            ways = {"floor": self._floor, "torch": self._torch, "torch-loader": self._torch, "jax": self._jax}
+            return ways.get(self.peer, self._ours)(seconds)
         finally:
             done.set()
             watch.join()
@@ -162,6 +161,44 @@ class StreamWorker:
                 if not steps:  # the first one has allocated all
                     began = time.perf_counter()
                 elif time.perf_counter() - began >= seconds:
+                    return (time.perf_counter() - began) / steps
+
+    def _jax(self, seconds: float) -> float:
+        """A compiled step with Adam written out; batches are taken by index with NumPy."""
+        import jax
+        import jax.numpy as jnp
+
+        rng = np.random.default_rng(0)
+        pairs = zip(self.sizes, self.sizes[1:], strict=False)
+        net = [(jnp.asarray(rng.normal(size=(n, k)) / n**0.5, jnp.float32), jnp.zeros(k)) for n, k in pairs]
+
+        def loss(net: Any, X: Any, y: Any) -> Any:
+            for W, b in net[:-1]:
+                X = jax.nn.relu(X @ W + b)
+            z = X @ net[-1][0] + net[-1][1]
+            return jnp.mean(jax.nn.softplus(z) - y * z)
+
+        @jax.jit
+        def step(net: Any, m: Any, v: Any, t: Any, X: Any, y: Any) -> Any:
+            grad = jax.grad(loss)(net, X, y)
+            m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, grad)
+            v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, grad)
+            rate = 1e-3 * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+            return jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) + 1e-8), net, m, v), m, v
+
+        m = v = jax.tree.map(jnp.zeros_like, net)
+        steps, began = -1, time.perf_counter()
+        while True:
+            order = rng.permutation(len(self.X))
+            for at in range(0, len(order) - self.rows.batch + 1, self.rows.batch):
+                rows = order[at : at + self.rows.batch]
+                net, m, v = step(net, m, v, float(steps + 2), self.X[rows], self.y[rows])
+                steps += 1
+                if not steps:  # the first one has been compiled
+                    jax.block_until_ready(net)
+                    began = time.perf_counter()
+                elif time.perf_counter() - began >= seconds:
+                    jax.block_until_ready(net)
                     return (time.perf_counter() - began) / steps
 
     def _floor(self, seconds: float) -> float:
