@@ -20,9 +20,9 @@ LEARNING_RATE = 1e-2
 VALIDATION = 0.15
 BINS = 8  # of the piecewise-linear encoding of a number
 
-SHARED_ROWS = 500  # tables of so many rows and more have one net of members that share weights
-NETS = 4  # of a smaller table, each on its own: there they gain more from different held-out rows
-MEMBERS = 8
+NETS = 4
+SHARED_ROWS = 500  # tables of so many rows and more have nets of members that share weights
+MEMBERS = 8  # of all nets together
 
 
 def batch_size_for(n: int) -> int:

@@ -39,6 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "preset+average": {"optimizer": {"average": 0.99}},
     "4-nets": {"model": _NETS},
+    "4-nets-without-ple": {"model": _NETS, "data": {"piecewise_linear": 0}},
     "4-nets+on-data": {"model": _NETS | {"initialize_on_data": True}},
 }
 """Sections of a configuration that are given beside ``preset: tabular``."""

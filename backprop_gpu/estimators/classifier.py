@@ -74,9 +74,9 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Settings for tables in place of the defaults (what is given otherwise stays), rows scaled and targets
         standardized within the estimator, and the mean of several nets: see docs/tabular.md.
     n_members : int, default 4
-        Nets of the preset; by default, of 500 rows and more, one whose 8 members share weights. They advance together,
-        in one recorded program, with the bits of nets fitted one by one;
-        with ``callbacks``, which follow one run each, they are fitted one by one.
+        Nets of the preset; of 500 rows and more, each has ``batch_ensemble`` 2. They advance together, in one recorded
+        program, with the bits of nets fitted one by one; with ``callbacks``, which follow one run each, they are fitted
+        one by one.
 
     Attributes
     ----------

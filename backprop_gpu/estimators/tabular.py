@@ -106,7 +106,7 @@ def settings_for(estimator: Any, n: int) -> dict[str, Any]:
         "n_iter_no_change": presets.patience_for(n),
         "validation_fraction": presets.VALIDATION,
         "initializer": presets.initializer_for(shared),
-        "batch_ensemble": presets.MEMBERS if shared else 1,
+        "batch_ensemble": presets.MEMBERS // presets.NETS if shared else 1,
         "dropout": presets.DROPOUT,
         "dtype": "float32",
     }
@@ -117,10 +117,9 @@ def settings_for(estimator: Any, n: int) -> dict[str, Any]:
 
 
 def members_share(estimator: Any, n: int) -> bool:
-    """Whether n rows are fitted by one net whose members share weights, and not by ``n_members`` nets."""
-    given = any(is_given(estimator, name) for name in ("n_members", "batch_ensemble"))
+    """Whether each net that is fitted to n rows has members that share weights."""
     alone = bool(np.any(estimator.batch_norm)) or not np.size(estimator.hidden_layer_sizes)
-    return n >= presets.SHARED_ROWS and not given and not alone
+    return n >= presets.SHARED_ROWS and not alone
 
 
 class ValidationLossRule(SklearnRule):
@@ -200,12 +199,11 @@ def fit_members(
     for name in ("coefs_", "intercepts_", "norms_", "_optimizer", "members_", *blank_record(e)):  # of an earlier fit
         vars(e).pop(name, None)
     drawn_from = random_state_of(e, resume)
-    nets = 1 if members_share(e, len(rows.Y)) else e.n_members
-    seeds = e._random_state.randint(2**31 - 1, size=nets)
+    seeds = e._random_state.randint(2**31 - 1, size=e.n_members)
     members = [_member(e, int(seed), scaled, validation, loss) for seed in seeds]
     saved: list[Any] = [None] * len(members) if resume is None else take(resume, "state.members", list)
     if len(saved) != len(members):
-        raise ConfigError(f"the state does not fit: it is of {len(saved)} nets, there are {len(members)} here")
+        raise ConfigError(f"the state does not fit: it is of {len(saved)} nets, n_members is {len(members)} here")
 
     def state_dict() -> State:
         return drawn_from | {"members": [None if m.fit is None else m.fit.state_dict() for m in members]}
