@@ -13,6 +13,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
+from backprop_gpu.maths.schedules import SCHEDULES as PACKAGE_SCHEDULES
 from backprop_gpu.parity.claims import bounds_of
 from backprop_gpu.parity.oracle import layers, losses, updates
 from backprop_gpu.parity.oracle.bounds import Bounded
@@ -290,12 +291,22 @@ SCHEDULES: list[tuple[str, dict[str, float], list[float]]] = [
     ("cosine", {"floor": 0.2}, [0.2 + 0.4 * (1.0 + c) for c in (1.0, 0.9238795325112867, 0.7071067811865476)]),
     ("linear_warmup", {"warmup": 4, "floor": 0.2}, [0.25, 0.5, 0.75, 1.0, 1.0, 0.2 + 0.4 * 1.7071067811865475, 0.6]),
     ("one_cycle", {"rise": 0.5, "initial_div": 10.0, "final_div": 100.0}, [0.1]),
+    (
+        "coslog",
+        {"cycles": 2},
+        [0.5 - 0.5 * math.cos(2.0 * math.pi * math.log2(1.0 + (t + 0.5) * 3 / 8)) for t in range(8)],
+    ),
+    ("flat_cosine", {"flat": 0.5}, [1.0] * 5 + [0.25 * (2.0 + c) for c in (math.sqrt(2), 0.0, -math.sqrt(2))]),
 ]
 
 
 @pytest.mark.parametrize(("name", "p", "want"), SCHEDULES, ids=[s[0] for s in SCHEDULES])
 def test_schedules_at_steps_that_are_known(name: str, p: dict[str, float], want: list[float]) -> None:
-    np.testing.assert_allclose([updates.schedule_factor(name, p, t, 8) for t in range(len(want))], want, rtol=1e-14)
+    np.testing.assert_allclose([updates.schedule_factor(name, p, t, 8) for t in range(len(want))], want, rtol=1e-13)
+
+
+def test_every_schedule_is_known_to_the_oracle() -> None:
+    assert {name for name, _, _ in SCHEDULES} == set(PACKAGE_SCHEDULES)
 
 
 def test_schedules_end_where_they_should() -> None:

@@ -46,6 +46,12 @@ def schedule_factor(name: str, p: Parameters, t: int, steps: int) -> float:
         if t < peak:
             return _half_cosine(1.0 / p["initial_div"], 1.0, t / peak)
         return _half_cosine(1.0, 1.0 / p["final_div"], min((t - peak) / max(steps - 1 - peak, 1e-12), 1.0))
+    if name == "coslog":  # sin^2(pi c): whole cycles c of waves that double in length
+        part = min((t + 0.5) / max(steps, 1), 1.0)
+        return math.sin(math.pi * math.log2(1.0 - part + 2.0 ** p["cycles"] * part)) ** 2
+    if name == "flat_cosine":
+        flat = p["flat"] * steps
+        return 1.0 if t < flat else _half_cosine(1.0, 0.0, min((t - flat) / max(steps - flat, 1e-12), 1.0))
     raise LookupError(name)
 
 
