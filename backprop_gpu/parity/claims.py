@@ -16,8 +16,9 @@ from .oracle.bounds import Bounds
 # native: measured in both dtypes in tests/native; log1p of [0, 1], which is all that it takes.
 # torch: SLEEF's _u10 functions (1.0), and the 2 of its own exp_u20; its vectorized square root is not correctly
 # rounded: measured 0.75 on an AVX-512 CPU.
-# cuda: CUDA C++ Programming Guide, mathematical functions, full range, float32; float64 functions are all within 2. Its
-# power is pow for every exponent, the square among them.
+# cuda: CUDA C++ Programming Guide, mathematical functions, full range, float32; float64 functions are all within 2. The
+# guide counts from the correctly rounded result, which is half a unit more. Its power is pow for every exponent, the
+# square among them.
 # jax: XLA documents nothing. Measured on the CPU, 3.1 at most in float32 and 3.9 in float64, where log1p misses by 120.
 # erf is the package's own where the namespace has none: 2.
 _ROOTS = {"sqrt": 0.5, "square": 0.5}
@@ -28,12 +29,12 @@ ULPS: dict[str, dict[str, float]] = {
     | _ROOTS,
     "torch": {"exp": 2, "expm1": 1, "log": 1, "log1p": 1, "tanh": 1, "erf": 2, "sin": 1, "cos": 1, "pow": 1}
     | {"sqrt": 1, "square": 0.5},
-    "cuda": {"exp": 2, "expm1": 1, "log": 1, "log1p": 1, "tanh": 1, "erf": 2, "sin": 2, "cos": 2, "pow": 4}
-    | {"sqrt": 0.5, "square": 4},
+    "cuda": {"exp": 2.5, "expm1": 1.5, "log": 1.5, "log1p": 1.5, "tanh": 2.5, "erf": 2.5, "sin": 2.5, "cos": 2.5}
+    | {"pow": 4.5, "sqrt": 0.5, "square": 4.5},
     "jax": dict.fromkeys(_NUMPY, 8.0) | {"erf": 2} | _ROOTS,
 }
 _DOUBLE: dict[str, dict[str, float]] = {
-    "cuda": dict.fromkeys(("exp", "expm1", "log", "log1p", "tanh", "erf", "sin", "cos"), 2.0),
+    "cuda": dict.fromkeys(("exp", "expm1", "log", "log1p", "tanh", "erf", "sin", "cos"), 2.5),
     "jax": {"log1p": 256},
 }
 # Whose functions a namespace calls; array_api_strict computes with NumPy.
