@@ -112,7 +112,11 @@ def _command_process(arguments: list[str], folder: str, variables: dict[str, str
     sys.argv = ["backprop-gpu", *arguments]
     from backprop_gpu.__main__ import entry
 
-    entry()
+    try:
+        entry()
+    except Exception:  # which multiprocessing would introduce with a line of its own
+        sys.excepthook(*sys.exc_info())
+        sys.exit(1)
 
 
 class Command:
