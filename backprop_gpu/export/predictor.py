@@ -229,4 +229,11 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} FILE.csv")
+    try:
+        main(sys.argv[1])
+    except UnicodeDecodeError:
+        sys.exit(f"{sys.argv[1]} is not in UTF-8; save it as CSV in UTF-8, with commas")
+    except (OSError, KeyError, ValueError) as error:
+        sys.exit(f"{sys.argv[1]}: {error}")

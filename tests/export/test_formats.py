@@ -157,13 +157,12 @@ def test_the_file_alone_predicts_a_csv_without_this_package(model: Model, tmp_pa
     to_numpy_file(model, tmp_path / "model.py")
     guard = "import sys; sys.modules['backprop_gpu'] = None; sys.argv = sys.argv[1:]; import runpy; "
     guard += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    path = str(model.path)  # type: ignore[attr-defined]
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", guard, str(tmp_path / "model.py"), path],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    path, command = str(model.path), [sys.executable, "-I", "-c", guard, str(tmp_path / "model.py")]  # type: ignore[attr-defined]
+    (tmp_path / "latin.csv").write_bytes("größe\n1\n".encode("cp1252"))
+    refused = subprocess.run([*command, str(tmp_path / "latin.csv")], capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "latin.csv is not in UTF-8; save it as CSV in UTF-8, with commas" in refused.stderr
+    done = subprocess.run([*command, path], capture_output=True, text=True, check=True)
     header, *rows = csv.reader(io.StringIO(done.stdout))
     want = model.predict(path)
     assert tuple(header) == model.preprocessor.target.names  # type: ignore[union-attr]
