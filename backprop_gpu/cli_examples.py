@@ -22,6 +22,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("evaluate flats", "the run's own test rows"),
         ("evaluate flats new.csv --json", "all rows of a labelled file"),
     ),
+    "show": (("show flats", "how each column is read, and the network"),),
     "importance": (("importance flats", "on the run's own test rows"),),
     "predict": (
         ("predict flats new.csv --keep id", "to the terminal, with an identifier"),

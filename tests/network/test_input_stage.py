@@ -11,7 +11,6 @@ import pytest
 from support.backends import Case, cases
 from support.bench import same_bits
 
-from backprop_gpu import explain
 from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.build import prepare
 from backprop_gpu.config import validate
@@ -244,8 +243,6 @@ def test_the_first_number_that_is_not_finite_is_named(stage: str) -> None:
 def test_settings_that_are_refused() -> None:
     with pytest.raises(ConfigError, match="input_scaling must be true or false, got 1"):
         DenseNet(SIZES, input_scaling=1)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="leave input_scaling and periodic_embedding out"):
-        explain(net_of("scaling"))
     for given, words in (
         ({"frequencies": 0}, "frequencies must be a whole number from 1, got 0"),
         ({"outputs": 1.5}, "outputs must be a whole number from 1, got 1.5"),

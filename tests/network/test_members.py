@@ -16,7 +16,6 @@ from support.poison import PoisonedKernels
 from backprop_gpu.build import prepare
 from backprop_gpu.config import validate
 from backprop_gpu.errors import CheckpointError, ConfigError
-from backprop_gpu.explain import explain
 from backprop_gpu.gradcheck import gradcheck
 from backprop_gpu.maths.batch_ensemble import member_weights
 from backprop_gpu.maths.ledger import Denominator
@@ -253,11 +252,6 @@ def test_initial_values() -> None:
 def test_settings_that_do_not_fit(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         DenseNet(**({"sizes": SIZES, "loss": "categorical_cross_entropy"} | settings))
-
-
-def test_explain_takes_no_ensemble() -> None:
-    with pytest.raises(ConfigError, match="members=1"):
-        explain(DenseNet([2, 3, 1], members=2), np.ones((3, 2)), np.ones(3))
 
 
 def test_a_file_with_adapters_of_another_size_is_refused(tmp_path: Path) -> None:

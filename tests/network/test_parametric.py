@@ -11,7 +11,6 @@ import pytest
 from support.backends import Case, cases
 from support.bench import same_bits
 
-from backprop_gpu import explain
 from backprop_gpu.backends.reference import ReferenceKernels
 from backprop_gpu.errors import ConfigError
 from backprop_gpu.gradcheck.checking import gradcheck
@@ -157,5 +156,3 @@ def test_settings_that_are_refused() -> None:
         DenseNet(SIZES, parametric_activation=[True])
     with pytest.raises(ConfigError, match="parametric_activation must be true or false for each hidden layer, got 1"):
         DenseNet(SIZES, parametric_activation=1)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="leave parametric_activation out"):
-        explain(net_of())
