@@ -26,6 +26,8 @@ from .training.metrics import METRICS
 
 
 class Section(BaseModel):
+    """A part of a configuration: unknown keys are refused, values are not converted, and it does not change."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 

@@ -80,12 +80,14 @@ class DenseNet:
         A network whose device and kernel set are this one's too, in place of ``device`` and ``kernels``: a kernel set
         can record a program that goes through all of its networks.
 
-    Threads may predict with a network while another trains it: predictions use the weights of the end of a step.
-
     Raises
     ------
     ConfigError, DeviceError
         For settings that do not fit, or a device that cannot be had.
+
+    Notes
+    -----
+    Threads may predict with a network while another trains it: predictions use the weights of the end of a step.
     """
 
     def __init__(
