@@ -37,6 +37,8 @@ WEIGHT_STREAM = 1  # the part of the seed's randomness that initial weights use;
 class DenseNet:
     """An L-layer network on one device.
 
+    Threads may predict with a network while another trains it: predictions use the weights of the end of a step.
+
     Parameters
     ----------
     sizes : sequence of int
@@ -84,10 +86,6 @@ class DenseNet:
     ------
     ConfigError, DeviceError
         For settings that do not fit, or a device that cannot be had.
-
-    Notes
-    -----
-    Threads may predict with a network while another trains it: predictions use the weights of the end of a step.
     """
 
     def __init__(
